@@ -1,0 +1,26 @@
+"""Verge: an MQTT edge agent for machine-learning inference.
+
+Two sentences describe the program; the packages are named after their words::
+
+    frame → recognise → queue → worker: decode → preprocess → backend → task → result → format → publish
+    job   → document → resolve → fetch → stage → activate → verify → commit | roll back → report
+
+==============  =================================================================================
+package         what it holds
+==============  =================================================================================
+``transport``   a connected pub/sub bus: ``mqtt`` and ``memory``
+``frames``      where pictures come from and how a payload is recognised as one
+``streams``     one input's way from frame to result: queue policies, fairness, counters
+``inference``   the one door to models: plane, pool, worker processes; ``runtime`` is the worker side
+``results``     the result value, its formats, filters and sinks
+``samples``     small real models and pictures that ship with the package
+``demo``        a broker, simulated cameras and a live table in one command
+``cli``         one module per command
+==============  =================================================================================
+
+Dependencies point one way: ``errors ← values and pure cores ← shells ← app ← cli``.  The core process
+imports neither NumPy, OpenCV nor an inference backend; those live in the worker processes, so that
+native code can crash a worker and never the agent.
+"""
+
+__version__ = "0.1.0"

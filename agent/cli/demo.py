@@ -1,0 +1,56 @@
+"""``verge demo``: everything on this machine, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from agent.demo.broker import KINDS
+from agent.demo.show import Outcome, Wish, show
+from agent.demo.table import final
+
+__all__ = ["command"]
+
+
+@click.command("demo", short_help="A broker, cameras and the agent on this machine, with a live table.")
+@click.option("--frames", type=click.IntRange(min=1), help="End after this many frames, of all cameras together.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time.")
+@click.option("--cameras", type=click.IntRange(1, 32), default=2, show_default=True, help="How many cameras.")
+@click.option("--fps", type=click.FloatRange(0.1, 100), default=10.0, show_default=True, help="Of each camera.")
+@click.option("--model", default="detector", show_default=True, help="detector, classifier, or a model of yours.")
+@click.option("--broker", type=click.Choice(KINDS), default="auto", show_default=True, help="Which broker to start.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the broker; a free one if not given.")
+@click.option("--keep", is_flag=True, help="Keep the work folder: configuration, logs, data.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def command(*, as_json: bool, **wish: Any) -> None:
+    r"""Start a broker, the agent and simulated cameras on this machine, and show what happens.
+
+    Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, 1 when
+    not.  Progress goes to standard error, the summary to standard output.
+
+    \b
+    Examples:
+      verge demo
+      verge demo --frames 60 --json
+      verge demo --model classifier --cameras 4 --seconds 30
+    """
+    outcome = asyncio.run(show(Wish(**wish), Console(stderr=True)))
+    if outcome.trouble:
+        click.secho(f"verge: {outcome.trouble}", fg="red", err=True)
+    if as_json:
+        click.echo(_json(outcome))
+    else:
+        click.echo(final(outcome.summary, str(outcome.snapshots)))
+    sys.exit(0 if outcome.good else 1)
+
+
+def _json(outcome: Outcome) -> bytes:
+    told = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
+    if outcome.trouble:
+        told["trouble"] = outcome.trouble
+    return msgspec.json.encode(told)

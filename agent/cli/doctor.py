@@ -1,0 +1,74 @@
+"""``verge doctor``: what the agent needs, checked one by one."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import msgspec
+
+from agent.cli import loop
+from agent.doctor.checks import examine
+from agent.doctor.finding import Finding, Status
+
+__all__ = ["command"]
+
+_COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+_CHECK = 15
+_INDENT = " " * (4 + 2 + _CHECK + 2)
+
+
+@click.command("doctor", short_help="Check what the agent needs, and say how to mend what is missing.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="Check this configuration too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a check.")
+def command(config: Path | None, as_json: bool) -> None:
+    r"""Check this machine, and with -c the brokers, files and models of a configuration.
+
+    Each line is OK, or says what to do.  The exit status is 1 when a check failed; a warning is none.
+
+    \b
+    Examples:
+      verge doctor
+      verge doctor -c configs/local.toml
+    """
+    findings = loop.run(_examined(config, show=not as_json))
+    failed = sum(finding.status is Status.FAIL for finding in findings)
+    warned = sum(finding.status is Status.WARN for finding in findings)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode([asdict(finding) for finding in findings]), indent=2))
+    else:
+        counts = f"{failed} failed, {warned} to look at, {len(findings) - failed - warned} well"
+        click.echo(f"\n{counts}" + ("" if config else "; -c FILE checks brokers, files and models too"))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+async def _examined(config: Path | None, *, show: bool) -> list[Finding]:
+    findings = []
+    async for finding in examine(config):
+        findings.append(finding)
+        if show:
+            _print(finding)
+    return findings
+
+
+def _print(finding: Finding) -> None:
+    status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status], bold=finding.status is not Status.OK)
+    width = shutil.get_terminal_size().columns
+    check = f"{finding.check:{_CHECK}}  "
+    lines = textwrap.wrap(finding.detail, max(20, width - len(_INDENT))) or [""]
+    # A check with a long name has the first line to itself.
+    if len(check) > _CHECK + 2:
+        lines = ["", *lines]
+    click.echo(f"{status}  {check}{lines[0]}".rstrip())
+    for line in lines[1:]:
+        click.echo(_INDENT + line)
+    if finding.fix:
+        wrapped = textwrap.wrap(
+            f"→ {finding.fix}", max(20, width - len(_INDENT)), subsequent_indent="  ", break_on_hyphens=False
+        )
+        for line in wrapped:
+            click.echo(_INDENT + click.style(line, bold=True))

@@ -1,0 +1,103 @@
+"""One line for people from each payload of the agent: results, and what it says of itself.
+
+Columns widen with the names that come, up to a bound, and never narrow again, so that the eye finds its place.
+What is no native result is shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+__all__ = ["Lines", "as_json", "labels"]
+
+_WIDEST = 20
+_BEST = 4
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Lines:
+    """Makes lines; ``clock`` is the local time to show, as text."""
+
+    def __init__(self) -> None:
+        self._widths = [8, 8]
+        self._things: set[str] = set()
+        self._states: dict[str, object] = {}
+
+    def result(self, topic: str, payload: bytes, clock: str) -> str:
+        """Time, stream, camera, duration and best labels of a result."""
+        try:
+            told = _decode(payload)
+            thing, stream = told["thing"], told["stream"]
+            camera, total = told["frame"]["camera"], told["timing_ms"]["total"]
+            seen = labels(told["predictions"])
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+            return f"{clock}  {topic}  {payload.decode(errors='replace').strip()}"
+        self._things.add(thing)
+        name = stream if len(self._things) == 1 else f"{thing}/{stream}"
+        return f"{clock}  {self._column(0, name)}  {self._column(1, camera)}  {total:7.1f} ms  {seen}"
+
+    def status(self, topic: str, payload: bytes, clock: str) -> str | None:
+        """What changed about an agent or one of its streams; None when nothing but numbers did."""
+        try:
+            told = _decode(payload)
+            line, shape = _stream(told) if "stream" in told else _agent(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+            return None
+        if self._states.get(topic) == shape:
+            return None
+        self._states[topic] = shape
+        return f"{clock}  {line}"
+
+    def _column(self, number: int, text: str) -> str:
+        width = self._widths[number] = min(_WIDEST, max(self._widths[number], len(text)))
+        return f"{text if len(text) <= width else text[: width - 1] + '…':{width}}"
+
+
+def labels(predictions: list[Mapping[str, Any]]) -> str:
+    """The best labels with their best score and how often each was seen.
+
+    >>> labels([{"label": "Cat", "score": 0.853}, {"label": "Cat", "score": 0.4}, {"label": "Dog", "score": 0.3}])
+    'Cat 0.85 ×2, Dog 0.30'
+    >>> labels([])
+    '-'
+    """
+    seen: dict[str, list[float]] = {}
+    for prediction in predictions:
+        if "label" in prediction:
+            seen.setdefault(prediction["label"], []).append(prediction["score"])
+        else:
+            seen.setdefault(f"{prediction['name']} {prediction['shape']}", [])
+    told = [
+        " ".join([name, *([f"{max(scores):.2f}"] if scores else []), *([f"×{len(scores)}"] if len(scores) > 1 else [])])
+        for name, scores in list(seen.items())[:_BEST]
+    ]
+    return ", ".join(told + ["…"] * (len(seen) > _BEST)) or "-"
+
+
+def as_json(topic: str, payload: bytes) -> bytes:
+    """The payload as one line of JSON; text that is none is wrapped with its topic."""
+    try:
+        return msgspec.json.encode(_decode(payload))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.encode({"topic": topic, "payload": payload.decode(errors="replace")})
+
+
+def _stream(told: Mapping[str, Any]) -> tuple[str, object]:
+    model = told["model"] or {}
+    name = f"{model.get('component', '')} {model.get('version', '')}".strip()
+    runs = " on ".join(filter(None, (name, model.get("backend"))))
+    line = f"stream {told['stream']}: {told['state']}"
+    line += f", {runs}" if runs else ""
+    line += f"; {told['answered']} of {told['received']} frames answered"
+    line += "".join(f", {count} {reason}" for reason, count in {**told["dropped"], **told["failed"]}.items())
+    line += f"; {told['reason']}" if told.get("reason") else ""
+    kinds = sorted({*told["dropped"], *told["failed"]})
+    return line, (told["state"], runs, told.get("reason"), told["restarts"], kinds)
+
+
+def _agent(told: Mapping[str, Any]) -> tuple[str, object]:
+    return f"agent {told['thing']}: {told['state']}", told["state"]

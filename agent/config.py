@@ -1,0 +1,188 @@
+"""Everything the agent can be told: one frozen tree of values with defaults that run.
+
+It is read from a TOML file; environment variables override single values: ``VERGE_THING``,
+``VERGE_TRANSPORTS__LOCAL__HOST`` (two underscores step into a table, values are TOML where they parse as
+TOML and text otherwise).  Secrets are given as files (``password_file``), never read by others.  An unknown
+key is refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.errors import ConfigWrong
+from agent.frames.frame import Limits
+from agent.inference.manifest import ModelOptions
+from agent.streams.options import StreamOptions
+from agent.strict import convert, nearest
+from agent.transport.options import MqttOptions
+
+__all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
+
+_PREFIX = "VERGE_"
+_LIMITS = Limits()
+
+
+class StatusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where and how often the agent says how it is."""
+
+    transport: str = ""
+    """Which broker; empty is the first configured one."""
+    prefix: str = "verge/{thing}"
+    statistics_interval_s: float = 30.0
+    """How often counters are published when nothing else changed."""
+
+
+class LimitOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a payload may cost before it is looked at."""
+
+    max_bytes: int = _LIMITS.max_bytes
+    max_pixels: int = _LIMITS.max_pixels
+    max_json_depth: int = _LIMITS.max_json_depth
+
+    def limits(self) -> Limits:
+        """As the recogniser takes them."""
+        return Limits(self.max_bytes, self.max_pixels, self.max_json_depth)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole configuration."""
+
+    thing: str = ""
+    """This device's name on every topic; empty is the host's name."""
+    data_dir: str = ""
+    """Where the agent keeps what it writes; empty is ``verge`` in the user's state folder."""
+    log_level: str = "info"
+    transports: dict[str, MqttOptions]
+    models: dict[str, ModelOptions] = {}
+    streams: dict[str, StreamOptions] = {}
+    status: StatusOptions = StatusOptions()
+    limits: LimitOptions = LimitOptions()
+    folder: Path = Path()
+    """Where relative paths start: the folder of the file; not a key of the file."""
+
+    @property
+    def first_transport(self) -> str:
+        """The transport that is meant where none is named."""
+        return next(iter(self.transports))
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read the file and the environment; raises ``ConfigWrong`` with the place and a hint."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigWrong(
+            f"{path} cannot be read: {error.strerror}",
+            code="config-missing",
+            hint="name a file with -c; configs/local.toml is a commented start",
+        ) from error
+    try:
+        parsed = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigWrong(f"{path} is not TOML: {error}", code="config-unreadable") from error
+    return parse(parsed, str(path), path.parent.resolve(), os.environ if environment is None else environment)
+
+
+def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
+    """Build the configuration from parsed TOML; ``name`` is the file's, for errors."""
+    if "folder" in parsed:
+        raise ConfigWrong(f"unknown key folder in {name}", code="unknown-key")
+    config = convert(Config, _override(dict(parsed), environment), name)
+    if not config.transports:
+        raise ConfigWrong(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
+    _check_references(config, name)
+    return msgspec.structs.replace(
+        config,
+        thing=config.thing or platform.node() or "verge",
+        data_dir=str(folder / _data_dir(config, environment)),
+        folder=folder,
+        transports={key: _with_secrets(options, folder) for key, options in config.transports.items()},
+    )
+
+
+def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
+    if config.data_dir:
+        return Path(config.data_dir).expanduser()
+    state = environment.get("STATE_DIRECTORY") or environment.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "verge"
+
+
+def _override(parsed: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The file's values with the environment's put over them."""
+    for key in sorted(environment):
+        if not key.startswith(_PREFIX):
+            continue
+        path = key[len(_PREFIX) :].lower().split("__")
+        table = parsed
+        for step in path[:-1]:
+            inner = table.get(step)
+            table[step] = dict(inner) if isinstance(inner, Mapping) else {}
+            table = table[step]
+        table[path[-1]] = _value(environment[key])
+    return parsed
+
+
+def _value(text: str) -> Any:
+    """A value from the environment: TOML if it is, text otherwise."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _check_references(config: Config, name: str) -> None:
+    for stream, options in config.streams.items():
+        if options.model not in config.models:
+            raise _missing("model", options.model, f"streams.{stream}.model", config.models, name)
+    for place, transport in _transports_named(config):
+        if transport and transport not in config.transports:
+            raise _missing("transport", transport, place, config.transports, name)
+
+
+def _transports_named(config: Config) -> list[tuple[str, str]]:
+    named = [("status.transport", config.status.transport)]
+    for stream, options in config.streams.items():
+        named.append((f"streams.{stream}.input.transport", options.input.transport))
+        named += [(f"streams.{stream}.outputs[{n}].transport", o.transport) for n, o in enumerate(options.outputs)]
+        if options.snapshots:
+            named.append((f"streams.{stream}.snapshots.transport", options.snapshots.transport))
+    return named
+
+
+def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name: str) -> ConfigWrong:
+    return ConfigWrong(
+        f"{place} in {name}: there is no {kind} {wanted!r}",
+        code=f"unknown-{kind}",
+        hint=nearest(wanted, known) or f"known: {', '.join(known) or 'none'}",
+    )
+
+
+def _with_secrets(options: MqttOptions, folder: Path) -> MqttOptions:
+    """Paths made absolute, the password read from its file."""
+    changes: dict[str, Any] = {}
+    if options.password_file:
+        changes["password"] = _secret(folder / Path(options.password_file).expanduser())
+    if options.tls is not None:
+        files = {key: getattr(options.tls, key) for key in ("ca_file", "cert_file", "key_file")}
+        absolute = {key: str(folder / Path(value).expanduser()) for key, value in files.items() if value}
+        changes["tls"] = msgspec.structs.replace(options.tls, **absolute)
+    return msgspec.structs.replace(options, **changes) if changes else options
+
+
+def _secret(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().strip()
+    except OSError as error:
+        raise ConfigWrong(f"the secret {path} cannot be read: {error.strerror}", code="secret-missing") from error
+    if mode & 0o077:
+        raise ConfigWrong(f"the secret {path} can be read by others", code="secret-exposed", hint=f"chmod 600 {path}")
+    return text

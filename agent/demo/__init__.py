@@ -1,0 +1,20 @@
+"""The whole product on one machine, in one command.
+
+::
+
+    camera ─ frames ─▶ broker ─▶ agent ─ results, status ─▶ broker ─▶ scores ─▶ table, summary
+
+Broker, agent and cameras are child processes, as they would be on a real site; the demo itself is one more
+client of the broker, and knows nothing that a dashboard could not know.  Children leave in reverse order.
+
+=============  ===================================================================================
+module         what it holds
+=============  ===================================================================================
+``child``      a program that ends with the demo, at the latest when the demo dies
+``broker``     mosquitto, or the embedded broker of ``iotcore``, on the loopback interface only
+``camera``     a program of its own: cameras that pan over pictures and publish what they see
+``scores``     pure: results and status reports in, rows and the summary out
+``table``      rows as a live table, or as plain lines where nobody watches
+``show``       the order of events
+=============  ===================================================================================
+"""

@@ -1,0 +1,145 @@
+"""A broker for the demo: on a free port of the loopback interface, with no other way in.
+
+mosquitto is taken where it is installed, because it is what most sites run.  Where it is not, rumqttd comes
+along as a library (``iotcore``): the only broker with MQTT 5 that installs with pip alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.demo.child import Child
+from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong
+
+__all__ = ["HOST", "KINDS", "Broker", "running"]
+
+HOST = "127.0.0.1"
+KINDS = ("auto", "mosquitto", "embedded")
+
+_READY_S = 15.0
+_RETRY_S = 0.01
+_SBIN = "/usr/local/sbin:/usr/sbin"
+"""Where Debian puts mosquitto, which is not on the path of ordinary users."""
+
+_MOSQUITTO = """\
+listener {port} {host}
+allow_anonymous true
+persistence false
+max_queued_messages 0
+"""
+
+# max_segment_*: how much of each topic the router keeps for slow readers; its default is 100 × 100 MiB.
+_RUMQTTD = """\
+id = 0
+
+[router]
+id = 0
+max_connections = 64
+max_outgoing_packet_count = 200
+max_segment_size = 4194304
+max_segment_count = 2
+
+[v5.1]
+name = "demo"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+
+[v5.1.connections]
+connection_timeout_ms = 5000
+max_payload_size = 16777216
+max_inflight_count = 100
+dynamic_filters = true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that accepts connections."""
+
+    kind: str
+    port: int
+    child: Child
+
+    def __str__(self) -> str:
+        return f"{self.kind} {HOST}:{self.port}"
+
+
+@asynccontextmanager
+async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
+    """A broker of one of ``KINDS`` until the context is left; port 0 is a free one.
+
+    Raises ``ConfigWrong`` for a port in use, ``BackendUnavailable`` where there is no such broker and
+    ``BrokerUnreachable`` with its last words when it does not come up.
+    """
+    mosquitto = None if kind == "embedded" else _find_mosquitto()
+    if kind == "mosquitto" and mosquitto is None:
+        raise BackendUnavailable("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
+    port = _free_port(port)
+    arguments = _mosquitto(mosquitto, port, folder) if mosquitto else _embedded(port, folder)
+    async with Child("broker", arguments, folder / "broker.log") as child:
+        await _until_it_accepts(child, port)
+        yield Broker("mosquitto" if mosquitto else "embedded rumqttd", port, child)
+
+
+def _find_mosquitto() -> str | None:
+    path = os.environ.get("PATH", "")
+    return shutil.which("mosquitto", path=f"{path}{os.pathsep}{_SBIN}" if path else "")
+
+
+def _mosquitto(program: str, port: int, folder: Path) -> list[str]:
+    config = folder / "mosquitto.conf"
+    # Started as root it would leave for a user who may not read the work folder; it touches nothing else.
+    user = "user root\n" if os.geteuid() == 0 else ""
+    config.write_text(_MOSQUITTO.format(host=HOST, port=port) + user)
+    return [program, "-c", str(config)]
+
+
+def _embedded(port: int, folder: Path) -> list[str]:
+    if importlib.util.find_spec("iotcore") is None:
+        raise BackendUnavailable(
+            "there is no broker: mosquitto is not on the PATH and iotcore is not installed",
+            hint="install mosquitto, or pip install iotcore",
+        )
+    config = folder / "rumqttd.toml"
+    config.write_text(_RUMQTTD.format(host=HOST, port=port))
+    # rumqttd tells each packet at level ERROR; a start that fails ends the process with a traceback.
+    return [sys.executable, "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise ConfigWrong(
+                f"port {wanted} cannot be used: {error.strerror}", code="port-in-use", hint="leave --port out"
+            ) from error
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _until_it_accepts(child: Child, port: int) -> None:
+    try:
+        async with asyncio.timeout(_READY_S):
+            while child.alive:
+                try:
+                    _, writer = await asyncio.open_connection(HOST, port)
+                except OSError:
+                    await asyncio.sleep(_RETRY_S)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    return
+    except TimeoutError:
+        raise BrokerUnreachable(f"the broker does not accept connections\n{child.last_lines()}") from None
+    raise BrokerUnreachable(child.obituary().message)

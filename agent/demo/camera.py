@@ -1,0 +1,169 @@
+"""Cameras that pan over real pictures and publish JPEG frames: ``python -m agent.demo.camera``.
+
+A program of its own, because it draws (OpenCV, NumPy).  The schedule is absolute: frame n leaves at
+start + n / rate, camera after camera, so that neither drawing nor the broker makes it drift.  Frames leave
+with QoS 1 and a bound on those unacknowledged.  On leaving, by SIGTERM or after the last frame, it prints
+one JSON object: how many frames of each camera the broker has acknowledged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from paho.mqtt.client import Client, MQTTMessageInfo, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+
+__all__ = ["TOPIC", "Pan", "main"]
+
+Image: TypeAlias = NDArray[np.uint8]
+
+TOPIC = "cameras/{camera}/frame"
+WIDTH, HEIGHT = 640, 480
+_QUALITY = 85
+_TURN_S = 4.0
+_UNACKNOWLEDGED = 32
+_PATIENCE_S = 10.0
+
+
+class Pan:
+    """What one camera sees: a window that wanders over a picture, and turns to the next every few seconds."""
+
+    def __init__(self, pictures: Sequence[Image], first: int) -> None:
+        self._pictures = pictures
+        self._first = first
+
+    def look(self, seconds: float) -> Image:
+        """The picture at a time since the start: BGR, 640 × 480."""
+        picture = self._pictures[(self._first + int(seconds / _TURN_S)) % len(self._pictures)]
+        height, width = picture.shape[:2]
+        phase = seconds + self._first
+        zoom = 0.88 + 0.10 * math.sin(phase * 0.9)
+        scale = max(WIDTH / width, HEIGHT / height) / zoom
+        # How far the window may wander on each side without leaving the picture.
+        free_x, free_y = width - WIDTH / scale, height - HEIGHT / scale
+        left = free_x * (0.5 + 0.5 * math.sin(phase * 0.7))
+        top = free_y * (0.5 - 0.5 * math.cos(phase * 0.5))
+        window = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+        seen = cv2.warpAffine(picture, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return seen.astype(np.uint8, copy=False)
+
+
+class Post:
+    """Publishes frames and counts those that the broker acknowledged."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._open: deque[tuple[str, MQTTMessageInfo]] = deque()
+        self.acknowledged: Counter[str] = Counter()
+
+    def send(self, camera: str, jpeg: bytes) -> None:
+        """Publish a frame; waits where too many are unacknowledged."""
+        if len(self._open) >= _UNACKNOWLEDGED:
+            self._confirm()
+        self._open.append((camera, self._client.publish(TOPIC.format(camera=camera), jpeg, qos=1)))
+
+    def flush(self) -> None:
+        """Wait for every acknowledgement; raises ``TimeoutError`` when one does not come."""
+        while self._open:
+            self._confirm()
+
+    def _confirm(self) -> None:
+        camera, sent = self._open.popleft()
+        try:
+            sent.wait_for_publish(_PATIENCE_S if self._client.is_connected() else 0)
+            acknowledged = sent.is_published()
+        except RuntimeError:  # paho's word for a message that it could not even send
+            acknowledged = False
+        if not acknowledged:
+            raise TimeoutError(f"the broker did not acknowledge a frame of {camera}")
+        self.acknowledged[camera] += 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Publish until told to stop; the exit status is 1 when the broker took less than was sent."""
+    asked = _parser().parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pictures = [_read(path) for path in sorted(asked.pictures.glob("*.jpg"))]
+    pans = {camera: Pan(pictures, 2 * n + n // 2) for n, camera in enumerate(asked.cameras)}
+    client = _connect(asked.port)
+    post = Post(client)
+    try:
+        for camera, seconds in itertools.islice(_schedule(asked.cameras, asked.fps, stop), asked.frames):
+            post.send(camera, _jpeg(pans[camera].look(seconds)))
+        post.flush()
+    except TimeoutError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        client.disconnect()
+        client.loop_stop()
+        print(json.dumps({"published": {camera: post.acknowledged[camera] for camera in asked.cameras}}), flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m agent.demo.camera", description="Simulated cameras.")
+    parser.add_argument("--port", type=int, required=True, help="of the broker on this machine")
+    parser.add_argument("--fps", type=float, required=True, help="of each camera")
+    parser.add_argument("--frames", type=int, help="of all cameras together; without it until SIGTERM")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder with .jpg files")
+    parser.add_argument("cameras", nargs="+")
+    return parser
+
+
+def _schedule(cameras: Sequence[str], fps: float, stop: threading.Event) -> Iterator[tuple[str, float]]:
+    """Camera after camera, each when its time has come, and the seconds since the start."""
+    start = time.monotonic()
+    interval = 1 / (fps * len(cameras))
+    for number, camera in enumerate(itertools.cycle(cameras)):
+        seconds = number * interval
+        if stop.wait(max(0.0, start + seconds - time.monotonic())):
+            return
+        yield camera, seconds
+
+
+def _connect(port: int) -> Client:
+    client = Client(CallbackAPIVersion.VERSION2, client_id=f"verge-demo-cameras-{port}", protocol=MQTTv5)
+    connected = threading.Event()
+
+    def on_connect(*_: Any) -> None:
+        connected.set()
+
+    client.on_connect = on_connect
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    if not connected.wait(_PATIENCE_S):
+        raise TimeoutError(f"no broker answers on port {port}")
+    return client
+
+
+def _read(path: Path) -> Image:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise OSError(f"{path} is no picture")
+    return picture.astype(np.uint8, copy=False)
+
+
+def _jpeg(picture: Image) -> bytes:
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return encoded.tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

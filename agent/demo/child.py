@@ -1,0 +1,112 @@
+"""A program that the demo starts and ends.
+
+Each child has a session of its own, so that Ctrl-C reaches the demo alone and it can end its children in
+order.  The kernel ends a child whose demo was killed (``PR_SET_PDEATHSIG``): nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from agent.errors import Unreachable
+
+__all__ = ["Child"]
+
+_PR_SET_PDEATHSIG = 1
+_ROOT = Path(__file__).parents[2]
+"""Where children start, so that ``python -m agent`` is this very package and no folder of the user's."""
+_TAIL_LINES = 8
+_libc = ctypes.CDLL(None)
+
+
+class Child:
+    """One child process: entering starts it, leaving ends it within ``deadline_s``.
+
+    What it writes goes to ``log``; what it writes to standard output can be read where it is ``piped``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        piped: bool = False,
+        deadline_s: float = 5.0,
+    ) -> None:
+        self.name = name
+        self._arguments = arguments
+        self._log = log
+        self._environment = os.environ if environment is None else environment
+        self._piped = piped
+        self._deadline_s = deadline_s
+
+    async def __aenter__(self) -> Self:
+        with self._log.open("wb") as log:
+            try:
+                self.process = await asyncio.create_subprocess_exec(
+                    *self._arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE if self._piped else log,
+                    stderr=log,
+                    env=self._environment,
+                    cwd=_ROOT,
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent,
+                )
+            except OSError as error:
+                raise Unreachable(
+                    f"{self._arguments[0]} cannot be run: {error.strerror}", code="not-started"
+                ) from error
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the process, politely first, and wait until it is gone."""
+        if self.process.returncode is None:
+            self.process.terminate()
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    await self.process.wait()
+            except TimeoutError:
+                self.process.kill()
+        await self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.returncode is None
+
+    async def ended(self) -> None:
+        """Wait until it is gone, whyever."""
+        await self.process.wait()
+
+    def obituary(self) -> Unreachable:
+        """What is to be said of a child that ended unasked: how, and its last lines."""
+        status = self.process.returncode or 0
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return Unreachable(f"the {self.name} ended ({how})\n{self.last_lines()}".rstrip(), code=f"{self.name}-ended")
+
+    def last_lines(self) -> str:
+        """The end of the log, indented."""
+        lines = self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join(f"  | {line}" for line in lines)
+
+
+def _end_with_parent() -> None:
+    """Run in the child before its program: have the kernel end it when the demo is no more."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

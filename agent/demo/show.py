@@ -1,0 +1,231 @@
+"""The order of events: broker, ear, agent, cameras; then books settled, agent, broker.
+
+The demo is over when the cameras have published what was asked, when the time is up, when a signal comes or
+when a child dies.  Whatever the cause, the cameras stop first, what they published is waited for, and only
+then is the agent stopped: it tells its last counters on leaving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agent import __version__
+from agent.demo import broker as brokers
+from agent.demo.broker import Broker
+from agent.demo.child import Child
+from agent.demo.ear import Ear
+from agent.demo.scores import Summary
+from agent.demo.table import Setting, View, view
+from agent.errors import Unreachable
+from agent.inference.manifest import sample_names
+from agent.service import StopSignals, stop_signals
+
+__all__ = ["Outcome", "Wish", "show"]
+
+_THING, _STREAM = "demo", "cameras"
+_CAMERAS = ("front-door", "line-3", "yard", "gate")
+_TEMPLATE = Path(__file__).parent / "demo.toml"
+_PICTURES = Path(__file__).parents[1] / "samples" / "images"
+_SNAPSHOTS = "snapshots"
+
+_READY_S = 60.0
+_SILENCE_S = 5.0
+_LAST_WORDS_S = 1.0
+_AGENT_STOP_S = 15.0
+_REDRAW_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the command line asked for."""
+
+    frames: int | None
+    seconds: float | None
+    cameras: int
+    fps: float
+    model: str
+    broker: str
+    port: int
+    keep: bool
+
+    @property
+    def camera_names(self) -> list[str]:
+        """As many names as there are cameras."""
+        return [*_CAMERAS, *(f"camera-{number}" for number in range(5, self.cameras + 1))][: self.cameras]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went."""
+
+    summary: Summary
+    broker: str
+    snapshots: Path
+    trouble: str
+    """What ended the demo unasked; empty where nothing did."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing died and every frame is accounted for."""
+        return self.summary.balanced and not self.trouble
+
+
+async def show(wish: Wish, console: Console) -> Outcome:
+    """Run the demo; raises ``VergeError`` for what could not be started."""
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(_work_folder(keep=wish.keep))
+        signals = await stack.enter_async_context(stop_signals())
+        broker = await stack.enter_async_context(brokers.running(wish.broker, wish.port, folder))
+        ear = await stack.enter_async_context(Ear.listening(broker.port, _THING, _STREAM, wish.camera_names))
+        agent = await stack.enter_async_context(_agent(wish, broker, folder))
+        scene = _Scene(wish, signals, broker, ear, agent)
+        await scene.until_agent_runs()
+        cameras = await stack.enter_async_context(_cameras(wish, broker, folder))
+        with view(console, scene.setting(folder)) as seen:
+            trouble = await scene.play(cameras, seen)
+            summary = await scene.close(cameras)
+            seen.show(ear.scores.rows(time.monotonic()))
+        return Outcome(summary, str(broker), folder / _SNAPSHOTS, trouble)
+
+
+class _Scene:
+    """The parts on stage, and what is done with them."""
+
+    def __init__(self, wish: Wish, signals: StopSignals, broker: Broker, ear: Ear, agent: Child) -> None:
+        self._wish = wish
+        self._signals = signals
+        self._broker = broker
+        self._ear = ear
+        self._agent = agent
+
+    async def until_agent_runs(self) -> None:
+        """Wait for the agent's first report, which follows its subscription."""
+        first = self._ear.until(lambda scores: scores.report.state != "", _READY_S)
+        await _first_of({"report": first, **self._ends()})
+        self._raise_if_dead()
+        if not self._ear.scores.report.state and not self._signals.received:
+            raise Unreachable(f"the agent is not ready after {_READY_S:g} s\n{self._agent.last_lines()}")
+
+    def setting(self, folder: Path) -> Setting:
+        """What the table's header says."""
+        model = self._ear.scores.report.model or {}
+        return Setting(
+            broker=str(self._broker),
+            port=self._broker.port,
+            agent=f"verge {__version__}, process {self._agent.pid}",
+            model=" ".join(str(model[key]) for key in ("component", "version", "backend") if key in model),
+            snapshots=str(folder / _SNAPSHOTS),
+        )
+
+    async def play(self, cameras: Child, seen: View) -> str:
+        """Show the rows until it is over; the result is what went wrong, if something did."""
+        ending = asyncio.create_task(
+            _first_of({"cameras": cameras.ended(), **self._ends()}, self._wish.seconds), name="demo.ending"
+        )
+        while not ending.done():
+            seen.show(self._ear.scores.rows(time.monotonic()))
+            await asyncio.wait([ending], timeout=_REDRAW_S)
+        for child in (self._broker.child, self._agent):
+            if not child.alive:
+                return child.obituary().message
+        return "" if cameras.alive or cameras.process.returncode == 0 else cameras.obituary().message
+
+    async def close(self, cameras: Child) -> Summary:
+        """Have what was published answered, then stop the agent and hear its last words."""
+        await cameras.stop()
+        published = await _published(cameras)
+        scores = self._ear.scores
+        if self._agent.alive and cameras.process.returncode == 0:
+            await self._ear.until(lambda _: scores.summary(published).balanced, _SILENCE_S)
+        await self._agent.stop()
+        await self._ear.until(lambda _: scores.summary(published).balanced, _LAST_WORDS_S)
+        return scores.summary(published)
+
+    def _ends(self) -> dict[str, Coroutine[Any, Any, Any]]:
+        return {"signal": self._signals.wait(), "broker": self._broker.child.ended(), "agent": self._agent.ended()}
+
+    def _raise_if_dead(self) -> None:
+        for child in (self._broker.child, self._agent):
+            if not child.alive:
+                raise child.obituary()
+
+
+async def _first_of(waits: Mapping[str, Coroutine[Any, Any, Any]], timeout_s: float | None = None) -> None:
+    """Wait until one of them is over, or the time is."""
+    tasks = [asyncio.create_task(wait, name=f"demo.{name}") for name, wait in waits.items()]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _published(cameras: Child) -> dict[str, int]:
+    """What the cameras said on leaving; nothing when they were ended before they could."""
+    assert cameras.process.stdout is not None  # noqa: S101 it is piped
+    said = await cameras.process.stdout.read()
+    return json.loads(said)["published"] if said else {}
+
+
+def _agent(wish: Wish, broker: Broker, folder: Path) -> Child:
+    """The agent as it runs everywhere; the user's own VERGE_… settings are not the demo's."""
+    config = folder / "demo.toml"
+    shutil.copyfile(_TEMPLATE, config)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")} | {
+        "VERGE_DATA_DIR": json.dumps(str(folder / "data")),
+        "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
+        "VERGE_MODELS__SAMPLE__SOURCE": json.dumps(_source(wish.model)),
+        "VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER": json.dumps(str(folder / _SNAPSHOTS)),
+    }
+    arguments = [sys.executable, "-m", "agent", "run", "-c", str(config)]
+    return Child("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
+
+
+def _source(model: str) -> str:
+    """A sample by its name; a path as the agent sees it, which starts elsewhere."""
+    return model if model in sample_names() else str(Path(model).expanduser().resolve())
+
+
+def _cameras(wish: Wish, broker: Broker, folder: Path) -> Child:
+    arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(wish.fps)]
+    arguments += ["--pictures", str(_PICTURES)]
+    if wish.frames:
+        arguments += ["--frames", str(wish.frames)]
+    return Child("cameras", [*arguments, *wish.camera_names], folder / "cameras.log", piped=True, deadline_s=15.0)
+
+
+@contextmanager
+def _work_folder(*, keep: bool) -> Iterator[Path]:
+    """A folder of its own; of what is in it, only the annotated pictures stay, unless all is kept."""
+    folder = Path(tempfile.mkdtemp(prefix="verge-demo-"))
+    try:
+        yield folder
+    finally:
+        if not keep:
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == _SNAPSHOTS:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

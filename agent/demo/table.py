@@ -1,0 +1,169 @@
+"""What the demo shows while it runs: a live table on a terminal, plain lines elsewhere.
+
+Both go to standard error: standard output belongs to the summary.  rich draws the table, because it knows
+terminals, widths and their resizing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent.demo.scores import Percentiles, Row, Summary
+
+__all__ = ["LiveTable", "PlainLines", "Setting", "View", "final", "picture", "view"]
+
+_LINE_EVERY_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What does not change while the demo runs."""
+
+    broker: str
+    port: int
+    agent: str
+    model: str
+    snapshots: str
+
+    @property
+    def listen(self) -> str:
+        """The command that shows the results as they are."""
+        return f"mosquitto_sub -p {self.port} -t 'verge/demo/results/#'"
+
+
+class View(Protocol):
+    """Something that shows rows; entered while there is something to show."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """These are the rows now."""
+
+
+class LiveTable:
+    """A table that is drawn anew in its place."""
+
+    def __init__(self, console: Console, setting: Setting) -> None:
+        self._setting = setting
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Draw the table."""
+        self._live.update(picture(self._setting, rows), refresh=True)
+
+
+class PlainLines:
+    """A line every few seconds, for logs."""
+
+    def __init__(self, console: Console, setting: Setting) -> None:
+        self._console = console
+        self._setting = setting
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        for name, value in _facts(self._setting):
+            self._print(f"{name}: {value}")
+        self._due = time.monotonic() + _LINE_EVERY_S
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Print a line, if it is time."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _LINE_EVERY_S
+            self._print("; ".join(_line(row) for row in rows))
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def view(console: Console, setting: Setting) -> View:
+    """What suits the console."""
+    return LiveTable(console, setting) if console.is_terminal else PlainLines(console, setting)
+
+
+def picture(setting: Setting, rows: Sequence[Row]) -> Group:
+    """The header and the table."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(setting):
+        facts.add_row(name, Text(value))
+    # One space between columns: what the camera sees still fits into 80.
+    table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False, expand=True)
+    table.add_column("camera", no_wrap=True, style="bold")
+    for heading in ("frames", "answered", "dropped", "failed", "fps", "p50/p95 ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(" sees now", ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(
+            Text(row.camera),
+            str(row.frames),
+            Text(str(row.answered), style="green"),
+            Text(str(row.dropped), style="yellow" if row.dropped else "dim"),
+            Text(str(row.failed), style="red" if row.failed else "dim"),
+            f"{row.fps:.1f}",
+            _latency(row.latency_ms),
+            Text(f" {row.sees or '…'}", style="cyan"),
+        )
+    return Group(facts, "", table, "", Text("Ctrl-C ends the demo with a summary", style="dim"))
+
+
+def final(summary: Summary, snapshots: str) -> str:
+    """The summary in words."""
+    counts = f"{summary.answered} answered, {summary.dropped} dropped, {summary.failed} failed"
+    lines = [
+        f"{summary.frames} frames published, {summary.received} received: {counts}; {summary.results} results arrived",
+        f"{summary.fps:.1f} results a second, latency p50/p95 {_latency(summary.latency_ms)} ms",
+        *(f"  {reason}: {count}" for reason, count in summary.reasons.items()),
+        f"annotated pictures: {snapshots}",
+        "every frame is accounted for" if summary.balanced else "NOT every frame is accounted for",
+    ]
+    return "\n".join(lines)
+
+
+def _facts(setting: Setting) -> list[tuple[str, str]]:
+    return [
+        ("broker", setting.broker),
+        ("agent", setting.agent),
+        ("model", setting.model),
+        ("snapshots", setting.snapshots),
+        ("results", setting.listen),
+    ]
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row.camera}: {row.frames} frames, {row.answered} answered, {row.dropped} dropped, {row.failed} failed, "
+        f"{row.fps:.1f} fps, {_latency(row.latency_ms)} ms, sees {row.sees or '…'}"
+    )
+
+
+def _latency(percentiles: Percentiles) -> str:
+    return "/".join("–" if value is None else f"{value:.0f}" for value in (percentiles.p50, percentiles.p95))

@@ -1,0 +1,65 @@
+"""Each broker, reached as the agent would: what it takes, and what the streams ask of it in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from agent.config import Config
+from agent.doctor.finding import Finding, size
+from agent.doctor.visit import Visit
+from agent.errors import VergeError
+from agent.transport.limits import BrokerLimits
+
+__all__ = ["findings", "limits"]
+
+
+async def findings(config: Config) -> list[Finding]:
+    """All brokers at once: those that are not there are waited for together."""
+    return list(await asyncio.gather(*(_broker(name, config) for name in config.transports)))
+
+
+async def _broker(name: str, config: Config) -> Finding:
+    check = f"broker {name}"
+    try:
+        visit = Visit(name, config.transports[name], "doctor")
+        began = perf_counter()
+        async with visit:
+            await visit.reach()
+            took_ms = (perf_counter() - began) * 1e3
+    except VergeError as error:
+        return Finding.of(check, error)
+    told = f"{visit.options.address} connected in {took_ms:.0f} ms; {limits(visit.limits)}"
+    for stream, options in config.streams.items():
+        source = options.input
+        objection = visit.limits.objection(source.topic)
+        if objection and (source.transport or config.first_transport) == name:
+            fix = f"stream {stream} asks for {source.topic}: name its topics without wildcards, or use another broker"
+            return Finding.fail(check, f"{told}; {objection}", fix)
+    if not visit.limits.maximum_qos:
+        return Finding.warn(
+            check, told, "results are sent with QoS 0: they can be lost; raise the broker's maximum QoS"
+        )
+    return Finding.ok(check, told)
+
+
+def limits(told: BrokerLimits) -> str:
+    """What the broker said it takes, in words."""
+    missing = [
+        word
+        for word, there in (
+            ("retained messages", told.retain_available),
+            ("wildcards", told.wildcard_available),
+            ("shared subscriptions", told.shared_available),
+        )
+        if not there
+    ]
+    version = {4: "3.1.1"}.get(told.version, str(told.version))
+    words = [
+        f"MQTT {version}",
+        f"QoS {told.maximum_qos}",
+        f"packets up to {size(told.maximum_packet_size)}",
+        f"{told.receive_maximum} in flight",
+        *(f"no {word}" for word in missing),
+    ]
+    return ", ".join(words)

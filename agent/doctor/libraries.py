@@ -1,0 +1,53 @@
+"""NumPy, OpenCV and the backends: imported in children, all at once, told in their order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.doctor import child
+from agent.doctor.finding import Finding, Status
+from agent.errors import BackendUnavailable, VergeError
+
+__all__ = ["findings"]
+
+_NEEDED = {
+    "numpy": "pip install numpy",
+    "cv2": "pip install opencv-python-headless",
+}
+_NAMES = {"numpy": "numpy", "cv2": "opencv"}
+
+
+async def findings() -> list[Finding]:
+    """What every worker needs, then each backend; one that is not installed is no failure, one that crashes is."""
+    needed = asyncio.gather(*(_module(name) for name in _NEEDED))
+    backends = asyncio.gather(*(_backend(name) for name in await _names()))
+    return [*await needed, *await backends]
+
+
+async def _names() -> list[str]:
+    try:
+        names: list[str] = (await child.ask("backends"))["backends"]
+    except VergeError:
+        return []  # the backends need NumPy: its own finding says why it is not there
+    return names
+
+
+async def _module(name: str) -> Finding:
+    check = _NAMES[name]
+    try:
+        return Finding.ok(check, (await child.ask("module", name))["version"])
+    except BackendUnavailable as error:
+        return Finding.fail(check, f"cannot be imported: {error.message}", _NEEDED[name])
+    except VergeError as error:
+        return Finding.of(check, error)
+
+
+async def _backend(name: str) -> Finding:
+    check = f"backend {name}"
+    try:
+        return Finding.ok(check, (await child.ask("backend", name))["version"])
+    except BackendUnavailable as error:
+        missing = error.code == "backend-unavailable"
+        return Finding.of(check, error, Status.WARN if missing else Status.FAIL)
+    except VergeError as error:
+        return Finding.of(check, error)

@@ -1,0 +1,97 @@
+"""Certificates and keys, file by file: there, readable, in time, and made for each other."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.config import Config
+from agent.doctor.certificate import validity
+from agent.doctor.files import secret
+from agent.doctor.finding import Finding
+from agent.transport.options import TlsOptions
+
+__all__ = ["authorities", "certificate", "findings", "pair"]
+
+_SOON = timedelta(days=30)
+
+
+def findings(config: Config) -> list[Finding]:
+    """Of each broker with TLS: the authorities, the agent's certificate, its key, and whether the two fit."""
+    now = datetime.now(UTC)
+    return [
+        finding
+        for name, options in config.transports.items()
+        if options.tls is not None
+        for finding in _files(name, options.tls, now)
+    ]
+
+
+def authorities(check: str, path: Path) -> Finding:
+    """Whether the file holds certificates to trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError:
+        return Finding.fail(check, f"{path} holds no certificate", "copy the authority's certificate again, as PEM")
+    except OSError as error:
+        return _unreadable(check, path, error)
+    count = context.cert_store_stats()["x509"]
+    return Finding.ok(check, f"{path}, {count} {'certificate' if count == 1 else 'certificates'}")
+
+
+def certificate(check: str, path: Path, now: datetime) -> Finding:
+    """Whether the certificate is valid ``now``."""
+    try:
+        begins, ends = validity(path.read_text())
+    except OSError as error:
+        return _unreadable(check, path, error)
+    except ValueError as error:
+        return Finding.fail(check, f"{path}: {error}", "copy the certificate again, as PEM")
+    if now < begins:
+        return Finding.fail(
+            check,
+            f"{path} is valid from {begins:%Y-%m-%d %H:%M} UTC",
+            f"set the clock: it says {now:%Y-%m-%d %H:%M} UTC",
+        )
+    if now > ends:
+        return Finding.fail(
+            check, f"{path} expired on {ends:%Y-%m-%d}", f"renew it, or set the clock: it says {now:%Y-%m-%d}"
+        )
+    if now > ends - _SOON:
+        return Finding.warn(check, f"{path} expires on {ends:%Y-%m-%d}", "renew it in time")
+    return Finding.ok(check, f"{path}, valid until {ends:%Y-%m-%d}")
+
+
+def pair(check: str, cert: Path, key: Path | None) -> Finding:
+    """Whether the key belongs to the certificate."""
+    try:
+        # The empty password keeps OpenSSL from asking the terminal for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
+            return Finding.fail(check, "the key does not belong to the certificate", f"copy both again: {cert}, {key}")
+        fix = "both have to be PEM, the key without a password"
+        return Finding.fail(check, f"certificate and key cannot be used: {reason or error.strerror or error}", fix)
+    return Finding.ok(check, "the key fits the certificate")
+
+
+def _files(name: str, options: TlsOptions, now: datetime) -> Iterator[Finding]:
+    if options.insecure:
+        fix = f"set transports.{name}.tls.ca_file and take insecure away"
+        yield Finding.warn(f"tls {name}", "any certificate of the broker is taken", fix)
+    if options.ca_file:
+        yield authorities(f"ca_file {name}", Path(options.ca_file))
+    if options.cert_file:
+        yield certificate(f"cert_file {name}", Path(options.cert_file), now)
+    if options.key_file:
+        yield secret(f"key_file {name}", Path(options.key_file))
+    if options.cert_file and all(Path(file).is_file() for file in (options.cert_file, options.key_file) if file):
+        yield pair(f"key pair {name}", Path(options.cert_file), Path(options.key_file) if options.key_file else None)
+
+
+def _unreadable(check: str, path: Path, error: OSError) -> Finding:
+    return Finding.fail(check, f"{path}: {error.strerror}", "check the path and who may read it")

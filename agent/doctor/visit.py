@@ -1,0 +1,51 @@
+"""A second client beside the agent: it looks or listens, leaves no session behind and takes nobody's place."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from agent.errors import BrokerUnreachable
+from agent.transport.base import LinkState
+from agent.transport.limits import BrokerLimits
+from agent.transport.mqtt import MqttTransport
+from agent.transport.options import MqttOptions
+
+__all__ = ["WAIT_S", "Visit"]
+
+WAIT_S = 5.0
+"""How long a broker may take until it counts as unreachable."""
+
+
+class Visit(MqttTransport):
+    """A transport for a short visit; ``word`` sets its client id apart from the agent's."""
+
+    def __init__(self, name: str, options: MqttOptions, word: str) -> None:
+        super().__init__(name, _visiting(options, word))
+        self.limits = BrokerLimits()
+        """What the broker takes, once it is reached."""
+
+    def changed(self, state: LinkState, limits: BrokerLimits | None) -> None:
+        """The link went up or down; in the link's thread."""
+        self.limits = limits or self.limits
+        super().changed(state, limits)
+
+    async def reach(self) -> None:
+        """Return when the broker is connected; raises ``BrokerUnreachable`` with what kept it for ``WAIT_S``."""
+        try:
+            await self.wait_connected(WAIT_S)
+        except BrokerUnreachable:
+            # A link's reason is an error's text; its hint gets a line of its own again.
+            message, _, hint = self.state.reason.partition(" (hint: ")
+            raise BrokerUnreachable(message, hint=hint.removesuffix(")") or None) from None
+
+
+def _visiting(options: MqttOptions, word: str) -> MqttOptions:
+    return replace(
+        options,
+        # A broker ends the older of two clients with one id: that would be the agent.
+        client_id=f"{options.client_id}-{word}" if options.client_id else "",
+        clean_start=True,
+        session_expiry_s=0,
+        connect_timeout_s=min(options.connect_timeout_s, WAIT_S / 2),
+        backoff_cap_s=min(options.backoff_cap_s, 1.0),
+    )

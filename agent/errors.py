@@ -1,0 +1,112 @@
+"""Every error the agent raises on purpose, and what to do about each.
+
+::
+
+    VergeError                      code, message, hint
+    ├── Wrong                       what we were given is wrong: report it, do not retry
+    │   ├── ConfigWrong             the configuration cannot be used
+    │   ├── FrameRefused            a payload is no picture, or one past the limits
+    │   ├── ModelRefused            a model cannot be loaded, or refused a picture
+    │   ├── BackendUnavailable      what the model needs is not installed here
+    │   └── PublishRefused          a message the broker would not take
+    └── Unreachable                 what we could not reach: back off and retry
+        ├── BrokerUnreachable       no connection to the broker
+        ├── NotConnected            a message could not be queued while the link is down
+        └── WorkerLost              a worker process died, hung or was replaced
+
+``code`` is a stable kebab-case word for status topics, logs and programs; ``message`` says what
+happened; ``hint`` says what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BackendUnavailable",
+    "BrokerUnreachable",
+    "ConfigWrong",
+    "FrameRefused",
+    "ModelRefused",
+    "NotConnected",
+    "PublishRefused",
+    "Unreachable",
+    "VergeError",
+    "WorkerLost",
+    "Wrong",
+]
+
+
+class VergeError(Exception):
+    """An error with a stable code, a sentence for a person and a hint on how to mend it."""
+
+    default_code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.default_code
+
+    def __str__(self) -> str:
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
+
+class Wrong(VergeError):
+    """What we were given is wrong; trying again gives the same answer."""
+
+    default_code = "wrong"
+
+
+class ConfigWrong(Wrong):
+    """The configuration cannot be used."""
+
+    default_code = "config-wrong"
+
+
+class FrameRefused(Wrong):
+    """A payload is not a picture the agent takes."""
+
+    default_code = "not-an-image"
+
+
+class ModelRefused(Wrong):
+    """A model cannot be loaded, or cannot answer what it was asked."""
+
+    default_code = "model-refused"
+
+
+class BackendUnavailable(Wrong):
+    """The backend, task or accelerator a model asks for is not available here."""
+
+    default_code = "backend-unavailable"
+
+
+class PublishRefused(Wrong):
+    """A message exceeds what the broker takes, or its topic is not one to publish on."""
+
+    default_code = "publish-refused"
+
+
+class Unreachable(VergeError):
+    """What we need cannot be reached now; back off and try again."""
+
+    default_code = "unreachable"
+
+
+class BrokerUnreachable(Unreachable):
+    """There is no connection to the broker."""
+
+    default_code = "broker-unreachable"
+
+
+class NotConnected(Unreachable):
+    """A message could not be taken because the link is down and the queue for it is full."""
+
+    default_code = "not-connected"
+
+
+class WorkerLost(Unreachable):
+    """A worker process died, hung or was replaced while it held the frame."""
+
+    default_code = "worker-lost"

@@ -1,0 +1,1 @@
+"""Where pictures come from, and how a payload is recognised as one."""

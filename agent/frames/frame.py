@@ -1,0 +1,50 @@
+"""A picture as it travels: still encoded, its size known from its header, never decoded in the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Frame", "Limits", "Picture"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a payload may cost before it is decoded."""
+
+    max_bytes: int = 16 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    max_json_depth: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image found in a payload: its encoded bytes and what its header tells."""
+
+    data: bytes | memoryview
+    encoding: str
+    """``jpeg``, ``png``, ``webp``, ``bmp`` or ``npy``."""
+    width: int
+    height: int
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """What stood beside the image in a JSON envelope, small values only."""
+    captured_at: float | None = None
+    """Seconds since the epoch, when the sender told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture that a stream received from one of its cameras."""
+
+    stream: str
+    camera: str
+    topic: str
+    sequence: int
+    picture: Picture
+    received_at: float
+    """Wall clock, seconds since the epoch."""
+    arrived: float
+    """Monotonic clock, seconds; what ages and latencies are measured from."""
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    packet_id: int = 0

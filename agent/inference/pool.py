@@ -1,0 +1,275 @@
+"""A model's workers: pictures are pulled from feeders in turn, workers that die are replaced.
+
+*Pull.*  A pool asks its feeders, one after the other, for a picture whenever a worker has a free place; so
+queue policies stay with the streams and no picture waits in two places.
+
+*Loss.*  When a worker is lost, the picture it worked on is a suspect: it is quarantined and tried once more,
+after everything else that waits, and given up when it takes a second worker with it.  The picture that only
+waited in the worker's inbox is innocent and goes first.
+
+*Lateness.*  A worker that has used half of its deadline gets a stand-in started beside it, so that a hung one
+can be replaced the moment it is given up; if it answers after all, the stand-in leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from agent.errors import VergeError, WorkerLost, Wrong
+from agent.inference.job import Feeder, Job
+from agent.inference.manifest import ModelSpec
+from agent.inference.process import DEPTH, Worker
+from agent.inference.quarantine import Quarantine
+from agent.inference.restarts import Restart, Restarts
+from agent.inference.values import Answer, Description, PoolState, PoolStatus
+
+__all__ = ["Pool"]
+
+log = logging.getLogger(__name__)
+
+_SECOND_TRY_S = 10.0
+_KILLS = 2
+
+
+class Pool:
+    """The workers of one loaded model; ``start`` and ``stop`` bracket its life."""
+
+    def __init__(
+        self, name: str, spec: ModelSpec, *, threads: int, slot_bytes: int, quarantine: Quarantine,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.spec = spec
+        self._threads = threads
+        self._slot_bytes = slot_bytes
+        self._quarantine = quarantine
+        self._changed = changed
+        self._status = PoolStatus(PoolState.STARTING)
+        self._workers: list[Worker] = []
+        self._feeders: deque[Feeder] = deque()
+        self._again: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._events: dict[Worker, asyncio.Event] = {}
+        self._seats: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def status(self) -> PoolStatus:
+        """The workers at a glance."""
+        return self._status
+
+    async def start(self, tasks: asyncio.TaskGroup) -> Description:
+        """Load the model in every worker; raises what kept the first from loading it."""
+        self._tasks = tasks
+        count = max(1, self.spec.run.workers)
+        started = await asyncio.gather(*(self._start_worker() for _ in range(count)), return_exceptions=True)
+        workers = [worker for worker in started if isinstance(worker, Worker)]
+        problems = [problem for problem in started if isinstance(problem, BaseException)]
+        if problems:
+            await asyncio.gather(*(worker.stop() for worker in workers))
+            raise problems[0]
+        self._seats = [
+            tasks.create_task(self._keep(worker), name=f"agent.model.{self.name}.{number}")
+            for number, worker in enumerate(workers)
+        ]
+        description = workers[0].description
+        assert description is not None  # noqa: S101 a started worker has loaded
+        self._set(PoolState.RUNNING, description=description)
+        return description
+
+    async def stop(self) -> None:
+        """End the workers; pictures they hold are finished with ``WorkerLost``."""
+        self._set(PoolState.STOPPED)
+        for seat in self._seats:
+            seat.cancel()
+        await asyncio.gather(*self._seats, return_exceptions=True)
+        for job in (*self._again, *self._suspects):
+            job.finish(WorkerLost("the model was unloaded", code="model-unloaded"))
+        self._again.clear()
+        self._suspects.clear()
+
+    def attach(self, feeder: Feeder) -> None:
+        """Take pictures from this feeder too."""
+        self._feeders.append(feeder)
+        self.wake()
+
+    def detach(self, feeder: Feeder) -> None:
+        """Take no more pictures from this feeder; those in hand are finished."""
+        self._feeders.remove(feeder)
+
+    def wake(self) -> None:
+        """A picture may be waiting, or a worker may be free: hand over what can be handed over."""
+        while (worker := self._freest()) is not None and (job := self._next(worker)) is not None:
+            worker.send(job)
+
+    # -- choosing ------------------------------------------------------------------------------------------
+
+    def _freest(self) -> Worker | None:
+        best, most = None, 0
+        for worker in self._workers:
+            if worker.free > most:
+                best, most = worker, worker.free
+        return best
+
+    def _next(self, worker: Worker) -> Job | None:
+        if self._again:
+            return self._again.popleft()
+        for _ in range(len(self._feeders)):
+            self._feeders.rotate(-1)
+            job = self._feeders[-1].take()
+            if job is not None:
+                return job
+        return self._suspect() if self._suspects and worker.free == DEPTH else None
+
+    def _suspect(self) -> Job | None:
+        now = self._loop.time()
+        while self._suspects:
+            job = self._suspects.popleft()
+            if now < job.expires:
+                return job
+            job.finish(WorkerLost("a worker was lost over the picture", code="worker-crashed"))
+        return None
+
+    # -- a seat: one worker after the other ---------------------------------------------------------------
+
+    async def _keep(self, worker: Worker) -> None:
+        """Have a worker in this seat until cancelled."""
+        restarts = Restarts()
+        try:
+            while True:
+                began = self._loop.time()
+                stand_in = await self._serve(worker)
+                reason = await worker.explain()
+                log.warning("model %s: a worker was lost: %s", self.name, reason)
+                self._set(self._status.state, reason, restarts=self._status.restarts + 1)
+                self._mourn(worker)
+                restart = restarts.died(self._loop.time() - began)
+                worker = stand_in or await self._replace(restarts, restart, reason)
+        finally:
+            if worker in self._workers:
+                self._workers.remove(worker)
+            await asyncio.shield(self._end(worker))
+
+    async def _serve(self, worker: Worker) -> Worker | None:
+        """Let it work until it is lost; the result is the stand-in that was started when it was late."""
+        self._workers.append(worker)
+        event = self._events[worker] = asyncio.Event()
+        stand_in: asyncio.Task[Worker] | None = None
+        self._set(PoolState.RUNNING, self._status.reason)
+        self.wake()
+        try:
+            while not worker.lost:
+                await event.wait()
+                event.clear()
+                if worker.late and not worker.lost and stand_in is None:
+                    stand_in = self._loop.create_task(self._start_worker(), name=f"agent.model.{self.name}.stand-in")
+                if stand_in is not None and not worker.late and not worker.lost:
+                    await self._dismiss(stand_in)
+                    stand_in = None
+        except BaseException:
+            if stand_in is not None:
+                await asyncio.shield(self._dismiss(stand_in))
+            raise
+        finally:
+            del self._events[worker]
+        self._workers.remove(worker)
+        return await self._take(stand_in) if stand_in is not None else None
+
+    async def _replace(self, restarts: Restarts, restart: Restart, reason: str) -> Worker:
+        """Start another worker, after a delay, until one loads."""
+        while True:
+            if not self._workers:
+                self._set(PoolState.BROKEN if restart.broken else PoolState.BACKOFF, reason)
+            await asyncio.sleep(restart.delay_s)
+            try:
+                return await self._start_worker()
+            except VergeError as error:
+                reason = str(error)
+                log.warning("model %s: a worker could not be started: %s", self.name, reason)
+                restart = restarts.refused() if isinstance(error, Wrong) else restarts.died(0.0)
+
+    async def _start_worker(self) -> Worker:
+        """A worker that has loaded the model; raises ``VergeError`` and leaves no process behind when it cannot."""
+        run = self.spec.run
+        worker = Worker(
+            slot_bytes=self._slot_bytes, floor_s=run.deadline_s,
+            on_answer=self._on_answer, on_pace=self._on_event, on_lost=self._on_event,
+        )  # fmt: skip
+        threads = {"OMP_NUM_THREADS": str(self._threads), "OPENBLAS_NUM_THREADS": str(self._threads)}
+        await worker.start(run.interpreter, threads | run.environment)
+        try:
+            told = await worker.load(self.spec.request(self._threads), run.load_timeout_s)
+        except WorkerLost as error:
+            reason = await worker.explain()
+            raise WorkerLost(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
+        except BaseException:
+            worker.kill()
+            await asyncio.shield(worker.stop())
+            raise
+        worker.description = msgspec.structs.replace(told, name=self.spec.name, version=self.spec.manifest.version)
+        return worker
+
+    async def _take(self, stand_in: asyncio.Task[Worker]) -> Worker | None:
+        try:
+            return await stand_in
+        except VergeError as error:
+            log.warning("model %s: the stand-in could not be started: %s", self.name, error)
+            return None
+
+    async def _dismiss(self, stand_in: asyncio.Task[Worker]) -> None:
+        worker = await self._take(stand_in)
+        if worker is not None:
+            await worker.stop()
+
+    async def _end(self, worker: Worker) -> None:
+        await worker.stop()
+        while worker.jobs:
+            job = worker.jobs.popleft()
+            job.finish(WorkerLost("the model was unloaded", code="model-unloaded"))
+
+    # -- what workers tell ----------------------------------------------------------------------------------
+
+    def _on_answer(self, job: Job, outcome: Answer | VergeError) -> None:
+        # The next picture first: the worker should not wait for this one's result to be published.
+        self.wake()
+        job.finish(outcome)
+
+    def _on_event(self, worker: Worker) -> None:
+        event = self._events.get(worker)
+        if event is not None:
+            event.set()
+
+    def _mourn(self, worker: Worker) -> None:
+        """Sort what a lost worker held: the picture in work is a suspect, those behind it are innocent."""
+        held = list(worker.jobs)
+        worker.jobs.clear()
+        self._again.extendleft(reversed(held[1:]))
+        for job in held[:1]:
+            job.kills += 1
+            self._tasks.create_task(self._quarantine.put(job.picture, job.label), name="agent.quarantine")
+            if job.kills >= _KILLS:
+                code = "worker-hung" if worker.hung else "worker-crashed"
+                job.finish(WorkerLost(f"two workers were lost over the picture: {worker.reason}", code=code))
+            else:
+                job.expires = self._loop.time() + _SECOND_TRY_S
+                self._suspects.append(job)
+        self.wake()
+
+    def _set(
+        self, state: PoolState, reason: str = "", *, restarts: int | None = None, description: Description | None = None
+    ) -> None:
+        status = PoolStatus(
+            state,
+            reason,
+            len(self._workers),
+            self._status.restarts if restarts is None else restarts,
+            description or self._status.description,
+        )
+        if status != self._status:
+            self._status = status
+            self._changed()

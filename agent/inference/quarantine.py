@@ -1,0 +1,49 @@
+"""Pictures that a worker was lost over, kept in a bounded folder for whoever mends the model."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+from agent.files import write_atomically
+from agent.frames.frame import Picture
+
+__all__ = ["Quarantine"]
+
+log = logging.getLogger(__name__)
+
+_SUFFIX = {"jpeg": ".jpg"}
+
+
+class Quarantine:
+    """At most ``keep`` pictures in ``folder``; the oldest go first.  A folder that cannot be written is reported."""
+
+    def __init__(self, folder: Path, keep: int = 32) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    async def put(self, picture: Picture, label: str) -> None:
+        """Keep a picture under its label and a digest of its bytes: the same picture is kept once."""
+        try:
+            path = await asyncio.to_thread(self._write, picture, label)
+        except OSError as error:
+            log.warning("a picture could not be quarantined in %s: %s", self.folder, error.strerror)
+        else:
+            log.warning("the picture is kept as %s", path)
+
+    def _write(self, picture: Picture, label: str) -> Path:
+        data = bytes(picture.data)
+        name = re.sub(r"[^\w.-]+", "_", label)[:80] or "picture"
+        suffix = _SUFFIX.get(picture.encoding, f".{picture.encoding}")
+        path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}{suffix}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+        kept = sorted(
+            (entry for entry in self.folder.iterdir() if entry.is_file()), key=lambda entry: entry.stat().st_mtime
+        )
+        for old in kept[: -self._keep]:
+            old.unlink(missing_ok=True)
+        return path

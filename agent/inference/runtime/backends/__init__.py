@@ -1,0 +1,1 @@
+"""Backends: one module each, imported only when a model asks for it."""

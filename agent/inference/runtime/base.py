@@ -1,0 +1,125 @@
+"""What a backend and a task must do, and the values they exchange.
+
+A *backend* runs a network: arrays in, arrays out.  A *task* gives the arrays a meaning: predictions.
+The two are independent of each other; the session (``session.py``) joins them with the preprocessing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+__all__ = ["Backend", "Geometry", "Labels", "Prediction", "Task", "TensorInfo"]
+
+Prediction = Dict[str, Any]
+"""``label``, ``label_id``, ``score`` and, for detections, ``box`` {x, y, width, height} in fractions of the frame."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a network, as its file tells."""
+
+    name: str
+    shape: Tuple[int, ...]
+    """Unknown or dynamic dimensions are -1."""
+    dtype: str
+    """NumPy's name: float32, float16, uint8, int8, int32, int64, bool …"""
+    scale: Optional[float] = None
+    """Affine quantisation: real = scale × (stored - zero_point); None for plain tensors."""
+    zero_point: int = 0
+
+    def as_dict(self) -> Dict[str, Any]:
+        """The tensor as JSON."""
+        told: Dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        if self.scale is not None:
+            told["quantization"] = {"scale": self.scale, "zero_point": self.zero_point}
+        return told
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the network's picture lies in the frame: frame = offset + network × extent, in fractions.
+
+    A stretched picture has offset (0, 0) and extent (1, 1); a letterboxed one a negative offset and an
+    extent above 1 on the padded axis; a central crop a positive offset and an extent below 1.
+    """
+
+    width: int
+    height: int
+    """The frame's size in pixels after EXIF orientation."""
+    network_width: int
+    network_height: int
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+    extent_x: float = 1.0
+    extent_y: float = 1.0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The names of a model's classes by their number."""
+
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    def name(self, label_id: int) -> str:
+        """The class's name, or ``class 17`` where the model has none for it."""
+        return self.names.get(label_id) or f"class {label_id}"
+
+
+class Backend(ABC):
+    """A network, loaded: ``run`` takes arrays as ``inputs`` describes and returns them as ``outputs`` does."""
+
+    name: str = ""
+    inputs: Sequence[TensorInfo] = ()
+    outputs: Sequence[TensorInfo] = ()
+    accelerator: str = "cpu"
+    """What really runs the network, in the words of the manifest: ``cpu``, ``gpu`` …"""
+    metadata: Mapping[str, Any] = {}
+    """What the file tells beyond its tensors: ``labels`` (list of str), ``mean``, ``std``, ``description`` …"""
+
+    @classmethod
+    @abstractmethod
+    def version(cls) -> str:
+        """The runtime's own version; raises ``Unavailable`` with the install command where it is missing."""
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, path: str) -> bool:
+        """Whether the file looks like one of this backend's formats (by name and first bytes)."""
+
+    @abstractmethod
+    def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:
+        """Load ``path``; raises ``ModelError`` for a broken file, ``Unavailable`` for an absent accelerator."""
+
+    @abstractmethod
+    def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """One inference; the arrays returned belong to the caller (they are not overwritten by the next run)."""
+
+
+class Task(ABC):
+    """What a network's outputs mean."""
+
+    name: str = ""
+
+    @abstractmethod
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        labels: Labels,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+    ) -> None:
+        """Check options and outputs once, at load; raises ``ModelError`` naming the option or tensor."""
+
+    @classmethod
+    def recognises(cls, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> bool:
+        """Whether these outputs look like this task's (how ``task = "auto"`` is resolved)."""
+        del inputs, outputs
+        return False
+
+    @abstractmethod
+    def predictions(self, outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
+        """The outputs (dequantised to float where they were quantised) as predictions, best first."""

@@ -1,0 +1,144 @@
+"""One model, ready to answer: decode → preprocess → backend → task, in one call.
+
+The session owns what a model needs besides its network: how a picture becomes its input, how its
+outputs become predictions, and what its file tells about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from agent.inference.runtime import decode, draw, labels, plugins
+from agent.inference.runtime.base import Backend, Labels, Prediction, Task, TensorInfo
+from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.preprocess import InputSpec, Preprocessor
+
+__all__ = ["Answer", "Session"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture, how long each step took (ms), and the annotated JPEG if asked for."""
+
+    predictions: List[Prediction]
+    timing_ms: Dict[str, float]
+    width: int
+    height: int
+    snapshot: bytes = b""
+
+
+class Session:
+    """A loaded model; ``model`` is the manifest with absolute paths.
+
+    Raises ``ModelError`` when the model, its labels or its options cannot be used.
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        started = perf_counter()
+        self.path = str(model["file"])
+        if not os.path.exists(self.path):
+            raise ModelError("model-missing", f"there is no model at {self.path}", "check the path in the manifest")
+        threads = int(model.get("threads", 1))
+        decode.configure(threads)
+        self.backend = _open(self.path, threads, model)
+        self.labels = _labels(model.get("labels"), self.backend)
+        self.task = _task(model, self.backend, self.labels)
+        if not self.backend.inputs:
+            raise ModelError("model-without-input", f"{self.path} has no input", None)
+        self.preprocess = Preprocessor(
+            InputSpec.parse(model.get("input") or {}, self.backend.metadata), self.backend.inputs[0]
+        )
+        self._quantised = [_dequantise(tensor) for tensor in self.backend.outputs]
+        self._warm_up()
+        self._load_ms = (perf_counter() - started) * 1e3
+
+    def infer(self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None) -> Answer:
+        """Answer one encoded picture; raises ``ModelError`` for one that cannot be decoded or answered."""
+        start = perf_counter()
+        picture = decode.decode(data, encoding, None if snapshot else self.preprocess.cover)
+        decoded = perf_counter()
+        array, geometry = self.preprocess(picture)
+        ready = perf_counter()
+        outputs = self.backend.run([array])
+        answered = perf_counter()
+        predictions = self.task.predictions(self._real(outputs), geometry)
+        finished = perf_counter()
+        timing = {
+            "decode": _ms(decoded - start),
+            "preprocess": _ms(ready - decoded),
+            "infer": _ms(answered - ready),
+            "postprocess": _ms(finished - answered),
+        }
+        return Answer(
+            predictions, timing, picture.width, picture.height, _snapshot(picture.pixels, predictions, snapshot)
+        )
+
+    def describe(self) -> Dict[str, Any]:
+        """What the model is, as JSON."""
+        return {
+            "backend": f"{self.backend.name} {self.backend.version()}",
+            "accelerator": self.backend.accelerator,
+            "task": self.task.name,
+            "digest": _digest(self.path),
+            "inputs": [tensor.as_dict() for tensor in self.backend.inputs],
+            "outputs": [tensor.as_dict() for tensor in self.backend.outputs],
+            "labels": len(self.labels.names),
+            "load_ms": _ms(self._load_ms / 1e3),
+        }
+
+    def _real(self, outputs: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Quantised outputs as the real numbers they stand for."""
+        return [real(array) if real else array for real, array in zip(self._quantised, outputs)]
+
+    def _warm_up(self) -> None:
+        """Answer a grey JPEG, so that the first camera frame pays for nothing but itself."""
+        self.infer(draw.encode(np.full((480, 640, 3), 127, np.uint8)), "jpeg")
+
+
+def _open(path: str, threads: int, model: Mapping[str, Any]) -> Backend:
+    name = model.get("backend") or "auto"
+    kind = plugins.backend_for(path) if name == "auto" else plugins.backend(name)
+    return kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
+
+
+def _labels(path: Optional[str], backend: Backend) -> Labels:
+    if path:
+        return labels.read(path)
+    return labels.of(backend.metadata.get("labels") or ())
+
+
+def _task(model: Mapping[str, Any], backend: Backend, names: Labels) -> Task:
+    name = model.get("task") or "auto"
+    kind = plugins.task_for(backend.inputs, backend.outputs) if name == "auto" else plugins.task(name)
+    return kind(model.get("options") or {}, names, backend.inputs, backend.outputs)
+
+
+def _dequantise(tensor: TensorInfo) -> Any:
+    if tensor.scale is None or np.dtype(tensor.dtype).kind not in "iu":
+        return None
+    scale, zero_point = np.float32(tensor.scale), np.float32(tensor.zero_point)
+    return lambda array: (array.astype(np.float32) - zero_point) * scale
+
+
+def _snapshot(pixels: np.ndarray, predictions: Sequence[Prediction], wanted: Optional[Mapping[str, Any]]) -> bytes:
+    if not wanted:
+        return b""
+    return draw.encode(draw.annotate(pixels, predictions, wanted.get("max_side")), wanted.get("quality", 80))
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return "sha256:" + digest.hexdigest()
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)

@@ -1,0 +1,1 @@
+"""Tasks: one module each, imported only when a model asks for it."""

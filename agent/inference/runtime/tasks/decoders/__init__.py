@@ -1,0 +1,1 @@
+"""Detection heads: how the output tensors of each family of networks become boxes; one module each."""

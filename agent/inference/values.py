@@ -1,0 +1,77 @@
+"""What crosses the door to inference: descriptions, answers and the state of what answers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+__all__ = ["Answer", "Description", "PoolState", "PoolStatus", "Snapshot"]
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded model as its worker tells it."""
+
+    backend: str
+    """Name and version: ``litert 2.3.0``."""
+    accelerator: str
+    task: str
+    digest: str
+    """Of the model file: ``sha256:…``."""
+    inputs: tuple[dict[str, Any], ...]
+    outputs: tuple[dict[str, Any], ...]
+    labels: int
+    load_ms: float
+    name: str = ""
+    version: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model says of one picture."""
+
+    id: int
+    predictions: tuple[dict[str, Any], ...]
+    timing_ms: dict[str, float]
+    """Of the worker's steps: ``decode``, ``preprocess``, ``infer``, ``postprocess``."""
+    width: int
+    height: int
+    snapshot: bytes = b""
+    """The annotated picture as JPEG, when it was asked for."""
+
+    @property
+    def worker_ms(self) -> float:
+        """How long the worker was busy with the picture."""
+        return sum(self.timing_ms.values())
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish for the annotated picture beside the answer."""
+
+    quality: int = 80
+    max_side: int | None = None
+
+
+class PoolState(enum.Enum):
+    """How a model's workers are."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    """No worker is up; the next one starts after a delay."""
+    BROKEN = "broken"
+    """The model cannot be loaded, or its workers died too quickly too often."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A model's workers at a glance."""
+
+    state: PoolState
+    reason: str = ""
+    workers: int = 0
+    """How many can answer now."""
+    restarts: int = 0
+    description: Description | None = None

@@ -1,0 +1,32 @@
+"""Logs for people: one line an event on standard error, in the order time, level, where, what.
+
+The standard library's logging does it; under systemd the journal adds the time itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from agent.errors import ConfigWrong
+from agent.strict import nearest
+
+__all__ = ["configure"]
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure(level: str) -> None:
+    """Log to standard error from ``level`` on; raises ``ConfigWrong`` for a level that is none."""
+    if level not in _LEVELS:
+        raise ConfigWrong(
+            f"there is no log level {level!r}", hint=nearest(level, _LEVELS) or f"known: {', '.join(_LEVELS)}"
+        )
+    clock = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format=f"{clock}%(levelname)-7s %(name)s: %(message)s",
+        force=True,
+    )

@@ -1,0 +1,86 @@
+"""How a result is written: a table of formats, each one module, loaded when it is asked for.
+
+A format is a pure function from result to bytes and what a reader has to know of the bytes.  A stranger's
+format comes by entry point: group ``verge.formats``, name the format's, value a ``Format``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from agent.errors import ConfigWrong
+from agent.results.result import Result
+from agent.strict import nearest
+
+__all__ = ["FORMATS", "GROUP", "Context", "Format", "load", "names"]
+
+GROUP = "verge.formats"
+FORMATS = {
+    "native": "agent.results.formats.native",
+    "aws": "agent.results.formats.aws",
+}
+"""Name → module, whose ``FORMAT`` is the format."""
+
+
+def local_time() -> datetime:
+    """The wall clock of this place, without a zone."""
+    return datetime.now(UTC).astimezone().replace(tzinfo=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a format may say beyond the result: the limits in force, and the local time."""
+
+    top_k: int = 5
+    threshold: float = 0.3
+    now: Callable[[], datetime] = local_time
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write results; ``schema`` names the JSON Schema its payloads keep to, if the package has it.
+
+    >>> load("native").content_type
+    'application/json'
+    """
+
+    encode: Callable[[Result, Context], bytes]
+    content_type: str = "application/json"
+    schema: str | None = None
+
+
+@cache
+def load(name: str) -> Format:
+    """The format of that name; raises ``ConfigWrong`` with a guess where there is none."""
+    if name in FORMATS:
+        found: object = import_module(FORMATS[name]).FORMAT
+    else:
+        found = next((entry.load() for entry in entry_points(group=GROUP, name=name)), None)
+        if found is None:
+            raise _unknown(name)
+    if not isinstance(found, Format):
+        raise ConfigWrong(
+            f"the entry point {name!r} of {GROUP} is no Format but {type(found).__name__}",
+            hint="mend or remove the package that brings it",
+            code="format-unknown",
+        )
+    return found
+
+
+def names() -> list[str]:
+    """The formats that can be had here."""
+    return sorted({*FORMATS, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def _unknown(name: str) -> ConfigWrong:
+    known = names()
+    return ConfigWrong(
+        f"there is no result format {name!r}",
+        hint=nearest(name, known) or f"known: {', '.join(known)}",
+        code="format-unknown",
+    )

@@ -1,0 +1,195 @@
+"""Where formatted results go: a topic, a file of JSON lines.
+
+Nothing that happens to a sink stops a stream: what cannot be written is counted by code in ``lost``, and a disk
+in trouble is reported once.  Writing a line takes microseconds and happens on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from string import Formatter
+from typing import Protocol, TypeAlias
+
+from agent.errors import ConfigWrong, VergeError
+from agent.results.disk import DiskLosses
+from agent.results.options import FileSinkOptions
+from agent.results.result import Prediction, Result
+from agent.topics import level
+from agent.transport.base import Delivered, Message
+
+__all__ = ["FileSink", "Publish", "Sink", "TopicSink"]
+
+Publish: TypeAlias = Callable[[Message, Delivered], None]
+"""``Transport.publish``."""
+
+FIELDS = ("thing", "stream", "camera", "label")
+NO_LABEL = "none"
+
+
+class Sink(Protocol):
+    """Takes results that are formatted already."""
+
+    lost: Counter[str]
+    """What could not be written, by code."""
+
+    def write(self, payload: bytes, result: Result) -> None:
+        """Take one result; never raises for what the world does."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
+
+
+class TopicSink:
+    """Publishes on a topic; the template's fields are ``{thing}``, ``{stream}``, ``{camera}`` and ``{label}``.
+
+    Each becomes one level of the topic; ``{label}`` is the best prediction's, or ``none``.  MQTT 5 readers find
+    the result's id in the user property ``id``.  What the transport refuses or loses later is counted by the
+    error's code.  Raises ``ConfigWrong`` for a template that is no topic.
+    """
+
+    def __init__(
+        self,
+        publish: Publish,
+        topic_template: str,
+        *,
+        content_type: str = "application/json",
+        qos: int = 1,
+        retain: bool = False,
+        expiry_s: int | None = None,
+    ) -> None:
+        _check(topic_template)
+        self._publish = publish
+        self._template = topic_template
+        self._content_type = content_type
+        self._qos = qos
+        self._retain = retain
+        self._expiry_s = expiry_s
+        self.lost: Counter[str] = Counter()
+
+    def write(self, payload: bytes, result: Result) -> None:
+        """Publish one result."""
+        message = Message(
+            topic=self.topic(result),
+            payload=payload,
+            qos=self._qos,
+            retain=self._retain,
+            content_type=self._content_type,
+            user_properties=(("id", result.id),),
+            expiry_s=self._expiry_s,
+        )
+        try:
+            self._publish(message, self._delivered)
+        except VergeError as error:
+            self.lost[error.code] += 1
+
+    def topic(self, result: Result) -> str:
+        """Where a result goes."""
+        return self._template.format(
+            thing=level(result.thing),
+            stream=level(result.stream),
+            camera=level(result.frame.camera),
+            label=level(_best_label(result)),
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _delivered(self, error: VergeError | None) -> None:
+        if error is not None:
+            self.lost[error.code] += 1
+
+
+class FileSink:
+    """Appends JSON lines to a file and rotates it: ``path``, ``path.1`` … up to ``keep`` files in all.
+
+    A line is in the file whole or not at all: it is one write, and what a full disk cut short is taken back.
+    A line longer than ``max_bytes`` gets a file of its own.  A file belongs to one sink.
+    """
+
+    def __init__(self, options: FileSinkOptions) -> None:
+        path = Path(options.path)
+        self._files = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, options.keep))]
+        self._max_bytes = options.max_bytes
+        self._fd: int | None = None
+        self._size = 0
+        self._losses = DiskLosses(f"the results of {path}")
+        self.lost: Counter[str] = self._losses.counts
+
+    def write(self, payload: bytes, result: Result) -> None:
+        """Append one result."""
+        del result
+        with self._losses:
+            # JSON has line breaks between its words only, where a blank does as well.
+            self._append(payload.replace(b"\n", b" ") + b"\n")
+
+    def close(self) -> None:
+        """Close the file; a later write opens it again."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _append(self, line: bytes) -> None:
+        fd = self._open()
+        if self._size and self._size + len(line) > self._max_bytes:
+            self._rotate()
+            fd = self._open()
+        try:
+            self._size += _append_whole(fd, line, self._size)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self) -> int:
+        if self._fd is not None and not os.fstat(self._fd).st_nlink:
+            self.close()  # someone removed the file
+        if self._fd is None:
+            path = self._files[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            self._size = os.fstat(self._fd).st_size
+            # A line that a power cut left torn is ended here, so that it spoils no other.
+            if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+                self._size += os.write(self._fd, b"\n")
+        return self._fd
+
+    def _rotate(self) -> None:
+        self.close()
+        for newer, older in reversed(list(pairwise(self._files))):
+            if newer.exists():
+                newer.replace(older)
+        self._files[0].unlink(missing_ok=True)
+
+
+def _append_whole(fd: int, line: bytes, size: int) -> int:
+    written = os.write(fd, line)
+    if written < len(line):
+        os.ftruncate(fd, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return written
+
+
+def _check(template: str) -> None:
+    try:
+        fields = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise _wrong(template, str(error)) from error
+    for name, spec, conversion in fields:
+        if name not in FIELDS or spec or conversion:
+            raise _wrong(template, f"there is no field {{{name}}}")
+    if not template or set("+#\0") & set(template):
+        raise _wrong(template, "a topic to publish on is not empty and has no wildcards")
+
+
+def _wrong(template: str, why: str) -> ConfigWrong:
+    fields = ", ".join(f"{{{name}}}" for name in FIELDS)
+    return ConfigWrong(f"cannot publish on {template!r}: {why}", hint=f"the fields are {fields}", code="topic-wrong")
+
+
+def _best_label(result: Result) -> str:
+    best = result.predictions[0] if result.predictions else None
+    return best.label if isinstance(best, Prediction) else NO_LABEL

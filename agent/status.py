@@ -1,0 +1,225 @@
+"""What the agent says of itself: retained topics that a dashboard can trust.
+
+========================  ==================================================================================
+topic                     when
+========================  ==================================================================================
+``…/status``              on every connection: online; on leaving, and as the last will: offline
+``…/components/<model>``  whenever a model's workers change
+``…/streams/<stream>``    when the state, model, or a kind of loss changes (at most once a second), and every
+                          ``statistics_interval_s`` while frames come
+========================  ==================================================================================
+
+Everything is published anew when the link comes back, so what is retained is never older than the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from agent import __version__
+from agent.config import StatusOptions
+from agent.errors import VergeError
+from agent.inference.values import PoolState, PoolStatus
+from agent.results.result import utc
+from agent.streams.tally import Tally
+from agent.topics import Topics
+from agent.transport.base import LinkState, Message, Transport
+
+__all__ = ["StatusBoard", "StreamReport", "agent_status"]
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+_SETTLE_S = 1.0
+
+COMPONENT_STATES = {
+    PoolState.STARTING: "STARTING",
+    PoolState.RUNNING: "RUNNING",
+    PoolState.BACKOFF: "ERRORED",
+    PoolState.BROKEN: "BROKEN",
+    PoolState.STOPPED: "FINISHED",
+}
+"""A model's state in the words of Greengrass."""
+
+
+def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
+    """The payload of the status topic; the last will has no ``since``."""
+    told: dict[str, Any] = {"state": state, "thing": thing, "version": __version__, "pid": os.getpid()}
+    if since is not None:
+        told["since"] = utc(since)
+    return _encode(told)
+
+
+class StreamReport:
+    """What is published of a stream, and whether it changed in more than its numbers."""
+
+    def __init__(
+        self, name: str, tally: Tally, model: Callable[[], PoolStatus], lost: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self.name = name
+        self._tally = tally
+        self._model = model
+        self._lost = lost
+        self._since = time.time()
+        self._state = ""
+
+    def told(self) -> dict[str, Any]:
+        """The payload of the stream's topic."""
+        tally, status = self._tally, self._model()
+        if status.state.value != self._state:
+            self._state, self._since = status.state.value, time.time()
+        latency = tally.latency()
+        told: dict[str, Any] = {
+            "stream": self.name,
+            "state": self._state,
+            "model": _model_facts(status),
+            "received": tally.received,
+            "answered": tally.answered,
+            "dropped": dict(tally.dropped),
+            "failed": dict(tally.failed),
+            "pending": tally.pending,
+            "held_back": dict(self._lost()),
+            "restarts": status.restarts,
+            "fps": tally.fps(time.monotonic()),
+            "latency_ms": asdict(latency) if latency else None,
+            "cameras": {name: asdict(camera) for name, camera in tally.cameras.items()},
+            "since": utc(self._since),
+        }
+        if status.reason:
+            told["reason"] = status.reason
+        return told
+
+    def shape(self) -> tuple[Any, ...]:
+        """What a change of is worth telling at once: everything but the numbers."""
+        status = self._model()
+        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed}))
+        return status.state, status.reason, status.restarts, status.description, kinds, self._tally.answered > 0
+
+
+class StatusBoard:
+    """Publishes the retained topics while it is entered."""
+
+    def __init__(self, thing: str, topics: Topics, transport: Transport, options: StatusOptions) -> None:
+        self._thing = thing
+        self._topics = topics
+        self._transport = transport
+        self._interval_s = options.statistics_interval_s
+        self._since = time.time()
+        self._streams: dict[str, StreamReport] = {}
+        self._models: dict[str, PoolStatus] = {}
+        self._published: dict[str, tuple[tuple[Any, ...], int]] = {}
+        self._changed = asyncio.Event()
+
+    @staticmethod
+    def will(thing: str, topics: Topics) -> Message:
+        """What the broker says for an agent that is gone."""
+        return Message(topics.status, agent_status(thing, "offline"), qos=1, retain=True)
+
+    async def __aenter__(self) -> Self:
+        self._transport.watch(self._on_link)
+        if self._transport.state.connected:
+            self._on_link(self._transport.state)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for report in self._streams.values():
+            self._stream(report)
+        self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
+
+    def add(self, report: StreamReport) -> None:
+        """Tell of this stream from now on."""
+        self._streams[report.name] = report
+        self.changed()
+
+    def model(self, name: str, status: PoolStatus) -> None:
+        """A model's workers changed."""
+        self._models[name] = status
+        self._component(name, status)
+        self.changed()
+
+    def changed(self) -> None:
+        """Something about a stream may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publish stream reports until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._interval_s
+        while True:
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._changed.wait()
+            except TimeoutError:
+                due = loop.time() + self._interval_s
+                self._tell(everything=True)
+                continue
+            self._changed.clear()
+            self._tell(everything=False)
+            await asyncio.sleep(min(_SETTLE_S, self._interval_s))
+
+    def _tell(self, *, everything: bool) -> None:
+        for report in self._streams.values():
+            shape, received = self._published.get(report.name, ((), -1))
+            current = report.told()
+            moved = everything and current["received"] + current["answered"] != received
+            if moved or report.shape() != shape:
+                self._stream(report)
+
+    def _stream(self, report: StreamReport) -> None:
+        told = report.told()
+        self._published[report.name] = report.shape(), told["received"] + told["answered"]
+        self._publish(self._topics.stream(report.name), _encode(told))
+
+    def _component(self, name: str, status: PoolStatus) -> None:
+        told = {
+            "component": name,
+            "state": COMPONENT_STATES[status.state],
+            "version": status.description.version if status.description else "",
+            "reason": status.reason,
+            "since": utc(time.time()),
+            "model": _model_facts(status),
+            "workers": status.workers,
+            "restarts": status.restarts,
+        }
+        self._publish(self._topics.component(name), _encode(told))
+
+    def _on_link(self, state: LinkState) -> None:
+        if not state.connected:
+            return
+        self._publish(self._topics.status, agent_status(self._thing, "online", self._since))
+        for name, status in self._models.items():
+            self._component(name, status)
+        for report in self._streams.values():
+            self._stream(report)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        message = Message(topic, payload, qos=1, retain=True, content_type="application/json")
+        try:
+            self._transport.publish(message)
+        except VergeError as error:
+            log.debug("%s waits for the link: %s", topic, error)
+
+
+def _model_facts(status: PoolStatus) -> dict[str, Any] | None:
+    model = status.description
+    if model is None:
+        return None
+    return {
+        "component": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "backend": model.backend,
+        "accelerator": model.accelerator,
+        "task": model.task,
+    }

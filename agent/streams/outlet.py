@@ -1,0 +1,210 @@
+"""The way out of a stream: an answer becomes a result, the result is filtered, formatted and handed to sinks.
+
+A sender that asked for an answer (MQTT 5 response topic) gets the native result, unfiltered, or the reason
+why there is none.  What a sink cannot deliver is counted there and never stops the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agent.errors import ConfigWrong, VergeError
+from agent.frames.frame import Frame
+from agent.inference.values import Answer, Description, Snapshot
+from agent.results import formats
+from agent.results.filters import Filters
+from agent.results.formats import Context, Format
+from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, predictions, utc
+from agent.results.sinks import FileSink, Sink, TopicSink
+from agent.results.snapshots import SnapshotFolder, SnapshotPace
+from agent.results.ulid import Ulids
+from agent.streams.options import OutputOptions, StreamOptions
+from agent.transport.base import Message, Transport
+
+__all__ = ["Outlet"]
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """One configured output: what passes, how it is written, where it goes."""
+
+    filters: Filters
+    format: Format
+    context: Context
+    sink: Sink
+
+
+class Outlet:
+    """A stream's outputs, snapshots and replies."""
+
+    def __init__(
+        self, stream: str, thing: str, options: StreamOptions, transports: Mapping[str, Transport], folder: Path,
+        context: Context, new_id: Callable[[], str] | None = None,
+    ) -> None:  # fmt: skip
+        self._stream = stream
+        self._thing = thing
+        self._new_id: Callable[[], str] = new_id or Ulids().new
+        self._replies = transports[options.input.transport]
+        self._filters = Filters(options.filter)
+        self._outputs = [_output(output, options, transports, folder, context) for output in options.outputs]
+        self._snapshots = _Snapshots(options, transports, folder) if options.snapshots else None
+        self._models: dict[int, tuple[Description, ModelFacts]] = {}
+
+    def snapshot_wanted(self, frame: Frame, now: float) -> Snapshot | None:
+        """Whether this frame's picture is to come back annotated."""
+        return self._snapshots.wanted(frame.camera, now) if self._snapshots else None
+
+    def put(self, frame: Frame, model: Description, answer: Answer, total_ms: float, now: float) -> None:
+        """Send an answer out as a result; raises ``VergeError`` when it cannot be made one."""
+        result = self._result(frame, model, answer, total_ms)
+        if frame.response_topic:
+            self._reply(frame.response_topic, frame.correlation_data, _encode(result))
+        if answer.snapshot and self._snapshots:
+            self._snapshots.put(answer.snapshot, result)
+        passed = self._filters.apply(result, now)
+        if passed is None:
+            return
+        for output in self._outputs:
+            wanted = output.filters.apply(passed, now)
+            if wanted is not None:
+                self._write(output, wanted)
+
+    def fail(self, frame: Frame, error: VergeError) -> None:
+        """Tell a sender that asked for an answer why there is none."""
+        if frame.response_topic:
+            self._failure(frame.response_topic, frame.correlation_data, FrameFacts.of(frame), error)
+
+    def refuse(self, message: Message, camera: str, sequence: int, error: VergeError) -> None:
+        """Tell the sender of what is no picture, if it asked for an answer."""
+        if message.response_topic:
+            facts = FrameFacts(topic=message.topic, sequence=sequence, received_at=utc(time.time()), camera=camera)
+            self._failure(message.response_topic, message.correlation_data, facts, error)
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Results and snapshots that were held back by a filter or could not be delivered, by reason."""
+        counts: Counter[str] = Counter(self._filters.held_back)
+        for output in self._outputs:
+            counts.update(output.filters.held_back)
+            counts.update(output.sink.lost)
+        if self._snapshots:
+            counts.update(self._snapshots.lost)
+        return counts
+
+    def close(self) -> None:
+        """Let go of files."""
+        for output in self._outputs:
+            output.sink.close()
+
+    def _result(self, frame: Frame, model: Description, answer: Answer, total_ms: float) -> Result:
+        steps = answer.timing_ms
+        return Result(
+            id=self._new_id(),
+            thing=self._thing,
+            stream=self._stream,
+            task=model.task,
+            frame=FrameFacts.of(frame, width=answer.width, height=answer.height),
+            model=self._facts(model),
+            predictions=predictions(answer.predictions),
+            timing_ms=Timing(
+                queue=round(max(0.0, total_ms - answer.worker_ms), 3),
+                decode=steps["decode"],
+                preprocess=steps["preprocess"],
+                infer=steps["infer"],
+                postprocess=steps["postprocess"],
+                total=round(total_ms, 3),
+            ),
+        )
+
+    def _facts(self, model: Description) -> ModelFacts:
+        """The model's facts, made once for each loaded model."""
+        known = self._models.get(id(model))
+        if known is None or known[0] is not model:
+            facts = ModelFacts(model.name, model.version, model.digest, model.backend)
+            self._models = {id(model): (model, facts)}
+            return facts
+        return known[1]
+
+    def _write(self, output: _Output, result: Result) -> None:
+        try:
+            payload = output.format.encode(result, output.context)
+        except VergeError:
+            raise
+        except Exception as error:  # a stranger's format may raise anything; it costs this result only
+            log.exception("stream %s: a format failed", self._stream)
+            raise ConfigWrong(f"the format failed: {error}", code="format-failed") from error
+        output.sink.write(payload, result)
+
+    def _failure(self, topic: str, correlation: bytes | None, facts: FrameFacts, error: VergeError) -> None:
+        failure = Failure(id=self._new_id(), stream=self._stream, frame=facts, error=Reason.of(error))
+        self._reply(topic, correlation, _encode(failure))
+
+    def _reply(self, topic: str, correlation: bytes | None, payload: bytes) -> None:
+        message = Message(topic, payload, qos=1, content_type="application/json", correlation_data=correlation)
+        try:
+            self._replies.publish(message)
+        except VergeError as error:
+            log.warning("stream %s: the answer for %s could not be sent: %s", self._stream, topic, error)
+
+
+class _Snapshots:
+    """Annotated pictures: when, and where to."""
+
+    def __init__(self, options: StreamOptions, transports: Mapping[str, Transport], folder: Path) -> None:
+        wish = options.snapshots
+        assert wish is not None  # noqa: S101 asked by the caller
+        self._pace = SnapshotPace(wish)
+        self._wish = Snapshot(quality=wish.quality, max_side=wish.max_side)
+        self._folder = SnapshotFolder(folder / Path(wish.folder).expanduser(), wish.keep) if wish.folder else None
+        publish = transports[wish.transport or options.input.transport].publish
+        self._topic = (
+            TopicSink(publish, wish.topic, content_type="image/jpeg", qos=0, retain=wish.retain) if wish.topic else None
+        )
+
+    def wanted(self, camera: str, now: float) -> Snapshot | None:
+        return self._wish if self._pace.wanted(camera, now) else None
+
+    def put(self, jpeg: bytes, result: Result) -> None:
+        if self._folder:
+            self._folder.write(jpeg, result)
+        if self._topic:
+            self._topic.write(jpeg, result)
+
+    @property
+    def lost(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for place in (self._folder, self._topic):
+            if place:
+                counts.update(place.lost)
+        return counts
+
+
+def _output(
+    options: OutputOptions, stream: StreamOptions, transports: Mapping[str, Transport], folder: Path, context: Context
+) -> _Output:
+    sink: Sink
+    form = formats.load(options.format)
+    if options.file:
+        path = str(folder / Path(options.file.path).expanduser())
+        sink = FileSink(msgspec.structs.replace(options.file, path=path))
+    else:
+        sink = TopicSink(
+            transports[options.transport or stream.input.transport].publish,
+            options.topic,
+            content_type=form.content_type,
+            qos=options.qos,
+            retain=options.retain,
+            expiry_s=options.expiry_s,
+        )
+    return _Output(Filters(options.filter), form, context, sink)

@@ -1,0 +1,70 @@
+"""Every topic the agent speaks, built and read in one place.
+
+``verge/T`` is the prefix on a local broker, T the thing's name.  Names that come from outside (cameras,
+streams) become one topic level each: what MQTT gives a meaning to is replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RESULTS", "SNAPSHOTS", "Topics", "camera_of", "level"]
+
+RESULTS = "verge/{thing}/results/{stream}"
+SNAPSHOTS = "verge/{thing}/snapshots/{stream}"
+
+_SPECIAL = str.maketrans("/+#\0", "____")
+
+
+def level(name: str) -> str:
+    """A name as one topic level."""
+    return name.translate(_SPECIAL) or "_"
+
+
+def camera_of(topic_filter: str, topic: str) -> str:
+    """The camera's name: what the filter's wildcards stand for, or the whole topic where it has none.
+
+    >>> camera_of("cameras/+/frame", "cameras/line-3/frame")
+    'line-3'
+    >>> camera_of("site/#", "site/hall/7")
+    'hall/7'
+    >>> camera_of("door/frame", "door/frame")
+    'door/frame'
+    """
+    pattern = topic_filter.split("/")
+    if pattern[0] == "$share":
+        pattern = pattern[2:]
+    levels = topic.split("/")
+    found: list[str] = []
+    for position, part in enumerate(pattern):
+        if part == "#":
+            found += levels[position:]
+        elif part == "+":
+            found.append(levels[position])
+    return "/".join(found) or topic
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The agent's own topics for one thing."""
+
+    thing: str
+    prefix: str = "verge/{thing}"
+
+    @property
+    def base(self) -> str:
+        """What every topic begins with."""
+        return self.prefix.format(thing=level(self.thing))
+
+    @property
+    def status(self) -> str:
+        """Retained: whether the agent is online; also the last will's topic."""
+        return f"{self.base}/status"
+
+    def stream(self, name: str) -> str:
+        """Retained: a stream's counters and state."""
+        return f"{self.base}/streams/{level(name)}"
+
+    def component(self, name: str) -> str:
+        """Retained: the state of something that runs."""
+        return f"{self.base}/components/{level(name)}"

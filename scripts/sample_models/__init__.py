@@ -1,0 +1,1 @@
+"""How agent/samples is made: pictures, a classifier and a detector out of pinned packages."""

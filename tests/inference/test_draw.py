@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.inference.runtime import draw
+
+
+def blank(width=640, height=480, grey=127):
+    return np.full((height, width, 3), grey, np.uint8)
+
+
+def thing(label="cat", label_id=3, score=0.9, box=(0.25, 0.25, 0.5, 0.5)):
+    told = {"label": label, "label_id": label_id, "score": score}
+    return told if box is None else {**told, "box": dict(zip(("x", "y", "width", "height"), box, strict=True))}
+
+
+def touched(before, after):
+    """(left, top, right, bottom) of the pixels that differ."""
+    rows, columns = np.nonzero((before != after).any(axis=2))
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def test_the_given_picture_is_never_drawn_into():
+    picture = blank()
+    picture.flags.writeable = False
+    for predictions in ([], [thing()], [thing(box=None)]):
+        drawn = draw.annotate(picture, predictions)
+        assert drawn is not picture
+        assert not np.shares_memory(drawn, picture)
+    assert (picture == 127).all()
+
+
+def test_without_predictions_the_picture_stays_as_it_is():
+    assert np.array_equal(draw.annotate(blank(), []), blank())
+
+
+def test_a_box_is_drawn_where_it_lies_in_the_colour_of_its_class():
+    drawn = draw.annotate(blank(), [thing()])
+    left, top, right, bottom = touched(blank(), drawn)
+    assert (left, right, bottom) == pytest.approx((160, 480, 360), abs=3)
+    assert 80 < top < 120  # the label's plate stands on the box
+    for x, y in ((160, 240), (480, 240), (320, 360), (320, 120)):
+        assert tuple(drawn[y, x]) == draw.colour(3)
+    assert (drawn[240, 320] == 127).all()
+
+
+def test_a_class_keeps_its_colour_and_neighbours_differ():
+    assert draw.colour(7) == draw.colour(7)
+    near = [(draw.colour(n), draw.colour(n + 1)) for n in range(100)]
+    assert min(sum(abs(a - b) for a, b in zip(one, other, strict=True)) for one, other in near) > 100
+
+
+@pytest.mark.parametrize("label_id", range(24))
+def test_text_is_told_from_its_plate_on_any_colour(label_id):
+    drawn = draw.annotate(blank(), [thing(label="WWWW", label_id=label_id)])
+    plate = cv2.cvtColor(drawn, cv2.COLOR_BGR2GRAY)[100:118, 162:210].astype(int)
+    assert plate.max() - plate.min() > 85
+
+
+def test_plates_do_not_hide_each_other():
+    one, other = thing(label_id=0), thing(label_id=1, score=0.5)
+    drawn = draw.annotate(blank(), [one, other])
+    for label_id in (0, 1):
+        assert (drawn == draw.colour(label_id)).all(axis=2).sum() > 300
+
+
+def test_the_label_of_a_box_at_the_edge_stays_in_the_picture():
+    for box in ((0.0, 0.0, 1.0, 1.0), (0.95, 0.0, 0.05, 0.05), (0.9, 0.95, 0.1, 0.05)):
+        drawn = draw.annotate(blank(), [thing(box=box)])
+        assert (drawn == draw.colour(3)).all(axis=2).sum() > 400
+
+
+def test_classes_are_listed_in_a_corner():
+    left, top, right, bottom = touched(blank(), draw.annotate(blank(), [thing(box=None), thing(box=None, score=0.05)]))
+    assert max(left, top) < 20
+    assert right < 320
+    assert bottom < 120
+
+
+def test_text_grows_with_the_picture():
+    heights = []
+    for size in (320, 640, 2560):
+        _, top, _, bottom = touched(blank(size, size), draw.annotate(blank(size, size), [thing(box=None)]))
+        heights.append((bottom - top) / size)
+    assert max(heights) < 1.6 * min(heights)
+
+
+def test_the_longer_side_is_bounded_and_never_enlarged():
+    assert draw.annotate(blank(1920, 1080), [thing()], 640).shape == (360, 640, 3)
+    assert draw.annotate(blank(320, 240), [thing()], 640).shape == (240, 320, 3)
+    assert draw.annotate(blank(4000, 2), [], 100).shape == (1, 100, 3)
+
+
+def test_a_grey_picture_becomes_one_with_colours():
+    assert draw.annotate(np.zeros((48, 64), np.uint8), [thing()]).shape == (48, 64, 3)
+
+
+def test_what_is_neither_box_nor_class_is_not_drawn():
+    tensor = {"name": "out", "shape": [1], "dtype": "float32", "data": [1.0]}
+    assert np.array_equal(draw.annotate(blank(), [tensor]), blank())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Kaffee", "Kaffee"),
+        ("café à la crème", "cafe a la creme"),
+        ("猫 2", "? 2"),
+        ("a\nb", "a?b"),
+        ("x" * 99, "x" * 45 + "..."),
+    ],
+)
+def test_text_falls_back_to_what_the_font_has(text, shown):
+    assert draw.ascii_text(text) == shown
+
+
+def test_a_snapshot_is_a_jpeg_of_the_picture():
+    picture = draw.annotate(blank(), [thing()])
+    data = draw.encode(picture, quality=90)
+    assert data.startswith(b"\xff\xd8\xff")
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert back.shape == picture.shape
+    assert np.abs(back.astype(int) - picture).mean() < 3
+    assert len(draw.encode(picture, quality=30)) < len(data)
+
+
+SIDE = st.integers(0, 1_000_000).map(lambda n: n / 1_000_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.lists(
+        st.builds(
+            lambda label, label_id, score, x, y, w, h, boxed: thing(
+                label, label_id, score, (x, y, w * (1 - x), h * (1 - y)) if boxed else None
+            ),
+            st.text(max_size=60),
+            st.integers(0, 2000),
+            SIDE,
+            *[SIDE] * 4,
+            st.booleans(),
+        ),
+        max_size=6,
+    ),
+    st.one_of(st.none(), st.integers(1, 200)),
+)
+def test_any_predictions_can_be_drawn_on_any_picture(width, height, predictions, max_side):
+    drawn = draw.annotate(blank(width, height), predictions, max_side)
+    assert drawn.dtype == np.uint8
+    assert max(drawn.shape[:2]) <= (max_side or 300)

@@ -1,0 +1,292 @@
+"""The one door to inference, with real worker processes that fail in every way a model can."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.frames.frame import Limits
+from agent.frames.recognise import recognise
+from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+from agent.inference.plane import InferencePlane
+from agent.inference.values import PoolState, PoolStatus, Snapshot
+from tests.support import unruly
+
+
+@asynccontextmanager
+async def plane_in(folder: Path, seen: list[PoolStatus] | None = None) -> AsyncIterator[InferencePlane]:
+    async with asyncio.TaskGroup() as tasks:
+        changed = (lambda _name, status: seen.append(status)) if seen is not None else None
+        async with InferencePlane(tasks, folder / "quarantine", changed=changed) as plane:
+            yield plane
+
+
+def quarantined(folder: Path) -> list[Path]:
+    return sorted((folder / "quarantine").glob("*")) if (folder / "quarantine").exists() else []
+
+
+async def until(condition, timeout_s: float = 10.0) -> None:
+    """Wait for something that another process brings about."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_loaded_model_says_what_it_is_and_answers(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        told = await plane.load("m", unruly.spec(tmp_path))
+        answer = await plane.infer("m", unruly.picture("answer"))
+    assert (told.backend, told.task, told.labels) == ("unruly 1", "image-classification", 3)
+    assert told.digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert answer.predictions[0] == {"label": "fine", "label_id": 1, "score": pytest.approx(0.7)}
+    assert (answer.width, answer.height) == (16, 16)
+    assert set(answer.timing_ms) == {"decode", "preprocess", "infer", "postprocess"}
+
+
+async def test_the_shipped_classifier_sees_the_cat(tmp_path: Path) -> None:
+    data = (SAMPLES.parent / "images" / "chelsea.jpg").read_bytes()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", resolve(ModelOptions(source="classifier"), tmp_path))
+        answer = await plane.infer("m", recognise(data, None, Limits()))
+    assert (answer.predictions[0]["label"], answer.predictions[0]["label_id"]) == ("Egyptian cat", 285)
+
+
+async def test_an_annotated_picture_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        plain = await plane.infer("m", unruly.picture("answer"))
+        drawn = await plane.infer("m", unruly.picture("answer"), snapshot=Snapshot())
+    assert plain.snapshot == b""
+    assert drawn.snapshot.startswith(b"\xff\xd8\xff")
+
+
+@pytest.mark.parametrize(
+    ("cues", "options", "error", "code"),
+    [
+        ("broken", {}, ModelRefused, "model-broken"),
+        ("die", {}, WorkerLost, "worker-crashed"),
+        ("", {"backend": "unruly:Nothing"}, BackendUnavailable, "backend-unavailable"),
+        ("", {"backend": "litrt"}, BackendUnavailable, "backend-unknown"),
+        ("", {"task": "image-clasification"}, BackendUnavailable, "task-unknown"),
+        ("", {"interpreter": "/nowhere/python"}, ModelRefused, "interpreter-missing"),
+        ("", {"options": {"top_q": 1}}, ModelRefused, "options-wrong"),
+    ],
+)
+async def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(
+    tmp_path: Path, cues: str, options: dict, error: type[VergeError], code: str
+) -> None:
+    async with plane_in(tmp_path) as plane:
+        with pytest.raises(error) as refused:
+            await plane.load("m", unruly.spec(tmp_path, cues, **options))
+        assert plane.models == ()
+    assert refused.value.code == code
+
+
+async def test_the_death_of_a_loading_worker_is_told_with_its_last_words(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        with pytest.raises(WorkerLost, match="killed by SIGABRT; the runtime gave up"):
+            await plane.load("m", unruly.spec(tmp_path, "die"))
+
+
+async def test_a_name_is_loaded_once(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        with pytest.raises(ModelRefused, match="loaded already"):
+            await plane.load("m", unruly.spec(tmp_path))
+
+
+async def test_an_unknown_model_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("classifier", unruly.spec(tmp_path))
+        with pytest.raises(ModelRefused, match="did you mean classifier"):
+            await plane.infer("clasifier", unruly.picture("answer"))
+
+
+async def test_an_exception_in_the_network_fails_its_picture_and_nothing_else(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        with pytest.raises(ModelRefused, match="the network did not like it") as refused:
+            await plane.infer("m", unruly.picture("raise"))
+        await plane.infer("m", unruly.picture("answer"))
+        assert plane.describe("m").restarts == 0
+    assert refused.value.code == "model-failed"
+
+
+async def test_running_out_of_memory_fails_its_picture_and_nothing_else(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, memory_mb=64))
+        with pytest.raises(ModelRefused) as refused:
+            await plane.infer("m", unruly.picture("hungry"))
+        await plane.infer("m", unruly.picture("answer"))
+    assert refused.value.code == "out-of-memory"
+
+
+async def test_what_a_model_prints_disturbs_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, "print"))
+        answer = await plane.infer("m", unruly.picture("print"))
+        assert answer.predictions
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_second(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash"), label="camera-7"))
+        await until(lambda: plane.describe("m").restarts == 1)
+        died = loop.time()
+        await plane.infer("m", unruly.picture("answer"))
+        waited = loop.time() - died
+        with pytest.raises(WorkerLost) as lost:
+            await crashing
+        assert plane.describe("m").restarts == 2
+    assert waited < 1.0
+    assert lost.value.code == "worker-crashed"
+    assert [path.name.split("-")[:2] for path in quarantined(tmp_path)] == [["camera", "7"]]
+
+
+async def test_the_reason_of_a_loss_is_the_signal_or_the_status(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        with pytest.raises(WorkerLost, match="exited with status 3"):
+            await plane.infer("m", unruly.picture("exit"))
+        assert "exited with status 3" in plane.describe("m").reason
+        with pytest.raises(WorkerLost, match="killed by SIGSEGV"):
+            await plane.infer("m", unruly.picture("crash"))
+
+
+async def test_a_picture_behind_a_crashing_one_is_innocent_and_answered(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        cues = ("crash", "answer", "answer", "answer")
+        outcomes = await asyncio.gather(
+            *(plane.infer("m", unruly.picture(cue)) for cue in cues), return_exceptions=True
+        )
+    assert isinstance(outcomes[0], WorkerLost)
+    assert all(outcome.predictions for outcome in outcomes[1:])
+
+
+async def test_a_worker_killed_over_an_innocent_picture_answers_it_in_the_end(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, backend_options={"slow_s": 0.3}))
+        waiting = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
+        (worker,) = children("agent/inference/runtime")
+        os.kill(worker, signal.SIGKILL)
+        assert (await waiting).predictions
+        assert plane.describe("m").restarts == 1
+
+
+async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        began = loop.time()
+        hanging = asyncio.create_task(plane.infer("m", unruly.picture("hang")))
+        await asyncio.sleep(0)
+        await plane.infer("m", unruly.picture("answer"))
+        waited = loop.time() - began
+        with pytest.raises(WorkerLost) as lost:
+            await hanging
+        assert "no answer within 2.0 s" in plane.describe("m").reason
+    assert waited < 2.5
+    assert lost.value.code == "worker-hung"
+
+
+async def test_a_slow_worker_that_answers_after_all_is_kept(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=1.0, backend_options={"slow_s": 0.8}))
+        answer = await plane.infer("m", unruly.picture("slow"))
+        assert answer.predictions
+        await until(lambda: len(children("agent/inference/runtime")) == 1)
+        assert plane.describe("m").restarts == 0
+
+
+async def test_workers_that_die_too_quickly_make_the_model_broken_and_visible(tmp_path: Path) -> None:
+    seen: list[PoolStatus] = []
+    async with plane_in(tmp_path, seen) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        outcomes = await asyncio.gather(
+            *(plane.infer("m", unruly.picture("crash")) for _ in range(3)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, WorkerLost) for outcome in outcomes)
+        await until(lambda: plane.describe("m").state is PoolState.BROKEN)
+    assert seen[0].state is PoolState.RUNNING
+    assert seen[-1].state is PoolState.STOPPED
+
+
+async def test_a_model_that_vanishes_from_the_disk_is_broken_with_the_reason(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        (tmp_path / "model.unruly").unlink()
+        crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash")))
+        await until(lambda: plane.describe("m").state is PoolState.BROKEN)
+        assert "there is no model at" in plane.describe("m").reason
+        crashing.cancel()
+
+
+async def test_two_workers_share_the_work(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, workers=2, backend_options={"slow_s": 0.4}))
+        began = loop.time()
+        await asyncio.gather(*(plane.infer("m", unruly.picture("slow")) for _ in range(4)))
+        assert loop.time() - began < 1.4
+        assert plane.describe("m").workers == 2
+
+
+async def test_unloading_ends_the_workers_and_finishes_what_waited(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, backend_options={"slow_s": 0.1}))
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("slow"))) for _ in range(6)]
+        await asyncio.sleep(0)
+        await plane.unload("m")
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert plane.models == ()
+        assert children("agent/inference/runtime") == []
+    held, waiting = outcomes[:2], outcomes[2:]
+    assert all(outcome.predictions for outcome in held)
+    assert {outcome.code for outcome in waiting} == {"model-unloaded"}
+
+
+async def test_more_requests_than_may_wait_are_refused(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("answer"))) for _ in range(100)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    codes = [getattr(outcome, "code", "answered") for outcome in outcomes]
+    assert set(codes) == {"answered", "busy"}
+    assert codes.count("answered") >= 64
+
+
+async def test_the_agents_own_settings_do_not_reach_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERGE_TRANSPORTS__LOCAL__PASSWORD", "secret")
+    monkeypatch.setenv("HARMLESS", "1")
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        (worker,) = children("agent/inference/runtime")
+        environment = Path(f"/proc/{worker}/environ").read_bytes()
+    assert b"HARMLESS=1" in environment
+    assert b"secret" not in environment
+
+
+def children(part: str) -> list[int]:
+    """This process's children whose command line has the part."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (entry / "cmdline").read_bytes().decode()
+            except OSError:
+                continue
+            if parent == os.getpid() and part in command:
+                found.append(int(entry.name))
+    return found

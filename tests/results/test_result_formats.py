@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from importlib.metadata import EntryPoint, EntryPoints
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from agent.errors import ConfigWrong
+from agent.results import formats
+from agent.results.formats import FORMATS, Context, Format, load, names
+from agent.results.result import Box, Prediction, Tensor
+from tests.results.made_results import RAW_RESULTS, RESULTS, prediction, result
+
+NOON = datetime.fromisoformat("2021-06-03T04:34:48.645510")
+CONTEXT = Context(now=lambda: NOON)
+
+
+def test_a_classification_reads_to_the_letter_as_the_greengrass_samples_write_it():
+    made = result(prediction("Rhodesian ridgeback", 150 / 255), task="image-classification")
+    assert load("aws").encode(made, CONTEXT).decode() == (
+        '{"timestamp": "2021-06-03 04:34:48.645510", "inference-type": "image-classification", '
+        '"inference-description": "Top 5 predictions with score 0.3 or above ", '
+        '"inference-results": [{"Label": "Rhodesian ridgeback", "Score": "0.5882352941176471"}]}'
+    )
+
+
+def test_a_detection_carries_its_box_as_the_text_of_a_numpy_row():
+    made = result(prediction("Cat", 0.71, box=Box(0.1, 0.25, 0.4, 0.5)))
+    told = json.loads(load("aws").encode(made, CONTEXT))
+    assert told["inference-type"] == "object-detection"
+    assert told["inference-results"] == [
+        {"Label": "Cat", "Score": "0.71", "Boundaries": str(np.array([0.25, 0.1, 0.75, 0.5], np.float32))}
+    ]
+
+
+def test_the_description_tells_the_limits_in_force():
+    told = json.loads(load("aws").encode(result(), Context(top_k=3, threshold=0.15, now=lambda: NOON)))
+    assert told["inference-description"] == "Top 3 predictions with score 0.15 or above "
+    assert told["inference-results"] == []
+
+
+def test_a_full_second_has_no_fraction_as_in_python():
+    told = json.loads(load("aws").encode(result(), Context(now=lambda: NOON.replace(microsecond=0))))
+    assert told["timestamp"] == "2021-06-03 04:34:48"
+
+
+def test_the_local_time_is_this_places_and_has_no_zone():
+    before = datetime.now()  # noqa: DTZ005 what the samples call
+    told = datetime.fromisoformat(json.loads(load("aws").encode(result(), Context()))["timestamp"])
+    assert told.tzinfo is None
+    assert 0 <= (told - before).total_seconds() < 5
+
+
+@settings(max_examples=50)
+@given(RESULTS)
+def test_every_leaf_of_the_aws_format_is_text(made):
+    told = json.loads(load("aws").encode(made, CONTEXT))
+    leaves = [told["timestamp"], told["inference-type"], told["inference-description"]]
+    leaves += [leaf for entry in told["inference-results"] for leaf in entry.values()]
+    assert all(isinstance(leaf, str) for leaf in leaves)
+
+
+@given(RESULTS, st.integers(1, 6), st.floats(0, 1))
+@settings(max_examples=50)
+def test_the_description_of_the_aws_format_is_true(made, top_k, threshold):
+    told = json.loads(load("aws").encode(made, Context(top_k, threshold, lambda: NOON)))
+    scores = [float(entry["Score"]) for entry in told["inference-results"]]
+    assert scores == [one.score for one in made.predictions if one.score >= threshold][:top_k]
+
+
+def test_raw_tensors_are_refused_by_the_aws_format_with_the_way_out():
+    raw = result(Tensor("features", (1,), "float32", [0.1]), task="tensors")
+    with pytest.raises(ConfigWrong, match="native") as caught:
+        load("aws").encode(raw, CONTEXT)
+    assert caught.value.code == "format-unsuited"
+
+
+@settings(max_examples=50)
+@given(RESULTS | RAW_RESULTS)
+def test_the_native_format_keeps_everything_as_it_is(made):
+    told = json.loads(load("native").encode(made, CONTEXT))
+    assert (told["id"], told["stream"], told["frame"]["topic"]) == (made.id, made.stream, made.frame.topic)
+    assert len(told["predictions"]) == len(made.predictions)
+    for one, kept in zip(made.predictions, told["predictions"], strict=True):
+        if isinstance(one, Prediction):
+            assert (kept["label"], kept["score"]) == (one.label, one.score)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_the_table_is_json_with_a_schema_in_the_package(name):
+    found = load(name)
+    assert found.content_type == "application/json"
+    assert found.schema
+
+
+def test_an_unknown_format_is_refused_with_a_guess():
+    with pytest.raises(ConfigWrong) as caught:
+        load("natve")
+    assert "native" in caught.value.hint
+    with pytest.raises(ConfigWrong) as caught:
+        load("zzz")
+    assert "aws, native" in caught.value.hint
+
+
+@pytest.fixture
+def strangers(monkeypatch):
+    """Entry points as an installed package would bring them."""
+    entries = EntryPoints(
+        [
+            EntryPoint("csv", "tests.results.test_result_formats:CSV", "verge.formats"),
+            EntryPoint("broken", "tests.results.test_result_formats:NOON", "verge.formats"),
+        ]
+    )
+    monkeypatch.setattr(formats, "entry_points", entries.select)
+    load.cache_clear()
+    yield
+    load.cache_clear()
+
+
+def comma_separated(made, context):
+    del context
+    return ",".join(one.label for one in made.predictions).encode()
+
+
+CSV = Format(comma_separated, content_type="text/csv")
+
+
+@pytest.mark.usefixtures("strangers")
+def test_a_strangers_format_comes_by_entry_point():
+    found = load("csv")
+    assert found.encode(result(prediction("Cat"), prediction("Dog")), CONTEXT) == b"Cat,Dog"
+    assert names() == ["aws", "broken", "csv", "native"]
+
+
+@pytest.mark.usefixtures("strangers")
+def test_an_entry_point_that_is_no_format_is_refused_by_name():
+    with pytest.raises(ConfigWrong, match="broken"):
+        load("broken")
+
+
+def test_formats_are_functions_of_the_result_alone():
+    made = result(prediction("Cat"))
+    again = replace(made)
+    for name in FORMATS:
+        assert load(name).encode(made, CONTEXT) == load(name).encode(again, CONTEXT)

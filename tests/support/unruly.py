@@ -1,0 +1,46 @@
+"""Models and pictures for ``plugins/unruly.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from agent.frames.frame import Picture
+from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from tests.support.plugins.unruly import CUES
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def jpeg(cue: str) -> bytes:
+    """A picture that tells the backend what to do."""
+    return cv2.imencode(".jpg", np.full((16, 16, 3), CUES[cue], np.uint8))[1].tobytes()
+
+
+def picture(cue: str) -> Picture:
+    return Picture(jpeg(cue), "jpeg", 16, 16)
+
+
+def model(folder: Path, cues: str = "", **options: Any) -> dict[str, Any]:
+    """The configuration of an unruly model."""
+    path = folder / "model.unruly"
+    path.write_text(cues)
+    (folder / "labels.txt").write_text("calm\nfine\nodd\n")
+    return {
+        "source": str(path),
+        "backend": "unruly:Unruly",
+        "task": "image-classification",
+        "labels": str(folder / "labels.txt"),
+        "threads": 1,
+        "python_path": [str(PLUGINS)],
+        **options,
+    }
+
+
+def spec(folder: Path, cues: str = "", **options: Any) -> ModelSpec:
+    made = model(folder, cues, **options)
+    made["python_path"] = tuple(made["python_path"])
+    return resolve(ModelOptions(**made), folder)

@@ -1,0 +1,447 @@
+"""What an MQTT link does when the world does not play along, against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.errors import BrokerUnreachable, NotConnected, PublishRefused
+from agent.transport.base import LinkState, Message
+from agent.transport.mqtt import MqttTransport
+from agent.transport.options import MqttOptions, TlsOptions
+from tests.support import certs
+from tests.support.broker import Broker, free_port
+from tests.support.certs import Certificates
+from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed
+from tests.support.wire import Wire
+
+VERSIONS = ["5", "3.1.1"]
+
+
+def tell(options: MqttOptions, **changes: Any) -> MqttOptions:
+    return msgspec.structs.replace(options, **changes)
+
+
+@pytest.fixture
+async def own_broker() -> AsyncIterator[Broker]:
+    """A broker that a test may stop."""
+    async with Broker() as running:
+        yield running
+
+
+@pytest.fixture
+async def wire(broker: Broker) -> AsyncIterator[Wire]:
+    async with Wire(broker.port) as relay:
+        yield relay
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_is_published_during_an_outage_arrives_after_it(own_broker: Broker, topic: str, version: str):
+    options = tell(own_broker.options, version=version)
+    async with MqttTransport("sender", options) as sender, MqttTransport("receiver", options) as receiver:
+        await asyncio.gather(connected(sender), connected(receiver))
+        inbox, ends = Inbox(), []
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, topic)
+        own_broker.stop()
+        await asyncio.gather(*(state_of(each, lambda state: not state.connected) for each in (sender, receiver)))
+        late = Inbox()
+        receiver.subscribe(f"{topic}/late", late, qos=1)
+        own_broker.start()
+        await connected(receiver)
+        await subscribed(receiver, topic)
+        for number in range(200):
+            sender.publish(Message(topic, b"%d" % number, qos=1), ends.append)
+        await delivered(sender, Message(f"{topic}/late", b"late", qos=1))
+        await inbox.wait(200)
+        await late.wait(1)
+        assert inbox.payloads == [b"%d" % number for number in range(200)]
+        assert ends == [None] * 200
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_queue_longer_than_the_receive_maximum_goes_out_in_order_after_the_outage(
+    wire: Wire, broker: Broker, topic: str, version: str
+):
+    options = tell(broker.options, version=version)
+    async with (
+        MqttTransport("receiver", options) as receiver,
+        MqttTransport("sender", tell(options, port=wire.port)) as sender,
+    ):
+        await asyncio.gather(connected(sender), connected(receiver))
+        inbox, ends = Inbox(), []
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, topic)
+        wire.cut()
+        await state_of(sender, lambda state: not state.connected)
+        for number in range(900):
+            sender.publish(Message(topic, b"%d" % number, qos=1), ends.append)
+        wire.mend()
+        await inbox.wait(900)
+        assert inbox.payloads == [b"%d" % number for number in range(900)]
+        await subscribed(sender, topic)
+        assert ends == [None] * 900
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_was_in_flight_when_the_wire_was_cut_is_sent_again_and_ends_once(
+    wire: Wire, broker: Broker, topic: str, version: str, qos: int
+):
+    options = tell(broker.options, version=version)
+    async with (
+        MqttTransport("receiver", options) as receiver,
+        MqttTransport("sender", tell(options, port=wire.port)) as sender,
+    ):
+        await asyncio.gather(connected(sender), connected(receiver))
+        inbox, ends = Inbox(), []
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, topic)
+        for number in range(300):
+            sender.publish(Message(topic, b"%d" % number, qos=qos), lambda error, n=number: ends.append((n, error)))
+        await inbox.wait(20)
+        wire.cut()
+        wire.mend()
+        await inbox.until(lambda messages: messages[-1].payload == b"299")
+        await subscribed(sender, topic)
+        assert sorted(ends) == [(number, None) for number in range(300)]
+        assert list(dict.fromkeys(inbox.payloads)) == [b"%d" % number for number in range(300)]
+
+
+async def test_a_kept_session_delivers_what_was_sent_while_the_client_was_away(
+    wire: Wire, broker: Broker, topic: str, thing: str
+):
+    options = tell(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
+    async with MqttTransport("sender", broker.options) as sender, MqttTransport("receiver", options) as receiver:
+        await asyncio.gather(connected(sender), connected(receiver))
+        inbox = Inbox()
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, topic)
+        wire.cut()
+        await state_of(receiver, lambda state: not state.connected)
+        await delivered(sender, Message(topic, b"while away", qos=1))
+        wire.mend()
+        assert (await connected(receiver)).session_present
+        await inbox.wait(1)
+        assert inbox.payloads == [b"while away"]
+
+
+async def test_a_message_not_acknowledged_comes_again_and_its_old_acknowledgement_is_ignored(
+    wire: Wire, broker: Broker, topic: str, thing: str
+):
+    options = tell(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
+    async with MqttTransport("receiver", options) as receiver:
+        await connected(receiver)
+        inbox = Inbox()
+        receiver.subscribe(topic, inbox, qos=1, manual_ack=True)
+        await delivered(receiver, Message(topic, b"x", qos=1))
+        (first,) = await inbox.wait(1)
+        wire.cut()
+        await state_of(receiver, lambda state: not state.connected)
+        wire.mend()
+        await inbox.wait(2)
+        again = inbox.messages[1]
+        receiver.acknowledge(first)
+        assert (again.payload, again.packet_id == first.packet_id) == (b"x", False)
+        receiver.acknowledge(again)
+        await delivered(receiver, Message(topic, b"y", qos=1))
+        await inbox.wait(3)
+        assert inbox.payloads == [b"x", b"x", b"y"]
+
+
+async def test_the_broker_publishes_the_will_when_the_wire_is_cut(wire: Wire, broker: Broker, topic: str):
+    will = Message(topic, b"offline", qos=1, retain=True, content_type="text/plain")
+    async with MqttTransport("watcher", broker.options) as watcher:
+        await connected(watcher)
+        inbox = Inbox()
+        watcher.subscribe(topic, inbox, qos=1)
+        await subscribed(watcher, topic)
+        async with MqttTransport("lost", tell(broker.options, port=wire.port), will=will) as lost:
+            await connected(lost)
+            wire.cut()
+            (message,) = await inbox.wait(1)
+        assert (message.payload, message.content_type) == (b"offline", "text/plain")
+
+
+async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(topic: str):
+    port = free_port()
+    options = MqttOptions(port=port, backoff_base_s=0.05, backoff_cap_s=0.1)
+    started = time.monotonic()
+    async with MqttTransport("early", options) as transport:
+        assert time.monotonic() - started < 0.5
+        inbox = Inbox()
+        transport.subscribe(topic, inbox, qos=1)
+        transport.publish(Message(topic, b"early", qos=1))
+        state = await state_of(transport, lambda state: "refused" in state.reason)
+        assert f"127.0.0.1:{port}" in state.reason
+        assert "hint: check that the broker runs" in state.reason
+        with pytest.raises(BrokerUnreachable, match="connection refused"):
+            await transport.wait_connected(0.01)
+        with Broker(port=port):
+            await transport.wait_connected(10)
+            await inbox.wait(1)
+            assert inbox.payloads == [b"early"]
+
+
+async def test_leaving_during_an_outage_is_quick_and_ends_what_waits(topic: str):
+    ends: list[Any] = []
+    transport = MqttTransport("early", MqttOptions(port=free_port(), backoff_base_s=20, backoff_cap_s=30))
+    async with transport:
+        transport.publish(Message(topic, b"x", qos=1), ends.append)
+        await state_of(transport, lambda state: "refused" in state.reason)
+        started = time.monotonic()
+    assert time.monotonic() - started < 1
+    assert [type(end) for end in ends] == [NotConnected]
+
+
+async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplog: pytest.LogCaptureFixture):
+    port = free_port()
+    options = MqttOptions(port=port, backoff_base_s=0.001, backoff_cap_s=0.002)
+    with caplog.at_level(logging.INFO, "agent.transport.mqtt"):
+        async with MqttTransport("early", options) as transport:
+            attempts = transport._link._backoff
+            await state_of(transport, lambda state: "refused" in state.reason)
+            calls = 0
+            original = attempts._uniform
+
+            def counting(low: float, high: float) -> float:
+                nonlocal calls
+                calls += 1
+                return original(low, high)
+
+            attempts._uniform = counting
+            async with asyncio.timeout(5):
+                while calls < 10:  # noqa: ASYNC110 - the thread counts, no event tells
+                    await asyncio.sleep(0.002)
+            with Broker(port=port):
+                await connected(transport)
+    levels = [(record.levelname, "refused" in record.getMessage()) for record in caplog.records]
+    assert levels[:2] == [("WARNING", True), ("INFO", False)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_wrong_password_is_said_to_be_one(version: str, topic: str):
+    async with Broker(passwords={"camera": "right"}) as broker:
+        right = tell(broker.options, version=version, username="camera", password="right")
+        async with MqttTransport("right", right) as transport:
+            await connected(transport)
+            await delivered(transport, Message(topic, b"x", qos=1))
+        async with MqttTransport("wrong", tell(right, password="wrong")) as transport:
+            state = await state_of(transport, lambda state: "refused the connection" in state.reason)
+            assert "hint: check username" in state.reason
+            # Only a person can mend it: no attempt soon.
+            assert transport._link._backoff.ceiling_s == right.backoff_cap_s
+
+
+async def test_a_broker_whose_authority_is_unknown_is_not_trusted(tmp_path: Path, certificates: Certificates):
+    stranger = certs.create(tmp_path)
+    async with Broker(tls=certificates) as broker:
+        options = tell(broker.options, tls=TlsOptions(ca_file=str(stranger.ca)))
+        async with MqttTransport("careful", options) as transport:
+            state = await state_of(transport, lambda state: "certificate" in state.reason)
+            assert "not trusted" in state.reason
+            assert "tls.ca_file" in state.reason
+        insecure = tell(broker.options, tls=TlsOptions(insecure=True))
+        async with MqttTransport("careless", insecure) as transport:
+            assert (await connected(transport)).connected
+
+
+async def test_an_expired_certificate_is_said_to_be_expired(tmp_path: Path):
+    old = certs.create(tmp_path, expired=True)
+    async with Broker(tls=old) as broker:
+        options = tell(broker.options, tls=TlsOptions(ca_file=str(old.ca)))
+        async with MqttTransport("careful", options) as transport:
+            state = await state_of(transport, lambda state: "certificate" in state.reason)
+            assert "expired" in state.reason
+
+
+async def test_a_client_without_its_certificate_is_told_about_tls(certificates: Certificates):
+    async with Broker(tls=certificates, client_certificates=True) as broker:
+        options = tell(broker.options, tls=TlsOptions(ca_file=str(certificates.ca)))
+        async with MqttTransport("nameless", options) as transport:
+            state = await state_of(transport, lambda state: state.reason != "not connected yet")
+            assert not state.connected
+            assert "hint" in state.reason
+
+
+@pytest.mark.parametrize("version", ["5"])
+async def test_a_message_past_the_brokers_maximum_is_refused_and_the_link_stays(version: str, topic: str):
+    async with Broker(lines=["max_packet_size 20000"]) as broker:
+        early, ends = MqttTransport("early", tell(broker.options, version=version)), []
+        early.publish(Message(topic, bytes(30_000), qos=1), ends.append)
+        early.publish(Message(topic, bytes(10_000), qos=1), ends.append)
+        async with early:
+            await connected(early)
+            with pytest.raises(PublishRefused, match=r"30\d\d\d bytes .* 20000 bytes") as refused:
+                early.publish(Message(topic, bytes(30_000), qos=1))
+            assert refused.value.code == "packet-too-large"
+            await delivered(early, Message(topic, b"small", qos=1))
+            assert [type(end) for end in ends] == [PublishRefused, type(None)]
+            assert "20000" in str(ends[0])
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_message_that_makes_an_old_broker_hang_up_is_refused_after_two_drops(qos: int, topic: str):
+    async with Broker(lines=["max_packet_size 20000"]) as broker, Wire(broker.port) as wire:
+        options = tell(broker.options, version="3.1.1", port=wire.port)
+        async with MqttTransport("old", options) as transport:
+            await connected(transport)
+            ends: list[tuple[str, Any]] = []
+            transport.publish(Message(topic, b"before", qos=1), lambda error: ends.append(("before", error)))
+            transport.publish(Message(topic, bytes(30_000), qos=qos), lambda error: ends.append(("large", error)))
+            transport.publish(Message(topic, b"after", qos=1), lambda error: ends.append(("after", error)))
+            await state_of(transport, lambda state: not state.connected)
+            await connected(transport)
+            await delivered(transport, Message(topic, b"small", qos=1))
+            outcome = dict(ends)
+            assert len(ends) == 3
+            assert (outcome["before"], outcome["after"]) == (None, None)
+            assert isinstance(outcome["large"], PublishRefused)
+            assert wire.connections == 3
+            with pytest.raises(PublishRefused, match="hung up twice"):
+                transport.publish(Message(topic, bytes(30_000), qos=qos))
+            await delivered(transport, Message(topic, bytes(15_000), qos=qos))
+            assert wire.connections == 3
+
+
+async def test_large_qos_0_messages_that_make_an_old_broker_hang_up_are_refused_after_two_drops(topic: str):
+    async with Broker(lines=["max_packet_size 20000"]) as broker, Wire(broker.port) as wire:
+        options = tell(broker.options, version="3.1.1", port=wire.port)
+        async with MqttTransport("old", options) as transport:
+            for _ in range(2):
+                await connected(transport)
+                transport.publish(Message(topic, bytes(30_000)))
+                await state_of(transport, lambda state: not state.connected)
+            await connected(transport)
+            with pytest.raises(PublishRefused, match="hung up twice"):
+                transport.publish(Message(topic, bytes(30_000)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_configured_maximum_is_held_before_any_connection(version: str, topic: str):
+    options = MqttOptions(port=free_port(), version=version, max_packet_bytes=1000)
+    with pytest.raises(PublishRefused, match="max_packet_bytes of the configuration"):
+        MqttTransport("small", options).publish(Message(topic, bytes(1000), qos=1))
+
+
+async def test_a_broker_of_lower_qos_and_without_retain_gets_what_it_takes(topic: str):
+    async with Broker(lines=["retain_available false"], listener=["max_qos 1"]) as broker:
+        async with MqttTransport("fitted", broker.options) as transport:
+            await connected(transport)
+            inbox = Inbox()
+            transport.subscribe(topic, inbox, qos=1)
+            await delivered(transport, Message(topic, b"x", qos=2, retain=True))
+            (message,) = await inbox.wait(1)
+            assert (message.qos, message.retain) == (1, False)
+
+
+async def test_a_publish_that_the_broker_forbids_is_reported_with_its_reason(tmp_path: Path, topic: str):
+    rules = tmp_path / "rules"
+    rules.write_text("topic read #\ntopic write allowed/#\n")
+    async with Broker(lines=[f"acl_file {rules}"]) as broker:
+        async with MqttTransport("guest", broker.options) as transport:
+            await connected(transport)
+            with pytest.raises(PublishRefused, match="Not authorized"):
+                await delivered(transport, Message(topic, b"x", qos=1))
+            await delivered(transport, Message("allowed/x", b"x", qos=1))
+
+
+async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(broker: Broker, topic: str):
+    def refuse(first: bytes) -> bytes | None:
+        return b"\x20\x02\x00\x01" if first[8] == 5 else None
+
+    async with Wire(broker.port, refuse=refuse) as wire:
+        options = tell(broker.options, port=wire.port)
+        async with MqttTransport("auto", tell(options, version="auto")) as transport:
+            await connected(transport)
+            await delivered(transport, Message(topic, b"x", qos=1, content_type="text/plain"))
+            assert wire.connections == 2
+        async with MqttTransport("strict", options) as transport:
+            state = await state_of(transport, lambda state: "MQTT version" in state.reason)
+            assert 'version = "3.1.1"' in state.reason
+
+
+async def test_the_reason_that_a_broker_gives_for_a_disconnect_is_told(broker: Broker):
+    taken_over = b"\x20\x03\x00\x00\x00" + b"\xe0\x02\x8e\x00"
+    async with Wire(broker.port, refuse=lambda _: taken_over) as wire:
+        async with MqttTransport("first", tell(broker.options, port=wire.port)) as transport:
+            state = await state_of(transport, lambda state: "lost the connection" in state.reason)
+            assert "another client took over with the same client id" in state.reason
+
+
+async def test_nothing_is_lost_and_memory_is_bounded_while_the_loop_is_blocked(broker: Broker, topic: str):
+    options = tell(broker.options, max_waiting_messages=64)
+    async with MqttTransport("receiver", options) as receiver, MqttTransport("sender", broker.options) as sender:
+        await asyncio.gather(connected(sender), connected(receiver))
+        inbox = Inbox()
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, topic)
+        most = 0
+        gate = receiver._gate
+        for start in range(0, 5000, 1000):
+            for number in range(start, start + 1000):
+                sender.publish(Message(topic, b"%d" % number, qos=1))
+            if start == 2000:
+                until = time.monotonic() + 1.0
+                while time.monotonic() < until:  # the loop stands still
+                    most = max(most, gate._messages)
+            await inbox.wait(start + 1000)
+        assert inbox.payloads == [b"%d" % number for number in range(5000)]
+        assert 0 < most <= 64
+
+
+async def test_the_queue_is_bounded_in_messages_and_in_bytes(topic: str):
+    options = MqttOptions(port=free_port(), max_queued_messages=3, max_queued_bytes=1000)
+    transport = MqttTransport("down", options)
+    async with transport:
+        for _ in range(3):
+            transport.publish(Message(topic, b"x", qos=1))
+        with pytest.raises(NotConnected) as full:
+            transport.publish(Message(topic, b"x", qos=1))
+        assert full.value.code == "queue-full"
+    async with MqttTransport("down", options) as transport:
+        transport.publish(Message(topic, bytes(600), qos=1))
+        with pytest.raises(NotConnected) as full:
+            transport.publish(Message(topic, bytes(600), qos=1))
+        assert full.value.code == "queue-full"
+        with pytest.raises(NotConnected) as down:
+            transport.publish(Message(topic, b"x", qos=0))
+        assert down.value.code == "not-connected"
+
+
+async def test_a_handler_that_fails_takes_nothing_from_the_others(
+    broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
+):
+    def fails(_message: Message) -> None:
+        raise RuntimeError("broken")
+
+    async with MqttTransport("t", broker.options) as transport:
+        await connected(transport)
+        inbox = Inbox()
+        transport.subscribe(topic, fails, qos=1)
+        transport.subscribe(topic, inbox, qos=1)
+        for _ in range(3):
+            await delivered(transport, Message(topic, b"x", qos=1))
+        await inbox.wait(3)
+    assert sum("a handler failed" in record.getMessage() for record in caplog.records) == 3
+
+
+async def test_small_packets_are_sent_without_delay(broker: Broker):
+    async with MqttTransport("t", broker.options) as transport:
+        await connected(transport)
+        client = transport._link._client
+        assert client is not None
+        assert client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_state_says_why_from_the_first_moment(broker: Broker):
+    transport = MqttTransport("t", broker.options)
+    assert transport.state == LinkState(connected=False, reason="not connected yet")
