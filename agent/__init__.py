@@ -14,6 +14,7 @@ package         what it holds
 ``inference``   the one door to models: plane, pool, worker processes; ``runtime`` is the worker side
 ``results``     the result value, its formats, filters and sinks
 ``samples``     small real models and pictures that ship with the package
+``doctor``      what the agent needs of this machine, checked one by one
 ``demo``        a broker, simulated cameras and a live table in one command
 ``cli``         one module per command
 ==============  =================================================================================

@@ -23,6 +23,7 @@ from agent.results.formats import Context
 from agent.status import StatusBoard, StreamReport
 from agent.streams.options import StreamOptions
 from agent.streams.outlet import Outlet
+from agent.streams.queue import Policy
 from agent.streams.stream import Stream
 from agent.topics import Topics
 from agent.transport.base import Transport
@@ -85,8 +86,12 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
 
 def _stream(agent: Agent, name: str, options: StreamOptions, specs: Mapping[str, ModelSpec]) -> Stream:
     config = agent.config
-    source = options.input
-    options = replace(options, input=replace(source, transport=source.transport or config.first_transport))
+    source = replace(options.input, transport=options.input.transport or config.first_transport)
+    options = replace(options, input=source)
+    if options.policy is Policy.ALL:
+        # What the broker may send unacknowledged always finds room; that is what makes the source wait.
+        room = config.transports[source.transport].receive_maximum
+        options = replace(options, depth=max(options.depth, room))
     told = specs[options.model].manifest.options
     usual = Context()
     context = Context(told.get("top_k", usual.top_k), told.get("threshold", usual.threshold))
@@ -100,12 +105,8 @@ def _stream(agent: Agent, name: str, options: StreamOptions, specs: Mapping[str,
         limits=config.limits.limits(),
         changed=agent.board.changed,
     )
-    agent.board.add(StreamReport(name, stream.tally, lambda: _status(agent, options.model), lambda: outlet.lost))
+    agent.board.add(StreamReport(name, stream.tally, lambda: agent.board.status(options.model), lambda: outlet.lost))
     return stream
-
-
-def _status(agent: Agent, model: str) -> PoolStatus:
-    return agent.plane.describe(model) if model in agent.plane.models else PoolStatus(PoolState.STOPPED)
 
 
 def _model_changed(agent: Agent, name: str, status: PoolStatus) -> None:

@@ -111,8 +111,10 @@ def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mappi
 def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
     if config.data_dir:
         return Path(config.data_dir).expanduser()
-    state = environment.get("STATE_DIRECTORY") or environment.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "verge"
+    # systemd's StateDirectory= is the service's own; a user's state folder is shared with other programs.
+    if environment.get("STATE_DIRECTORY"):
+        return Path(environment["STATE_DIRECTORY"])
+    return Path(environment.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "verge"
 
 
 def _override(parsed: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:

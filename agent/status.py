@@ -101,8 +101,13 @@ class StreamReport:
     def shape(self) -> tuple[Any, ...]:
         """What a change of is worth telling at once: everything but the numbers."""
         status = self._model()
-        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed}))
+        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._lost()}))
         return status.state, status.reason, status.restarts, status.description, kinds, self._tally.answered > 0
+
+    def counts(self) -> tuple[int, ...]:
+        """The numbers that a frame changes."""
+        tally = self._tally
+        return tally.received, tally.answered, tally.dropped.total(), tally.failed.total(), sum(self._lost().values())
 
 
 class StatusBoard:
@@ -116,7 +121,7 @@ class StatusBoard:
         self._since = time.time()
         self._streams: dict[str, StreamReport] = {}
         self._models: dict[str, PoolStatus] = {}
-        self._published: dict[str, tuple[tuple[Any, ...], int]] = {}
+        self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
 
     @staticmethod
@@ -148,6 +153,10 @@ class StatusBoard:
         self._component(name, status)
         self.changed()
 
+    def status(self, name: str) -> PoolStatus:
+        """How a model's workers are, or were when they were last heard of."""
+        return self._models.get(name, PoolStatus(PoolState.STARTING))
+
     def changed(self) -> None:
         """Something about a stream may have changed."""
         self._changed.set()
@@ -170,16 +179,13 @@ class StatusBoard:
 
     def _tell(self, *, everything: bool) -> None:
         for report in self._streams.values():
-            shape, received = self._published.get(report.name, ((), -1))
-            current = report.told()
-            moved = everything and current["received"] + current["answered"] != received
-            if moved or report.shape() != shape:
+            shape, counts = self._published.get(report.name, ((), ()))
+            if report.shape() != shape or (everything and report.counts() != counts):
                 self._stream(report)
 
     def _stream(self, report: StreamReport) -> None:
-        told = report.told()
-        self._published[report.name] = report.shape(), told["received"] + told["answered"]
-        self._publish(self._topics.stream(report.name), _encode(told))
+        self._published[report.name] = report.shape(), report.counts()
+        self._publish(self._topics.stream(report.name), _encode(report.told()))
 
     def _component(self, name: str, status: PoolStatus) -> None:
         told = {

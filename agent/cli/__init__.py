@@ -28,6 +28,9 @@ COMMANDS = {
     "doctor": "Check what the agent needs, and say how to mend what is missing.",
 }
 
+_INTERRUPTED = 130
+"""What a shell calls a program that Ctrl-C ended."""
+
 
 class Commands(click.Group):
     """Commands by name; their modules are imported only when they are called."""
@@ -61,6 +64,8 @@ class Commands(click.Group):
             if error.hint:
                 click.echo(f"       {error.hint}", err=True)
             raise click.exceptions.Exit(3 if isinstance(error, Unreachable) else 2) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

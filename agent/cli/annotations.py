@@ -31,7 +31,7 @@ class Annotations:
             raise _unwritable(folder, error) from error
 
     def keep(self, answered: Answered) -> Answered:
-        """The same with its annotated picture on disk instead of in memory, or with the error that kept it from there."""
+        """The same with its annotated picture on disk instead of in memory, or what kept it from there."""
         if not isinstance(answered.outcome, Answer):
             return answered
         path = self._free(answered.source.stem)

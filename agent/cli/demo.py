@@ -28,7 +28,7 @@ __all__ = ["command"]
 @click.option("--keep", is_flag=True, help="Keep the work folder: configuration, logs, data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(*, as_json: bool, **wish: Any) -> None:
-    r"""Start a broker, the agent and simulated cameras on this machine, and show what happens.
+    """Start a broker, the agent and simulated cameras on this machine, and show what happens.
 
     Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, 1 when
     not.  Progress goes to standard error, the summary to standard output.
@@ -38,7 +38,7 @@ def command(*, as_json: bool, **wish: Any) -> None:
       verge demo
       verge demo --frames 60 --json
       verge demo --model classifier --cameras 4 --seconds 30
-    """
+    """  # noqa: D301 click reads the backspace character
     outcome = asyncio.run(show(Wish(**wish), Console(stderr=True)))
     if outcome.trouble:
         click.secho(f"verge: {outcome.trouble}", fg="red", err=True)

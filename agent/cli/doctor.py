@@ -25,7 +25,7 @@ _INDENT = " " * (4 + 2 + _CHECK + 2)
 @click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="Check this configuration too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a check.")
 def command(config: Path | None, as_json: bool) -> None:
-    r"""Check this machine, and with -c the brokers, files and models of a configuration.
+    """Check this machine, and with -c the brokers, files and models of a configuration.
 
     Each line is OK, or says what to do.  The exit status is 1 when a check failed; a warning is none.
 
@@ -33,7 +33,7 @@ def command(config: Path | None, as_json: bool) -> None:
     Examples:
       verge doctor
       verge doctor -c configs/local.toml
-    """
+    """  # noqa: D301 click wants the character itself
     findings = loop.run(_examined(config, show=not as_json))
     failed = sum(finding.status is Status.FAIL for finding in findings)
     warned = sum(finding.status is Status.WARN for finding in findings)

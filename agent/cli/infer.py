@@ -10,8 +10,9 @@ import msgspec
 
 from agent.cli import loop
 from agent.cli.annotations import Annotations
-from agent.cli.answering import Answered, answer, loaded
+from agent.cli.answering import Answered, answer, limited
 from agent.cli.pictures import Source, expand
+from agent.doctor.alone import loaded
 from agent.errors import VergeError
 from agent.inference.manifest import ModelOptions, ModelSpec, resolve
 from agent.inference.values import Answer, Description
@@ -22,7 +23,13 @@ __all__ = ["command"]
 
 @click.command("infer", short_help="Answer pictures from files, without a broker.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--model", default="classifier", show_default=True, help="A sample's name, a model's folder or file.")
+@click.option(
+    "--model",
+    default="classifier",
+    show_default=True,
+    metavar="PATH|NAME",
+    help="A model's file or folder, or a sample's name.",
+)
 @click.option("--labels", default="", metavar="FILE", help="The names of the model's classes.")
 @click.option("--backend", default="", metavar="NAME", help="What runs the model: litert, onnx, opencv …")
 @click.option(
@@ -33,13 +40,15 @@ __all__ = ["command"]
 @click.option(
     "--annotate", type=click.Path(path_type=Path, file_okay=False), help="Write annotated JPEGs to DIR.", metavar="DIR"
 )
-@click.option("--threads", type=click.IntRange(0), default=0, help="For the model; 0 takes what the machine has.")
+@click.option(
+    "--threads", type=click.IntRange(0), default=0, metavar="N", help="For the model; 0 takes what the machine has."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a picture.")
 def command(
     images: tuple[str, ...], model: str, labels: str, backend: str, task: str, top_k: int | None,
     threshold: float | None, annotate: Path | None, threads: int, as_json: bool,
 ) -> None:  # fmt: skip
-    r"""Answer pictures: JPEG, PNG, WebP, BMP or .npy, or text that holds one (base64, data URI, JSON).
+    """Answer pictures: JPEG, PNG, WebP, BMP or .npy, or text that holds one (base64, data URI, JSON).
 
     IMAGE is a file, a folder, a pattern, or - for standard input.  The exit status is 1 when a picture failed.
 
@@ -48,7 +57,7 @@ def command(
       verge infer photo.jpg
       verge infer --model detector --annotate out/ photos/
       verge infer --model mine.onnx --labels labels.txt --json photo.jpg
-    """
+    """  # noqa: D301 click wants the character itself
     options = {} if threshold is None else {"threshold": threshold}
     wanted = ModelOptions(source=model, labels=labels, backend=backend, task=task, options=options, threads=threads)
     spec = resolve(wanted, Path.cwd())
@@ -66,7 +75,8 @@ def command(
 async def _answers(
     spec: ModelSpec, sources: list[Source], top_k: int | None, places: Annotations | None
 ) -> tuple[Description, list[Answered]]:
-    async with loaded(spec, top_k) as (plane, description):
+    wanted = spec if top_k is None else await limited(spec, top_k)
+    async with loaded(wanted) as (plane, description):
         if places is None:
             return description, [await answer(plane, source) for source in sources]
         return description, [places.keep(await answer(plane, source, places.snapshot)) for source in sources]

@@ -6,7 +6,7 @@ What is no native result is shown as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +16,35 @@ __all__ = ["Lines", "as_json", "labels"]
 _WIDEST = 20
 _BEST = 4
 
+_WRONG = (msgspec.DecodeError, UnicodeDecodeError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What payloads raise that are none of ours."""
+
 _decode = msgspec.json.Decoder().decode
 
 
+class _Camera(msgspec.Struct):
+    camera: str
+
+
+class _Total(msgspec.Struct):
+    total: float
+
+
+class _Result(msgspec.Struct):
+    """What a line shows of a native result."""
+
+    thing: str
+    stream: str
+    frame: _Camera
+    timing_ms: _Total
+    predictions: list[dict[str, Any]]
+
+
+_result = msgspec.json.Decoder(_Result).decode
+
+
 class Lines:
-    """Makes lines; ``clock`` is the local time to show, as text."""
+    """Makes lines; ``clock`` is the time to show, as text."""
 
     def __init__(self) -> None:
         self._widths = [8, 8]
@@ -30,34 +54,33 @@ class Lines:
     def result(self, topic: str, payload: bytes, clock: str) -> str:
         """Time, stream, camera, duration and best labels of a result."""
         try:
-            told = _decode(payload)
-            thing, stream = told["thing"], told["stream"]
-            camera, total = told["frame"]["camera"], told["timing_ms"]["total"]
-            seen = labels(told["predictions"])
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-            return f"{clock}  {topic}  {payload.decode(errors='replace').strip()}"
-        self._things.add(thing)
-        name = stream if len(self._things) == 1 else f"{thing}/{stream}"
-        return f"{clock}  {self._column(0, name)}  {self._column(1, camera)}  {total:7.1f} ms  {seen}"
+            told = _result(payload)
+            seen = labels(told.predictions)
+        except _WRONG:
+            return _printable(f"{clock}  {topic}  {payload.decode(errors='replace').strip()}")
+        self._things.add(told.thing)
+        name = told.stream if len(self._things) == 1 else f"{told.thing}/{told.stream}"
+        columns = f"{self._column(0, name)}  {self._column(1, told.frame.camera)}"
+        return _printable(f"{clock}  {columns}  {told.timing_ms.total:7.1f} ms  {seen}")
 
     def status(self, topic: str, payload: bytes, clock: str) -> str | None:
         """What changed about an agent or one of its streams; None when nothing but numbers did."""
         try:
             told = _decode(payload)
             line, shape = _stream(told) if "stream" in told else _agent(told)
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except _WRONG:
             return None
         if self._states.get(topic) == shape:
             return None
         self._states[topic] = shape
-        return f"{clock}  {line}"
+        return _printable(f"{clock}  {line}")
 
     def _column(self, number: int, text: str) -> str:
         width = self._widths[number] = min(_WIDEST, max(self._widths[number], len(text)))
         return f"{text if len(text) <= width else text[: width - 1] + '…':{width}}"
 
 
-def labels(predictions: list[Mapping[str, Any]]) -> str:
+def labels(predictions: Sequence[Mapping[str, Any]]) -> str:
     """The best labels with their best score and how often each was seen.
 
     >>> labels([{"label": "Cat", "score": 0.853}, {"label": "Cat", "score": 0.4}, {"label": "Dog", "score": 0.3}])
@@ -71,10 +94,7 @@ def labels(predictions: list[Mapping[str, Any]]) -> str:
             seen.setdefault(prediction["label"], []).append(prediction["score"])
         else:
             seen.setdefault(f"{prediction['name']} {prediction['shape']}", [])
-    told = [
-        " ".join([name, *([f"{max(scores):.2f}"] if scores else []), *([f"×{len(scores)}"] if len(scores) > 1 else [])])
-        for name, scores in list(seen.items())[:_BEST]
-    ]
+    told = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
     return ", ".join(told + ["…"] * (len(seen) > _BEST)) or "-"
 
 
@@ -82,8 +102,13 @@ def as_json(topic: str, payload: bytes) -> bytes:
     """The payload as one line of JSON; text that is none is wrapped with its topic."""
     try:
         return msgspec.json.encode(_decode(payload))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _WRONG:
         return msgspec.json.encode({"topic": topic, "payload": payload.decode(errors="replace")})
+
+
+def _label(name: str, scores: Sequence[float]) -> str:
+    best = f" {max(scores):.2f}" if scores else ""
+    return name + best + (f" ×{len(scores)}" if len(scores) > 1 else "")
 
 
 def _stream(told: Mapping[str, Any]) -> tuple[str, object]:
@@ -92,7 +117,7 @@ def _stream(told: Mapping[str, Any]) -> tuple[str, object]:
     runs = " on ".join(filter(None, (name, model.get("backend"))))
     line = f"stream {told['stream']}: {told['state']}"
     line += f", {runs}" if runs else ""
-    line += f"; {told['answered']} of {told['received']} frames answered"
+    line += f"; {told['answered']} of {told['received']} frames answered" if told["received"] else "; no frame yet"
     line += "".join(f", {count} {reason}" for reason, count in {**told["dropped"], **told["failed"]}.items())
     line += f"; {told['reason']}" if told.get("reason") else ""
     kinds = sorted({*told["dropped"], *told["failed"]})
@@ -101,3 +126,8 @@ def _stream(told: Mapping[str, Any]) -> tuple[str, object]:
 
 def _agent(told: Mapping[str, Any]) -> tuple[str, object]:
     return f"agent {told['thing']}: {told['state']}", told["state"]
+
+
+def _printable(line: str) -> str:
+    """The line without what would steer a terminal: payloads come from anyone."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

@@ -49,7 +49,7 @@ def _about(facts: Mapping[str, Any], ran: Description | None) -> Table:
     recognised = " (recognised from the outputs)" if facts["task"] == "auto" else ""
     made.add_row("digest", ran.digest)
     made.add_row("task", ran.task + recognised)
-    made.add_row("labels", f"{ran.labels}{source}" if ran.labels else "none: classes are told by number")
+    made.add_row("labels", f"{ran.labels}{source}" if ran.labels else "none")
     for word, tensors in (("input", ran.inputs), ("output", ran.outputs)):
         for told in tensors:
             made.add_row(word, escape(f"{told['name']}  {tensor(told)}".strip()))

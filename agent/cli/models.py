@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.option("--task", default="", metavar="NAME", help="What the answers mean, where the model does not tell.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, labels: str, task: str, as_json: bool) -> None:
-    r"""List the sample models; or tell what a model is, and try it in every backend.
+    """List the sample models; or tell what a model is, and try it in every backend.
 
     A model is a sample's name, a folder or a model file.  The exit status is 1 when no backend runs it here.
 
@@ -34,7 +34,7 @@ def command(model: str, labels: str, task: str, as_json: bool) -> None:
       verge models
       verge models detector
       verge models mine.onnx --json
-    """
+    """  # noqa: D301 click wants the character itself
     if not model:
         _list(as_json)
         return

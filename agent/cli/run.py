@@ -24,12 +24,12 @@ log = logging.getLogger("agent")
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="The TOML file to run.")
 @click.option("--check", is_flag=True, help="Read the configuration, say what it means, and leave.")
 def command(path: Path, check: bool) -> None:
-    r"""Run the agent until SIGTERM or Ctrl-C.
+    """Run the agent until SIGTERM or Ctrl-C.
 
     \b
     Example:
       verge run -c configs/local.toml
-    """
+    """  # noqa: D301 click reads the backspace
     config = load(path)
     logs.configure(config.log_level)
     if check:

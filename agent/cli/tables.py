@@ -17,6 +17,7 @@ __all__ = ["console", "show_answers", "show_model", "table", "tensor"]
 _BAR = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _VALUES = 4
+_NAME = 32
 
 
 def console() -> Console:
@@ -24,11 +25,13 @@ def console() -> Console:
     return Console(highlight=False, emoji=False)
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """A table without lines; ``right`` names the columns of numbers."""
+def table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+    """A table without lines; ``right`` names the columns of numbers, ``whole`` others that are not broken."""
     made = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
+        made.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name in (*right, *whole), overflow="fold"
+        )
     return made
 
 
@@ -43,14 +46,17 @@ def show_answers(answered: Iterable[Answered]) -> None:
     """A row a prediction, best first; the picture's name and time stand in its first row."""
     told = [(one, one.outcome) for one in answered if isinstance(one.outcome, Answer)]
     boxes = any("box" in prediction for _, answer in told for prediction in answer.predictions)
-    made = table("image", "label", "score", "x, y  width × height" if boxes else "", "ms", right=("score", "ms"))
+    place = "x, y  width × height" if boxes else ""
+    made = table(
+        "image", "label", "score", place, "ms", right=("score", "ms"), whole=("image", *([place] if boxes else []))
+    )
     for one, answer in told:
         rows = [_row(prediction, answer, boxes=boxes) for prediction in answer.predictions] or [
             ("[dim]nothing[/]", "", "")
         ]
         for number, row in enumerate(rows):
             first = not number
-            made.add_row(escape(one.source.name) if first else "", *row, f"{one.total_ms:.1f}" if first else "")
+            made.add_row(escape(_end(one.source.name)) if first else "", *row, f"{one.total_ms:.1f}" if first else "")
     console().print(made)
 
 
@@ -68,6 +74,11 @@ def _row(prediction: dict[str, Any], answer: Answer, *, boxes: bool) -> tuple[st
     label, score = escape(prediction["label"]), prediction["score"]
     place = _place(prediction, answer) if boxes else f"[green]{_bar(score)}[/]"
     return label, f"{score:.3f}", place
+
+
+def _end(name: str) -> str:
+    """A name that fits a column: of a long path, its end tells more."""
+    return name if len(name) <= _NAME else "…" + name[1 - _NAME :]
 
 
 def _place(prediction: dict[str, Any], answer: Answer) -> str:

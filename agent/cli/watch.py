@@ -29,19 +29,24 @@ Brokers = Mapping[str, tuple[MqttOptions, Subscriptions]]
     metavar="FILE",
     help="The agent's TOML file: its brokers and topics.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The broker, where no file is named.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The broker's port.  [default: 1883, with --ca-file 8883]")
-@click.option("--username", help="For the broker.")
+@click.option("--host", metavar="HOST", help="The broker, where no file is named.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The broker's port.  [default: 1883, with --ca-file 8883]",
+)
+@click.option("--username", metavar="NAME", help="For the broker.")
 @click.option("--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Where the password is.")
 @click.option("--ca-file", metavar="FILE", help="Speak TLS; whom to trust, as PEM.")
 @click.option("--stream", default="", metavar="NAME", help="Only this stream.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Leave after so many results.")
 @click.option("--json", "as_lines", is_flag=True, help="Print each result as one line of JSON, and nothing else.")
 def command(
-    config: Path | None, host: str, port: int | None, username: str | None, password_file: Path | None,
+    config: Path | None, host: str | None, port: int | None, username: str | None, password_file: Path | None,
     ca_file: str | None, stream: str, count: int | None, as_lines: bool,
 ) -> None:  # fmt: skip
-    r"""Show results, and what agents say of their streams, until Ctrl-C.
+    """Show results, and what agents say of their streams, until Ctrl-C.
 
     Without -c, every agent on the broker is watched that publishes under verge/.
 
@@ -50,9 +55,11 @@ def command(
       verge watch
       verge watch -c configs/local.toml --stream front
       verge watch --host broker.local --json --count 10
-    """
+    """  # noqa: D301 click wants the character itself
     brokers: Brokers
     if config is not None:
+        if host or port or username or password_file or ca_file:
+            raise click.UsageError("-c FILE names the broker: leave out --host, --port and what belongs to them")
         told = load(config)
         brokers = {name: (told.transports[name], each) for name, each in configured(told, stream).items()}
     else:
@@ -65,10 +72,10 @@ def command(
 
 
 def _options(
-    host: str, port: int | None, username: str | None, password_file: Path | None, ca_file: str | None
+    host: str | None, port: int | None, username: str | None, password_file: Path | None, ca_file: str | None
 ) -> MqttOptions:
     """What a configuration with these values would say, read as strictly."""
-    told: dict[str, Any] = {"host": host, "port": port or (8883 if ca_file else 1883), "version": "auto"}
+    told: dict[str, Any] = {"host": host or "127.0.0.1", "port": port or (8883 if ca_file else 1883), "version": "auto"}
     told |= {"username": username} if username else {}
     told |= {"password_file": str(password_file)} if password_file else {}
     told |= {"tls": {"ca_file": ca_file}} if ca_file else {}

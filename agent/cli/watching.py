@@ -7,6 +7,7 @@ results loses some and is told how many.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ __all__ = ["Heard", "Notice", "Watch", "watching"]
 
 _WAITING = 10_000
 _LOOK_S = 1.0
+_SILENCE_S = 10.0
+_HEARD = math.inf
+"""Something came: silence is no trouble any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Watch:
         self._visits = visits
         self._waiting: asyncio.Queue[Heard | Notice] = asyncio.Queue(_WAITING)
         self._refused: set[str] = set()
+        self._silent_s = 0.0
 
     def subscribe(self, name: str, subscriptions: Subscriptions) -> None:
         """Listen to these filters of the broker called ``name``, and to its link."""
@@ -58,13 +63,19 @@ class Watch:
         visit.watch(partial(self._link, visit.options.address))
 
     async def next(self) -> Heard | Notice:
-        """The next thing heard, however long it takes."""
+        """The next thing heard, however long it takes; a long silence at the start is told once."""
         while True:
             try:
                 async with asyncio.timeout(_LOOK_S):
-                    return await self._waiting.get()
+                    heard = await self._waiting.get()
             except TimeoutError:
                 self._look_for_refusals()
+                self._silent_s += _LOOK_S
+                if self._silent_s == _SILENCE_S:
+                    return Notice(f"nothing came for {_SILENCE_S:g} s: is an agent running, and on this broker?")
+            else:
+                self._silent_s = _HEARD
+                return heard
 
     def _hear(self, message: Message, *, is_result: bool) -> None:
         self._put(Heard(message.topic, message.payload, is_result))

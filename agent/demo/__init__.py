@@ -14,6 +14,7 @@ module         what it holds
 ``broker``     mosquitto, or the embedded broker of ``iotcore``, on the loopback interface only
 ``camera``     a program of its own: cameras that pan over pictures and publish what they see
 ``scores``     pure: results and status reports in, rows and the summary out
+``ear``        the client of the broker that feeds the scores
 ``table``      rows as a live table, or as plain lines where nobody watches
 ``show``       the order of events
 =============  ===================================================================================

@@ -27,8 +27,6 @@ KINDS = ("auto", "mosquitto", "embedded")
 
 _READY_S = 15.0
 _RETRY_S = 0.01
-_SBIN = "/usr/local/sbin:/usr/sbin"
-"""Where Debian puts mosquitto, which is not on the path of ordinary users."""
 
 _MOSQUITTO = """\
 listener {port} {host}
@@ -80,7 +78,7 @@ async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
     Raises ``ConfigWrong`` for a port in use, ``BackendUnavailable`` where there is no such broker and
     ``BrokerUnreachable`` with its last words when it does not come up.
     """
-    mosquitto = None if kind == "embedded" else _find_mosquitto()
+    mosquitto = None if kind == "embedded" else shutil.which("mosquitto")
     if kind == "mosquitto" and mosquitto is None:
         raise BackendUnavailable("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
     port = _free_port(port)
@@ -88,11 +86,6 @@ async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
     async with Child("broker", arguments, folder / "broker.log") as child:
         await _until_it_accepts(child, port)
         yield Broker("mosquitto" if mosquitto else "embedded rumqttd", port, child)
-
-
-def _find_mosquitto() -> str | None:
-    path = os.environ.get("PATH", "")
-    return shutil.which("mosquitto", path=f"{path}{os.pathsep}{_SBIN}" if path else "")
 
 
 def _mosquitto(program: str, port: int, folder: Path) -> list[str]:

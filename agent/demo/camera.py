@@ -37,6 +37,7 @@ _QUALITY = 85
 _TURN_S = 4.0
 _UNACKNOWLEDGED = 32
 _PATIENCE_S = 10.0
+_LOOK_S = 0.1
 
 
 class Pan:
@@ -83,14 +84,19 @@ class Post:
 
     def _confirm(self) -> None:
         camera, sent = self._open.popleft()
-        try:
-            sent.wait_for_publish(_PATIENCE_S if self._client.is_connected() else 0)
-            acknowledged = sent.is_published()
-        except RuntimeError:  # paho's word for a message that it could not even send
-            acknowledged = False
-        if not acknowledged:
+        if not self._arrived(sent):
             raise TimeoutError(f"the broker did not acknowledge a frame of {camera}")
         self.acknowledged[camera] += 1
+
+    def _arrived(self, sent: MQTTMessageInfo) -> bool:
+        """Wait for one acknowledgement, as long as there is hope for it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        try:
+            while not sent.is_published() and self._client.is_connected() and time.monotonic() < deadline:
+                sent.wait_for_publish(_LOOK_S)
+            return sent.is_published()
+        except RuntimeError:  # paho's word for a message that it could not even send
+            return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,9 +7,9 @@ order.  The kernel ends a child whose demo was killed (``PR_SET_PDEATHSIG``): no
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -18,11 +18,18 @@ from agent.errors import Unreachable
 
 __all__ = ["Child"]
 
-_PR_SET_PDEATHSIG = 1
+_BOUND = """
+import ctypes, os, signal, sys
+
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Bind this process to its parent, then become the program: 20 ms, and no code between fork and exec."""
 _ROOT = Path(__file__).parents[2]
 """Where children start, so that ``python -m agent`` is this very package and no folder of the user's."""
 _TAIL_LINES = 8
-_libc = ctypes.CDLL(None)
 
 
 class Child:
@@ -50,21 +57,16 @@ class Child:
 
     async def __aenter__(self) -> Self:
         with self._log.open("wb") as log:
-            try:
-                self.process = await asyncio.create_subprocess_exec(
-                    *self._arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE if self._piped else log,
-                    stderr=log,
-                    env=self._environment,
-                    cwd=_ROOT,
-                    start_new_session=True,
-                    preexec_fn=_end_with_parent,
-                )
-            except OSError as error:
-                raise Unreachable(
-                    f"{self._arguments[0]} cannot be run: {error.strerror}", code="not-started"
-                ) from error
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid())),
+                *self._arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if self._piped else log,
+                stderr=log,
+                env=self._environment,
+                cwd=_ROOT,
+                start_new_session=True,
+            )
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -105,8 +107,3 @@ class Child:
         """The end of the log, indented."""
         lines = self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         return "\n".join(f"  | {line}" for line in lines)
-
-
-def _end_with_parent() -> None:
-    """Run in the child before its program: have the kernel end it when the demo is no more."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

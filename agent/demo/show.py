@@ -96,7 +96,7 @@ async def show(wish: Wish, console: Console) -> Outcome:
         cameras = await stack.enter_async_context(_cameras(wish, broker, folder))
         with view(console, scene.setting(folder)) as seen:
             trouble = await scene.play(cameras, seen)
-            summary = await scene.close(cameras)
+            summary = await scene.close(cameras, trouble)
             seen.show(ear.scores.rows(time.monotonic()))
         return Outcome(summary, str(broker), folder / _SNAPSHOTS, trouble)
 
@@ -132,27 +132,28 @@ class _Scene:
 
     async def play(self, cameras: Child, seen: View) -> str:
         """Show the rows until it is over; the result is what went wrong, if something did."""
-        ending = asyncio.create_task(
-            _first_of({"cameras": cameras.ended(), **self._ends()}, self._wish.seconds), name="demo.ending"
-        )
-        while not ending.done():
-            seen.show(self._ear.scores.rows(time.monotonic()))
-            await asyncio.wait([ending], timeout=_REDRAW_S)
+        waits = {"table": self._draw(seen), "cameras": cameras.ended(), **self._ends()}
+        await _first_of(waits, self._wish.seconds)
         for child in (self._broker.child, self._agent):
             if not child.alive:
                 return child.obituary().message
         return "" if cameras.alive or cameras.process.returncode == 0 else cameras.obituary().message
 
-    async def close(self, cameras: Child) -> Summary:
-        """Have what was published answered, then stop the agent and hear its last words."""
+    async def close(self, cameras: Child, trouble: str) -> Summary:
+        """Have what was published answered, unless there is trouble; stop the agent and hear its last words."""
         await cameras.stop()
         published = await _published(cameras)
         scores = self._ear.scores
-        if self._agent.alive and cameras.process.returncode == 0:
+        if not trouble:
             await self._ear.until(lambda _: scores.summary(published).balanced, _SILENCE_S)
         await self._agent.stop()
         await self._ear.until(lambda _: scores.summary(published).balanced, _LAST_WORDS_S)
         return scores.summary(published)
+
+    async def _draw(self, seen: View) -> None:
+        while True:
+            seen.show(self._ear.scores.rows(time.monotonic()))
+            await asyncio.sleep(_REDRAW_S)
 
     def _ends(self) -> dict[str, Coroutine[Any, Any, Any]]:
         return {"signal": self._signals.wait(), "broker": self._broker.child.ended(), "agent": self._agent.ended()}
@@ -164,14 +165,16 @@ class _Scene:
 
 
 async def _first_of(waits: Mapping[str, Coroutine[Any, Any, Any]], timeout_s: float | None = None) -> None:
-    """Wait until one of them is over, or the time is."""
+    """Wait until one of them is over, or the time is; the others are cancelled."""
     tasks = [asyncio.create_task(wait, name=f"demo.{name}") for name, wait in waits.items()]
     try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        over, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    for task in over:
+        task.result()
 
 
 async def _published(cameras: Child) -> dict[str, int]:
@@ -186,13 +189,18 @@ def _agent(wish: Wish, broker: Broker, folder: Path) -> Child:
     config = folder / "demo.toml"
     shutil.copyfile(_TEMPLATE, config)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")} | {
-        "VERGE_DATA_DIR": json.dumps(str(folder / "data")),
+        "VERGE_DATA_DIR": _toml(str(folder / "data")),
         "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
-        "VERGE_MODELS__SAMPLE__SOURCE": json.dumps(_source(wish.model)),
-        "VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER": json.dumps(str(folder / _SNAPSHOTS)),
+        "VERGE_MODELS__SAMPLE__SOURCE": _toml(_source(wish.model)),
+        "VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER": _toml(str(folder / _SNAPSHOTS)),
     }
     arguments = [sys.executable, "-m", "agent", "run", "-c", str(config)]
     return Child("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
+
+
+def _toml(text: str) -> str:
+    """A text as a TOML string, which is one of JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _source(model: str) -> str:
@@ -210,7 +218,10 @@ def _cameras(wish: Wish, broker: Broker, folder: Path) -> Child:
 
 @contextmanager
 def _work_folder(*, keep: bool) -> Iterator[Path]:
-    """A folder of its own; of what is in it, only the annotated pictures stay, unless all is kept."""
+    """A folder of its own; of what is in it, only the annotated pictures stay, unless all is kept.
+
+    The pictures are what people want to look at afterwards; the system clears its temporary folder in time.
+    """
     folder = Path(tempfile.mkdtemp(prefix="verge-demo-"))
     try:
         yield folder

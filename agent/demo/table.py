@@ -22,6 +22,7 @@ from agent.demo.scores import Percentiles, Row, Summary
 
 __all__ = ["LiveTable", "PlainLines", "Setting", "View", "final", "picture", "view"]
 
+_FIRST_LINE_S = 1.0
 _LINE_EVERY_S = 3.0
 
 
@@ -38,7 +39,7 @@ class Setting:
     @property
     def listen(self) -> str:
         """The command that shows the results as they are."""
-        return f"mosquitto_sub -p {self.port} -t 'verge/demo/results/#'"
+        return f"mosquitto_sub -V 5 -p {self.port} -t 'verge/demo/results/#'"
 
 
 class View(Protocol):
@@ -86,7 +87,7 @@ class PlainLines:
     def __enter__(self) -> Self:
         for name, value in _facts(self._setting):
             self._print(f"{name}: {value}")
-        self._due = time.monotonic() + _LINE_EVERY_S
+        self._due = time.monotonic() + _FIRST_LINE_S
         return self
 
     def __exit__(
@@ -104,8 +105,9 @@ class PlainLines:
 
 
 def view(console: Console, setting: Setting) -> View:
-    """What suits the console."""
-    return LiveTable(console, setting) if console.is_terminal else PlainLines(console, setting)
+    """What suits the console; colours that are forced on a log do not make it a terminal."""
+    watched = console.file.isatty() and not console.is_dumb_terminal
+    return LiveTable(console, setting) if watched else PlainLines(console, setting)
 
 
 def picture(setting: Setting, rows: Sequence[Row]) -> Group:

@@ -13,5 +13,6 @@ module          what it checks
 ==============  ==========================================================================================
 
 Nothing native is imported here: ``child`` runs ``probe`` in a process of its own, so that a library that
-crashes is a finding and not the end of the examination.
+crashes is a finding and not the end of the examination.  ``alone`` loads one model and ``visit`` connects to one
+broker beside a running agent; other commands use the two as well.
 """

@@ -9,7 +9,7 @@ from agent.config import Config
 from agent.doctor.finding import Finding, size
 from agent.doctor.visit import Visit
 from agent.errors import VergeError
-from agent.transport.limits import BrokerLimits
+from agent.transport.limits import MAX_PACKET_BYTES, BrokerLimits
 
 __all__ = ["findings", "limits"]
 
@@ -58,7 +58,9 @@ def limits(told: BrokerLimits) -> str:
     words = [
         f"MQTT {version}",
         f"QoS {told.maximum_qos}",
-        f"packets up to {size(told.maximum_packet_size)}",
+        "packets of any size"
+        if told.maximum_packet_size >= MAX_PACKET_BYTES
+        else f"packets up to {size(told.maximum_packet_size)}",
         f"{told.receive_maximum} in flight",
         *(f"no {word}" for word in missing),
     ]

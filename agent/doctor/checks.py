@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -47,7 +48,7 @@ async def examine(path: Path | None) -> AsyncIterator[Finding]:
     told = f"{path}: thing {config.thing}; models {_names(config.models)}; streams {_names(config.streams)}"
     yield Finding.ok("config", told)
     for name, check_config in OF_CONFIG:
-        for finding in await _found(name, lambda check=check_config: check(config)):
+        for finding in await _found(name, partial(check_config, config)):
             yield finding
 
 

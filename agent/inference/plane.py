@@ -44,7 +44,7 @@ class InferencePlane:
     ) -> None:
         self._tasks = tasks
         self._quarantine = Quarantine(quarantine)
-        self._slot_bytes = (limits or Limits()).max_bytes
+        self._limits = limits or Limits()
         self._changed = changed or (lambda _name, _status: None)
         self._models: dict[str, tuple[Pool, _Requests]] = {}
 
@@ -64,7 +64,7 @@ class InferencePlane:
             name,
             spec,
             threads=spec.run.threads or _fair_threads(spec.run.workers),
-            slot_bytes=self._slot_bytes,
+            limits=self._limits,
             quarantine=self._quarantine,
             changed=lambda: self._changed(name, pool.status),
         )

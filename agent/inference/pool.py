@@ -21,6 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from agent.errors import VergeError, WorkerLost, Wrong
+from agent.frames.frame import Limits
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.process import DEPTH, Worker
@@ -40,13 +41,13 @@ class Pool:
     """The workers of one loaded model; ``start`` and ``stop`` bracket its life."""
 
     def __init__(
-        self, name: str, spec: ModelSpec, *, threads: int, slot_bytes: int, quarantine: Quarantine,
+        self, name: str, spec: ModelSpec, *, threads: int, limits: Limits, quarantine: Quarantine,
         changed: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.name = name
         self.spec = spec
         self._threads = threads
-        self._slot_bytes = slot_bytes
+        self._limits = limits
         self._quarantine = quarantine
         self._changed = changed
         self._status = PoolStatus(PoolState.STARTING)
@@ -197,11 +198,16 @@ class Pool:
         """A worker that has loaded the model; raises ``VergeError`` and leaves no process behind when it cannot."""
         run = self.spec.run
         worker = Worker(
-            slot_bytes=self._slot_bytes, floor_s=run.deadline_s,
+            slot_bytes=self._limits.max_bytes, floor_s=run.deadline_s,
             on_answer=self._on_answer, on_pace=self._on_event, on_lost=self._on_event,
         )  # fmt: skip
-        threads = {"OMP_NUM_THREADS": str(self._threads), "OPENBLAS_NUM_THREADS": str(self._threads)}
-        await worker.start(run.interpreter, threads | run.environment)
+        usual = {
+            "OMP_NUM_THREADS": str(self._threads),
+            "OPENBLAS_NUM_THREADS": str(self._threads),
+            # What a header promises was checked by the recogniser; the decoder is told the same bound.
+            "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
+        }
+        await worker.start(run.interpreter, usual | run.environment)
         try:
             told = await worker.load(self.spec.request(self._threads), run.load_timeout_s)
         except WorkerLost as error:

@@ -201,8 +201,7 @@ class Worker(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if not self._loaded.done():
-            self._loaded.set_exception(WorkerLost("the worker died while it loaded the model", code="worker-crashed"))
-            self._loaded.exception()
+            self._refuse(WorkerLost("the worker died while it loaded the model", code="worker-crashed"))
         self._ring.close()
         self._on_lost(self)
 
@@ -226,7 +225,12 @@ class Worker(asyncio.Protocol):
         if identity is not None:
             self._settle(int(identity), error)
         elif not self._loaded.done():
-            self._loaded.set_exception(error)
+            self._refuse(error)
+
+    def _refuse(self, error: VergeError) -> None:
+        self._loaded.set_exception(error)
+        # Whoever waited for it may have been cancelled: then nobody else looks.
+        self._loaded.exception()
 
     def _settle(self, identity: int, outcome: Answer | VergeError) -> None:
         self._ring.release(self._slots.pop(identity))

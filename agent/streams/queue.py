@@ -5,7 +5,8 @@ policy      what happens to a frame that finds no room
 ==========  ==============================================================================================
 ``latest``  it takes the place of the one that waits: a viewer wants what is, not what was
 ``fifo``    it is dropped when ``depth`` frames of its camera wait
-``all``     as ``fifo``, for a source that is told when a frame is done and sends no more than ``depth``
+``all``     as ``fifo``, for a source that waits: a frame is acknowledged when it is done, and a broker that
+            keeps to Receive Maximum sends no more than finds room (mosquitto 2.0.11 sends more)
 ==========  ==============================================================================================
 
 Cameras are served round-robin, so that a fast one cannot starve a slow one.  Nothing here knows the

@@ -111,6 +111,8 @@ class MemoryTransport:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self._closed:
+            return
         await asyncio.sleep(0)  # what was published last is on its way
         self._closed = True
         self._down("closed")

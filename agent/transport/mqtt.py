@@ -70,6 +70,8 @@ class MqttTransport:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self._closed:
+            return
         self._link.orders.give(self._link.leave, _LEAVE_S)
         try:
             await asyncio.to_thread(self._link.join, _LEAVE_S + 1.0)

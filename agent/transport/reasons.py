@@ -89,6 +89,4 @@ def _explained(error: Exception) -> tuple[str, str, str]:
 def _detail(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

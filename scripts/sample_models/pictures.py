@@ -1,6 +1,6 @@
 """The pictures that ship, and the ones that only calibrate and measure the classifier.
 
-No picture of ``HELD_BACK`` takes part in calibration, and none was looked at while the recipe was chosen.
+No picture of ``HELD_BACK`` takes part in calibration; what int8 answers to them was first seen when the recipe stood.
 """
 
 from __future__ import annotations

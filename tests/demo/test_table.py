@@ -52,7 +52,7 @@ def test_at_120_columns_nothing_is_cut():
 def test_the_header_says_where_pictures_are_how_to_listen_and_how_to_end():
     text = drawn(80)
     assert SETTING.snapshots in text
-    assert "mosquitto_sub -p 40563 -t 'verge/demo/results/#'" in text
+    assert "mosquitto_sub -V 5 -p 40563 -t 'verge/demo/results/#'" in text
     assert "Ctrl-C" in text
 
 
@@ -65,9 +65,18 @@ def test_brackets_in_a_label_are_text_and_no_markup():
     assert "[bold]cup" in console.file.getvalue()
 
 
-def test_a_terminal_gets_the_live_table_and_anything_else_lines():
-    assert isinstance(view(Console(file=io.StringIO(), force_terminal=True), SETTING), LiveTable)
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_the_live_table_and_anything_else_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(view(Console(file=Terminal()), SETTING), LiveTable)
     assert isinstance(view(Console(file=io.StringIO()), SETTING), PlainLines)
+    assert isinstance(view(Console(file=io.StringIO(), force_terminal=True), SETTING), PlainLines)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(view(Console(file=Terminal()), SETTING), PlainLines)
 
 
 def test_lines_begin_with_the_setting_and_come_every_few_seconds_only():
@@ -81,7 +90,7 @@ def test_lines_begin_with_the_setting_and_come_every_few_seconds_only():
         "agent: verge 0.1.0, process 23983",
         "model: ssd-mobilenet-v2 1.0.0 litert 2.3.0",
         "snapshots: /tmp/verge-demo-l9c_lm9o/snapshots",
-        "results: mosquitto_sub -p 40563 -t 'verge/demo/results/#'",
+        "results: mosquitto_sub -V 5 -p 40563 -t 'verge/demo/results/#'",
     ]
 
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import msgspec
 import pytest
 
 from agent.transport.options import MqttOptions
@@ -28,6 +29,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def tell(options: MqttOptions, **changes: Any) -> MqttOptions:
+    """The options with some changed."""
+    return msgspec.structs.replace(options, **changes)
 
 
 class Broker:

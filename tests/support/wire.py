@@ -13,13 +13,13 @@ _GONE = (ConnectionError, asyncio.IncompleteReadError)
 class Wire:
     """Relays to the port of a broker; ``cut`` drops every connection, and new ones until ``mend``.
 
-    ``refuse`` may look at the first bytes of a connection and answer them itself, then it is closed.
+    ``script`` may answer the first bytes of a connection in the broker's place, and then all that follow.
     """
 
-    def __init__(self, broker_port: int, *, refuse: Callable[[bytes], bytes | None] = lambda _: None) -> None:
+    def __init__(self, broker_port: int, *, script: Callable[[bytes], bytes | None] = lambda _: None) -> None:
         self.connections = 0
         self._broker_port = broker_port
-        self._refuse = refuse
+        self._script = script
         self._mended = True
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,9 +63,11 @@ class Wire:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.read(65_536)
-        if (answer := self._refuse(first)) is not None:
-            writer.write(answer)
-            await writer.drain()
+        if (answer := self._script(first)) is not None:
+            while answer is not None and first:
+                writer.write(answer)
+                first = await reader.read(65_536)
+                answer = self._script(first) if first else None
             return
         from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
         self._writers.add(to_broker)

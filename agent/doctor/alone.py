@@ -1,0 +1,32 @@
+"""One model, loaded for itself in a real worker, for a look or a few answers."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.inference.manifest import ModelSpec
+from agent.inference.plane import InferencePlane
+from agent.inference.values import Description
+
+__all__ = ["MODEL", "loaded"]
+
+MODEL = "model"
+"""The one name in a plane that holds one model."""
+
+
+@asynccontextmanager
+async def loaded(spec: ModelSpec) -> AsyncIterator[tuple[InferencePlane, Description]]:
+    """A plane with the model in it, called ``MODEL``; raises what kept it from loading, or what the body raises."""
+    try:
+        # What a worker is lost over is quarantined here, and gone with the folder: its owner has it anyway.
+        with tempfile.TemporaryDirectory(prefix="verge-") as folder:
+            async with asyncio.TaskGroup() as tasks, InferencePlane(tasks, Path(folder)) as plane:
+                yield plane, await plane.load(MODEL, spec)
+    except ExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None

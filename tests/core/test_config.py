@@ -1,0 +1,120 @@
+"""The configuration: a file, the environment over it, secrets by file, and every mistake refused with a guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import load, parse
+from agent.errors import ConfigWrong
+from agent.streams.queue import Policy
+
+FULL = """
+thing = "box"
+[transports.local]
+port = 2883
+[transports.cloud]
+host = "example.invalid"
+username = "me"
+password_file = "secret"
+tls = { ca_file = "ca.pem" }
+[models.eyes]
+source = "classifier"
+[streams.line]
+model = "eyes"
+input = { topic = "cameras/+/frame" }
+policy = "fifo"
+outputs = [{ transport = "cloud", format = "aws" }]
+"""
+
+
+def written(folder: Path, text: str = FULL) -> Path:
+    (folder / "secret").write_text("hush\n")
+    (folder / "secret").chmod(0o600)
+    path = folder / "verge.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_becomes_one_frozen_tree_with_paths_made_absolute_and_secrets_read(tmp_path) -> None:
+    config = load(written(tmp_path), {})
+    assert (config.thing, config.first_transport) == ("box", "local")
+    assert config.streams["line"].policy is Policy.FIFO
+    cloud = config.transports["cloud"]
+    assert (cloud.password, cloud.tls and cloud.tls.ca_file) == ("hush", str(tmp_path / "ca.pem"))
+    with pytest.raises(AttributeError):
+        config.thing = "other"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "seen"),
+    [
+        ("VERGE_THING", "other", lambda config: config.thing == "other"),
+        ("VERGE_TRANSPORTS__LOCAL__PORT", "1999", lambda config: config.transports["local"].port == 1999),
+        ("VERGE_TRANSPORTS__LOCAL__HOST", "10.0.0.1", lambda config: config.transports["local"].host == "10.0.0.1"),
+        ("VERGE_MODELS__EYES__OPTIONS", "{ top_k = 3 }", lambda config: config.models["eyes"].options == {"top_k": 3}),
+        ("VERGE_STATUS__STATISTICS_INTERVAL_S", "5", lambda config: config.status.statistics_interval_s == 5.0),
+        ("VERGE_DATA_DIR", "/srv/verge", lambda config: config.data_dir == "/srv/verge"),
+    ],
+)
+def test_the_environment_goes_over_the_file(tmp_path, variable, value, seen) -> None:
+    assert seen(load(written(tmp_path), {variable: value}))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told", "hint"),
+    [
+        ("[transport.local]", "unknown-key", "unknown key transport", "did you mean transports?"),
+        ("[transports]", "no-transport", "names no transport", "add [transports.local]"),
+        (FULL.replace('"eyes"\ninput', '"eye"\ninput'), "unknown-model", "streams.line.model", "did you mean eyes?"),
+        (FULL.replace('"cloud", form', '"clod", form'), "unknown-transport", "outputs[0]", "did you mean cloud?"),
+        (FULL + "max_age = 3", "unknown-key", "unknown key streams.line.max_age", "did you mean max_age_ms?"),
+        (FULL.replace('"fifo"', '"lifo"'), "wrong-value", "streams.line.policy", None),
+        (FULL.replace("2883", '"2883"'), "wrong-value", "transports.local.port", None),
+        ('folder = "x"\n' + FULL, "unknown-key", "unknown key folder", None),
+    ],
+)
+def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code, told, hint) -> None:
+    with pytest.raises(ConfigWrong) as refused:
+        load(written(tmp_path, text), {})
+    assert (refused.value.code, refused.value.hint) == (code, hint)
+    assert told in refused.value.message
+
+
+def test_a_wrong_variable_is_refused_as_a_wrong_key_is(tmp_path) -> None:
+    with pytest.raises(ConfigWrong, match=r"unknown key transports\.local\.prot"):
+        load(written(tmp_path), {"VERGE_TRANSPORTS__LOCAL__PROT": "1"})
+
+
+def test_a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "secret").chmod(0o644)
+    with pytest.raises(ConfigWrong) as refused:
+        load(path, {})
+    assert (refused.value.code, refused.value.hint) == ("secret-exposed", f"chmod 600 {tmp_path / 'secret'}")
+
+
+def test_a_missing_file_and_a_missing_secret_are_told_by_name(tmp_path) -> None:
+    with pytest.raises(ConfigWrong, match=r"nothing\.toml cannot be read"):
+        load(tmp_path / "nothing.toml", {})
+    path = written(tmp_path)
+    (tmp_path / "secret").unlink()
+    with pytest.raises(ConfigWrong, match="secret cannot be read"):
+        load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/verge-edge"}, "/var/lib/verge-edge"),
+        ({"XDG_STATE_HOME": "/home/x/.state"}, "/home/x/.state/verge"),
+    ],
+)
+def test_what_the_agent_writes_goes_where_the_system_keeps_state(environment, folder) -> None:
+    config = parse({"transports": {"local": {}}}, "f", Path("/etc"), environment)
+    assert config.data_dir == folder
+
+
+def test_the_host_is_the_thing_where_none_is_named() -> None:
+    assert parse({"transports": {"local": {}}}, "f", Path(), {}).thing

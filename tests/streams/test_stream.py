@@ -1,0 +1,96 @@
+"""A stream between a bus in memory and real workers: acknowledgements, replies and the end of each frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from agent.frames.frame import Limits
+from agent.inference.plane import InferencePlane
+from agent.results.formats import Context
+from agent.streams.options import InputOptions, StreamOptions
+from agent.streams.outlet import Outlet
+from agent.streams.queue import Policy
+from agent.streams.stream import Stream
+from agent.transport.base import Message
+from agent.transport.memory import MemoryBus, MemoryTransport
+from tests.support import unruly
+
+OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))
+
+
+@asynccontextmanager
+async def stream_in(
+    folder: Path, options: StreamOptions = OPTIONS, **model
+) -> AsyncIterator[tuple[Stream, MemoryTransport, MemoryTransport]]:
+    bus = MemoryBus()
+    async with (
+        asyncio.TaskGroup() as tasks,
+        MemoryTransport(bus, "agent") as ours,
+        MemoryTransport(bus, "camera") as theirs,
+        InferencePlane(tasks, folder / "quarantine") as plane,
+    ):
+        await plane.load("m", unruly.spec(folder, **model))
+        outlet = Outlet("line", "box", options, {"bus": ours}, folder, Context())
+        async with Stream(
+            "line", options, plane=plane, transport=ours, outlet=outlet, limits=Limits(), changed=lambda: None
+        ) as stream:
+            yield stream, ours, theirs
+
+
+async def done(stream: Stream, received: int) -> None:
+    async with asyncio.timeout(20):
+        while stream.tally.received < received or stream.tally.pending:
+            await asyncio.sleep(0.005)
+
+
+async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_not_before(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.ALL)
+    async with stream_in(tmp_path, options, backend_options={"slow_s": 0.2}) as (stream, ours, theirs):
+        theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
+        theirs.publish(Message("cameras/a", b"\x80 no picture", qos=1))
+        async with asyncio.timeout(5):
+            while stream.tally.received < 2:
+                await asyncio.sleep(0)
+        assert len(ours.unacknowledged) == 1
+        await done(stream, 2)
+        assert len(ours.unacknowledged) == 0
+
+
+async def test_a_dropped_frame_that_asked_for_an_answer_is_told_why(tmp_path) -> None:
+    async with stream_in(tmp_path, backend_options={"slow_s": 0.3}) as (stream, _, theirs):
+        answers: list[Message] = []
+        theirs.subscribe("answers", answers.append)
+        for number in range(5):
+            theirs.publish(
+                Message("cameras/a", unruly.jpeg("slow"), response_topic="answers", correlation_data=bytes([number]))
+            )
+        await done(stream, 5)
+        async with asyncio.timeout(5):
+            while len(answers) < 5:
+                await asyncio.sleep(0.005)
+    told = {answer.correlation_data: msgspec.json.decode(answer.payload) for answer in answers}
+    assert len(told) == 5
+    codes = [told[bytes([number])].get("error", {}).get("code", "answered") for number in range(5)]
+    assert codes == ["answered", "answered", "superseded", "superseded", "answered"]
+
+
+async def test_a_slow_camera_gets_its_turn_beside_a_fast_one(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.FIFO, depth=100)
+    async with stream_in(tmp_path, options, backend_options={"slow_s": 0.02}) as (stream, ours, theirs):
+        order: list[str] = []
+        ours.subscribe(
+            "verge/box/results/line", lambda m: order.append(msgspec.json.decode(m.payload)["frame"]["camera"])
+        )
+        for _ in range(20):
+            theirs.publish(Message("cameras/fast", unruly.jpeg("slow")))
+        theirs.publish(Message("cameras/slow", unruly.jpeg("slow")))
+        await done(stream, 21)
+        async with asyncio.timeout(5):
+            while len(order) < 21:
+                await asyncio.sleep(0.005)
+    assert order.index("slow") <= 4

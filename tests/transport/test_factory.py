@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.errors import ConfigWrong
+from agent.transport.base import Message
+from agent.transport.factory import create
+from agent.transport.memory import MemoryTransport
+from agent.transport.mqtt import MqttTransport
+from agent.transport.options import MemoryOptions, MqttOptions, TlsOptions
+from tests.support.certs import Certificates
+from tests.support.inbox import Inbox, connected
+
+
+def test_the_options_choose_the_transport():
+    assert isinstance(create("a", MqttOptions()), MqttTransport)
+    assert isinstance(create("a", MemoryOptions()), MemoryTransport)
+
+
+async def test_memory_transports_meet_on_the_bus_they_name(thing: str):
+    one, two, stranger = create("one", MemoryOptions(bus=thing)), create("two", MemoryOptions(bus=thing)), Inbox()
+    async with one, two, create("three", MemoryOptions(bus="another")) as three:
+        for each in (one, two, three):
+            await connected(each)
+        inbox = Inbox()
+        two.subscribe("a", inbox)
+        three.subscribe("a", stranger)
+        one.publish(Message("a", b"x"))
+        await inbox.wait(1)
+        assert (inbox.payloads, stranger.payloads) == ([b"x"], [])
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(msgspec.ValidationError, match="keepalive_seconds"):
+        msgspec.convert({"keepalive_seconds": 3}, MqttOptions)
+
+
+@pytest.mark.parametrize(("host", "address"), [("broker", "broker:1883"), ("::1", "[::1]:1883")])
+def test_an_address_is_written_as_people_do(host: str, address: str):
+    assert MqttOptions(host=host).address == address
+
+
+def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: Path, certificates: Certificates):
+    missing = TlsOptions(ca_file=str(tmp_path / "missing.pem"))
+    with pytest.raises(ConfigWrong, match=r"missing\.pem"):
+        create("a", MqttOptions(tls=missing))
+    mixed = TlsOptions(
+        ca_file=str(certificates.ca), cert_file=str(certificates.client_cert), key_file=str(certificates.server_key)
+    )
+    with pytest.raises(ConfigWrong, match="key fits certificate"):
+        create("a", MqttOptions(tls=mixed))
