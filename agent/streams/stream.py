@@ -38,6 +38,7 @@ __all__ = ["STOPPING", "Stream"]
 log = logging.getLogger(__name__)
 
 STOPPING = "stopping"
+SWITCHED = "switched"
 BROKEN = "model-broken"
 
 
@@ -56,22 +57,14 @@ class Stream:
         self._outlet = outlet
         self._limits = limits
         self._changed = changed
-        self._queues = CameraQueues(
-            options.policy,
-            depth=options.depth,
-            max_age_s=options.max_age_ms / 1e3,
-            max_cameras=options.max_cameras,
-        )
-        self._holds = options.policy is Policy.ALL
+        self._queues = _queues(options)
         self._reports = Reports()
         self._sequence = 0
         self._idle = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._plane.attach(self.options.model, self)
-        source = self.options.input
-        qos = 1 if self._holds else source.qos
-        self._transport.subscribe(source.topic, self.receive, qos=qos, manual_ack=self._holds)
+        self._listen()
         return self
 
     async def __aexit__(
@@ -89,6 +82,40 @@ class Stream:
         except TimeoutError:
             log.warning("stream %s: %d frames were still in work when it stopped", self.name, self.tally.pending)
         self._outlet.close()
+
+    def switch(self, options: StreamOptions, transport: Transport, outlet: Outlet) -> tuple[Transport, Outlet]:
+        """Go on with other options, between two frames; the result is what served before, for the way back.
+
+        Frames that wait stay waiting, frames in work are finished by the model that has them.  The caller closes
+        the outlet that is not needed any more.
+        """
+        before = self.options, self._transport, self._outlet
+        old = before[0]
+        self.options, self._transport, self._outlet = options, transport, outlet
+        if (old.input, old.policy, before[1]) != (options.input, options.policy, transport):
+            before[1].unsubscribe(old.input.topic, self.receive)
+            self._listen()
+        waiting, self._queues = self._queues.clear(SWITCHED), _queues(options)
+        for drop in waiting:
+            squeezed = self._queues.put(drop.frame)
+            if squeezed is not None:
+                self._drop(squeezed)
+        if old.model != options.model:
+            self._plane.detach(old.model, self)
+            self._plane.attach(options.model, self)
+        self._plane.wake(options.model)
+        self._changed()
+        return before[1], before[2]
+
+    def _listen(self) -> None:
+        source = self.options.input
+        qos = 1 if self._holds else source.qos
+        self._transport.subscribe(source.topic, self.receive, qos=qos, manual_ack=self._holds)
+
+    @property
+    def _holds(self) -> bool:
+        """Whether the source is made to wait: a frame is acknowledged when it is done."""
+        return self.options.policy is Policy.ALL
 
     # -- in --------------------------------------------------------------------------------------------------
 
@@ -179,3 +206,9 @@ class Stream:
         if self._holds and frame.packet_id:
             self._transport.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
         self._idle.set()
+
+
+def _queues(options: StreamOptions) -> CameraQueues:
+    return CameraQueues(
+        options.policy, depth=options.depth, max_age_s=options.max_age_ms / 1e3, max_cameras=options.max_cameras
+    )

@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import bare, idle, rig, through
-from scripts.benchmarks.frames import frames
+from scripts.benchmarks import frames, rig, rivals, rounds, verge
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -23,57 +23,65 @@ AIMS = {
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    figures = measure(options)
-    if options.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        sign, aim = AIMS.get(name, ("", 0.0))
-        print(f"{name:<16}{value!s:>12}{f'   aim {sign} {aim}' if sign else ''}")
+    told, spread = measure(options)
+    print(json.dumps(told) if options.json else table(told, spread))
 
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--vs", type=_rivals, default=(), help=f"measure beside it: {','.join(rivals.RIVALS)}")
     parser.add_argument("--model", default="classifier", help="a sample's name, a folder or a file (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="bare and through the agent in turn (%(default)s)")
-    parser.add_argument("--latencies", type=int, default=300, help="frames of the latency measurement (%(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
+    parser.add_argument("--latencies", type=int, default=100, help="frames one at a time, a round (%(default)s)")
+    parser.add_argument("--starts", type=int, default=5, help="of the agent without a model (%(default)s)")
+    options = parser.parse_args()
+    if Path(options.model).exists():
+        options.model = str(Path(options.model).resolve())
+    return options
 
 
-def measure(options: argparse.Namespace) -> dict[str, float | int | str]:
-    """Every figure; a ratio is the median of the rounds' ratios, so that a drifting machine does not bend it."""
-    pictures = frames()
-    rounds = []
-    with rig.folder() as work, rig.mosquitto(work) as port:
-        figures = idle.measure(work, port)
-        for number in range(options.rounds):
-            say(f"round {number + 1} of {options.rounds}")
-            alone = bare.measure(options.model, options.seconds)
-            one = through.throughput(work, port, options.model, 1, pictures, options.seconds)
-            two = through.throughput(work, port, options.model, 2, pictures, options.seconds)
-            rounds.append((alone, one, two, one / alone, two / alone))
-        added = sorted(through.latency(work, port, options.model, pictures, options.latencies))
-    alone, one, two, ratio_1, ratio_2 = (median(column) for column in zip(*rounds, strict=True))
-    return {
-        "model": options.model,
-        "cores": len(os.sched_getaffinity(0)),
-        "bare_fps": round(alone, 1),
-        "e2e_fps_1": round(one, 1),
-        "ratio_1": round(ratio_1, 3),
-        "e2e_fps_2": round(two, 1),
-        "ratio_2": round(ratio_2, 3),
-        "added_ms_p50": round(added[len(added) // 2], 3),
-        "added_ms_p95": round(added[int(0.95 * len(added))], 3),
-        **figures,
-    }
+def measure(options: argparse.Namespace) -> tuple[dict[str, float | int | str], dict[str, list[float]]]:
+    """Every figure, and what each round gave."""
+    with rig.folder() as work:
+        others = [rivals.installed(name, work, options.model) for name in options.vs]
+        pictures = frames.write(work / "frames")
+        plan = rounds.Plan(options.model, pictures, options.seconds, options.latencies)
+        with rig.mosquitto(work) as broker:
+            say(f"{options.starts} starts without a model")
+            idle = verge.idle(work, broker, options.starts)
+            contestants: list[rounds.Contestant] = [verge.Verge(work, broker, options.model), *others]
+            measured = rounds.measure(plan, contestants, options.rounds, say)
+    told: dict[str, float | int | str] = {"model": options.model, "cores": len(os.sched_getaffinity(0))}
+    told |= {f"{other.name}_version": rivals.versions(other) for other in others}
+    told |= measured.told([contestant.name for contestant in contestants])
+    return told | verge.idle_medians(idle), measured.figures | idle
+
+
+def table(told: dict[str, float | int | str], spread: dict[str, list[float]]) -> str:
+    """For people: each figure, its aim, and the rounds it comes from, the bad ones too."""
+    lines = [f"{'':<30}{'figure':>12}{'aim':>9}   rounds: min / median / max"]
+    for name, value in told.items():
+        sign, aim = AIMS.get(name, ("", ""))
+        given = spread.get(name, [])
+        rounds_told = f"{min(given):.3f} / {median(given):.3f} / {max(given):.3f}" if given else ""
+        lines.append(f"{name:<30}{value!s:>12}{f'{sign} {aim}':>9}   {rounds_told}".rstrip())
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:
     """Progress, where it disturbs no reader of the figures."""
     print(f"bench: {text}", file=sys.stderr)
+
+
+def _rivals(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, text.split(",")))
+    for name in names:
+        if name not in rivals.RIVALS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(rivals.RIVALS)}")
+    return names
 
 
 if __name__ == "__main__":

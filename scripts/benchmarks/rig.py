@@ -1,23 +1,31 @@
-"""A real mosquitto and a real agent for a measurement, on loopback, ended when it is done."""
+"""Processes for a measurement, on loopback, ended by their ids when it is done; a real mosquitto among them."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from scripts.benchmarks import cpu
 
 READY_S = 60.0
+LEAVE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A running mosquitto."""
+
+    port: int
+    pid: int
 
 
 @contextlib.contextmanager
@@ -28,8 +36,8 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mosquitto(work: Path) -> Iterator[int]:
-    """A broker on a free loopback port; the port."""
+def mosquitto(work: Path) -> Iterator[Broker]:
+    """A broker on a free loopback port."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise SystemExit("bench: mosquitto is not installed; 'apt-get install mosquitto' adds it")
@@ -37,77 +45,44 @@ def mosquitto(work: Path) -> Iterator[int]:
     config = work / "mosquitto.conf"
     user = "user root\n" if os.geteuid() == 0 else ""
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n{user}")
-    with ended(subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)):
-        deadline = time.monotonic() + READY_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if time.monotonic() > deadline:
-                raise SystemExit("bench: mosquitto does not answer")
-        yield port
+    with running([program, "-c", str(config)], work / "mosquitto.log") as process:
+        wait_for_port(process, port)
+        yield Broker(port, process.pid)
 
 
 @contextlib.contextmanager
-def agent(work: Path, port: int, body: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A running agent with the given rest of a configuration; thing ``bench``."""
-    config = work / "verge.toml"
-    config.write_text(
-        f'thing = "bench"\ndata_dir = "{work}/data"\nlog_level = "warning"\n[transports.local]\nport = {port}\n{body}'
-    )
-    with (work / "agent.log").open("ab") as log:
-        command = [sys.executable, "-m", "agent", "run", "-c", str(config)]
-        with ended(subprocess.Popen(command, stdout=log, stderr=log)) as process:
-            yield process
-    complaints = (work / "agent.log").read_text()
-    if complaints:
-        print(complaints, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """End the process on leaving."""
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes to a log file; it and what it started are ended on leaving."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=os.environ | (environment or {}), start_new_session=True
+        )
     try:
         yield process
     finally:
+        family = cpu.tree(process.pid) if process.poll() is None else []
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for pid in family[1:]:  # what outlives the process that started it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def client(port: int) -> Iterator[mqtt.Client]:
-    """A connected client with its own network thread."""
-    connected = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-    connected.connect("127.0.0.1", port)
-    connected.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.loop_start()
-    try:
-        yield connected
-    finally:
-        connected.disconnect()
-        connected.loop_stop()
-
-
-def wait_for(port: int, topic: str, field: str, value: str, timeout: float = READY_S) -> float:
-    """Wait until a retained JSON message says so; the time (``time.time()``) at which it was heard."""
-    heard: list[float] = []
-    with client(port) as listener:
-
-        def on_message(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-            if json.loads(message.payload).get(field) == value:
-                heard.append(time.time())
-
-        listener.on_message = on_message
-        listener.subscribe(topic, 1)
-        deadline = time.monotonic() + timeout
-        while not heard:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"bench: {topic} did not say {field} = {value} within {timeout:g} s")
-            time.sleep(0.001)
-    return heard[0]
+def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the process accepts connections."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"bench: {process.args!r} does not answer on its port")
+        time.sleep(0.005)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent.frames.frame import Limits
+from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
 from agent.streams.options import InputOptions, StreamOptions
@@ -40,6 +41,12 @@ async def stream_in(
             "line", options, plane=plane, transport=ours, outlet=outlet, limits=Limits(), changed=lambda: None
         ) as stream:
             yield stream, ours, theirs
+
+
+def _named(folder: Path) -> ModelSpec:
+    """A slow model whose results carry the folder's name."""
+    spec = unruly.spec(folder, backend_options={"slow_s": 0.02})
+    return msgspec.structs.replace(spec, manifest=msgspec.structs.replace(spec.manifest, name=folder.name))
 
 
 async def done(stream: Stream, received: int) -> None:
@@ -94,3 +101,43 @@ async def test_a_slow_camera_gets_its_turn_beside_a_fast_one(tmp_path) -> None:
             while len(order) < 21:
                 await asyncio.sleep(0.005)
     assert order.index("slow") <= 4
+
+
+async def test_a_stream_switches_models_between_two_frames_and_loses_none(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.FIFO, depth=100)
+    async with stream_in(tmp_path, options, backend_options={"slow_s": 0.02}) as (stream, ours, theirs):
+        results: list[dict] = []
+        ours.subscribe("verge/box/results/line", lambda m: results.append(msgspec.json.decode(m.payload)))
+        await stream._plane.load("n", _named(tmp_path / "other"))
+        for _ in range(40):
+            theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
+        async with asyncio.timeout(5):
+            while stream.tally.answered < 5:
+                await asyncio.sleep(0.005)
+        changed = msgspec.structs.replace(options, model="n")
+        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        await done(stream, 40)
+        async with asyncio.timeout(5):
+            while len(results) < 40:
+                await asyncio.sleep(0.005)
+        await stream._plane.unload("m")
+    assert (stream.tally.answered, stream.tally.dropped.total()) == (40, 0)
+    assert {result["frame"]["sequence"] for result in results} == set(range(1, 41))
+    assert {result["model"]["component"] for result in results} == {"model", "other"}
+
+
+async def test_a_switch_to_other_topics_takes_effect_at_once_and_keeps_what_waits(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.FIFO, depth=100)
+    async with stream_in(tmp_path, options, backend_options={"slow_s": 0.05}) as (stream, ours, theirs):
+        for _ in range(5):
+            theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
+        async with asyncio.timeout(5):
+            while stream.tally.received < 5:
+                await asyncio.sleep(0)
+        changed = msgspec.structs.replace(options, input=InputOptions(topic="doors/+", transport="bus"))
+        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
+        theirs.publish(Message("doors/b", unruly.jpeg("slow")))
+        await done(stream, 6)
+    assert stream.tally.answered == 6
+    assert set(stream.tally.cameras) == {"a", "b"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,9 +14,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 import pytest
 
 from agent.transport.options import MqttOptions
@@ -25,15 +26,16 @@ INSTALL = "apt-get install mosquitto"
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free now.
 
-
-def tell(options: MqttOptions, **changes: Any) -> MqttOptions:
-    """The options with some changed."""
-    return msgspec.structs.replace(options, **changes)
+    Below the range from which the kernel takes the source ports of clients: one that tries again and again would
+    in the end connect to itself.
+    """
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Broker:

@@ -26,6 +26,7 @@ def picture(cue: str) -> Picture:
 
 def model(folder: Path, cues: str = "", **options: Any) -> dict[str, Any]:
     """The configuration of an unruly model."""
+    folder.mkdir(exist_ok=True)
     path = folder / "model.unruly"
     path.write_text(cues)
     (folder / "labels.txt").write_text("calm\nfine\nodd\n")

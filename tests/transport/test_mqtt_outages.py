@@ -201,13 +201,15 @@ async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplo
             await wait_for(lambda: len(delays) >= 10)
             with Broker(port=port):
                 await connected(transport)
+                await wait_for(lambda: len(caplog.records) >= 2)
     levels = [(record.levelname, "refused" in record.getMessage()) for record in caplog.records]
     assert levels[:2] == [("WARNING", True), ("INFO", False)]
 
 
 async def test_nothing_is_lost_and_memory_is_bounded_while_the_loop_is_blocked(broker: Broker, topic: str):
     options = tell(broker.options, max_waiting_messages=64)
-    async with MqttTransport("receiver", options) as receiver, MqttTransport("sender", broker.options) as sender:
+    patient = tell(broker.options, max_queued_messages=5000)
+    async with MqttTransport("receiver", options) as receiver, MqttTransport("sender", patient) as sender:
         await asyncio.gather(connected(sender), connected(receiver))
         inbox = Inbox()
         receiver.subscribe(topic, inbox, qos=1)
