@@ -12,24 +12,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from agent.config import Config
 from agent.errors import VergeError
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
-from agent.inference.values import PoolState, PoolStatus
+from agent.inference.values import PoolStatus
 from agent.results.formats import Context
-from agent.status import StatusBoard, StreamReport
-from agent.streams.options import StreamOptions
-from agent.streams.outlet import Outlet
-from agent.streams.queue import Policy
-from agent.streams.stream import Stream
+from agent.status import StatusBoard
+from agent.streams.streams import Streams
 from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.factory import create
 
-__all__ = ["Agent", "running"]
+__all__ = ["Agent", "context_of", "running"]
 
 
 class Agent:
@@ -38,9 +33,9 @@ class Agent:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.transports: dict[str, Transport] = {}
-        self.streams: dict[str, Stream] = {}
-        self.plane: InferencePlane
         self.board: StatusBoard
+        self.plane: InferencePlane
+        self.streams: Streams
 
 
 @asynccontextmanager
@@ -69,52 +64,43 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
     agent.board = await stack.enter_async_context(
         StatusBoard(config.thing, topics, agent.transports[told_by], config.status)
     )
-    agent.plane = await stack.enter_async_context(
-        InferencePlane(
-            tasks,
-            Path(config.data_dir) / "quarantine",
-            limits=config.limits.limits(),
-            changed=lambda name, status: _model_changed(agent, name, status),
-        )
-    )
+    agent.plane = await stack.enter_async_context(_plane(agent, tasks))
+    agent.streams = await stack.enter_async_context(_streams(agent))
     await asyncio.gather(*(agent.plane.load(name, spec) for name, spec in specs.items()))
-    for name, stream_options in config.streams.items():
-        agent.streams[name] = await stack.enter_async_context(_stream(agent, name, stream_options, specs))
+    for name, stream in config.streams.items():
+        await agent.streams.add(name, stream, context_of(specs[stream.model]))
     telling = tasks.create_task(agent.board.run(), name="agent.status")
     stack.callback(telling.cancel)
 
 
-def _stream(agent: Agent, name: str, options: StreamOptions, specs: Mapping[str, ModelSpec]) -> Stream:
+def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:
+    def changed(name: str, status: PoolStatus) -> None:
+        agent.board.model(name, status)
+        agent.streams.model_changed(name, status)
+
+    quarantine = Path(agent.config.data_dir) / "quarantine"
+    return InferencePlane(tasks, quarantine, limits=agent.config.limits.limits(), changed=changed)
+
+
+def _streams(agent: Agent) -> Streams:
     config = agent.config
-    source = replace(options.input, transport=options.input.transport or config.first_transport)
-    options = replace(options, input=source)
-    if options.policy is Policy.ALL:
-        # What the broker may send unacknowledged always finds room; that is what makes the source wait.
-        room = config.transports[source.transport].receive_maximum
-        options = replace(options, depth=max(options.depth, room))
-    told = specs[options.model].manifest.options
-    usual = Context()
-    context = Context(told.get("top_k", usual.top_k), told.get("threshold", usual.threshold))
-    outlet = Outlet(name, config.thing, options, agent.transports, config.folder, context)
-    stream = Stream(
-        name,
-        options,
-        plane=agent.plane,
-        transport=agent.transports[options.input.transport],
-        outlet=outlet,
+    return Streams(
+        config.thing,
+        agent.plane,
+        agent.transports,
+        config.folder,
         limits=config.limits.limits(),
+        room=lambda transport: config.transports[transport].receive_maximum,
+        added=agent.board.add,
+        removed=agent.board.remove,
         changed=agent.board.changed,
     )
-    agent.board.add(StreamReport(name, stream.tally, lambda: agent.board.status(options.model), lambda: outlet.lost))
-    return stream
 
 
-def _model_changed(agent: Agent, name: str, status: PoolStatus) -> None:
-    agent.board.model(name, status)
-    if status.state is PoolState.BROKEN:
-        for stream in agent.streams.values():
-            if stream.options.model == name:
-                stream.fail_waiting()
+def context_of(spec: ModelSpec) -> Context:
+    """What a format may say of a model's limits."""
+    told, usual = spec.manifest.options, Context()
+    return Context(told.get("top_k", usual.top_k), told.get("threshold", usual.threshold))
 
 
 def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,7 @@ from agent.config import StatusOptions
 from agent.errors import VergeError
 from agent.inference.values import PoolState, PoolStatus
 from agent.results.result import utc
-from agent.streams.tally import Tally
+from agent.streams.stream import Stream
 from agent.topics import Topics
 from agent.transport.base import LinkState, Message, Transport
 
@@ -62,15 +62,16 @@ def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
 class StreamReport:
     """What is published of a stream, and whether it changed in more than its numbers."""
 
-    def __init__(
-        self, name: str, tally: Tally, model: Callable[[], PoolStatus], lost: Callable[[], Mapping[str, int]]
-    ) -> None:
-        self.name = name
-        self._tally = tally
-        self._model = model
-        self._lost = lost
+    def __init__(self, stream: Stream, model: Callable[[str], PoolStatus]) -> None:
+        self.name = stream.name
+        self._stream = stream
+        self._tally = stream.tally
+        self._find = model
         self._since = time.time()
         self._state = ""
+
+    def _model(self) -> PoolStatus:
+        return self._find(self._stream.options.model)
 
     def told(self) -> dict[str, Any]:
         """The payload of the stream's topic."""
@@ -87,7 +88,7 @@ class StreamReport:
             "dropped": dict(tally.dropped),
             "failed": dict(tally.failed),
             "pending": tally.pending,
-            "held_back": dict(self._lost()),
+            "held_back": dict(self._stream.lost),
             "restarts": status.restarts,
             "fps": tally.fps(time.monotonic()),
             "latency_ms": asdict(latency) if latency else None,
@@ -101,13 +102,19 @@ class StreamReport:
     def shape(self) -> tuple[Any, ...]:
         """What a change of is worth telling at once: everything but the numbers."""
         status = self._model()
-        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._lost()}))
+        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._stream.lost}))
         return status.state, status.reason, status.restarts, status.description, kinds, self._tally.answered > 0
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that a frame changes."""
         tally = self._tally
-        return tally.received, tally.answered, tally.dropped.total(), tally.failed.total(), sum(self._lost().values())
+        return (
+            tally.received,
+            tally.answered,
+            tally.dropped.total(),
+            tally.failed.total(),
+            sum(self._stream.lost.values()),
+        )
 
 
 class StatusBoard:
@@ -138,14 +145,16 @@ class StatusBoard:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for report in self._streams.values():
-            self._stream(report)
         self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
 
-    def add(self, report: StreamReport) -> None:
+    def add(self, stream: Stream) -> None:
         """Tell of this stream from now on."""
-        self._streams[report.name] = report
+        self._streams[stream.name] = StreamReport(stream, self.status)
         self.changed()
+
+    def remove(self, stream: Stream) -> None:
+        """Tell of this stream for the last time."""
+        self._stream(self._streams.pop(stream.name))
 
     def model(self, name: str, status: PoolStatus) -> None:
         """A model's workers changed."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -116,6 +117,11 @@ class Stream:
     def _holds(self) -> bool:
         """Whether the source is made to wait: a frame is acknowledged when it is done."""
         return self.options.policy is Policy.ALL
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Results that were held back or could not be delivered, by reason."""
+        return self._outlet.lost
 
     # -- in --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,131 @@
+"""The streams that run, by name: added, switched and removed while the others go on.
+
+Whether a stream comes from the configuration or from a deployment makes no difference here.  Streams whose model
+breaks are told, so that what waits for it is failed and not left waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from msgspec.structs import replace
+
+from agent.errors import ConfigWrong
+from agent.frames.frame import Limits
+from agent.inference.plane import InferencePlane
+from agent.inference.values import PoolState, PoolStatus
+from agent.results.formats import Context
+from agent.streams.options import StreamOptions
+from agent.streams.outlet import Outlet
+from agent.streams.queue import Policy
+from agent.streams.stream import Stream
+from agent.strict import nearest
+from agent.transport.base import Transport
+
+__all__ = ["Streams"]
+
+Added = Callable[[Stream], None]
+Room = Callable[[str], int]
+
+
+class Streams:
+    """Running streams; leaving removes them, each within its own deadline.
+
+    ``room`` tells how many unacknowledged messages the broker of a transport may send; ``added`` and ``removed``
+    hear of streams that come and go, ``changed`` of anything worth a look at their books.
+    """
+
+    def __init__(
+        self, thing: str, plane: InferencePlane, transports: Mapping[str, Transport], folder: Path, *,
+        limits: Limits, room: Room, added: Added, removed: Added, changed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._thing = thing
+        self._plane = plane
+        self._transports = transports
+        self._folder = folder
+        self._limits = limits
+        self._room = room
+        self._added, self._removed, self._changed = added, removed, changed
+        self._streams: dict[str, Stream] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*(self.remove(name) for name in list(self._streams)))
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._streams
+
+    def __getitem__(self, name: str) -> Stream:
+        return self._streams[name]
+
+    async def add(self, name: str, options: StreamOptions, context: Context) -> None:
+        """Start a stream; its model must be loaded.  Raises ``ConfigWrong`` for options that cannot be used."""
+        options = self.checked(name, options)
+        stream = Stream(
+            name, options, plane=self._plane, transport=self._transports[options.input.transport],
+            outlet=self._outlet(name, options, context), limits=self._limits, changed=self._changed,
+        )  # fmt: skip
+        self._streams[name] = stream
+        self._added(stream)
+        await stream.__aenter__()
+
+    def switch(self, name: str, options: StreamOptions, context: Context) -> Callable[[], None]:
+        """Have a stream go on with other options, between two frames; the result is the way back.
+
+        Raises ``ConfigWrong`` for options that cannot be used; the stream goes on as it was then.
+        """
+        options = self.checked(name, options)
+        stream = self._streams[name]
+        before = stream.options
+        outlet = self._outlet(name, options, context)
+        transport, old_outlet = stream.switch(options, self._transports[options.input.transport], outlet)
+
+        def back() -> None:
+            stream.switch(before, transport, old_outlet)
+            outlet.close()
+
+        return back
+
+    async def remove(self, name: str) -> None:
+        """Stop a stream: frames in work are finished, those that wait are dropped, and all are counted."""
+        stream = self._streams.pop(name)
+        await stream.__aexit__(None, None, None)
+        self._removed(stream)
+
+    def model_changed(self, model: str, status: PoolStatus) -> None:
+        """A model's workers changed."""
+        if status.state is PoolState.BROKEN:
+            for stream in self._streams.values():
+                if stream.options.model == model:
+                    stream.fail_waiting()
+
+    def checked(self, name: str, options: StreamOptions) -> StreamOptions:
+        """The options with the transport filled in and named ones looked up; raises ``ConfigWrong``."""
+        usual = next(iter(self._transports))
+        options = replace(options, input=replace(options.input, transport=options.input.transport or usual))
+        named = [options.input.transport, *(output.transport for output in options.outputs)]
+        for transport in [*named, options.snapshots.transport if options.snapshots else ""]:
+            if transport and transport not in self._transports:
+                raise ConfigWrong(
+                    f"stream {name}: there is no transport {transport!r}",
+                    code="unknown-transport",
+                    hint=nearest(transport, self._transports) or f"known: {', '.join(self._transports)}",
+                )
+        if options.policy is Policy.ALL:
+            # What the broker may send unacknowledged always finds room; that is what makes the source wait.
+            options = replace(options, depth=max(options.depth, self._room(options.input.transport)))
+        return options
+
+    def _outlet(self, name: str, options: StreamOptions, context: Context) -> Outlet:
+        return Outlet(name, self._thing, options, self._transports, self._folder, context)
