@@ -13,6 +13,11 @@ package         what it holds
 ``streams``     one input's way from frame to result: queue policies, fairness, counters
 ``inference``   the one door to models: plane, pool, worker processes; ``runtime`` is the worker side
 ``results``     the result value, its formats, filters and sinks
+``recipes``     Greengrass component recipes: reading, versions, platforms, variables, configuration
+``artifacts``   a component's files: stores, a cache by digest, unpacking
+``jobs``        AWS IoT Jobs, both ends: the device's conversation and a service for any broker
+``components``  what scripts become: the lifecycle table, processes, logs, health messages
+``deployment``  the second sentence: documents, the resolver, the transaction, golden frames, trust
 ``samples``     small real models and pictures that ship with the package
 ``doctor``      what the agent needs of this machine, checked one by one
 ``demo``        a broker, simulated cameras and a live table in one command

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from agent.config import Config
+from agent.deployment.options import DeploymentOptions
 from agent.errors import VergeError
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
@@ -24,7 +25,7 @@ from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.factory import create
 
-__all__ = ["Agent", "context_of", "running"]
+__all__ = ["Agent", "running"]
 
 
 class Agent:
@@ -62,15 +63,33 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         will = StatusBoard.will(config.thing, topics) if name == told_by else None
         agent.transports[name] = await stack.enter_async_context(create(name, options, will=will))
     agent.board = await stack.enter_async_context(
-        StatusBoard(config.thing, topics, agent.transports[told_by], config.status)
+        StatusBoard(config.thing, topics, agent.transports[told_by], config.status.statistics_interval_s)
     )
     agent.plane = await stack.enter_async_context(_plane(agent, tasks))
     agent.streams = await stack.enter_async_context(_streams(agent))
     await asyncio.gather(*(agent.plane.load(name, spec) for name, spec in specs.items()))
     for name, stream in config.streams.items():
-        await agent.streams.add(name, stream, context_of(specs[stream.model]))
+        await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
+    if config.deployments is not None:
+        await _deployments(agent, config.deployments, topics, tasks, stack)
     telling = tasks.create_task(agent.board.run(), name="agent.status")
     stack.callback(telling.cancel)
+    agent.board.ready()
+
+
+async def _deployments(
+    agent: Agent, options: DeploymentOptions, topics: Topics, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> None:
+    # Imported here: an agent that takes no deployments does not carry what they need.
+    from agent.deployment import parts  # noqa: PLC0415
+
+    config = agent.config
+    name = options.transport or config.first_transport
+    here = parts.Surroundings(
+        config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
+        agent.plane, agent.streams, agent.board,
+    )  # fmt: skip
+    await parts.enter(here, options, tasks, stack)
 
 
 def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:
@@ -95,12 +114,6 @@ def _streams(agent: Agent) -> Streams:
         removed=agent.board.remove,
         changed=agent.board.changed,
     )
-
-
-def context_of(spec: ModelSpec) -> Context:
-    """What a format may say of a model's limits."""
-    told, usual = spec.manifest.options, Context()
-    return Context(told.get("top_k", usual.top_k), told.get("threshold", usual.threshold))
 
 
 def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from agent.deployment.options import DeploymentOptions
 from agent.errors import ConfigWrong
 from agent.frames.frame import Limits
 from agent.inference.manifest import ModelOptions
@@ -63,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transports: dict[str, MqttOptions]
     models: dict[str, ModelOptions] = {}
     streams: dict[str, StreamOptions] = {}
+    deployments: DeploymentOptions | None = None
+    """Where deployments come from; without the table there are none."""
     status: StatusOptions = StatusOptions()
     limits: LimitOptions = LimitOptions()
     folder: Path = Path()
@@ -151,6 +154,8 @@ def _check_references(config: Config, name: str) -> None:
 
 def _transports_named(config: Config) -> list[tuple[str, str]]:
     named = [("status.transport", config.status.transport)]
+    if config.deployments is not None:
+        named.append(("deployments.transport", config.deployments.transport))
     for stream, options in config.streams.items():
         named.append((f"streams.{stream}.input.transport", options.input.transport))
         named += [(f"streams.{stream}.outputs[{n}].transport", o.transport) for n, o in enumerate(options.outputs)]

@@ -7,10 +7,17 @@
     │   ├── ConfigWrong             the configuration cannot be used
     │   ├── FrameRefused            a payload is no picture, or one past the limits
     │   ├── ModelRefused            a model cannot be loaded, or refused a picture
+    │   ├── RecipeWrong …           a recipe, a stored configuration (``agent.recipes``)
+    │   ├── DeploymentWrong …       a document, a set, a golden frame (``agent.deployment``)
+    │   ├── ArtifactWrong           an artifact that is not what it should be (``agent.artifacts``)
+    │   ├── ComponentRefused        a set of scripts that cannot be run (``agent.components``)
+    │   ├── JobRefused              what the Jobs service does not do (``agent.jobs.service``)
     │   ├── BackendUnavailable      what the model needs is not installed here
     │   └── PublishRefused          a message the broker would not take
     └── Unreachable                 what we could not reach: back off and retry
         ├── BrokerUnreachable       no connection to the broker
+        ├── ArtifactUnreachable     an artifact cannot be had now (``agent.artifacts``)
+        ├── LedgerBroken            the ledger's disk (``agent.deployment``)
         ├── NotConnected            a message could not be queued while the link is down
         └── WorkerLost              a worker process died, hung or was replaced
 

@@ -3,7 +3,8 @@
 ========================  ==================================================================================
 topic                     when
 ========================  ==================================================================================
-``…/status``              on every connection: online; on leaving, and as the last will: offline
+``…/status``              once everything is in place, and on every connection from then on: online; on
+                          leaving, and as the last will: offline
 ``…/components/<model>``  whenever a model's workers change
 ``…/streams/<stream>``    when the state, model, or a kind of loss changes (at most once a second), and every
                           ``statistics_interval_s`` while frames come
@@ -26,7 +27,6 @@ from typing import Any, Self
 import msgspec
 
 from agent import __version__
-from agent.config import StatusOptions
 from agent.errors import VergeError
 from agent.inference.values import PoolState, PoolStatus
 from agent.results.result import utc
@@ -69,6 +69,7 @@ class StreamReport:
         self._find = model
         self._since = time.time()
         self._state = ""
+        self.stopped = False
 
     def _model(self) -> PoolStatus:
         return self._find(self._stream.options.model)
@@ -76,8 +77,9 @@ class StreamReport:
     def told(self) -> dict[str, Any]:
         """The payload of the stream's topic."""
         tally, status = self._tally, self._model()
-        if status.state.value != self._state:
-            self._state, self._since = status.state.value, time.time()
+        state = PoolState.STOPPED if self.stopped else status.state
+        if state.value != self._state:
+            self._state, self._since = state.value, time.time()
         latency = tally.latency()
         told: dict[str, Any] = {
             "stream": self.name,
@@ -120,16 +122,18 @@ class StreamReport:
 class StatusBoard:
     """Publishes the retained topics while it is entered."""
 
-    def __init__(self, thing: str, topics: Topics, transport: Transport, options: StatusOptions) -> None:
+    def __init__(self, thing: str, topics: Topics, transport: Transport, interval_s: float) -> None:
         self._thing = thing
         self._topics = topics
         self._transport = transport
-        self._interval_s = options.statistics_interval_s
+        self._interval_s = interval_s
         self._since = time.time()
         self._streams: dict[str, StreamReport] = {}
         self._models: dict[str, PoolStatus] = {}
+        self._others: dict[str, bytes] = {}
         self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
+        self._ready = False
 
     @staticmethod
     def will(thing: str, topics: Topics) -> Message:
@@ -147,20 +151,35 @@ class StatusBoard:
     ) -> None:
         self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
 
+    def ready(self) -> None:
+        """Everything is in place: who sends something now is heard."""
+        self._ready = True
+        if self._transport.state.connected:
+            self._online()
+
     def add(self, stream: Stream) -> None:
         """Tell of this stream from now on."""
         self._streams[stream.name] = StreamReport(stream, self.status)
         self.changed()
 
     def remove(self, stream: Stream) -> None:
-        """Tell of this stream for the last time."""
-        self._stream(self._streams.pop(stream.name))
+        """Tell of this stream for the last time: it is stopped."""
+        report = self._streams.pop(stream.name)
+        report.stopped = True
+        self._stream(report)
 
     def model(self, name: str, status: PoolStatus) -> None:
-        """A model's workers changed."""
+        """A model's workers changed.  Of a deployed one, ``name`` is ``component@version#…``."""
         self._models[name] = status
         self._component(name, status)
+        if status.state is PoolState.STOPPED and "@" in name:
+            del self._models[name]
         self.changed()
+
+    def component(self, name: str, told: dict[str, Any]) -> None:
+        """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
+        self._others[name] = _encode({"component": name, **told})
+        self._publish(self._topics.component(name), self._others[name])
 
     def status(self, name: str) -> PoolStatus:
         """How a model's workers are, or were when they were last heard of."""
@@ -197,6 +216,11 @@ class StatusBoard:
         self._publish(self._topics.stream(report.name), _encode(report.told()))
 
     def _component(self, name: str, status: PoolStatus) -> None:
+        name, _, deployed = name.partition("@")
+        if deployed and status.state is PoolState.STOPPED:
+            # The version that goes says nothing where another one stays.
+            others = [each for key, each in self._models.items() if key.startswith(f"{name}@") and each is not status]
+            status = others[-1] if others else status
         told = {
             "component": name,
             "state": COMPONENT_STATES[status.state],
@@ -212,11 +236,17 @@ class StatusBoard:
     def _on_link(self, state: LinkState) -> None:
         if not state.connected:
             return
-        self._publish(self._topics.status, agent_status(self._thing, "online", self._since))
+        if self._ready:
+            self._online()
         for name, status in self._models.items():
             self._component(name, status)
+        for name, payload in self._others.items():
+            self._publish(self._topics.component(name), payload)
         for report in self._streams.values():
             self._stream(report)
+
+    def _online(self) -> None:
+        self._publish(self._topics.status, agent_status(self._thing, "online", self._since))
 
     def _publish(self, topic: str, payload: bytes) -> None:
         message = Message(topic, payload, qos=1, retain=True, content_type="application/json")

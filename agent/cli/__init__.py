@@ -25,6 +25,14 @@ COMMANDS = {
     "infer": "Answer pictures from files, without a broker.",
     "models": "What models are, and what can run them here.",
     "watch": "Show results as they come.",
+    "recipe": "Check component recipes.",
+    "component": "Make and pack components.",
+    "deploy": "Deploy components to agents.",
+    "components": "What runs on an agent.",
+    "deployments": "How deployments went.",
+    "rollback": "Go back to the set before the last deployment.",
+    "jobs": "AWS IoT Jobs on any broker.",
+    "trust": "Keys and signatures of deployments.",
     "doctor": "Check what the agent needs, and say how to mend what is missing.",
 }
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 
 from agent.demo.broker import KINDS
 from agent.demo.show import Outcome, Wish, show
-from agent.demo.table import final
+from agent.demo.table import deployed, final
 
 __all__ = ["command"]
 
@@ -25,20 +26,29 @@ __all__ = ["command"]
 @click.option("--model", default="detector", show_default=True, help="detector, classifier, or a model of yours.")
 @click.option("--broker", type=click.Choice(KINDS), default="auto", show_default=True, help="Which broker to start.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the broker; a free one if not given.")
+@click.option("--deploy", is_flag=True, help="Have jobs deploy and swap models while frames come, good and bad ones.")
 @click.option("--keep", is_flag=True, help="Keep the work folder: configuration, logs, data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def command(*, as_json: bool, **wish: Any) -> None:
+@click.pass_context
+def command(context: click.Context, /, *, as_json: bool, **wish: Any) -> None:
     """Start a broker, the agent and simulated cameras on this machine, and show what happens.
 
-    Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, 1 when
-    not.  Progress goes to standard error, the summary to standard output.
+    With --deploy the agent starts empty: jobs bring the classifier, swap it for the detector and back while frames
+    come, and try four models that are broken.  The demo ends when they are done, after --frames and --seconds at the
+    earliest.
+
+    Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, and no
+    deployment lost one or took too long, 1 when not.  Progress goes to standard error, the summary to standard output.
 
     \b
     Examples:
       verge demo
       verge demo --frames 60 --json
       verge demo --model classifier --cameras 4 --seconds 30
+      verge demo --deploy --json
     """  # noqa: D301 click reads the backspace character
+    if wish["deploy"] and context.get_parameter_source("model") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--deploy brings its own models: leave --model out")
     outcome = asyncio.run(show(Wish(**wish), Console(stderr=True)))
     if outcome.trouble:
         click.secho(f"verge: {outcome.trouble}", fg="red", err=True)
@@ -46,11 +56,15 @@ def command(*, as_json: bool, **wish: Any) -> None:
         click.echo(_json(outcome))
     else:
         click.echo(final(outcome.summary, str(outcome.snapshots)))
+        if outcome.rehearsal:
+            click.echo(deployed(outcome.rehearsal))
     sys.exit(0 if outcome.good else 1)
 
 
 def _json(outcome: Outcome) -> bytes:
     told = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
+    if outcome.rehearsal:
+        told |= {name: getattr(outcome.rehearsal, name) for name in ("deployment", "failures", "shortcomings")}
     if outcome.trouble:
         told["trouble"] = outcome.trouble
     return msgspec.json.encode(told)

@@ -17,5 +17,11 @@ module         what it holds
 ``ear``        the client of the broker that feeds the scores
 ``table``      rows as a live table, or as plain lines where nobody watches
 ``show``       the order of events
+``plot``       the order of events of ``--deploy``
+``kit``        components of ``--deploy``: models that are well and models that are not
+``jobs``       the Jobs service of ``--deploy``, and jobs that are timed
+``rehearsal``  what ``--deploy`` does while frames come
+``sequences``  pure: which frames were answered
+``crashing``   worker side: a backend that takes its worker down
 =============  ===================================================================================
 """

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from agent.demo.sequences import Sequences
+
 __all__ = ["CameraSummary", "Counts", "Percentiles", "Report", "Row", "Scores", "Seen", "Summary", "percentiles"]
 
 _LATENCIES = 2048
@@ -46,6 +48,11 @@ class Report(msgspec.Struct, frozen=True):
 
 class _Frame(msgspec.Struct, frozen=True):
     camera: str
+    sequence: int = 0
+
+
+class _Model(msgspec.Struct, frozen=True):
+    component: str = ""
 
 
 class _Prediction(msgspec.Struct, frozen=True):
@@ -63,6 +70,7 @@ class Seen(msgspec.Struct, frozen=True):
     frame: _Frame
     predictions: tuple[_Prediction, ...]
     timing_ms: _Timing
+    model: _Model = _Model()
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -145,6 +153,9 @@ class Scores:
         self._first: float | None = None
         self._last = 0.0
         self.report = Report()
+        self.sequences = Sequences()
+        self.answering = ""
+        """The model of the latest result."""
 
     def saw(self, result: Seen, now: float) -> None:
         """A result arrived."""
@@ -153,6 +164,8 @@ class Scores:
         camera.sees = _sentence(result.predictions)
         camera.latencies.append(result.timing_ms.total)
         camera.times.append(now)
+        self.sequences.saw(result.frame.sequence)
+        self.answering = result.model.component
         self._first = now if self._first is None else self._first
         self._last = now
 

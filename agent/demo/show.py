@@ -27,6 +27,8 @@ from agent.demo import broker as brokers
 from agent.demo.broker import Broker
 from agent.demo.child import Child
 from agent.demo.ear import Ear
+from agent.demo.plot import STREAM, THING, Least, Plot, aws_prefix, plotted
+from agent.demo.rehearsal import Rehearsal
 from agent.demo.scores import Summary
 from agent.demo.table import Setting, View, view
 from agent.errors import Unreachable
@@ -35,9 +37,9 @@ from agent.service import StopSignals, stop_signals
 
 __all__ = ["Outcome", "Wish", "show"]
 
-_THING, _STREAM = "demo", "cameras"
 _CAMERAS = ("front-door", "line-3", "yard", "gate")
 _TEMPLATE = Path(__file__).parent / "demo.toml"
+_BY_DEPLOYMENT = Path(__file__).parent / "deploy.toml"
 _PICTURES = Path(__file__).parents[1] / "samples" / "images"
 _SNAPSHOTS = "snapshots"
 
@@ -60,6 +62,8 @@ class Wish:
     broker: str
     port: int
     keep: bool
+    deploy: bool = False
+    """The model comes by deployments, good ones and bad ones; frames and seconds are the least then."""
 
     @property
     def camera_names(self) -> list[str]:
@@ -76,11 +80,14 @@ class Outcome:
     snapshots: Path
     trouble: str
     """What ended the demo unasked; empty where nothing did."""
+    rehearsal: Rehearsal | None = None
+    """How the deployments went, where there were any."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing died and every frame is accounted for."""
-        return self.summary.balanced and not self.trouble
+        """Whether nothing died, every frame is accounted for and deployments went as promised."""
+        promised = self.rehearsal is None or not self.rehearsal.shortcomings
+        return self.summary.balanced and not self.trouble and promised
 
 
 async def show(wish: Wish, console: Console) -> Outcome:
@@ -89,16 +96,23 @@ async def show(wish: Wish, console: Console) -> Outcome:
         folder = stack.enter_context(_work_folder(keep=wish.keep))
         signals = await stack.enter_async_context(stop_signals())
         broker = await stack.enter_async_context(brokers.running(wish.broker, wish.port, folder))
-        ear = await stack.enter_async_context(Ear.listening(broker.port, _THING, _STREAM, wish.camera_names))
+        ear = await stack.enter_async_context(Ear.listening(broker.port, THING, STREAM, wish.camera_names))
         agent = await stack.enter_async_context(_agent(wish, broker, folder))
         scene = _Scene(wish, signals, broker, ear, agent)
-        await scene.until_agent_runs()
+        plot = (
+            await stack.enter_async_context(
+                plotted(Least(wish.frames or 0, wish.seconds or 0.0), broker, ear, folder, folder / _SNAPSHOTS)
+            )
+            if wish.deploy
+            else None
+        )
+        await scene.until_agent_runs(plot)
         cameras = await stack.enter_async_context(_cameras(wish, broker, folder))
         with view(console, scene.setting(folder)) as seen:
-            trouble = await scene.play(cameras, seen)
+            trouble = await scene.play(cameras, seen, plot)
             summary = await scene.close(cameras, trouble)
             seen.show(ear.scores.rows(time.monotonic()))
-        return Outcome(summary, str(broker), folder / _SNAPSHOTS, trouble)
+        return Outcome(summary, str(broker), folder / _SNAPSHOTS, trouble, plot.rehearsal if plot else None)
 
 
 class _Scene:
@@ -111,9 +125,12 @@ class _Scene:
         self._ear = ear
         self._agent = agent
 
-    async def until_agent_runs(self) -> None:
-        """Wait for the agent's first report, which follows its subscription."""
-        first = self._ear.until(lambda scores: scores.report.state != "", _READY_S)
+    async def until_agent_runs(self, plot: Plot | None) -> None:
+        """Wait for the agent's first report, which follows its subscription; with a plot, its first deployment."""
+        reported = self._ear.until(lambda scores: scores.report.state != "", _READY_S)
+        first: Coroutine[Any, Any, Any] = plot.install() if plot else reported
+        if plot:
+            reported.close()
         await _first_of({"report": first, **self._ends()})
         self._raise_if_dead()
         if not self._ear.scores.report.state and not self._signals.received:
@@ -130,14 +147,18 @@ class _Scene:
             snapshots=str(folder / _SNAPSHOTS),
         )
 
-    async def play(self, cameras: Child, seen: View) -> str:
+    async def play(self, cameras: Child, seen: View, plot: Plot | None) -> str:
         """Show the rows until it is over; the result is what went wrong, if something did."""
         waits = {"table": self._draw(seen), "cameras": cameras.ended(), **self._ends()}
-        await _first_of(waits, self._wish.seconds)
+        if plot:
+            waits["plot"] = plot.run(seen.say)
+        await _first_of(waits, None if plot else self._wish.seconds)
         for child in (self._broker.child, self._agent):
             if not child.alive:
                 return child.obituary().message
-        return "" if cameras.alive or cameras.process.returncode == 0 else cameras.obituary().message
+        if not cameras.alive and cameras.process.returncode != 0:
+            return cameras.obituary().message
+        return "the demo ended before its deployments did" if plot and not plot.rehearsal else ""
 
     async def close(self, cameras: Child, trouble: str) -> Summary:
         """Have what was published answered, unless there is trouble; stop the agent and hear its last words."""
@@ -187,13 +208,16 @@ async def _published(cameras: Child) -> dict[str, int]:
 def _agent(wish: Wish, broker: Broker, folder: Path) -> Child:
     """The agent as it runs everywhere; the user's own VERGE_… settings are not the demo's."""
     config = folder / "demo.toml"
-    shutil.copyfile(_TEMPLATE, config)
+    shutil.copyfile(_BY_DEPLOYMENT if wish.deploy else _TEMPLATE, config)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")} | {
         "VERGE_DATA_DIR": _toml(str(folder / "data")),
         "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
-        "VERGE_MODELS__SAMPLE__SOURCE": _toml(_source(wish.model)),
-        "VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER": _toml(str(folder / _SNAPSHOTS)),
     }
+    if wish.deploy:
+        environment["VERGE_DEPLOYMENTS__AWS_PREFIX"] = _toml(aws_prefix(broker))
+    else:
+        environment["VERGE_MODELS__SAMPLE__SOURCE"] = _toml(_source(wish.model))
+        environment["VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER"] = _toml(str(folder / _SNAPSHOTS))
     arguments = [sys.executable, "-m", "agent", "run", "-c", str(config)]
     return Child("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
 
@@ -211,7 +235,7 @@ def _source(model: str) -> str:
 def _cameras(wish: Wish, broker: Broker, folder: Path) -> Child:
     arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(wish.fps)]
     arguments += ["--pictures", str(_PICTURES)]
-    if wish.frames:
+    if wish.frames and not wish.deploy:
         arguments += ["--frames", str(wish.frames)]
     return Child("cameras", [*arguments, *wish.camera_names], folder / "cameras.log", piped=True, deadline_s=15.0)
 

@@ -18,9 +18,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent.demo.rehearsal import Rehearsal
 from agent.demo.scores import Percentiles, Row, Summary
 
-__all__ = ["LiveTable", "PlainLines", "Setting", "View", "final", "picture", "view"]
+__all__ = ["LiveTable", "PlainLines", "Setting", "View", "deployed", "final", "picture", "view"]
 
 _FIRST_LINE_S = 1.0
 _LINE_EVERY_S = 3.0
@@ -54,6 +55,9 @@ class View(Protocol):
     def show(self, rows: Sequence[Row]) -> None:
         """These are the rows now."""
 
+    def say(self, line: str) -> None:
+        """Something happened that is worth a line that stays."""
+
 
 class LiveTable:
     """A table that is drawn anew in its place."""
@@ -74,6 +78,10 @@ class LiveTable:
     def show(self, rows: Sequence[Row]) -> None:
         """Draw the table."""
         self._live.update(picture(self._setting, rows), refresh=True)
+
+    def say(self, line: str) -> None:
+        """Print it above the table."""
+        self._live.console.print(line, markup=False, highlight=False)
 
 
 class PlainLines:
@@ -99,6 +107,10 @@ class PlainLines:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _LINE_EVERY_S
             self._print("; ".join(_line(row) for row in rows))
+
+    def say(self, line: str) -> None:
+        """Print it."""
+        self._print(line)
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
@@ -146,6 +158,21 @@ def final(summary: Summary, snapshots: str) -> str:
         *(f"  {reason}: {count}" for reason, count in summary.reasons.items()),
         f"annotated pictures: {snapshots}",
         "every frame is accounted for" if summary.balanced else "NOT every frame is accounted for",
+    ]
+    return "\n".join(lines)
+
+
+def deployed(rehearsal: Rehearsal) -> str:
+    """The deployments in words."""
+    swap = rehearsal.deployment
+    lines = [
+        f"swapped: {swap.status} in {swap.seconds:.2f} s from the cache ({swap.first_seconds:.2f} s the first time)",
+        f"  {swap.swap_gap_frames} frames lost or answered twice over all swaps",
+        *(
+            f"  {each.case}: {each.status} in {each.seconds:.2f} s, {each.frames_lost} frames lost"
+            for each in rehearsal.failures
+        ),
+        *(f"NOT as promised: {each}" for each in rehearsal.shortcomings),
     ]
     return "\n".join(lines)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from agent.errors import BrokerUnreachable
-from agent.transport.base import LinkState
-from agent.transport.limits import BrokerLimits
 from agent.transport.mqtt import MqttTransport
 from agent.transport.options import MqttOptions
 
@@ -21,22 +18,10 @@ class Visit(MqttTransport):
 
     def __init__(self, name: str, options: MqttOptions, word: str) -> None:
         super().__init__(name, _visiting(options, word))
-        self.limits = BrokerLimits()
-        """What the broker takes, once it is reached."""
-
-    def changed(self, state: LinkState, limits: BrokerLimits | None) -> None:
-        """The link went up or down; in the link's thread."""
-        self.limits = limits or self.limits
-        super().changed(state, limits)
 
     async def reach(self) -> None:
         """Return when the broker is connected; raises ``BrokerUnreachable`` with what kept it for ``WAIT_S``."""
-        try:
-            await self.wait_connected(WAIT_S)
-        except BrokerUnreachable:
-            # A link's reason is an error's text; its hint gets a line of its own again.
-            message, _, hint = self.state.reason.partition(" (hint: ")
-            raise BrokerUnreachable(message, hint=hint.removesuffix(")") or None) from None
+        await self.wait_connected(WAIT_S)
 
 
 def _visiting(options: MqttOptions, word: str) -> MqttOptions:

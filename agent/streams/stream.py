@@ -62,6 +62,8 @@ class Stream:
         self._reports = Reports()
         self._sequence = 0
         self._idle = asyncio.Event()
+        self.observer: Callable[[Frame, Answer], None] | None = None
+        """Sees each frame with its answer: how a new model is tried beside the one that serves."""
 
     async def __aenter__(self) -> Self:
         self._plane.attach(self.options.model, self)
@@ -183,6 +185,8 @@ class Stream:
             return
         self.tally.answer(frame.camera, total_ms, now)
         self._done(frame)
+        if self.observer is not None:
+            self.observer(frame, outcome)
 
     def _refuse(self, camera: str, message: Message, error: FrameRefused) -> None:
         self.tally.fail(camera, error.code)

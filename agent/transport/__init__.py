@@ -6,9 +6,11 @@ module           what it holds
 ``base``         the seam: ``Message``, ``LinkState``, ``Transport``
 ``factory``      ``create``: a transport from its options
 ``options``      what a transport can be told
-``mqtt``         MQTT 3.1.1 and 5 over TCP, TLS and WebSockets: the event loop's side
+``mqtt``         MQTT 3.1.1 and 5 over TCP, TLS and WebSockets: subscribers and accounts
 ``memory``       the same promises inside one process
-``link``         the thread that owns the paho client; ``sending`` and ``receiving`` are its halves
+``link``         the task that connects and reconnects; ``sending`` and ``receiving`` are its halves
+``connecting``   an attempt in a thread, for it blocks
+``serving``      a connection served by the event loop
 ``client``       a paho client set up from options; ``tls`` and ``properties`` are what it needs
 ``outbox``       what is published and not delivered (pure)
 ``session``      what the broker should hold for us and what it holds (pure)
@@ -16,7 +18,5 @@ module           what it holds
 ``limits``       what the broker takes (pure)
 ``backoff``      how long to wait between attempts (pure)
 ``reasons``      why there is no connection, with a hint (pure)
-``gate``         the bound between the receiving thread and the loop
-``orders``       the loop's calls to the thread, and the socket that wakes it
 ===============  ==================================================================================
 """

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 
 from agent.transport.base import Message
 from agent.transport.options import MqttOptions
@@ -40,7 +39,7 @@ def new_client(options: MqttOptions, version: int, will: Message | None, tls: ss
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     if will:
-        properties = publish_properties(will, PacketTypes.WILLMESSAGE) if five else None
+        properties = publish_properties(will) if five else None
         client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
     _aim(client, options, five=five)
     return client

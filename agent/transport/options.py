@@ -57,9 +57,6 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_queued_messages: int = 1000
     """Bound of what is published and not delivered yet."""
     max_queued_bytes: int = 64 * _MIB
-    max_waiting_messages: int = 256
-    """Bound of what is received and not handled yet; past it the broker is made to wait."""
-    max_waiting_bytes: int = 64 * _MIB
     backoff_base_s: float = 0.5
     backoff_cap_s: float = 30.0
 

@@ -1,11 +1,18 @@
-"""Between our ``Message`` and paho's messages and properties."""
+"""Between our ``Message`` and paho's messages and properties.
+
+What a message is published with is packed here: paho takes some 30 µs to set and pack two properties, more than for
+the rest of the packet.
+"""
 
 from __future__ import annotations
+
+from struct import Struct
 
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.errors import PublishRefused
 from agent.transport.base import Message
 
 __all__ = [
@@ -16,6 +23,11 @@ __all__ = [
     "publish_properties",
     "subscribe_properties",
 ]
+
+_EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA, _USER_PROPERTY = b"\x02", b"\x03", b"\x08", b"\x09", b"\x26"
+_two_bytes, _four_bytes = Struct("!H").pack, Struct("!I").pack
+_MAX_TEXT, _MAX_EXPIRY_S = 2**16 - 1, 2**32 - 1
+_MORE = 0x80
 
 _LIMITS = (
     "MaximumPacketSize",
@@ -51,42 +63,81 @@ def subscribe_properties(identifier: int) -> Properties:
 
 def identifiers_of(received: MQTTMessage) -> list[int]:
     """The subscriptions that a received message says it is for."""
-    return getattr(received.properties, "SubscriptionIdentifier", [])
+    return vars(received.properties).get("SubscriptionIdentifier", []) if received.properties else []
 
 
-def publish_properties(message: Message, packet_type: int = PacketTypes.PUBLISH) -> Properties | None:
-    """The MQTT 5 properties of a message to be published or left as a will; None when it has none."""
-    given = {
-        "ContentType": message.content_type,
-        "ResponseTopic": message.response_topic,
-        "CorrelationData": message.correlation_data,
-        "MessageExpiryInterval": message.expiry_s,
-        "UserProperty": list(message.user_properties) or None,
-    }
-    if all(value is None for value in given.values()):
+class _Packed(Properties):
+    """Properties that paho only has to copy."""
+
+    packed: bytes
+
+    def __init__(self, packed: bytes) -> None:
+        vars(self)["packed"] = packed  # a plain assignment is paho's, which knows MQTT's names only
+
+    def pack(self) -> bytes:
+        return self.packed
+
+
+def publish_properties(message: Message) -> Properties | None:
+    """The MQTT 5 properties of a message to be published or left as a will; None when it has none.
+
+    Raises ``PublishRefused`` for a value that MQTT cannot carry.
+    """
+    parts = []
+    if message.expiry_s is not None:
+        if not 0 <= message.expiry_s <= _MAX_EXPIRY_S:
+            raise _no_property(f"an expiry of {message.expiry_s} s")
+        parts += [_EXPIRY, _four_bytes(message.expiry_s)]
+    if message.content_type is not None:
+        parts += [_CONTENT_TYPE, _counted(message.content_type.encode())]
+    if message.response_topic is not None:
+        parts += [_RESPONSE_TOPIC, _counted(message.response_topic.encode())]
+    if message.correlation_data is not None:
+        parts += [_CORRELATION_DATA, _counted(message.correlation_data)]
+    for key, value in message.user_properties:
+        parts += [_USER_PROPERTY, _counted(key.encode()), _counted(value.encode())]
+    if not parts:
         return None
-    properties = Properties(packet_type)  # type: ignore[no-untyped-call]
-    for name, value in given.items():
-        if value is not None:
-            setattr(properties, name, value)
-    return properties
+    packed = b"".join(parts)
+    return _Packed(_varint(len(packed)) + packed)
+
+
+def _counted(data: bytes) -> bytes:
+    if len(data) > _MAX_TEXT:
+        raise _no_property(f"{len(data)} bytes")
+    return _two_bytes(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    """An MQTT variable byte integer: seven bits a byte, the lowest first."""
+    packed = bytearray()
+    while value >= _MORE:
+        packed.append(value % _MORE | _MORE)
+        value //= _MORE
+    packed.append(value)
+    return bytes(packed)
+
+
+def _no_property(what: str) -> PublishRefused:
+    hint = f"a text or datum has at most {_MAX_TEXT} bytes, an expiry 0 to {_MAX_EXPIRY_S} s"
+    return PublishRefused(f"{what} cannot be a message's property", code="bad-property", hint=hint)
 
 
 def message_of(received: MQTTMessage, topic: str, packet_id: int) -> Message:
     """A received message; ``packet_id`` as ``Transport.acknowledge`` wants it."""
     payload = bytes(received.payload)  # bytes already: no copy
-    properties = received.properties
-    if properties is None:
+    if received.properties is None:
         return Message(topic, payload, received.qos, received.retain, packet_id=packet_id)
+    given = vars(received.properties)
     return Message(
         topic,
         payload,
         received.qos,
         received.retain,
-        content_type=getattr(properties, "ContentType", None),
-        response_topic=getattr(properties, "ResponseTopic", None),
-        correlation_data=getattr(properties, "CorrelationData", None),
-        user_properties=tuple(getattr(properties, "UserProperty", ())),
-        expiry_s=getattr(properties, "MessageExpiryInterval", None),
+        content_type=given.get("ContentType"),
+        response_topic=given.get("ResponseTopic"),
+        correlation_data=given.get("CorrelationData"),
+        user_properties=tuple(given.get("UserProperty", ())),
+        expiry_s=given.get("MessageExpiryInterval"),
         packet_id=packet_id,
     )

@@ -1,13 +1,15 @@
 """The receiving half of a link: subscriptions kept in force, messages passed on, acknowledgements.
 
-Runs in the link's thread.  paho acknowledges what was passed on, except what belongs to a ``manual_ack``
-subscription: that waits for ``acknowledge``.  A packet id means something on its own connection only, so
-the number of the connection stands in front of it.
+What paho receives is passed on by ``deliver``, outside of paho's callback, so that handlers may publish, subscribe
+and acknowledge.  paho acknowledges by itself, except what belongs to a ``manual_ack`` subscription: that waits for
+``acknowledge``.  A packet id means something on its own connection only, so the number of the connection stands in
+front of it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,11 +51,17 @@ class Receiving:
         self._connections = 0
         self._manual: TopicTable[None] = TopicTable()
         self._unacknowledged: set[int] = set()
+        self._arrived: deque[tuple[Message, tuple[str, ...]]] = deque()
 
     def attach(self, client: Client) -> None:
         """Hear of what ``client`` receives."""
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
+
+    def deliver(self) -> None:
+        """Pass on what arrived."""
+        while self._arrived:
+            self._received(*self._arrived.popleft())
 
     def connected(self, *, session_present: bool) -> None:
         """A connection begins: messages of a kept session may follow at once."""
@@ -102,7 +110,7 @@ class Receiving:
 
     def _reconcile(self) -> None:
         client = self._client
-        if client is None:
+        if client is None or client.socket() is None:
             return
         if hopeless := self._session.hopeless(self._limits.objection):
             self._tell_refused(hopeless)
@@ -128,7 +136,7 @@ class Receiving:
         if manual:
             self._unacknowledged.add(packet_id)
         filters = self._session.meant(identifiers_of(received), topic)
-        self._received(message_of(received, topic, packet_id), filters)
+        self._arrived.append((message_of(received, topic, packet_id), filters))
 
     def _on_subscribe(
         self, _client: Client, _data: Any, packet_id: int, reasons: Sequence[ReasonCode], _more: Any

@@ -1,6 +1,6 @@
 """The sending half of a link: from the outbox through the broker's limits to paho, and each one's end.
 
-Runs in the link's thread.  The window of unacknowledged messages is kept here and not by paho, which
+The window of unacknowledged messages is kept here and not by paho, which
 forgets it when it sends again after an outage and is then cut off by brokers that count.
 """
 
@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import NotConnected, PublishRefused, VergeError
+from agent.transport.base import Message
 from agent.transport.limits import MQTT_5, BrokerLimits, SizeSuspicion, publish_bytes
 from agent.transport.outbox import Outbox, Parcel
 from agent.transport.properties import publish_properties
@@ -95,11 +96,11 @@ class Sending:
         message = self._limits.fitted(parcel.message)
         try:
             self._limits.check(message)
+            properties = publish_properties(message) if self._limits.version == MQTT_5 else None
         except PublishRefused as error:
             self._ended(parcel, error)
             return True
-        properties = publish_properties(message) if self._limits.version == MQTT_5 else None
-        info = client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        info = self._hand_over(client, message, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use
             self.outbox.put_back(parcel)
             return False
@@ -112,6 +113,17 @@ class Sending:
         else:
             self.outbox.sent(info.mid, parcel, 0)
         return True
+
+    def _hand_over(self, client: Client, message: Message, properties: Properties | None) -> MQTTMessageInfo:
+        # Of a QoS 0 message that is written at once the result tells; to call back costs paho as much as to write.
+        quiet = not message.qos and not client.want_write()
+        if quiet:
+            client.on_publish = None
+        try:
+            return client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        finally:
+            if quiet:
+                client.on_publish = self._on_publish
 
     def _on_publish(self, _client: Client, _data: Any, packet_id: int, reason: ReasonCode, _more: Properties) -> None:
         flight = self.outbox.ended(packet_id)

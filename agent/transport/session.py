@@ -29,6 +29,8 @@ class Session:
         self._wanted: dict[str, int] = {}
         self._held: set[str] = set()
         """Granted, or asked for and not answered yet."""
+        self._renewed: set[str] = set()
+        """Those of the held that are to be asked for again."""
         self._asked: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._numbered: dict[int, str] = {}
@@ -41,7 +43,7 @@ class Session:
                 self._number(other)
                 self._number(topic_filter)
         self._wanted[topic_filter] = qos
-        self._held.discard(topic_filter)
+        self._renewed.add(topic_filter)
         self.refused.pop(topic_filter, None)
 
     def forget(self, topic_filter: str) -> None:
@@ -62,20 +64,22 @@ class Session:
     def begin(self, *, present: bool) -> None:
         """A connection begins; ``present`` tells whether the broker kept the session."""
         unanswered = {topic_filter for batch in self._asked.values() for topic_filter in batch}
-        self._held = self._held - unanswered if present else set()
+        self._renewed |= unanswered
+        if not present:
+            self._held.clear()
         self._asked.clear()
         self.refused.clear()
 
     def hopeless(self, objection: Callable[[str], str | None]) -> dict[str, str]:
         """Refuse, without asking, each wanted filter to which there is an ``objection``; those are returned."""
-        news = self._wanted.keys() - self._held - self.refused.keys()
+        news = self._wanted.keys() - self._known
         refused = {topic_filter: why for topic_filter in news if (why := objection(topic_filter)) is not None}
         self.refused.update(refused)
         return refused
 
     def missing(self, *, numbered: bool) -> list[list[tuple[str, int]]]:
         """What to subscribe, in batches that every broker takes; a number needs a batch of its own."""
-        known = self._held | self.refused.keys()
+        known = self._known
         wanted = [(topic_filter, qos) for topic_filter, qos in self._wanted.items() if topic_filter not in known]
         alone = [each for each in wanted if numbered and each[0] in self._numbers]
         rest = [each for each in wanted if each not in alone]
@@ -90,6 +94,7 @@ class Session:
         """A SUBSCRIBE for ``filters`` is on its way."""
         self._asked[packet_id] = tuple(filters)
         self._held.update(self._asked[packet_id])
+        self._renewed.difference_update(self._asked[packet_id])
 
     def answered(self, packet_id: int, failures: Sequence[str | None]) -> dict[str, str]:
         """The SUBACK came, with a reason for each filter that failed; those are returned."""
@@ -103,9 +108,14 @@ class Session:
         """An UNSUBSCRIBE for ``filters`` is on its way."""
         self._held.difference_update(filters)
 
+    @property
+    def _known(self) -> set[str]:
+        """What need not be asked for."""
+        return (self._held - self._renewed) | self.refused.keys()
+
     def _number(self, topic_filter: str) -> None:
         if topic_filter not in self._numbers:
             self._count += 1
             self._numbers[topic_filter] = self._count
             self._numbered[self._count] = topic_filter
-            self._held.discard(topic_filter)  # to be asked for again, with its number
+            self._renewed.add(topic_filter)  # with its number

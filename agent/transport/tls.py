@@ -11,11 +11,11 @@ __all__ = ["tls_context"]
 
 
 def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """The context for ``options``; raises ``ConfigWrong`` when a file is missing or no PEM of its kind."""
+    """The context for ``options``; raises ``ConfigWrong`` when a file is missing, encrypted or no PEM of its kind."""
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
         if options.cert_file:
-            context.load_cert_chain(options.cert_file, options.key_file)
+            context.load_cert_chain(options.cert_file, options.key_file, password=_no_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         named = ", ".join(name for name in (options.ca_file, options.cert_file, options.key_file) if name)
         raise ConfigWrong(
@@ -28,6 +28,14 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal, and an agent has none."""
+    raise ConfigWrong(
+        "the key of the TLS certificate is encrypted",
+        hint="store it decrypted (openssl pkey -in KEY -out KEY.pem), readable by the agent's user only",
+    )
 
 
 class _ClosedOnFailure(ssl.SSLSocket):

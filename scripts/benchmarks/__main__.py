@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import frames, rig, rivals, rounds, verge
+from scripts.benchmarks import deploy, frames, rig, rivals, rounds, verge
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -19,9 +19,14 @@ AIMS = {
     "ready_s": ("≤", 1.0),
 }
 
+EPILOG = "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave."
+
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print; ``deploy`` as the first word measures deployments instead."""
+    if sys.argv[1:2] == ["deploy"]:
+        deploy.main(sys.argv[2:])
+        return
     options = arguments()
     told, spread = measure(options)
     print(json.dumps(told) if options.json else table(told, spread))
@@ -29,7 +34,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, epilog=EPILOG)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--vs", type=_rivals, default=(), help=f"measure beside it: {','.join(rivals.RIVALS)}")
     parser.add_argument("--model", default="classifier", help="a sample's name, a folder or a file (%(default)s)")

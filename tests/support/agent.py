@@ -83,20 +83,21 @@ def configuration(thing: str, port: int, folder: Path, model: dict[str, Any], **
 
 
 @contextmanager
-def running(config: dict[str, Any], folder: Path) -> Iterator[Agent]:
-    """Run the agent until the context is left; its log is shown when a test fails."""
+def running(config: dict[str, Any], folder: Path, how: tuple[str, ...] = ("-m", "agent")) -> Iterator[Agent]:
+    """Run the agent until the context is left; its log is shown when a test fails.  ``how`` is told to Python."""
     thing, port = config["thing"], config["transports"]["local"]["port"]
     path = folder / "verge.toml"
     path.write_bytes(tomli_w.dumps(config).encode())
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")}
+    # Where workers find the backend that misbehaves on cue, as an installed plug-in would be found.
+    environment["PYTHONPATH"] = str(Path(__file__).parent / "plugins")
     with (folder / "agent.log").open("ab") as log, peer(port) as listener:
         listener.subscribe(f"verge/{thing}/#")
-        command = [sys.executable, "-m", "agent", "run", "-c", str(path)]
+        command = [sys.executable, *how, "run", "-c", str(path)]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=Path(__file__).parents[2])
         agent = Agent(process, listener, thing, folder, f"verge/{thing}")
         try:
-            for stream in config["streams"]:
-                _wait_running(agent, stream)
+            _wait_running(agent)
             yield agent
         finally:
             if process.poll() is None:
@@ -104,11 +105,12 @@ def running(config: dict[str, Any], folder: Path) -> Iterator[Agent]:
             print(agent.log)
 
 
-def _wait_running(agent: Agent, stream: str) -> None:
+def _wait_running(agent: Agent) -> None:
+    """Wait until this agent, and no earlier one, says that it is online."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            agent.peer.wait(agent.topic(f"streams/{stream}"), lambda told: told["state"] == "running", timeout_s=1)
+            agent.peer.wait(agent.topic("status"), lambda told: told.get("pid") == agent.process.pid, timeout_s=1)
         except TimeoutError:
             if agent.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the agent did not start:\n{agent.log}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -188,6 +189,19 @@ async def test_on_delivered_is_called_once_for_each_message(world: World, topic:
     assert ends == [(number, None) for number in range(100)]
 
 
+@pytest.mark.parametrize("qos", [0, 1, 2])
+async def test_on_delivered_is_never_called_before_publish_returned(world: World, topic: str, qos: int):
+    transport = await world.open()
+    acts: list[str] = []
+    done = asyncio.Event()
+    for _ in range(3):
+        transport.publish(Message(topic, b"x", qos=qos), lambda _: acts.append("delivered"))
+        acts.append("returned")
+    transport.publish(Message(topic, b"x", qos=qos), lambda _: done.set())
+    await asyncio.wait_for(done.wait(), 10)
+    assert acts == ["returned"] * 3 + ["delivered"] * 3
+
+
 async def test_a_megabyte_arrives_as_it_was_sent(world: World, topic: str):
     transport, inbox = await world.open(), Inbox()
     payload = bytes(range(256)) * 4096
@@ -249,6 +263,23 @@ async def test_a_message_waits_for_its_acknowledgement(world: World, topic: str)
     await delivered(transport, Message(topic, b"last", qos=1))
     await inbox.wait(11)
     assert inbox.payloads[-1] == b"last"
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_handler_may_acknowledge_publish_and_subscribe(world: World, topic: str, qos: int):
+    transport, answers = await world.open(), Inbox()
+
+    def handle(message: Message) -> None:
+        transport.acknowledge(message)
+        if message.payload == b"0":
+            transport.subscribe(f"{topic}/answer", answers, qos=qos)
+        transport.publish(Message(f"{topic}/answer", message.payload, qos=qos))
+
+    transport.subscribe(f"{topic}/ask", handle, qos=qos, manual_ack=True)
+    for number in range(150):  # more than any broker sends ahead of acknowledgements
+        transport.publish(Message(f"{topic}/ask", b"%d" % number, qos=qos))
+    await answers.wait(150)
+    assert answers.payloads == [b"%d" % number for number in range(150)]
 
 
 async def test_a_goodbye_leaves_no_will(world: World, topic: str):

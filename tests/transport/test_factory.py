@@ -2,6 +2,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.errors import ConfigWrong
 from agent.transport.base import Message
@@ -50,3 +51,16 @@ def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: 
     )
     with pytest.raises(ConfigWrong, match="key fits certificate"):
         create("a", MqttOptions(tls=mixed))
+
+
+def test_an_encrypted_key_is_refused_and_the_terminal_not_asked_for_its_password(
+    tmp_path: Path, certificates: Certificates
+):
+    key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
+    kind, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(key.private_bytes(kind, pkcs8, serialization.BestAvailableEncryption(b"secret")))
+    tls = TlsOptions(ca_file=str(certificates.ca), cert_file=str(certificates.client_cert), key_file=str(locked))
+    with pytest.raises(ConfigWrong, match="encrypted") as wrong:
+        create("a", MqttOptions(tls=tls))
+    assert "openssl pkey" in str(wrong.value.hint)

@@ -6,29 +6,37 @@ import asyncio
 import logging
 import socket
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent.errors import BrokerUnreachable, NotConnected
 from agent.transport.base import LinkState, Message
 from agent.transport.mqtt import MqttTransport
-from agent.transport.options import MqttOptions
-from tests.support.broker import Broker, free_port, tell
+from agent.transport.options import MqttOptions, TlsOptions
+from tests.support.broker import Broker, free_port
+from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
 from tests.support.wire import Wire
 
 VERSIONS = ["5", "3.1.1"]
 
 
+def stand_still(seconds: float) -> None:
+    """Block the loop."""
+    time.sleep(seconds)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_what_is_published_while_the_broker_restarts_arrives_after_it(
     own_broker: Broker, topic: str, version: str
 ):
-    options = tell(own_broker.options, version=version)
+    options = replace(own_broker.options, version=version)
     async with (
         Wire(own_broker.port) as wire,
-        MqttTransport("sender", tell(options, port=wire.port)) as sender,
+        MqttTransport("sender", replace(options, port=wire.port)) as sender,
         MqttTransport("receiver", options) as receiver,
     ):
         await asyncio.gather(connected(sender), connected(receiver))
@@ -58,10 +66,10 @@ async def test_what_is_published_while_the_broker_restarts_arrives_after_it(
 async def test_a_queue_longer_than_the_receive_maximum_goes_out_in_order_after_the_outage(
     wire: Wire, broker: Broker, topic: str, version: str
 ):
-    options = tell(broker.options, version=version)
+    options = replace(broker.options, version=version)
     async with (
         MqttTransport("receiver", options) as receiver,
-        MqttTransport("sender", tell(options, port=wire.port)) as sender,
+        MqttTransport("sender", replace(options, port=wire.port)) as sender,
     ):
         await asyncio.gather(connected(sender), connected(receiver))
         inbox, ends = Inbox(), []
@@ -83,10 +91,10 @@ async def test_a_queue_longer_than_the_receive_maximum_goes_out_in_order_after_t
 async def test_what_was_in_flight_when_the_wire_was_cut_is_sent_again_and_ends_once(
     wire: Wire, broker: Broker, topic: str, version: str, qos: int
 ):
-    options = tell(broker.options, version=version)
+    options = replace(broker.options, version=version)
     async with (
         MqttTransport("receiver", options) as receiver,
-        MqttTransport("sender", tell(options, port=wire.port)) as sender,
+        MqttTransport("sender", replace(options, port=wire.port)) as sender,
     ):
         await asyncio.gather(connected(sender), connected(receiver))
         inbox, ends = Inbox(), []
@@ -106,7 +114,7 @@ async def test_what_was_in_flight_when_the_wire_was_cut_is_sent_again_and_ends_o
 async def test_a_kept_session_delivers_what_was_sent_while_the_client_was_away(
     wire: Wire, broker: Broker, topic: str, thing: str
 ):
-    options = tell(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
+    options = replace(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
     async with MqttTransport("sender", broker.options) as sender, MqttTransport("receiver", options) as receiver:
         await asyncio.gather(connected(sender), connected(receiver))
         inbox = Inbox()
@@ -124,7 +132,7 @@ async def test_a_kept_session_delivers_what_was_sent_while_the_client_was_away(
 async def test_a_message_not_acknowledged_comes_again_and_its_old_acknowledgement_is_ignored(
     wire: Wire, broker: Broker, topic: str, thing: str
 ):
-    options = tell(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
+    options = replace(broker.options, port=wire.port, client_id=thing, session_expiry_s=60)
     async with MqttTransport("receiver", options) as receiver:
         await connected(receiver)
         inbox = Inbox()
@@ -151,7 +159,7 @@ async def test_the_broker_publishes_the_will_when_the_wire_is_cut(wire: Wire, br
         inbox = Inbox()
         watcher.subscribe(topic, inbox, qos=1)
         await subscribed(watcher, topic)
-        async with MqttTransport("lost", tell(broker.options, port=wire.port), will=will) as lost:
+        async with MqttTransport("lost", replace(broker.options, port=wire.port), will=will) as lost:
             await connected(lost)
             wire.cut()
             (message,) = await inbox.wait(1)
@@ -170,8 +178,12 @@ async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(
         state = await state_of(transport, lambda state: "refused" in state.reason)
         assert f"127.0.0.1:{port}" in state.reason
         assert "hint: check that the broker runs" in state.reason
-        with pytest.raises(BrokerUnreachable, match="connection refused"):
+        with pytest.raises(BrokerUnreachable) as unreachable:
             await transport.wait_connected(0.01)
+        error = unreachable.value
+        assert "connection refused" in error.message
+        assert error.hint == "check that the broker runs, host and port"
+        assert error.code == "connection-refused"
         with Broker(port=port):
             await transport.wait_connected(10)
             await inbox.wait(1)
@@ -206,26 +218,105 @@ async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplo
     assert levels[:2] == [("WARNING", True), ("INFO", False)]
 
 
-async def test_nothing_is_lost_and_memory_is_bounded_while_the_loop_is_blocked(broker: Broker, topic: str):
-    options = tell(broker.options, max_waiting_messages=64)
-    patient = tell(broker.options, max_queued_messages=5000)
-    async with MqttTransport("receiver", options) as receiver, MqttTransport("sender", patient) as sender:
+async def test_nothing_is_lost_while_the_loop_is_blocked(broker: Broker, topic: str):
+    patient = replace(broker.options, max_queued_messages=5000)
+    async with MqttTransport("receiver", broker.options) as receiver, MqttTransport("sender", patient) as sender:
         await asyncio.gather(connected(sender), connected(receiver))
         inbox = Inbox()
         receiver.subscribe(topic, inbox, qos=1)
         await subscribed(receiver, topic)
-        most = 0
-        gate = receiver._gate
         for start in range(0, 5000, 1000):
             for number in range(start, start + 1000):
                 sender.publish(Message(topic, b"%d" % number, qos=1))
             if start == 2000:
-                until = time.monotonic() + 1.0
-                while time.monotonic() < until:  # the loop stands still
-                    most = max(most, gate._messages)
+                await inbox.wait(2100)
+                stand_still(1.0)
             await inbox.wait(start + 1000)
         assert inbox.payloads == [b"%d" % number for number in range(5000)]
-        assert 0 < most <= 64
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_flood_is_read_in_small_bites_between_which_the_loop_breathes(
+    certificates: Certificates, topic: str, encrypted: bool
+):
+    tls = TlsOptions(ca_file=str(certificates.ca)) if encrypted else None
+    loop, bites, turn = asyncio.get_running_loop(), Counter[int](), 0
+
+    def breathe() -> None:
+        nonlocal turn
+        turn += 1
+        if bites.total() < 500:
+            loop.call_soon(breathe)
+
+    with Broker(lines=["max_queued_messages 0"], tls=certificates if encrypted else None) as flooded:
+        async with MqttTransport("t", replace(flooded.options, tls=tls)) as transport:
+            await connected(transport)
+            transport.subscribe(topic, lambda _: bites.update([turn]))
+            await subscribed(transport, topic)
+            for _ in range(500):
+                transport.publish(Message(topic, b"x"))
+            stand_still(0.3)
+            loop.call_soon(breathe)
+            await wait_for(lambda: bites.total() == 500)
+    assert max(bites.values()) <= 32
+
+
+async def test_what_the_socket_does_not_take_at_once_goes_out_when_it_does(broker: Broker, topic: str):
+    async with MqttTransport("sender", broker.options) as sender:
+        await connected(sender)
+        ends: list[Any] = []
+        for _ in range(100):
+            sender.publish(Message(topic, bytes(500_000)), ends.append)
+        await delivered(sender, Message(topic, b"last", qos=1))
+        assert ends == [None] * 100
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_connection_that_is_idle_or_whose_loop_was_blocked_is_kept(
+    wire: Wire, broker: Broker, topic: str, version: str
+):
+    options = replace(broker.options, port=wire.port, keepalive_s=1, version=version)
+    async with MqttTransport("t", options) as transport:
+        await connected(transport)
+        states: list[LinkState] = []
+        transport.watch(states.append)
+        await asyncio.sleep(2.2)
+        stand_still(1.2)
+        await delivered(transport, Message(topic, b"x", qos=1))
+        await asyncio.sleep(1.2)
+        assert (states, wire.connections) == ([], 1)
+
+
+async def test_a_broker_that_falls_silent_is_found_out_by_the_keepalive(broker: Broker):
+    def silent(packet: bytes) -> bytes:
+        return b"\x20\x03\x00\x00\x00" if packet[0] == 0x10 else b""
+
+    async with (
+        Wire(broker.port, script=silent) as wire,
+        MqttTransport("t", replace(broker.options, port=wire.port, keepalive_s=1)) as transport,
+    ):
+        await connected(transport)
+        state = await state_of(transport, lambda state: not state.connected)
+        assert "keepalive" in state.reason
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_leaving_does_not_wait_for_a_peer_that_never_ends_the_handshake(
+    topic: str, certificates: Certificates, waiting: int
+):
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    ends: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        options = MqttOptions(port=mute.getsockname()[1], tls=tls, connect_timeout_s=5)
+        async with MqttTransport("t", options) as transport:
+            for _ in range(waiting):
+                transport.publish(Message(topic, b"x", qos=1), ends.append)
+            peer, _address = await asyncio.to_thread(mute.accept)
+            started = time.monotonic()
+        took = time.monotonic() - started
+        peer.close()
+    assert took < (3 if waiting else 0.5)
+    assert [type(end) for end in ends] == [NotConnected] * waiting
 
 
 async def test_the_queue_is_bounded_in_messages_and_in_bytes(topic: str):
@@ -261,7 +352,23 @@ async def test_a_handler_that_fails_takes_nothing_from_the_others(
         for _ in range(3):
             await delivered(transport, Message(topic, b"x", qos=1))
         await inbox.wait(3)
-    assert sum("a handler failed" in record.getMessage() for record in caplog.records) == 3
+    assert sum(f"a handler of {topic!r} failed" in record.getMessage() for record in caplog.records) == 3
+
+
+async def test_a_watcher_that_fails_takes_nothing_from_the_others_nor_the_link(
+    broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
+):
+    def fails(_state: LinkState) -> None:
+        raise RuntimeError("broken")
+
+    async with MqttTransport("t", broker.options) as transport:
+        states: list[LinkState] = []
+        transport.watch(fails)
+        transport.watch(states.append)
+        await connected(transport)
+        await delivered(transport, Message(topic, b"x", qos=1))
+        assert [state.connected for state in states] == [True]
+    assert "a watcher of t failed" in caplog.text
 
 
 async def test_small_packets_are_sent_without_delay(broker: Broker):

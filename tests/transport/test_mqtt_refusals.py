@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent.errors import PublishRefused
 from agent.transport.base import Message
 from agent.transport.mqtt import MqttTransport
 from agent.transport.options import MqttOptions, TlsOptions
 from tests.support import certs
-from tests.support.broker import Broker, free_port, tell
+from tests.support.broker import Broker, free_port
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, wait_for
 from tests.support.wire import Wire
@@ -23,11 +27,11 @@ VERSIONS = ["5", "3.1.1"]
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_wrong_password_is_said_to_be_one(version: str, topic: str):
     async with Broker(passwords={"camera": "right"}) as broker:
-        right = tell(broker.options, version=version, username="camera", password="right")
+        right = replace(broker.options, version=version, username="camera", password="right")
         async with MqttTransport("right", right) as transport:
             await connected(transport)
             await delivered(transport, Message(topic, b"x", qos=1))
-        async with MqttTransport("wrong", tell(right, password="wrong")) as transport:
+        async with MqttTransport("wrong", replace(right, password="wrong")) as transport:
             state = await state_of(transport, lambda state: "refused the connection" in state.reason)
             assert "hint: check username" in state.reason
             # Only a person can mend it: no attempt soon.
@@ -37,12 +41,12 @@ async def test_a_wrong_password_is_said_to_be_one(version: str, topic: str):
 async def test_a_broker_whose_authority_is_unknown_is_not_trusted(tmp_path: Path, certificates: Certificates):
     stranger = certs.create(tmp_path)
     async with Broker(tls=certificates) as broker:
-        options = tell(broker.options, tls=TlsOptions(ca_file=str(stranger.ca)))
+        options = replace(broker.options, tls=TlsOptions(ca_file=str(stranger.ca)))
         async with MqttTransport("careful", options) as transport:
             state = await state_of(transport, lambda state: "certificate" in state.reason)
             assert "not trusted" in state.reason
             assert "tls.ca_file" in state.reason
-        insecure = tell(broker.options, tls=TlsOptions(insecure=True))
+        insecure = replace(broker.options, tls=TlsOptions(insecure=True))
         async with MqttTransport("careless", insecure) as transport:
             assert (await connected(transport)).connected
 
@@ -50,7 +54,7 @@ async def test_a_broker_whose_authority_is_unknown_is_not_trusted(tmp_path: Path
 async def test_an_expired_certificate_is_said_to_be_expired(tmp_path: Path):
     old = certs.create(tmp_path, expired=True)
     async with Broker(tls=old) as broker:
-        options = tell(broker.options, tls=TlsOptions(ca_file=str(old.ca)))
+        options = replace(broker.options, tls=TlsOptions(ca_file=str(old.ca)))
         async with MqttTransport("careful", options) as transport:
             state = await state_of(transport, lambda state: "certificate" in state.reason)
             assert "expired" in state.reason
@@ -58,7 +62,7 @@ async def test_an_expired_certificate_is_said_to_be_expired(tmp_path: Path):
 
 async def test_a_client_without_its_certificate_is_told_about_tls(certificates: Certificates):
     async with Broker(tls=certificates, client_certificates=True) as broker:
-        options = tell(broker.options, tls=TlsOptions(ca_file=str(certificates.ca)))
+        options = replace(broker.options, tls=TlsOptions(ca_file=str(certificates.ca)))
         async with MqttTransport("nameless", options) as transport:
             state = await state_of(transport, lambda state: state.reason != "not connected yet")
             assert not state.connected
@@ -75,6 +79,7 @@ async def test_a_message_past_the_brokers_maximum_is_refused_and_the_link_stays(
             with pytest.raises(PublishRefused, match=r"30\d\d\d bytes .* 20000 bytes") as refused:
                 early.publish(Message(topic, bytes(30_000), qos=1))
             assert refused.value.code == "packet-too-large"
+            assert early.limits.maximum_packet_size == 20_000
             await delivered(early, Message(topic, b"small", qos=1))
             assert [type(end) for end in ends] == [PublishRefused, type(None)]
             assert "20000" in str(ends[0])
@@ -83,7 +88,7 @@ async def test_a_message_past_the_brokers_maximum_is_refused_and_the_link_stays(
 @pytest.mark.parametrize("qos", [1, 2])
 async def test_a_message_that_makes_an_old_broker_hang_up_is_refused_after_two_drops(qos: int, topic: str):
     async with Broker(lines=["max_packet_size 20000"]) as broker, Wire(broker.port) as wire:
-        options = tell(broker.options, version="3.1.1", port=wire.port)
+        options = replace(broker.options, version="3.1.1", port=wire.port)
         async with MqttTransport("old", options) as transport:
             await connected(transport)
             ends: list[tuple[str, Any]] = []
@@ -106,7 +111,7 @@ async def test_a_message_that_makes_an_old_broker_hang_up_is_refused_after_two_d
 
 async def test_large_qos_0_messages_that_make_an_old_broker_hang_up_are_refused_after_two_drops(topic: str):
     async with Broker(lines=["max_packet_size 20000"]) as broker, Wire(broker.port) as wire:
-        options = tell(broker.options, version="3.1.1", port=wire.port)
+        options = replace(broker.options, version="3.1.1", port=wire.port)
         async with MqttTransport("old", options) as transport:
             for _ in range(2):
                 await connected(transport)
@@ -155,7 +160,7 @@ async def test_a_subscription_that_the_broker_refuses_is_visible(broker: Broker,
 
     async with (
         Wire(broker.port, script=answer) as wire,
-        MqttTransport("t", tell(broker.options, port=wire.port)) as transport,
+        MqttTransport("t", replace(broker.options, port=wire.port)) as transport,
     ):
         transport.subscribe("secret", Inbox())
         transport.subscribe("public", Inbox())
@@ -168,24 +173,39 @@ async def test_a_broker_without_shared_subscriptions_is_not_asked_for_one(broker
     connack = b"\x20\x05\x00\x00\x02\x2a\x00"
     async with (
         Wire(broker.port, script=lambda _: connack) as wire,
-        MqttTransport("t", tell(broker.options, port=wire.port)) as transport,
+        MqttTransport("t", replace(broker.options, port=wire.port)) as transport,
     ):
         transport.subscribe("$share/group/a", Inbox())
         await wait_for(lambda: transport.refused == {"$share/group/a": "the broker has no shared subscriptions"})
         assert transport.state.connected
 
 
+async def test_a_peer_that_resets_each_connection_at_once_is_said_to_hang_up(caplog: pytest.LogCaptureFixture):
+    def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    options = MqttOptions(port=server.sockets[0].getsockname()[1], backoff_base_s=0.001, backoff_cap_s=0.01)
+    async with server, MqttTransport("t", options) as transport:
+        await state_of(transport, lambda state: "127.0.0.1" in state.reason)
+        await asyncio.sleep(0.3)  # some dozens of attempts, cut off at different moments
+        assert not transport.state.connected
+    assert "unexpectedly" not in caplog.text
+
+
 async def test_a_broker_that_never_answers_is_given_up_after_the_timeout(broker: Broker):
     async with (
         Wire(broker.port, script=lambda _: b"") as wire,
-        MqttTransport("t", tell(broker.options, port=wire.port, connect_timeout_s=0.1)) as transport,
+        MqttTransport("t", replace(broker.options, port=wire.port, connect_timeout_s=0.1)) as transport,
     ):
         state = await state_of(transport, lambda state: "no answer in time" in state.reason)
         assert not state.connected
 
 
 async def test_a_port_that_speaks_no_tls_is_said_to_be_one(broker: Broker, certificates: Certificates):
-    options = tell(broker.options, tls=TlsOptions(ca_file=str(certificates.ca)))
+    options = replace(broker.options, tls=TlsOptions(ca_file=str(certificates.ca)))
     async with MqttTransport("t", options) as transport:
         state = await state_of(transport, lambda state: state.reason != "not connected yet")
         assert "check that" in state.reason
@@ -197,8 +217,8 @@ async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(broker: Broker
         return b"\x20\x02\x00\x01" if packet[8] == 5 else None
 
     async with Wire(broker.port, script=only_old) as wire:
-        options = tell(broker.options, port=wire.port)
-        async with MqttTransport("auto", tell(options, version="auto")) as transport:
+        options = replace(broker.options, port=wire.port)
+        async with MqttTransport("auto", replace(options, version="auto")) as transport:
             await connected(transport)
             await delivered(transport, Message(topic, b"x", qos=1, content_type="text/plain"))
             assert wire.connections == 2
@@ -211,7 +231,7 @@ async def test_the_reason_that_a_broker_gives_for_a_disconnect_is_told(broker: B
     taken_over = b"\x20\x03\x00\x00\x00" + b"\xe0\x02\x8e\x00"
     async with (
         Wire(broker.port, script=lambda _: taken_over) as wire,
-        MqttTransport("first", tell(broker.options, port=wire.port)) as transport,
+        MqttTransport("first", replace(broker.options, port=wire.port)) as transport,
     ):
         state = await state_of(transport, lambda state: "lost the connection" in state.reason)
         assert "another client took over with the same client id" in state.reason

@@ -96,6 +96,15 @@ def test_only_filters_that_overlap_are_numbered_and_each_is_asked_for_alone():
     assert session.missing(numbered=False) == [[("a/b", 0), ("a/+", 0)]]
 
 
+def test_what_is_to_be_asked_for_again_and_then_forgotten_is_left_at_the_broker():
+    session = Session()
+    session.want("a/+", 0)
+    subscribe_all(session)
+    session.want("a/b", 0)  # overlaps: a/+ is to get a number
+    session.forget("a/+")
+    assert session.surplus() == ["a/+"]
+
+
 FILTERS = st.sampled_from(["a/b", "a/+", "+/b", "c", "#"])
 
 

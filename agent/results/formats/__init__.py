@@ -6,12 +6,13 @@ format comes by entry point: group ``verge.formats``, name the format's, value a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any, Self
 
 from agent.errors import ConfigWrong
 from agent.results.result import Result
@@ -39,6 +40,12 @@ class Context:
     top_k: int = 5
     threshold: float = 0.3
     now: Callable[[], datetime] = local_time
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """What is in force for a task with these options."""
+        usual = cls()
+        return cls(options.get("top_k", usual.top_k), options.get("threshold", usual.threshold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Where artifacts come from; see ``agent.artifacts.registry`` for their names."""

@@ -1,0 +1,167 @@
+"""``verge component``: begin a component, and pack it for deployment."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent.artifacts.digest import Digest
+from agent.cli import goldens, loop, packing, skeletons
+from agent.cli.packing import Packed, Source
+from agent.cli.proving import prove
+from agent.cli.skeletons import ARCHIVES, Kind
+from agent.errors import ConfigWrong
+from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+
+__all__ = ["command"]
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_PATH = click.Path(path_type=Path)
+_SAMPLE = "classifier"
+_PICTURE = SAMPLES.parent / "images" / "chelsea.jpg"
+
+
+@click.group("component", short_help="Begin components, and pack them for deployment.")
+def command() -> None:
+    """Components of one's own: a model, an inference without code, or any program.
+
+    \b
+    Examples:
+      verge component init model com.example.Classifier --model classifier
+      verge component init inference com.example.Inspect --model com.example.Classifier
+      verge component pack com.example.Classifier com.example.Inspect --out build
+    """  # noqa: D301 click reads the backspace
+
+
+@command.command("init")
+@click.argument("kind", type=click.Choice([kind.value for kind in Kind]))
+@click.argument("name")
+@click.option("--dir", "parent", type=_PATH, default=".", metavar="DIR", help="Where the folder NAME is made.")
+@click.option(
+    "--model",
+    default="",
+    metavar="MODEL",
+    help="For a model: its file, folder or sample.  For an inference: the model component.",
+)
+@click.option("--no-run", is_flag=True, help="Do not run the model here; then no golden frame is recorded.")
+@_AS_JSON
+def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: bool) -> None:
+    """Write a component that works as it is, to begin from.
+
+    An inference for which no --model is named gets one, NAME.Model, beside it.
+
+    \b
+    Examples:
+      verge component init model com.example.Classifier --model mine.onnx
+      verge component init inference com.example.Inspect --dir components
+      verge component init generic com.example.Hello
+    """  # noqa: D301 click reads the backspace
+    begun = Kind(kind)
+    names = [name, f"{name}.Model"] if begun is Kind.INFERENCE and not model else [name]
+    made = [parent / each for each in names]
+    if taken := next((folder for folder in made if folder.exists()), None):
+        raise ConfigWrong(f"{taken} is there already", code="not-written", hint="choose another name or --dir")
+    # The model comes first: it is what can fail, and then nothing is written.
+    if begun is Kind.MODEL or len(names) > 1:
+        _begin_model(made[-1], names[-1], model or _SAMPLE, run=not no_run)
+    if begun is not Kind.MODEL:
+        skeletons.write(begun, made[0], name, model or names[-1])
+    if as_json:
+        _print_json({"folders": [str(folder) for folder in made]})
+        return
+    for folder in made:
+        click.echo(f"{folder}: written")
+    click.echo(f"next: verge component pack {' '.join(map(str, made))}")
+
+
+@command.command("pack")
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=_PATH)
+@click.option("--out", type=_PATH, default="build", show_default=True, help="Where to write.", metavar="DIR")
+@click.option(
+    "--base-uri", default="file:", metavar="URI", help="Where devices find the artifacts: https://…; usually with them."
+)
+@click.option(
+    "--record-golden", "pictures", multiple=True, type=_PATH, metavar="PICTURE",
+    help="Make what the model says of it now what is expected; repeatable.",
+)  # fmt: skip
+@click.option("--no-run", is_flag=True, help="Do not run models here, so that golden frames are not checked.")
+@_AS_JSON
+def pack(
+    folders: Sequence[Path], out: Path, base_uri: str, pictures: Sequence[Path], no_run: bool, as_json: bool
+) -> None:
+    """Pack components: archives with digests, and recipes that name them.
+
+    A model first has to answer its golden frames as expected.  What is written, OUT/recipes and OUT/artifacts, is
+    what a deployment takes; the same folder gives the same bytes.
+
+    \b
+    Examples:
+      verge component pack com.example.Classifier
+      verge component pack com.example.Classifier --record-golden cat.jpg --record-golden cup.jpg
+      verge component pack com.example.* --out build --base-uri https://files.example.com/artifacts
+    """  # noqa: D301 click reads the backspace
+    if pictures and (no_run or len(folders) > 1):
+        raise click.UsageError("--record-golden is for one component, whose model is run here")
+    sources = [packing.find(folder) for folder in folders]
+    counted = [prove(source, pictures, run=not no_run) for source in sources]
+    packed = [packing.pack(source, out, base_uri) for source in sources]
+    if as_json:
+        _print_json([_told(*each) for each in zip(sources, packed, counted, strict=True)])
+        return
+    for each in zip(sources, packed, counted, strict=True):
+        _show(*each)
+
+
+def _begin_model(folder: Path, name: str, wanted: str, *, run: bool) -> None:
+    """Write a model component and have its model answer a picture; what fails leaves nothing behind."""
+    spec = resolve(ModelOptions(source=wanted), Path.cwd())
+    skeletons.write(Kind.MODEL, folder, name)
+    place = folder / ARCHIVES[Kind.MODEL]
+    try:
+        skeletons.write_model(spec, wanted, place)
+        if run:
+            loop.run(goldens.recorded(resolve(ModelOptions(source=str(place)), Path.cwd()), place, [_PICTURE]))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _told(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
+    return {
+        "name": packed.recipe.name,
+        "version": str(packed.recipe.version),
+        "recipe": str(packed.file),
+        "artifacts": [
+            {"file": str(path), "bytes": path.stat().st_size, "digest": str(Digest.of(path))}
+            for path in packed.artifacts
+        ],
+        "golden_frames": golden,
+        "findings": list(source.findings),
+    }
+
+
+def _show(source: Source, packed: Packed, golden: int | None) -> None:
+    told = _told(source, packed, golden)
+    click.secho(f"{told['name']} {told['version']}", bold=True)
+    click.echo(f"  recipe    {packed.file}")
+    for each in told["artifacts"]:
+        click.echo(f"  artifact  {each['file']}  {each['bytes']:,} bytes  {each['digest']}")
+    if golden is not None:
+        click.echo(f"  golden    {_answered(golden)}")
+    for finding in source.findings:
+        click.secho(f"  warning   {finding.path}: {finding.message}", fg="yellow")
+
+
+def _answered(golden: int) -> str:
+    if not golden:
+        return "none; a blank frame was answered"
+    return f"{golden} frame{'' if golden == 1 else 's'} answered as expected"
+
+
+def _print_json(told: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))

@@ -1,0 +1,282 @@
+"""``verge jobs``: AWS IoT Jobs on any broker.  ``serve`` is the service; the others ask it over the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from agent import logs
+from agent.cli import jobs_words as words
+from agent.cli import loop
+from agent.cli.jobs_broker import broker_options
+from agent.cli.jobs_tables import show_executions, show_groups, show_job, show_jobs, show_json
+from agent.config import Config
+from agent.doctor.visit import Visit
+from agent.errors import Unreachable
+from agent.jobs.service.caller import Caller, calling
+from agent.jobs.service.serve import JobsService
+from agent.jobs.service.store import JobStore
+from agent.jobs.topics import GREENGRASS, PREFIX
+from agent.results.ulid import Ulids
+from agent.service import serve as serve_until_signal
+from agent.transport.mqtt import MqttTransport
+
+__all__ = ["command"]
+
+log = logging.getLogger("agent.jobs")
+
+_LOOK_S = 0.5
+_MAX_QUEUED = 100_000
+
+as_json = click.option("--json", "json", is_flag=True, help="Print JSON, and nothing else.")
+
+
+@click.group("jobs", short_help="Send jobs to things, with AWS IoT Jobs on any broker.")
+def command() -> None:
+    """Send jobs to things over any broker, with the protocol of AWS IoT Jobs.
+
+    \b
+    Examples:
+      verge jobs serve --broker mqtt://127.0.0.1 --data ./jobs
+      verge jobs create --targets line-1,line-2 --document deployment.json --wait
+      verge jobs list
+    """  # noqa: D301 click reads the backspace
+
+
+@command.command("serve", short_help="Be the Jobs service of a broker.")
+@broker_options
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Where the jobs are kept.")
+@click.option("--prefix", default=PREFIX, show_default=True, help="verge/aws where a broker refuses a leading $.")
+def serve(config: Config, data: Path | None, prefix: str) -> None:
+    """Serve devices and `verge jobs` until SIGTERM or Ctrl-C; what is answered is on disk.
+
+    \b
+    Examples:
+      verge jobs serve --broker mqtt://127.0.0.1 --data ./jobs
+      verge jobs serve -c configs/local.toml
+    """  # noqa: D301 click reads the backspace
+    logs.configure(config.log_level)
+    folder = data or Path(config.data_dir) / "jobs"
+    received = asyncio.run(serve_until_signal(_serving(config, folder, prefix), lambda: log.info("serving")))
+    signal.signal(received, signal.SIG_DFL)
+    os.kill(os.getpid(), received)
+
+
+@command.command("create", short_help="Make a job.")
+@broker_options
+@click.option("--targets", required=True, metavar="T1,group:G", help="Things, and groups as group:NAME.")
+@click.option("--document", required=True, callback=words.document, metavar="FILE|JSON|-", help="What is to be done.")
+@click.option("--id", "job_id", metavar="ID", help="The job's name.  [default: a new one]")
+@click.option("--description", default="", help="For people.")
+@click.option("--namespace", default="", help=f"Send it in a namespace; {GREENGRASS} is Greengrass's.")
+@click.option("--continuous", is_flag=True, help="Also for things that join a target group later.")
+@click.option("--rate", type=click.IntRange(1), metavar="N", help="Notify at most N things in any minute.")
+@click.option("--increase", callback=words.increase, metavar="F:succeeded:N", help="Times F each N things done.")
+@click.option("--max-rate", type=click.IntRange(1), metavar="N", help="But never more than this.")
+@click.option("--abort", multiple=True, callback=words.abort, metavar="TYPE:P%:MIN", help="Cancel past P% failures.")
+@click.option("--timeout", callback=words.minutes, metavar="MIN", help="Per execution; 30 or 90s, 5m, 2h.")
+@click.option("--retries", multiple=True, callback=words.retry, metavar="N", help="N, failed:N or timed_out:N.")
+@click.option("--wait", is_flag=True, help="Until the job ends; the exit status is 1 unless all succeeded.")
+@as_json
+def create(config: Config, wait: bool, json: bool, **said: Any) -> None:
+    """Make a job for things and groups.
+
+    \b
+    Examples:
+      verge jobs create --targets line-1 --document deployment.json --wait
+      verge jobs create --targets group:hall-7 --document '{"components": {}}' --timeout 10m --retries 2
+      verge jobs create --targets group:all --continuous --document deployment.json \\
+          --rate 5 --increase 2:succeeded:10 --max-rate 100 --abort failed:20%:5
+    """  # noqa: D301 click reads the backspace
+    if wait and said["continuous"]:
+        raise click.UsageError("a continuous job does not end: leave --wait away")
+    if (said["increase"] or said["max_rate"]) and not said["rate"]:
+        raise click.UsageError("--increase and --max-rate need --rate, the rate to begin with")
+    job, executions = loop.run(_created(config, _request(**said), wait=wait))
+    if json:
+        show_json({**job, "executions": executions} if wait else job)
+    else:
+        show_job(job)
+        if wait:
+            click.echo()
+            show_executions(executions)
+    counts = job["processDetails"]
+    if wait and counts["SUCCEEDED"] != sum(counts.values()):
+        raise click.exceptions.Exit(1)
+
+
+@command.command("list", short_help="All jobs, newest first.")
+@broker_options
+@as_json
+def list_(config: Config, json: bool) -> None:
+    """All jobs, newest first."""
+    _show(config, "list", {}, show_json if json else show_jobs)
+
+
+@command.command("describe", short_help="One job.")
+@broker_options
+@click.argument("job_id", metavar="ID")
+@as_json
+def describe(config: Config, job_id: str, json: bool) -> None:
+    """One job."""
+    _show(config, "describe", {"jobId": job_id}, show_json if json else show_job)
+
+
+@command.command("executions", short_help="How a job stands on each thing.")
+@broker_options
+@click.argument("job_id", metavar="ID")
+@as_json
+def executions(config: Config, job_id: str, json: bool) -> None:
+    """How a job stands on each thing, every run of it."""
+    _show(config, "executions", {"jobId": job_id}, show_json if json else show_executions)
+
+
+@command.command("cancel", short_help="End a job, everywhere or on one thing.")
+@broker_options
+@click.argument("job_id", metavar="ID")
+@click.option("--thing", default="", help="Only there.")
+@click.option("--force", is_flag=True, help="What is in progress, too.")
+@as_json
+def cancel(config: Config, job_id: str, thing: str, force: bool, json: bool) -> None:
+    """End a job: what is queued, and with --force what is in progress.
+
+    \b
+    Examples:
+      verge jobs cancel j1
+      verge jobs cancel j1 --thing line-3 --force
+    """  # noqa: D301 click reads the backspace
+    request = {"jobId": job_id, "thing": thing, "force": force}
+    person = _one_execution if thing else show_job
+    _show(config, "cancel", request, show_json if json else person)
+
+
+@command.command("delete", short_help="Forget a job.")
+@broker_options
+@click.argument("job_id", metavar="ID")
+@click.option("--force", is_flag=True, help="Even one that is not at its end.")
+@as_json
+def delete(config: Config, job_id: str, force: bool, json: bool) -> None:
+    """Forget a job and its executions."""
+    _show(config, "delete", {"jobId": job_id, "force": force}, show_json if json else _deleted)
+
+
+@command.command("groups", short_help="Groups of things: show, add, remove.")
+@broker_options
+@click.argument("group", required=False)
+@click.option("--add", default="", metavar="T1,T2", help="Put things into the group.")
+@click.option("--remove", default="", metavar="T1,T2", help="Take things out of it.")
+@as_json
+def groups(config: Config, group: str | None, add: str, remove: str, json: bool) -> None:
+    """Show the groups, or change one; continuous jobs follow.
+
+    \b
+    Examples:
+      verge jobs groups
+      verge jobs groups hall-7 --add line-1,line-2
+      verge jobs groups hall-7 --remove line-2
+    """  # noqa: D301 click reads the backspace
+    if (add or remove) and not group:
+        raise click.UsageError("name the group that is to change")
+    told = loop.run(_groups(config, group or "", _names(add), _names(remove)))
+    (show_json if json else show_groups)(told)
+
+
+# -- asking ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[JobsService]:
+    options = config.transports[config.first_transport]
+    name = f"{options.client_id}-jobs" if options.client_id else ""
+    options = replace(options, client_id=name, max_queued_messages=max(options.max_queued_messages, _MAX_QUEUED))
+    with JobStore(folder) as store:
+        async with MqttTransport("jobs", options) as transport, JobsService(transport, store, prefix=prefix) as service:
+            yield service
+
+
+@asynccontextmanager
+async def _asking(config: Config) -> AsyncIterator[Caller]:
+    """A caller on the first broker of the configuration; raises ``BrokerUnreachable``."""
+    options = replace(config.transports[config.first_transport], version="5")
+    async with Visit("jobs", options, "jobs-cli") as visit:
+        await visit.reach()
+        async with calling(visit) as caller:
+            yield caller
+
+
+def _show(config: Config, verb: str, request: dict[str, Any], show: Callable[[Any], None]) -> None:
+    show(loop.run(_asked(config, verb, request)))
+
+
+async def _asked(config: Config, verb: str, request: dict[str, Any]) -> Any:
+    async with _asking(config) as caller:
+        return await caller.ask(verb, request)
+
+
+async def _created(config: Config, request: dict[str, Any], *, wait: bool) -> tuple[Any, list[Any]]:
+    """The job, and when it was waited for, its executions."""
+    async with _asking(config) as caller:
+        job = await caller.ask("create", request)
+        if not wait:
+            return job, []
+        asked = {"jobId": job["jobId"]}
+        while job["status"] == "IN_PROGRESS":
+            await asyncio.sleep(_LOOK_S)
+            with suppress(Unreachable):  # a service or broker that restarts is waited for
+                job = await caller.ask("describe", asked)
+        return job, await caller.ask("executions", asked)
+
+
+async def _groups(config: Config, group: str, add: Sequence[str], remove: Sequence[str]) -> Any:
+    async with _asking(config) as caller:
+        for verb, things in (("group-add", add), ("group-remove", remove)):
+            if things:
+                await caller.ask(verb, {"group": group, "things": things})
+        told = await caller.ask("groups")
+        return {group: told.get(group, [])} if group else told
+
+
+def _request(
+    *, targets: str, document: Any, job_id: str | None, description: str, namespace: str, continuous: bool,
+    rate: int | None, increase: tuple[float, dict[str, int]] | None, max_rate: int | None,
+    abort: list[Any], timeout: float | None, retries: list[Any],
+) -> dict[str, Any]:  # fmt: skip
+    """What the words of ``create`` mean as a CreateJob request."""
+    request: dict[str, Any] = {
+        "jobId": job_id or Ulids().new().lower(),
+        "targets": _names(targets),
+        "document": document,
+        "description": description,
+        "namespaceId": namespace,
+        "targetSelection": "CONTINUOUS" if continuous else "SNAPSHOT",
+        "abortConfig": {"criteriaList": abort},
+        "timeoutConfig": {"inProgressTimeoutInMinutes": timeout},
+        "jobExecutionsRetryConfig": {"criteriaList": retries},
+    }
+    rollout: dict[str, Any] = {"maximumPerMinute": rate}
+    if increase is not None:
+        factor, criteria = increase
+        growing = {"baseRatePerMinute": rate, "incrementFactor": factor, "rateIncreaseCriteria": criteria}
+        rollout = {"maximumPerMinute": max_rate, "exponentialRate": growing}
+    return {**request, "jobExecutionsRolloutConfig": rollout}
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _one_execution(told: Any) -> None:
+    show_executions([told])
+
+
+def _deleted(told: Any) -> None:
+    click.echo(f"{told['jobId']} is deleted")

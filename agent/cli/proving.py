@@ -1,0 +1,77 @@
+"""A component before it is packed: what its recipe says to Verge is read, and its model answers its golden frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.artifacts.uri import file_name
+from agent.cli import goldens, loop
+from agent.cli.packing import Source
+from agent.deployment import blocks
+from agent.deployment.blocks import ModelBlock
+from agent.deployment.kinds import Kind, kind_of
+from agent.deployment.kinds import model_of as model_block
+from agent.errors import ConfigWrong
+from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.recipes.recipe import Unarchive
+
+__all__ = ["model_of", "prove"]
+
+
+def prove(source: Source, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
+    """How many golden frames the component's model answered as expected; None when none was run.
+
+    ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenDisagrees`` among it.
+    """
+    found = model_of(source)
+    if found is None:
+        if pictures:
+            raise ConfigWrong(f"{source.folder} brings no model that could answer pictures", code="no-model")
+        return None
+    folder, spec = found
+    if not run:
+        return None
+    if pictures:
+        loop.run(goldens.recorded(spec, folder, pictures))
+    return loop.run(goldens.agrees(spec, folder))
+
+
+def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
+    """The model that the component brings and the folder it is in, as a device would load it.
+
+    Raises what a device would have against the component's type or its Verge block.
+    """
+    recipe = source.recipe
+    manifest = recipe.manifests[0]
+    kind = kind_of(recipe, manifest, recipe.configuration, {})
+    if kind is Kind.INFERENCE:
+        blocks.inference(recipe.name, recipe.configuration, recipe.dependencies)
+    if kind is not Kind.MODEL:
+        return None
+    told = model_block(recipe, manifest, recipe.configuration)
+    folder = _folder(source, told)
+    if folder is None:
+        return None
+    said = told.manifest
+    options = ModelOptions(
+        source=str(folder.resolve() / said.file),
+        backend=said.backend,
+        task=said.task,
+        labels=said.labels,
+        input=said.input,
+        options=said.options,
+        backend_options=said.backend_options,
+    )
+    return folder, resolve(options, folder)
+
+
+def _folder(source: Source, model: ModelBlock) -> Path | None:
+    """The folder that the model's archive is packed from; None when there is none here."""
+    archives = [each for each in source.recipe.manifests[0].artifacts if each.unarchive is Unarchive.ZIP]
+    named = [each for each in archives if not model.archive or file_name(each.uri) == model.archive]
+    if len(named) > 1:
+        names = ", ".join(file_name(each.uri) for each in named)
+        hint = f"Verge.Archive names one of {names}"
+        raise ConfigWrong(f"{source.recipe.name}: which archive holds the model?", code="no-model", hint=hint)
+    return source.content(named[0]) if named else None

@@ -1,0 +1,95 @@
+"""``verge recipe``: component recipes, without a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent.recipes import lint, reader
+from agent.recipes.errors import RecipeWrong
+from agent.recipes.findings import Finding, Level
+from agent.recipes.recipe import Recipe
+
+__all__ = ["command"]
+
+_COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow"}
+
+
+@click.group("recipe", short_help="Check component recipes.")
+def command() -> None:
+    """Component recipes, format 2020-01-25: those of Greengrass, and Verge's own.
+
+    \b
+    Example:
+      verge recipe check recipe.yaml
+    """  # noqa: D301 click reads the backspace
+
+
+@command.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(files: Sequence[Path], as_json: bool) -> None:
+    """Tell what devices would refuse in recipes, and what loads but is probably not meant.
+
+    The exit status is 1 when a recipe cannot work as it is written.
+
+    \b
+    Examples:
+      verge recipe check recipe.yaml
+      verge recipe check recipes/*.json --json
+    """  # noqa: D301 click reads the backspace
+    checked = [(path, *_checked(path)) for path in files]
+    if as_json:
+        told = [_told(path, recipe, findings) for path, recipe, findings in checked]
+        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+    else:
+        for path, recipe, findings in checked:
+            _show(path, recipe, findings)
+    if any(finding.level is Level.ERROR for _, _, findings in checked for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _checked(path: Path) -> tuple[Recipe | None, tuple[Finding, ...]]:
+    try:
+        recipe, warnings = reader.read(path)
+    except RecipeWrong as error:
+        message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        return None, (Finding(Level.ERROR, error.path, f"{message} [{error.code}]", error.hint),)
+    return recipe, (*warnings, *lint.check(recipe))
+
+
+def _show(path: Path, recipe: Recipe | None, findings: Sequence[Finding]) -> None:
+    name = click.style(str(path), bold=True)
+    if recipe is None:
+        click.echo(f"{click.style('refused', fg='red')}  {name}")
+    else:
+        good = click.style("ok     ", fg="green") if not findings else click.style("loads  ", fg="yellow")
+        click.echo(f"{good}  {name}  {_summary(recipe)}")
+    for finding in findings:
+        level = click.style(f"{finding.level:7}", fg=_COLOURS[finding.level])
+        where = f"{finding.path}: " if finding.path and not finding.message.startswith(finding.path) else ""
+        click.echo(f"  {level}  {where}{finding.message}")
+        if finding.hint:
+            click.secho(f"           {finding.hint}", dim=True)
+
+
+def _summary(recipe: Recipe) -> str:
+    count = len(recipe.manifests)
+    parts = [f"{recipe.name} {recipe.version}", f"{count} manifest{'s' if count > 1 else ''}"]
+    if needed := len(recipe.dependencies):
+        parts.append(f"{needed} dependenc{'ies' if needed > 1 else 'y'}")
+    return ", ".join(parts)
+
+
+def _told(path: Path, recipe: Recipe | None, findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "loads": recipe is not None,
+        "name": recipe.name if recipe else None,
+        "version": str(recipe.version) if recipe else None,
+        "findings": list(findings),
+    }

@@ -1,0 +1,138 @@
+"""Private keys: made, kept for their owner alone, and signed with.
+
+A private key is a PKCS #8 file in PEM, as every tool that knows Ed25519 reads it, with or without a passphrase;
+the public key lies beside it in ``FILE.pub``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.deployment.keys import PREFIX, PublicKey
+from agent.deployment.trust import MAX_BYTES, Envelope, Kind, Sidecar, Signature, signed_content
+from agent.errors import ConfigWrong
+from agent.recipes import document as texts
+from agent.recipes.errors import RecipeWrong
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+__all__ = ["PrivateKey", "generate", "kind_of", "public_key", "seal", "seal_beside", "with_claims"]
+
+
+class PrivateKey:
+    """An Ed25519 key that signs; ``public`` is its other half."""
+
+    def __init__(self, key: Ed25519PrivateKey, comment: str = "") -> None:
+        self._key = key
+        self.public = PublicKey(key.public_key().public_bytes_raw(), comment)
+
+    @classmethod
+    def read(cls, path: Path, passphrase: bytes | None = None) -> PrivateKey:
+        """Read a key's file; raises ``ConfigWrong`` for one that is none or that others can read."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+        if path.exists() and path.stat().st_mode & 0o077:
+            raise ConfigWrong(f"the key {path} can be read by others", code="key-exposed", hint=f"chmod 600 {path}")
+        try:
+            key = load_pem_private_key(content(path), passphrase or None)
+        except (ValueError, TypeError) as error:
+            told = "wrong passphrase?" if passphrase else "is it a PEM file, and does it want --passphrase-file?"
+            raise ConfigWrong(f"{path} cannot be read as a private key", code="key-unreadable", hint=told) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ConfigWrong(f"{path} is no Ed25519 key", code="key-unreadable", hint="make one: verge trust keygen")
+        return cls(key)
+
+    def pem(self, passphrase: bytes | None = None) -> bytes:
+        """The key's file."""
+        from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415
+
+        locked = pem.BestAvailableEncryption(passphrase) if passphrase else pem.NoEncryption()
+        return self._key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, locked)
+
+    def sign(self, kind: Kind, content: bytes) -> Signature:
+        """The key's signature under exactly these bytes."""
+        signature = self._key.sign(signed_content(kind, content))
+        return Signature(self.public.id, base64.b64encode(signature).decode())
+
+
+def generate(out: Path, comment: str, passphrase: bytes | None) -> PublicKey:
+    """Make a key: ``out`` for its owner alone, ``out.pub`` for everybody.  Overwrites nothing."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    public = out.with_name(f"{out.name}.pub")
+    PublicKey.parse(PublicKey(bytes(32), comment).line)  # a comment that could not be read back is refused here
+    key = PrivateKey(Ed25519PrivateKey.generate(), comment)
+    for path, data, mode in ((out, key.pem(passphrase), 0o600), (public, f"{key.public.line}\n".encode(), 0o644)):
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise ConfigWrong(f"{path} cannot be written: {error.strerror}", code="key-not-written") from error
+    return key.public
+
+
+def public_key(path: Path, passphrase: bytes | None) -> PublicKey:
+    """The public key in a private key's or a public key's file."""
+    text = content(path)
+    if text.lstrip().startswith(PREFIX.encode()):
+        return PublicKey.parse(text.decode(errors="replace").strip())
+    return PrivateKey.read(path, passphrase).public
+
+
+def kind_of(text: bytes, name: str) -> Kind:
+    """Whether a file is a recipe or a deployment document.  Raises ``ConfigWrong`` for what can be neither."""
+    try:
+        value = texts.load(text, name).value
+        keys = {key.lower() for key in value} if isinstance(value, Mapping) else set()
+        if "recipeformatversion" in keys:
+            return Kind.RECIPE
+        msgspec.json.decode(text, type=dict[str, Any])
+    except (RecipeWrong, msgspec.DecodeError) as error:
+        hint = "a document is a JSON object, a recipe JSON or YAML"
+        raise ConfigWrong(f"{name} can be neither document nor recipe", code="not-signable", hint=hint) from error
+    if "signatures" in keys:
+        raise ConfigWrong(f"{name} is signed already", code="not-signable", hint="sign the document itself anew")
+    return Kind.DOCUMENT
+
+
+def with_claims(document: bytes, thing: str | None, expires: datetime | None, now: datetime) -> bytes:
+    """The document with for whom and until when it is, and, where it tells no time of its own, from when."""
+    told = json.loads(document)
+    if thing:
+        told["thing"] = thing
+    if expires:
+        told["expires"] = expires.isoformat(timespec="seconds")
+    if not told.get("creationTimestamp") and not told.get("requestTimestamp"):
+        told["creationTimestamp"] = int(now.timestamp() * 1e3)
+    return json.dumps(told).encode()
+
+
+def seal(document: bytes, key: PrivateKey) -> bytes:
+    """The envelope of a document."""
+    signatures = (key.sign(Kind.DOCUMENT, document),)
+    return msgspec.json.encode(Envelope(base64.b64encode(document).decode(), signatures))
+
+
+def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:
+    """What is to stand in ``<recipe>.sig``."""
+    return msgspec.json.encode(Sidecar((key.sign(Kind.RECIPE, recipe),)))
+
+
+def content(path: Path) -> bytes:
+    """A file that is to be signed or checked, or a key's; raises ``ConfigWrong``."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(2 * MAX_BYTES)
+    except OSError as error:
+        raise ConfigWrong(f"{path} cannot be read: {error.strerror}", code="file-unreadable") from error
+    return text

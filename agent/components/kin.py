@@ -1,0 +1,166 @@
+"""Which processes belong to a component, and how they are ended.
+
+A process is kin when it leads or is in the session of a script that still exists, when its parent is kin, when it was
+seen to outlive its script, when the component's cgroup lists it, or when its environment carries the component's token.
+The last finds what has left session and parents behind.  A pid alone proves nothing: every process is known by its pid
+*and* the time it started, and both are compared before a signal is sent, so that no stranger gets one.
+
+Nothing here waits for a child: processes are reaped by whoever started them, each by its own pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Find", "Kin", "Row", "boot", "descendants", "end", "family", "kin_of", "left_behind", "table"]
+
+log = logging.getLogger(__name__)
+
+TERM_S = 5.0
+KILL_S = 5.0
+_PROC = Path("/proc")
+_FIRST_LOOK_S, _LOOK_S = 0.005, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """A process for certain: its pid and its start, in clock ticks since the machine booted."""
+
+    pid: int
+    started: int
+
+
+Find = Callable[[Collection[int]], set[Kin]]
+"""Finds what is to be ended, given sessions that are known to be part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A process as the kernel tells of it."""
+
+    kin: Kin
+    parent: int
+    session: int
+    zombie: bool
+
+
+def boot() -> str:
+    """What tells this run of the machine from any other."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def kin_of(pid: int) -> Kin | None:
+    """The process that has this pid now, if there is one."""
+    row = _row(pid)
+    return row.kin if row else None
+
+
+def table() -> dict[int, Row]:
+    """Every process there is, by pid."""
+    pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 names, not paths
+    return {row.kin.pid: row for row in map(_row, pids) if row}
+
+
+def left_behind(session: int) -> set[Kin]:
+    """The living members of a session whose leader has just ended; asked later, the number may be another's."""
+    return {row.kin for row in table().values() if row.session == session and not row.zombie}
+
+
+def family(
+    known: Iterable[Kin], token: str = "", listed: Collection[int] = (), sessions: Collection[int] = ()
+) -> set[Kin]:
+    """The living kin of ``known``, of a token, and of what a cgroup ``listed``; never the agent itself.
+
+    ``sessions`` are ones that were the component's a moment ago, though their leaders may be gone by now.
+    """
+    rows = table()
+    rows.pop(os.getpid(), None)
+    members = {kin.pid for kin in known if kin.pid in rows and rows[kin.pid].kin == kin}
+    theirs = members | set(sessions)
+    members |= {pid for pid, row in rows.items() if row.session in theirs or pid in listed}
+    if token:
+        members |= {pid for pid in rows.keys() - members if _carries(pid, f"SVCUID={token}".encode())}
+    return {rows[pid].kin for pid in _with_children(rows, members) if not rows[pid].zombie}
+
+
+def descendants(ancestor: Kin) -> set[Kin]:
+    """Everything that a process started, and what that started."""
+    rows = table()
+    return {rows[pid].kin for pid in _with_children(rows, {ancestor.pid}) - {ancestor.pid}}
+
+
+async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> set[Kin]:
+    """Ask what ``find`` finds to end, then make it; the result is what is still there.
+
+    ``find`` is given the sessions of what it found before, so that a child which was born while its parent died is
+    found by the next look.
+    """
+    loop = asyncio.get_running_loop()
+    left: set[Kin] = set()
+    sessions: set[int] = set()
+    for number, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, kill_s)):
+        told: set[Kin] = set()
+        deadline = loop.time() + patience_s
+        look_s = _FIRST_LOOK_S
+        while left := await asyncio.to_thread(find, sessions):
+            sessions |= _own_sessions(left)
+            for each in left - told:
+                _signal(each, number)
+            told |= left
+            if loop.time() >= deadline:
+                break
+            await asyncio.sleep(look_s)
+            look_s = min(2 * look_s, _LOOK_S)
+        if not left:
+            break
+    return left
+
+
+def _own_sessions(left: set[Kin]) -> set[int]:
+    """The sessions that these processes lead, or whose leader is gone: no session of anybody else's."""
+    sessions = {row.session for row in (_row(each.pid) for each in left) if row}
+    leaders = {session: kin_of(session) for session in sessions}
+    return {session for session, leader in leaders.items() if leader is None or leader in left}
+
+
+def _signal(each: Kin, number: signal.Signals) -> None:
+    if kin_of(each.pid) != each:
+        return
+    try:
+        os.kill(each.pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        log.warning("process %d of a component cannot be sent %s: it is another user's", each.pid, number.name)
+
+
+def _with_children(rows: Mapping[int, Row], members: set[int]) -> set[int]:
+    grown = set(members)
+    while True:
+        children = {pid for pid, row in rows.items() if row.parent in grown} - grown
+        if not children:
+            return grown
+        grown |= children
+
+
+def _carries(pid: int, variable: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return variable in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return False
+
+
+def _row(pid: int) -> Row | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name may hold anything, so what follows is counted from its last bracket.
+    facts = text[text.rindex(")") + 2 :].split()
+    return Row(Kin(pid, int(facts[19])), int(facts[1]), int(facts[3]), facts[0] in {"Z", "X"})

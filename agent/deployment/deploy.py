@@ -1,0 +1,261 @@
+"""One deployment as a transaction: document → resolve → fetch → stage │ activate → verify → commit | roll back.
+
+Each step is in the ledger before it is taken.  Up to activation nothing has changed and a failure leaves it so; from
+there on a failure puts the old set back.  The commit is one write.  What a power cut interrupted is found at the next
+start: before activation it begins anew (twice at most), after that the old set, which is still the active one, goes on
+and the deployment has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from agent.artifacts.fetch import Fetcher
+from agent.artifacts.progress import Progress
+from agent.artifacts.wanted import Wanted
+from agent.components.order import start_order
+from agent.deployment import trial
+from agent.deployment.activate import Change, Live, RollbackFailed
+from agent.deployment.catalogue import Catalogue
+from agent.deployment.errors import DeploymentWrong
+from agent.deployment.groups import merge
+from agent.deployment.layout import Layout
+from agent.deployment.ledger import Entry, Ledger, Step
+from agent.deployment.library import Library
+from agent.deployment.outcome import DetailedStatus, Outcome, failed
+from agent.deployment.plan import Kind, Plan, plan
+from agent.deployment.request import Deployment, FailurePolicy, Source
+from agent.deployment.resolver import Resolution, resolve
+from agent.deployment.rollback import rollback
+from agent.deployment.state import State
+from agent.deployment.target import target
+from agent.deployment.trial import Seen
+from agent.errors import VergeError
+from agent.inference.plane import InferencePlane
+from agent.recipes.platform import Attributes
+from agent.streams.streams import Streams
+
+__all__ = ["Deployer", "Report", "interrupted"]
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_NOTHING_CHANGED = frozenset((Step.RECEIVED, Step.RESOLVED, Step.STAGED))
+
+Report = Callable[[Deployment, Step, Mapping[str, Any]], None]
+"""Hears how far a deployment has come, with details for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    plan: Plan
+    state: State
+
+
+class Deployer:
+    """Runs deployments, one at a time; ``state`` is the active set."""
+
+    def __init__(
+        self, thing: str, layout: Layout, ledger: Ledger, library: Library, fetcher: Fetcher, live: Live, *,
+        plane: InferencePlane, streams: Streams, attributes: Attributes, report: Report,
+    ) -> None:  # fmt: skip
+        self.state = State()
+        self.previous: State | None = None
+        """What was active before it: where a rollback goes."""
+        self._thing = thing
+        self._layout = layout
+        self._ledger = ledger
+        self._library = library
+        self._fetcher = fetcher
+        self._live = live
+        self._plane = plane
+        self._streams = streams
+        self._attributes = attributes
+        self._report = report
+
+    async def start(self) -> None:
+        """Make the active set live; what of it cannot be is told in the log and on its topics."""
+        await asyncio.to_thread(self._library.open)
+        content, previous = await self._ledger.active()
+        self.state = State.load(content)
+        self.previous = State.load(previous) if previous is not None else None
+        if not self.state.active.components:
+            return
+        try:
+            wanted = target(self._kept(self.state).components, self._layout, self._thing)
+            change = await self._live.replace(wanted, tolerant=True)
+        except VergeError:
+            log.exception("the active set cannot be made live; deploy one that can")
+        else:
+            await change.keep()
+
+    async def deploy(
+        self, deployment: Deployment, seq: int, may_activate: Callable[[], bool], *, digests: bool = False
+    ) -> Outcome | None:
+        """Run a deployment to its end; None when ``may_activate`` forbade the activation: it was cancelled.
+
+        With ``digests``, artifacts that tell none are refused.
+        """
+        wanted = "back to the set before" if deployment.rollback else ", ".join(deployment.wanted) or "nothing stays"
+        log.info("deployment %s begins: %s", deployment.id, wanted)
+        try:
+            candidate = self._candidate(deployment)
+            await self._note(deployment, seq, Step.RESOLVED, _told(candidate.plan))
+            if digests:
+                _demand_digests(candidate.plan)
+            await self._stage(deployment, candidate.plan)
+            await self._note(deployment, seq, Step.STAGED, {})
+            if not may_activate():
+                return None
+            outcome = await self._activate(deployment, seq, candidate)
+        except RollbackFailed as error:
+            outcome = failed(DetailedStatus.FAILED_UNABLE_TO_ROLLBACK, error)
+        except (VergeError, OSError) as error:
+            touched = self._live.touched
+            status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
+            outcome = failed(status, error)
+        level = logging.INFO if outcome.status is DetailedStatus.SUCCESSFUL else logging.WARNING
+        log.log(level, "deployment %s: %s%s", deployment.id, outcome.status, outcome.cause and f": {outcome.cause}")
+        return outcome
+
+    def _candidate(self, deployment: Deployment) -> _Candidate:
+        self._live.touched = False
+        if deployment.rollback:
+            return self._former(deployment)
+        running = self.state.active.versions
+        groups, wishes = merge(self.state.groups, deployment, running)
+        offers = Catalogue(self._library, deployment.recipes)
+        resolution = resolve(wishes, offers, running, self._attributes)
+        found = self._planned(self.state, resolution, deployment)
+        configs = {each.name: each.configuration for each in found.components}
+        timestamps = dict(self.state.timestamps) | {deployment.group: deployment.timestamp_ms}
+        return _Candidate(found, State(found.result, configs, groups, timestamps))
+
+    def _former(self, deployment: Deployment) -> _Candidate:
+        """The set before the active one, as it was; the groups' times stay, so that no old document comes back."""
+        if self.previous is None:
+            raise DeploymentWrong(
+                "there is nothing to roll back to: no set was active before this one", hint="deploy what is wanted"
+            )
+        found = rollback(self.state, self.previous, self._kept(self.previous), deployment)
+        timestamps = dict(self.state.timestamps) | {deployment.group: deployment.timestamp_ms}
+        return _Candidate(found, replace(self.previous, timestamps=timestamps))
+
+    def _planned(self, state: State, resolution: Resolution, deployment: Deployment) -> Plan:
+        return plan(
+            state.active,
+            resolution,
+            deployment,
+            state.configs,
+            self._attributes,
+            broken=self._live.broken(),
+        )
+
+    def _kept(self, state: State) -> Plan:
+        """A set as a plan that keeps everything."""
+        recipes = {name: each.recipe for name, each in state.active.components.items()}
+        graph = {
+            name: frozenset(other for other in recipe.dependencies if other in recipes)
+            for name, recipe in recipes.items()
+        }
+        nothing = Deployment(id="", source=Source.LOCAL, group="", timestamp_ms=0)
+        return self._planned(state, Resolution(recipes, tuple(start_order(graph))), nothing)
+
+    async def _stage(self, deployment: Deployment, found: Plan) -> None:
+        wanted: Sequence[Wanted] = [
+            Wanted.of(
+                each.artifact,
+                self._layout.artifacts(each.component, each.version),
+                self._layout.unarchived(each.component, each.version),
+            )
+            for each in found.fetches
+        ]
+
+        def heard(progress: Progress) -> None:
+            told = {"bytes": progress.bytes_done, "of": progress.bytes_total, "artifacts": progress.artifacts_done}
+            self._report(deployment, Step.RESOLVED, {"progress": told})
+
+        await self._fetcher.fetch_all(wanted, heard)
+        await asyncio.to_thread(
+            self._library.add, [each.recipe for each in found.components if each.kind is not Kind.BUILTIN]
+        )
+
+    async def _activate(self, deployment: Deployment, seq: int, candidate: _Candidate) -> Outcome:
+        wanted = await asyncio.to_thread(target, candidate.plan.components, self._layout, self._thing)
+        await self._note(deployment, seq, Step.ACTIVATING, {})
+        tolerant = deployment.failure_policy is FailurePolicy.DO_NOTHING
+        change = await self._live.replace(wanted, self._trial(deployment), tolerant=tolerant)
+        try:
+            await self._note(deployment, seq, Step.VERIFYING, {})
+            outcome = _outcome_of(change)
+            await self._ledger.commit(seq, candidate.state.dump(), msgspec.json.encode(outcome))
+        except BaseException:
+            await self._ledger.step(seq, Step.ROLLING_BACK)
+            await change.undo()
+            raise
+        # Only the set of a new device has no times.
+        self.previous = self.state if self.state.timestamps else None
+        self.state = candidate.state
+        await change.keep()
+        return outcome
+
+    def _trial(self, deployment: Deployment) -> Callable[[str, str], Any] | None:
+        wish = deployment.canary
+        if wish is None:
+            return None
+
+        def told(seen: Seen) -> None:
+            numbers = {"frames": seen.frames, "agreement": seen.agreement, "latency_ratio": seen.latency_ratio}
+            self._report(deployment, Step.ACTIVATING, {"canary": {"stream": seen.stream, **numbers}})
+
+        return lambda stream, model: trial.run(self._streams[stream], model, self._plane, wish, told)
+
+    async def _note(self, deployment: Deployment, seq: int, step: Step, told: Mapping[str, Any]) -> None:
+        await self._ledger.step(seq, step)
+        self._report(deployment, step, told)
+
+
+def _demand_digests(found: Plan) -> None:
+    """What comes from outside this machine says what it is."""
+    for each in found.fetches:
+        if not each.artifact.digest:
+            raise DeploymentWrong(
+                f"{each.component} {each.version}: the artifact {each.artifact.uri} has no digest",
+                code="RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM",
+                hint="pack it with `verge component pack`, which writes Digest and Algorithm",
+            )
+
+
+def interrupted(entry: Entry) -> Outcome | None:
+    """How a deployment ended that was under way when the agent died; None: it begins anew."""
+    if entry.step in _NOTHING_CHANGED:
+        if entry.attempts < _ATTEMPTS:
+            return None
+        status, again = DetailedStatus.FAILED_NO_STATE_CHANGE, f", {entry.attempts} times"
+    else:
+        status, again = DetailedStatus.FAILED_ROLLBACK_COMPLETE, ""
+    error = DeploymentWrong(
+        f"the agent ended while the deployment was {entry.step}{again}", code="DEPLOYMENT_INTERRUPTED"
+    )
+    return failed(status, error)
+
+
+def _outcome_of(change: Change) -> Outcome:
+    if change.complaint is None:
+        return Outcome(DetailedStatus.SUCCESSFUL)
+    return failed(DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, change.complaint)
+
+
+def _told(found: Plan) -> dict[str, Any]:
+    return {
+        "components": {
+            each.name: f"{each.action} {each.new}" for each in found.components if each.kind is not Kind.BUILTIN
+        },
+        "removed": [each.name for each in found.removed],
+    }

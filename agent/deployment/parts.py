@@ -1,0 +1,140 @@
+"""The parts of the deployment side, put together; imported only where the configuration asks for deployments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.artifacts.cache import Cache
+from agent.artifacts.fetch import Fetcher
+from agent.components.spec import RunAs
+from agent.components.states import ComponentStatus
+from agent.components.supervisor import Supervisor
+from agent.deployment.activate import Live
+from agent.deployment.askers import JobAsker, ShadowAsker
+from agent.deployment.catalogue import BUILTINS, NUCLEUS
+from agent.deployment.deploy import Deployer
+from agent.deployment.desk import Arrival, Desk
+from agent.deployment.keys import trusted
+from agent.deployment.layout import Layout
+from agent.deployment.ledger import Ledger
+from agent.deployment.library import Library
+from agent.deployment.options import DeploymentOptions
+from agent.deployment.request import Source
+from agent.deployment.trust import Link
+from agent.inference.plane import InferencePlane
+from agent.jobs.client import JobsClient
+from agent.jobs.events import Job
+from agent.jobs.shadow_client import ShadowClient
+from agent.jobs.topics import GREENGRASS, JobTopics
+from agent.recipes import platform
+from agent.results.result import utc
+from agent.status import StatusBoard
+from agent.streams.streams import Streams
+from agent.topics import Topics
+from agent.transport.base import Transport
+from agent.transport.options import MqttOptions
+
+__all__ = ["Surroundings", "enter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the deployment side finds: the agent's other parts."""
+
+    thing: str
+    data_dir: Path
+    folder: Path
+    topics: Topics
+    transport: Transport
+    link: MqttOptions
+    plane: InferencePlane
+    streams: Streams
+    board: StatusBoard
+
+
+async def enter(
+    here: Surroundings, options: DeploymentOptions, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> Desk:
+    """Make the active set live and take deployments until the stack is left."""
+    layout = Layout(here.data_dir)
+    ledger = await stack.enter_async_context(Ledger(layout.ledger))
+    supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
+    live = Live(here.plane, here.streams, supervisor, settle_s=options.settle_s)
+    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes))
+    deployer = Deployer(
+        here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
+        plane=here.plane, streams=here.streams, attributes=platform.detect(),
+        report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
+    )  # fmt: skip
+    desk = Desk(
+        here.thing, deployer, ledger, transport=here.transport, base=here.topics.base, link=Link.of(here.link),
+        accept=options.accept, keys=trusted(options.trusted_keys, here.folder) if options.trusted_keys else {},
+    )  # fmt: skip
+    desk.open()
+    await deployer.start()
+    serving = tasks.create_task(desk.serve(tasks), name="agent.desk")
+    stack.push_async_callback(_ended, serving, desk)
+    await _ask_aws(here, options, desk, stack)
+    return desk
+
+
+async def _ended(serving: asyncio.Task[None], desk: Desk) -> None:
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    await desk.close()
+
+
+def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) -> Supervisor:
+    nucleus = BUILTINS[NUCLEUS].version
+    env = {"AWS_IOT_THING_NAME": here.thing, "GGC_VERSION": str(nucleus)}
+    env |= {key: os.environ[key] for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in os.environ}
+    run_as = RunAs.parse(options.run_as) if options.run_as else None
+    supervisor = Supervisor(run=layout.run, logs=layout.logs, env=env, run_as=run_as)
+
+    def changed(status: ComponentStatus) -> None:
+        here.board.component(status.name, _told(status))
+
+    supervisor.watch(changed)
+    return supervisor
+
+
+def _told(status: ComponentStatus) -> dict[str, Any]:
+    reason = status.problem.reason if status.problem else status.note
+    return {"state": status.state.value, "version": status.version, "reason": reason, "since": utc(status.since)}
+
+
+async def _ask_aws(here: Surroundings, options: DeploymentOptions, desk: Desk, stack: AsyncExitStack) -> None:
+    if options.jobs:
+        for namespace in ("", GREENGRASS):
+            topics = JobTopics(here.thing, options.aws_prefix, namespace)
+            await stack.enter_async_context(_jobs(here.transport, topics, desk))
+    if options.shadow:
+        await stack.enter_async_context(_shadow(here, options, desk))
+
+
+def _jobs(transport: Transport, topics: JobTopics, desk: Desk) -> JobsClient:
+    def on_job(job: Job) -> None:
+        key = f"{job.job_id}/{job.execution_number}"
+        desk.arrive(Arrival(Source.JOB, job.document, JobAsker(client, job), key, job.job_id))
+
+    client = JobsClient(transport, topics, on_job=on_job, on_cancel=lambda job: desk.cancel_job(job.job_id))
+    return client
+
+
+def _shadow(here: Surroundings, options: DeploymentOptions, desk: Desk) -> ShadowClient:
+    client = ShadowClient(
+        here.transport,
+        here.thing,
+        on_deployment=lambda wish: desk.arrive(
+            Arrival(Source.SHADOW, wish.document, ShadowAsker(client, wish.arn), wish.arn)
+        ),
+        on_cancel=desk.cancel,
+        nucleus_version=str(BUILTINS[NUCLEUS].version),
+        prefix=options.aws_prefix,
+    )
+    return client

@@ -1,0 +1,120 @@
+"""The topics of AWS IoT Jobs: built by a device, read by the service.
+
+Everything lies under ``<prefix>/things/<thing>/jobs``.  The prefix is ``$aws`` wherever a broker carries such topics
+between plain clients, and a name like ``verge/aws`` where it refuses a leading ``$``.  Jobs of a namespace are seen
+on that namespace's topics only; Greengrass deployments live in ``aws-gg-deployment``.  A result comes on the
+request's topic with ``/accepted`` or ``/rejected`` added.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+__all__ = ["GREENGRASS", "NEXT", "PREFIX", "JobTopics", "Operation", "RequestTopic", "read_request", "request_filters"]
+
+PREFIX = "$aws"
+GREENGRASS = "aws-gg-deployment"
+NEXT = "$next"
+"""Stands for the job that is to be done next."""
+
+
+class Operation(enum.StrEnum):
+    """What a device can ask of the service."""
+
+    GET_PENDING = "get-pending"
+    START_NEXT = "start-next"
+    DESCRIBE = "get"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class JobTopics:
+    """One thing's topics in one namespace; the empty namespace is the plain one.
+
+    >>> JobTopics("line-3").describe_next
+    '$aws/things/line-3/jobs/$next/get'
+    >>> JobTopics("line-3", namespace=GREENGRASS).update("j1")
+    '$aws/things/line-3/jobs/j1/namespace-aws-gg-deployment/update'
+    >>> JobTopics("line-3", "verge/aws", GREENGRASS).notify_next
+    'verge/aws/things/line-3/jobs/notify-next-namespace-aws-gg-deployment'
+    """
+
+    thing: str
+    prefix: str = PREFIX
+    namespace: str = ""
+
+    @property
+    def base(self) -> str:
+        """What every topic begins with."""
+        return f"{self.prefix}/things/{self.thing}/jobs"
+
+    @property
+    def start_next(self) -> str:
+        """Take the next job, begin it, and learn what it is; the plain namespace only."""
+        return f"{self.base}/start-next"
+
+    @property
+    def describe_next(self) -> str:
+        """Learn which job is next."""
+        return self._of(NEXT, "get")
+
+    @property
+    def notify(self) -> str:
+        """Where the service tells that the list of pending jobs changed."""
+        return f"{self.base}/notify{self._suffix}"
+
+    @property
+    def notify_next(self) -> str:
+        """Where the service tells that another job is next."""
+        return f"{self.base}/notify-next{self._suffix}"
+
+    def update(self, job_id: str) -> str:
+        """Report how a job stands; ``+`` for any job, in a filter."""
+        return self._of(job_id, "update")
+
+    @property
+    def _suffix(self) -> str:
+        return f"-namespace-{self.namespace}" if self.namespace else ""
+
+    def _of(self, job_id: str, verb: str) -> str:
+        return "/".join((self.base, job_id, *([f"namespace-{self.namespace}"] if self.namespace else []), verb))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTopic:
+    """A request as its topic tells it; ``operation`` is None where the topic maps to none."""
+
+    thing: str
+    operation: Operation | None
+    job_id: str = ""
+    namespace: str = ""
+
+
+_REQUEST = re.compile(r"/things/([^/]+)/jobs/(?:(get|start-next)|([^/]+)/(?:([^/]+)/)?(get|update))")
+_NAMESPACE = "namespace-"
+
+
+def request_filters(prefix: str) -> tuple[str, ...]:
+    """Filters that every request of every thing falls under, and no answer does."""
+    tails = ("get", "start-next", "+/get", "+/update", "+/+/get", "+/+/update")
+    return tuple(f"{prefix}/things/+/jobs/{tail}" for tail in tails)
+
+
+def read_request(prefix: str, topic: str) -> RequestTopic | None:
+    """What is asked on ``topic``; None when it is no request under ``prefix``.
+
+    >>> read_request("$aws", "$aws/things/line-3/jobs/j1/namespace-n/update")
+    RequestTopic(thing='line-3', operation=<Operation.UPDATE: 'update'>, job_id='j1', namespace='n')
+    """
+    found = _REQUEST.fullmatch(topic.removeprefix(prefix))
+    if not topic.startswith(f"{prefix}/") or found is None:
+        return None
+    thing, whole, job_id, level, verb = found.groups()
+    if whole:
+        return RequestTopic(thing, Operation.GET_PENDING if whole == "get" else Operation.START_NEXT)
+    namespace = (level or "").removeprefix(_NAMESPACE)
+    if level is not None and (namespace == level or not namespace):
+        return RequestTopic(thing, None, job_id)
+    return RequestTopic(thing, Operation(verb), job_id, namespace)

@@ -1,0 +1,60 @@
+"""What can be wrong with a recipe, under the codes and types that Greengrass puts into a deployment's status.
+
+::
+
+    Wrong
+    └── RecipeWrong          the document cannot be used: path, value and what was expected
+        ├── RecipeUnreadable the file cannot be opened
+        ├── VersionWrong     a version or a version requirement cannot be read
+        ├── NoManifest       no manifest is for this device
+        └── LifecycleWrong   a lifecycle step cannot be read
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from agent.errors import Wrong
+
+__all__ = ["LifecycleWrong", "NoManifest", "RecipeUnreadable", "RecipeWrong", "VersionWrong"]
+
+
+class RecipeWrong(Wrong):
+    """A recipe cannot be used; ``code`` and ``error_type`` are Greengrass's own words.
+
+    ``path`` is the place in the document (``Manifests[1].Artifacts[0].Uri``), empty for the whole of it.
+    """
+
+    default_code = "RECIPE_PARSE_ERROR"
+    error_type: ClassVar[str] = "COMPONENT_RECIPE_ERROR"
+
+    def __init__(self, message: str, *, path: str = "", hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.path = path
+
+
+class RecipeUnreadable(RecipeWrong):
+    """A recipe's file cannot be opened."""
+
+    default_code = "IO_READ_ERROR"
+    error_type = "DEVICE_ERROR"
+
+
+class VersionWrong(RecipeWrong):
+    """A version or a version requirement cannot be read."""
+
+    default_code = "COMPONENT_VERSION_NOT_VALID"
+
+
+class NoManifest(RecipeWrong):
+    """None of the recipe's manifests is for this device."""
+
+    default_code = "LOCAL_RECIPE_NOT_FOUND"
+    error_type = "DEVICE_ERROR"
+
+
+class LifecycleWrong(RecipeWrong):
+    """A lifecycle step cannot be read; ``code`` is the status code of a component that has it."""
+
+    default_code = "RUN_CONFIG_NOT_VALID"
+    error_type = "COMPONENT_ERROR"
