@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["remove_tree", "write_atomically"]
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it, read-only parts too; one that is not there is gone already."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -12,7 +12,7 @@ import click
 from agent.cli import endings, loop, remote, wishes
 from agent.cli.endings import Ending
 from agent.cli.jobs_broker import broker_options
-from agent.cli.jobs_tables import show_executions, show_job, show_json
+from agent.cli.jobs_tables import show_json
 from agent.cli.rollout import exit_status, rolled_out
 from agent.cli.sending import TIMEOUT_S, followed, near, new_id, sealed, thing_option
 from agent.config import Config
@@ -137,9 +137,7 @@ def _to_group(config: Config, group: str, document: Document, timeout_s: float |
     if as_json:
         show_json({**job, "executions": executions})
     else:
-        show_job({**job, "document": "…"})
-        click.echo()
-        show_executions(executions)
+        endings.show_rollout(job, executions)
     if timeout_s is not None:
         raise click.exceptions.Exit(exit_status(job))
 

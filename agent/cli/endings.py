@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from agent.cli.tables import console, table
 
-__all__ = ["COLOURS", "Ending", "show"]
+__all__ = ["COLOURS", "Ending", "show", "show_rollout"]
 
 COLOURS = {
     "SUCCESSFUL": "green",
@@ -77,6 +77,24 @@ def show(ending: Ending, *, as_json: bool) -> None:
         for row in rows:
             made.add_row(*map(escape, row))
         out.print(made)
+
+
+def show_rollout(job: Mapping[str, Any], executions: Sequence[Mapping[str, Any]]) -> None:
+    """How a job ended on each thing, and why so."""
+    out = console()
+    out.print(f"job {escape(job['jobId'])}: {escape(job['status'])}", soft_wrap=True)
+    made, reasons = table("thing", "status", "run", right=("run",)), []
+    for each in executions:
+        details = each["statusDetails"]
+        status = details.get("detailed-deployment-status", each["status"])
+        shown = f"[{COLOURS.get(status, 'default')}]{escape(status)}[/]"
+        made.add_row(escape(each["thingName"]), shown, str(each["executionNumber"]))
+        if cause := details.get("deployment-failure-cause"):
+            reasons.append(f"{each['thingName']}: {cause.partition(' (hint: ')[0]}")
+    if executions:
+        out.print(made)
+    for reason in reasons:
+        out.print(escape(reason), soft_wrap=True)
 
 
 def _rows(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:

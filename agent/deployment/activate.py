@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
+from agent.components.spec import ComponentSpec
 from agent.components.states import State
 from agent.components.supervisor import Settled, Supervisor
 from agent.deployment import golden
@@ -98,6 +99,8 @@ class Live:
     async def settle(self, target: Target) -> None:
         """Unload and stop what the target, which is live now, has no use for."""
         before, self.target = self.target, target
+        if before.components.keys() - target.components.keys():
+            await self._supervisor.apply(target.components)
         for name in before.streams:
             if name not in target.streams:
                 await self._streams.remove(name)
@@ -126,19 +129,23 @@ class Live:
             return None
         self.touched = True
         undo.push_async_callback(self._restore)
-        complaint = await self._apply(target)
+        # What nobody wants any more goes when the new set is kept.
+        both = dict(self.target.components) | dict(target.components)
+        complaint = await self._apply(both, target.components)
         if complaint is not None and not tolerant:
             raise complaint
         return complaint
 
     async def _restore(self) -> None:
-        complaint = await self._apply(self.target)
+        complaint = await self._apply(self.target.components, self.target.components)
         if complaint is not None:
             raise RollbackFailed(f"the old set does not get healthy again: {complaint.message}", hint=complaint.hint)
 
-    async def _apply(self, target: Target) -> VergeError | None:
-        await self._supervisor.apply(target.components)
-        settled = await self._supervisor.settled(target.components, self._settle_s, _STEADY_S)
+    async def _apply(
+        self, components: Mapping[str, ComponentSpec], watched: Mapping[str, ComponentSpec]
+    ) -> VergeError | None:
+        await self._supervisor.apply(components)
+        settled = await self._supervisor.settled(watched, self._settle_s, _STEADY_S)
         failed = sorted(name for name, outcome in settled.items() if outcome is not Settled.HEALTHY)
         return self._unhealthy(failed) if failed else None
 

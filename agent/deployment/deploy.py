@@ -37,6 +37,7 @@ from agent.deployment.state import State
 from agent.deployment.target import target
 from agent.deployment.trial import Seen
 from agent.errors import VergeError
+from agent.files import remove_tree
 from agent.inference.plane import InferencePlane
 from agent.recipes.platform import Attributes
 from agent.streams.streams import Streams
@@ -105,7 +106,7 @@ class Deployer:
         wanted = "back to the set before" if deployment.rollback else ", ".join(deployment.wanted) or "nothing stays"
         log.info("deployment %s begins: %s", deployment.id, wanted)
         try:
-            candidate = self._candidate(deployment)
+            candidate = await self._candidate(deployment)
             await self._note(deployment, seq, Step.RESOLVED, _told(candidate.plan))
             if digests:
                 _demand_digests(candidate.plan)
@@ -124,14 +125,15 @@ class Deployer:
         log.log(level, "deployment %s: %s%s", deployment.id, outcome.status, outcome.cause and f": {outcome.cause}")
         return outcome
 
-    def _candidate(self, deployment: Deployment) -> _Candidate:
+    async def _candidate(self, deployment: Deployment) -> _Candidate:
         self._live.touched = False
         if deployment.rollback:
             return self._former(deployment)
         running = self.state.active.versions
         groups, wishes = merge(self.state.groups, deployment, running)
         offers = Catalogue(self._library, deployment.recipes)
-        resolution = resolve(wishes, offers, running, self._attributes)
+        # A hopeless set of requirements may take seconds to see through.
+        resolution = await asyncio.to_thread(resolve, wishes, offers, running, self._attributes)
         found = self._planned(self.state, resolution, deployment)
         configs = {each.name: each.configuration for each in found.components}
         timestamps = dict(self.state.timestamps) | {deployment.group: deployment.timestamp_ms}
@@ -168,11 +170,14 @@ class Deployer:
         return self._planned(state, Resolution(recipes, tuple(start_order(graph))), nothing)
 
     async def _stage(self, deployment: Deployment, found: Plan) -> None:
+        # The files of scripts are given to another user: they must not be links into the cache.
+        models = {each.name for each in found.components if each.kind is not Kind.GENERIC}
         wanted: Sequence[Wanted] = [
             Wanted.of(
                 each.artifact,
                 self._layout.artifacts(each.component, each.version),
                 self._layout.unarchived(each.component, each.version),
+                shared=each.component in models,
             )
             for each in found.fetches
         ]
@@ -196,14 +201,32 @@ class Deployer:
             outcome = _outcome_of(change)
             await self._ledger.commit(seq, candidate.state.dump(), msgspec.json.encode(outcome))
         except BaseException:
-            await self._ledger.step(seq, Step.ROLLING_BACK)
-            await change.undo()
+            await self._roll_back(seq, change)
             raise
         # Only the set of a new device has no times.
         self.previous = self.state if self.state.timestamps else None
         self.state = candidate.state
-        await change.keep()
+        try:
+            await change.keep()
+            await asyncio.to_thread(self._clean)
+        except (VergeError, OSError):
+            log.exception("deployment %s is done, but what it replaced could not all be cleared away", deployment.id)
         return outcome
+
+    async def _roll_back(self, seq: int, change: Change) -> None:
+        try:
+            await self._ledger.step(seq, Step.ROLLING_BACK)
+        finally:
+            # A disk that cannot even note it must not keep the old set from coming back.
+            await change.undo()
+
+    def _clean(self) -> None:
+        """Forget every version but those of the active set and of the one before it."""
+        sets = (self.state, self.previous or State())
+        kept = {(name, version) for each in sets for name, version in each.active.versions.items()}
+        for name, version in self._library.prune(kept):
+            for folder in (self._layout.artifacts(name, version), self._layout.unarchived(name, version)):
+                remove_tree(folder)
 
     def _trial(self, deployment: Deployment) -> Callable[[str, str], Any] | None:
         wish = deployment.canary

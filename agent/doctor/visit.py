@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from agent.errors import BrokerUnreachable
 from agent.transport.mqtt import MqttTransport
 from agent.transport.options import MqttOptions
 
@@ -21,7 +22,12 @@ class Visit(MqttTransport):
 
     async def reach(self) -> None:
         """Return when the broker is connected; raises ``BrokerUnreachable`` with what kept it for ``WAIT_S``."""
-        await self.wait_connected(WAIT_S)
+        try:
+            await self.wait_connected(WAIT_S)
+        except BrokerUnreachable as error:
+            # Who waits on a terminal knows for how long, and for which broker.
+            message = error.message.removeprefix(f"{self.name}: ").rpartition(" (waited ")[0]
+            raise BrokerUnreachable(message, hint=error.hint, code=error.code) from None
 
 
 def _visiting(options: MqttOptions, word: str) -> MqttOptions:

@@ -19,7 +19,7 @@ from agent.topics import Topics
 from tests.support import agent as agents
 from tests.support.broker import Broker, free_port
 from tests.support.commands import invoke
-from tests.support.fleet import Fleet, deploy, document
+from tests.support.fleet import Fleet
 from tests.support.peer import peer
 
 STREAM, MODEL = "com.acme.Inspect", "com.acme.Model"
@@ -277,14 +277,16 @@ def test_a_group_is_deployed_to_by_a_job(run, url, press, jobs_service, tmp_path
     assert execution["statusDetails"]["detailed-deployment-status"] == "SUCCESSFUL"
     bad = run("deploy", "--to", "group:hall", "--component", f"{STREAM}=7.0.0")
     assert bad.returncode == 1
-    assert "group thinggroup/hall wants com.acme.Inspect 7.0.0" in bad.stdout.replace("\n", "")
+    assert "group thinggroup/hall wants com.acme.Inspect 7.0.0" in bad.stdout
     assert ended(run("rollback", "--json"))["removed"] == ["com.acme.Other"]
 
 
-def test_a_rollback_has_nothing_beside_it(press):
-    told = deploy(press, document("mixed", [], {STREAM: "1.0.0"}, rollback=True))
-    assert told["detailedStatus"] == "FAILED_NO_STATE_CHANGE"
-    assert "components has no place beside it" in told["failureCause"]
+def test_a_document_that_is_refused_unread_is_told_to_whoever_sent_it(run, press, tmp_path):
+    told = {"deploymentId": "mixed", "rollback": True, "components": {STREAM: {"version": "1.0.0"}}}
+    (tmp_path / "mixed.json").write_text(json.dumps(told))
+    done = run("deploy", "mixed.json")
+    assert done.returncode == 1
+    assert "a rollback goes back to what was, so components has no place beside it" in done.stdout
 
 
 def ended(done: CompletedProcess[str]) -> Any:

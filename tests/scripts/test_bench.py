@@ -49,3 +49,22 @@ def test_the_bench_refuses_a_rival_it_does_not_know_and_names_those_it_does():
     assert done.returncode == 2
     assert "'litserv' is none of litserve, mlserver" in done.stderr
     assert not done.stdout
+
+
+DEPLOY_FIGURES = {
+    "swaps", "cached_deploy_s", "cached_deploy_s_p95", "swap_gap_frames", "frames", "rollback_s", "rollback_scripts_s",
+    "rss_growth_pct", "core_rss_mb", "leaked_mb", "own_mb",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("mosquitto"), reason="needs mosquitto: apt-get install mosquitto")
+def test_the_bench_of_deployments_prints_every_figure():
+    done = bench("deploy", "--json", "--swaps", "2")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == DEPLOY_FIGURES
+    assert told["swaps"] == 2
+    assert told["swap_gap_frames"] == 0
+    for name in DEPLOY_FIGURES - {"swap_gap_frames", "rss_growth_pct", "leaked_mb"}:
+        assert told[name] > 0, name
