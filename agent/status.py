@@ -133,6 +133,7 @@ class StatusBoard:
         self._others: dict[str, bytes] = {}
         self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
         self._ready = False
 
     @staticmethod
@@ -175,15 +176,26 @@ class StatusBoard:
         if status.state is PoolState.STOPPED and "@" in name:
             del self._models[name]
         self.changed()
+        for listener in self._listeners:
+            listener()
 
     def component(self, name: str, told: dict[str, Any]) -> None:
         """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
         self._others[name] = _encode({"component": name, **told})
         self._publish(self._topics.component(name), self._others[name])
 
+    def forget(self, name: str) -> None:
+        """Something other than a model is gone for good: nothing is retained of it any more."""
+        self._others.pop(name, None)
+        self._publish(self._topics.component(name), b"")
+
     def status(self, name: str) -> PoolStatus:
         """How a model's workers are, or were when they were last heard of."""
         return self._models.get(name, PoolStatus(PoolState.STARTING))
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called whenever a model's workers change."""
+        self._listeners.append(listener)
 
     def changed(self) -> None:
         """Something about a stream may have changed."""

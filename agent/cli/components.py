@@ -102,7 +102,7 @@ def _show_streams(streams: Iterable[Told]) -> None:
         made.add_row(
             escape(str(each.get("stream", ""))),
             _coloured(each, _STREAMS),
-            escape(f"{model.get('component', '-')} {model.get('version', '')}".rstrip()),
+            escape(str(model.get("component", "-"))),
             f"{each.get('fps') or 0:.1f}",
             f"{latency['p95']:.1f}" if latency.get("p95") is not None else "-",
             str(each.get("received", 0)),

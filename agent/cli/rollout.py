@@ -50,10 +50,18 @@ async def rolled_out(
 
 
 def exit_status(job: Told) -> int:
-    """0 when all succeeded, 2 when nothing worse happened than that things did not take it up, 1 otherwise."""
+    """0 when all succeeded, 2 when nothing worse happened than that things did not take it up, 1 otherwise.
+
+    A group without things is no success.
+
+    >>> exit_status({"processDetails": {"SUCCEEDED": 2, "FAILED": 0}}), exit_status({"processDetails": {}})
+    (0, 1)
+    """
     counts = {key: count for key, count in job["processDetails"].items() if count}
-    if not counts.keys() - {"SUCCEEDED"}:
+    if counts.keys() == {"SUCCEEDED"}:
         return 0
+    if not counts:
+        return 1
     return 2 if not counts.keys() - {"SUCCEEDED", "REJECTED"} else 1
 
 

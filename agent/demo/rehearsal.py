@@ -12,6 +12,7 @@ its number has no result once later frames have theirs, for whatever reason; a f
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import Callable
 
 import msgspec
@@ -31,6 +32,7 @@ _WARM_UP = 10
 _AFTER = 10
 """Frames that are waited for after each deployment."""
 _SETTLE_S = 5.0
+_SHOWN = 120
 
 Say = Callable[[str], None]
 
@@ -126,7 +128,8 @@ class _Stage:
         upto = sequences.highest + _AFTER
         lost = await self._lost(after, upto)
         frames = "no frame lost" if not lost else f"{lost} frames LOST"
-        why = f": {done.reason.partition(' (hint: ')[0]}" if done.reason else ""
+        reason = done.reason.partition(" (hint: ")[0]
+        why = f": {textwrap.shorten(reason, _SHOWN, placeholder=' …')}" if reason else ""
         self._say(f"{what}: {done.status} in {done.seconds:.2f} s, {frames}{why}")
         return done, lost
 

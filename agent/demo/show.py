@@ -139,11 +139,12 @@ class _Scene:
     def setting(self, folder: Path) -> Setting:
         """What the table's header says."""
         model = self._ear.scores.report.model or {}
+        told = [str(model[key]) for key in ("component", "version", "backend") if key in model]
         return Setting(
             broker=str(self._broker),
             port=self._broker.port,
             agent=f"verge {__version__}, process {self._agent.pid}",
-            model=" ".join(str(model[key]) for key in ("component", "version", "backend") if key in model),
+            model=("at first " if self._wish.deploy else "") + " ".join(told),
             snapshots=str(folder / _SNAPSHOTS),
         )
 

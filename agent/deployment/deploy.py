@@ -86,6 +86,7 @@ class Deployer:
         content, previous = await self._ledger.active()
         self.state = State.load(content)
         self.previous = State.load(previous) if previous is not None else None
+        await asyncio.to_thread(self._shelve)
         if not self.state.active.components:
             return
         try:
@@ -187,9 +188,6 @@ class Deployer:
             self._report(deployment, Step.RESOLVED, {"progress": told})
 
         await self._fetcher.fetch_all(wanted, heard)
-        await asyncio.to_thread(
-            self._library.add, [each.recipe for each in found.components if each.kind is not Kind.BUILTIN]
-        )
 
     async def _activate(self, deployment: Deployment, seq: int, candidate: _Candidate) -> Outcome:
         wanted = await asyncio.to_thread(target, candidate.plan.components, self._layout, self._thing)
@@ -208,7 +206,7 @@ class Deployer:
         self.state = candidate.state
         try:
             await change.keep()
-            await asyncio.to_thread(self._clean)
+            await asyncio.to_thread(self._shelve)
         except (VergeError, OSError):
             log.exception("deployment %s is done, but what it replaced could not all be cleared away", deployment.id)
         return outcome
@@ -220,12 +218,20 @@ class Deployer:
             # A disk that cannot even note it must not keep the old set from coming back.
             await change.undo()
 
-    def _clean(self) -> None:
-        """Forget every version but those of the active set and of the one before it."""
+    def _shelve(self) -> None:
+        """Keep the recipes of the active set and of the one before it, and forget every other version."""
         sets = (self.state, self.previous or State())
+        self._library.add(
+            active.recipe
+            for each in sets
+            for active in each.active.components.values()
+            if active.kind is not Kind.BUILTIN
+        )
         kept = {(name, version) for each in sets for name, version in each.active.versions.items()}
-        for name, version in self._library.prune(kept):
-            for folder in (self._layout.artifacts(name, version), self._layout.unarchived(name, version)):
+        self._library.prune(kept)
+        wanted = {folder for name, version in kept for folder in self._layout.folders(name, version)}
+        for folder in self._layout.all_folders():
+            if folder not in wanted:
                 remove_tree(folder)
 
     def _trial(self, deployment: Deployment) -> Callable[[str, str], Any] | None:

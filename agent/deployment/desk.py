@@ -28,6 +28,7 @@ from agent.deployment.outcome import DetailedStatus, Outcome, failed, topic_payl
 from agent.deployment.queue import Activating, Arrived, Begin, Cancelled, Dropped, Ended, Interrupt, Queue, Rejected
 from agent.deployment.request import Deployment, Source
 from agent.deployment.trust import Accept, Link, decide, open_document
+from agent.deployment.watcher import COMMITTED, End, Watcher
 from agent.errors import VergeError, Wrong
 from agent.results.result import utc
 from agent.topics import level
@@ -81,6 +82,11 @@ class Desk:
         self._queue = Queue()
         self._orders: dict[str, _Order] = {}
         self._working: asyncio.Task[None] | None = None
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` hear of every deployment from now on."""
+        self._watchers.append(watcher)
 
     def open(self) -> None:
         """Hear documents from now on; they wait for ``serve``."""
@@ -133,6 +139,8 @@ class Desk:
         """How far a deployment is: the deployer's ``Report``."""
         payload = {"id": deployment.id, "status": "IN_PROGRESS", "step": step.value, **told}
         self._publish(deployment.id, payload)
+        for watcher in self._watchers:
+            watcher.began()
         order = self._orders.get(deployment.id)
         if order is not None:
             order.asker.progress(payload)
@@ -186,25 +194,26 @@ class Desk:
         log.warning("a document is %s: %s", "rejected" if rejected else "wrong", error)
         seq = await self._ledger.receive(identity, _source(arrival), arrival.payload, int(time.time() * 1e3))
         await self._ledger.end(seq, msgspec.json.encode(outcome))
-        self._tell(identity, seq, arrival.asker, outcome)
+        self._tell(End(identity, arrival.source, outcome), seq, arrival.asker)
 
     async def _recover(self, entry: Entry) -> None:
+        kind, _, rest = entry.source.partition("/")
+        source = Source(kind)
         outcome = _decode_outcome(entry.outcome) if entry.outcome is not None else interrupted(entry)
         if outcome is not None:
             if entry.outcome is None:
                 await self._ledger.end(entry.seq, msgspec.json.encode(outcome))
-            self._tell(entry.id, entry.seq, Asker(), outcome)
+            self._tell(End(entry.id, source, outcome), entry.seq, Asker())
             return
         log.warning("deployment %s was interrupted before it changed anything; it begins anew", entry.id)
         await self._ledger.again(entry.seq)
-        source, _, rest = entry.source.partition("/")
-        job_id = rest.partition("/")[0] if source == Source.JOB else None
+        job_id = rest.partition("/")[0] if source is Source.JOB else None
         try:
-            deployment, digests = self._read(entry.document, Source(source), entry.received_ms, job_id)
+            deployment, digests = self._read(entry.document, source, entry.received_ms, job_id)
         except Wrong as error:
             outcome = failed(DetailedStatus.FAILED_NO_STATE_CHANGE, error)
             await self._ledger.end(entry.seq, msgspec.json.encode(outcome))
-            self._tell(entry.id, entry.seq, Asker(), outcome)
+            self._tell(End(entry.id, source, outcome), entry.seq, Asker())
             return
         self._orders[deployment.id] = _Order(entry.seq, Asker(), digests)
         self._step(Arrived(deployment))
@@ -259,19 +268,21 @@ class Desk:
 
     async def _end(self, deployment: Deployment, outcome: Outcome) -> None:
         order = self._orders.pop(deployment.id)
-        if outcome.status not in _COMMITTED:
+        if outcome.status not in COMMITTED:
             await self._ledger.end(order.seq, msgspec.json.encode(outcome))
-        self._tell(deployment.id, order.seq, order.asker, outcome)
+        self._tell(End(deployment.id, deployment.source, outcome, deployment), order.seq, order.asker)
 
     # -- out -------------------------------------------------------------------------------------------------
 
-    def _tell(self, identity: str, seq: int, asker: Asker, outcome: Outcome) -> None:
+    def _tell(self, end: End, seq: int, asker: Asker) -> None:
         def delivered(error: VergeError | None) -> None:
             if error is None:
                 self._tasks.create_task(self._ledger.reported(seq), name="agent.deployment.reported")
 
-        self._publish(identity, topic_payload(identity, outcome), delivered)
-        asker.ended(identity, outcome)
+        self._publish(end.id, topic_payload(end.id, end.outcome), delivered)
+        asker.ended(end.id, end.outcome)
+        for watcher in self._watchers:
+            watcher.ended(end)
 
     def _publish(
         self, identity: str, payload: Mapping[str, Any], delivered: Callable[[VergeError | None], None] | None = None
@@ -283,10 +294,6 @@ class Desk:
             self._transport.publish(message, delivered)
         except VergeError as error:
             log.warning("the state of deployment %s could not be published: %s", identity, error)
-
-
-_COMMITTED = frozenset((DetailedStatus.SUCCESSFUL, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED))
-"""These are in the ledger with the set that they made active."""
 
 
 def _source(arrival: Arrival) -> str:

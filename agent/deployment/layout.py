@@ -50,6 +50,15 @@ class Layout:
         """Its unpacked archives, a folder each."""
         return self.root / "packages" / "artifacts-unarchived" / name / str(version)
 
+    def folders(self, name: str, version: Version) -> tuple[Path, Path]:
+        """Both folders of a component version."""
+        return self.artifacts(name, version), self.unarchived(name, version)
+
+    def all_folders(self) -> list[Path]:
+        """Both folders of every component version that is there, wanted or not."""
+        packages = self.root / "packages"
+        return [*packages.glob("artifacts/*/*"), *packages.glob("artifacts-unarchived/*/*")]
+
     def work(self, name: str) -> Path:
         """Where a component's scripts run."""
         return self.root / "work" / name

@@ -28,6 +28,10 @@ class DeploymentOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Take the deployment shadow of a single thing."""
     aws_prefix: str = "$aws"
     """What the AWS topics begin with; ``verge/aws`` for brokers that refuse a leading ``$``."""
+    health: bool = True
+    """Send fleet status messages as a Greengrass nucleus does."""
+    health_cadence_s: Annotated[float, Meta(ge=86_400)] = 86_400.0
+    """Between two fleet status messages that tell of everything though nothing happened."""
     run_as: str = ""
     """``user`` or ``user:group`` of component scripts that name none, when the agent is root."""
     settle_s: Annotated[float, Meta(gt=0)] = 600.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from agent.artifacts.cache import Cache
 from agent.artifacts.fetch import Fetcher
+from agent.components.messages import Device
+from agent.components.report import ComponentHealth
 from agent.components.spec import RunAs
 from agent.components.states import ComponentStatus
 from agent.components.supervisor import Supervisor
@@ -19,12 +22,14 @@ from agent.deployment.askers import JobAsker, ShadowAsker
 from agent.deployment.catalogue import BUILTINS, NUCLEUS
 from agent.deployment.deploy import Deployer
 from agent.deployment.desk import Arrival, Desk
+from agent.deployment.fleet import FleetStatus, Roster, health_topic
 from agent.deployment.keys import trusted
 from agent.deployment.layout import Layout
 from agent.deployment.ledger import Ledger
 from agent.deployment.library import Library
 from agent.deployment.options import DeploymentOptions
 from agent.deployment.request import Source
+from agent.deployment.roster import roster
 from agent.deployment.trust import Link
 from agent.inference.plane import InferencePlane
 from agent.jobs.client import JobsClient
@@ -77,6 +82,16 @@ async def enter(
     )  # fmt: skip
     desk.open()
     await deployer.start()
+    if options.health:
+
+        def present(arns: Mapping[str, str]) -> Mapping[str, ComponentHealth]:
+            return roster(deployer.state, live.target, supervisor.states(), here.board.status, arns)
+
+        fleet = await stack.enter_async_context(_fleet(here, options, ledger, supervisor, present))
+        here.board.watch(fleet.changed)
+        desk.watch(fleet)
+        telling = tasks.create_task(fleet.run(), name="agent.fleet")
+        stack.callback(telling.cancel)
     serving = tasks.create_task(desk.serve(tasks), name="agent.desk")
     stack.push_async_callback(_ended, serving, desk)
     await _ask_aws(here, options, desk, stack)
@@ -97,10 +112,24 @@ def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) 
     supervisor = Supervisor(run=layout.run, logs=layout.logs, env=env, run_as=run_as)
 
     def changed(status: ComponentStatus) -> None:
+        if status.removed:
+            here.board.forget(status.name)
+            return
         here.board.component(status.name, _told(status))
 
     supervisor.watch(changed)
     return supervisor
+
+
+def _fleet(
+    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, present: Roster
+) -> FleetStatus:
+    found = platform.detect()
+    return FleetStatus(
+        here.transport, ledger, supervisor, present,
+        device=Device(here.thing, found["os"], found["architecture"], str(BUILTINS[NUCLEUS].version)),
+        topic=health_topic(here.thing, options.aws_prefix), cadence_s=options.health_cadence_s,
+    )  # fmt: skip
 
 
 def _told(status: ComponentStatus) -> dict[str, Any]:

@@ -11,8 +11,9 @@ The stream's model is swapped back and forth between the samples, both in the ag
 ``rss_growth_pct``                            of the core, after the swaps against after ten of them
 ``leaked_mb``                                 of the core and its children together, over the same time
 
-What leaks is anonymous and shared memory (``Pss_Anon + Pss_Shmem``), measured with no frames under way: pages of
-files come and go with their neighbours, and MemAvailable is everybody's.
+Frames alone move the core's heap by some 2 MB (a frame is 50 kB, and several are under way at a time), so that many
+seconds of them come before the first look.  What leaks is anonymous and shared memory (``Pss_Anon + Pss_Shmem``),
+measured with no frames under way: pages of files come and go with their neighbours, and MemAvailable is everybody's.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench deploy", description="Deployments while frames come.")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--swaps", type=int, default=100, help="after ten to warm up (%(default)s)")
+    parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of frames before (%(default)s)")
     options = parser.parse_args(arguments)
-    told = measure(options.swaps + options.swaps % 2)
+    told = measure(options.swaps + options.swaps % 2, options.warm_up)
     print(json.dumps(told) if options.json else table(told))
 
 
@@ -69,7 +71,7 @@ def table(told: Mapping[str, float]) -> str:
     return "\n".join(f"{name:<22}{value!s:>12}{aim:>9}".rstrip() for name, value, aim in rows)
 
 
-def measure(swaps: int) -> dict[str, float]:
+def measure(swaps: int, warm_up_s: float) -> dict[str, float]:
     """Every figure."""
     with rig.folder() as work:
         pictures = frames.read(frames.write(work / "frames"))
@@ -82,6 +84,7 @@ def measure(swaps: int) -> dict[str, float]:
             with camera.sending():
                 _swap(site, kit, WARM_UP)
                 _fail(site, kit)
+                time.sleep(warm_up_s)
             before = memory(pid, site, camera)
             with camera.sending():
                 seconds = _swap(site, kit, swaps)

@@ -158,6 +158,19 @@ def test_a_document_that_says_so_leaves_a_broken_component_as_it_is(config, flee
         assert answering(agent) == "2.0.0"
 
 
+def test_only_the_files_of_the_active_set_and_of_the_one_before_it_are_kept(config, fleet, cameras, tmp_path):
+    kept = tmp_path / "data" / "packages" / "artifacts-unarchived" / "com.model"
+    with agents.running(config, tmp_path) as agent:
+        deploy(agent, first(fleet, cameras))
+        deploy(agent, second(fleet, cameras, golden={"label": "odd"}))
+        assert sorted(path.name for path in kept.iterdir()) == ["1.0.0", "2.0.0"]
+        for version in ("3.0.0", "4.0.0"):
+            recipes = [fleet.model("com.model", version)]
+            wanted = {"com.cameras": "1.0.0", "com.model": version}
+            assert deploy(agent, document(f"v{version}", recipes, wanted))["status"] == "SUCCEEDED"
+        assert sorted(path.name for path in kept.iterdir()) == ["3.0.0", "4.0.0"]
+
+
 def test_what_nobody_wants_any_more_goes(config, fleet, cameras, tmp_path):
     with agents.running(config, tmp_path) as agent:
         deploy(agent, first(fleet, cameras))

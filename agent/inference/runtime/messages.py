@@ -85,6 +85,13 @@ class Decoder:
 
     def feed(self, data: Buffer) -> Iterator[Envelope]:
         """Take the next bytes and give the messages they complete; raises ``ProtocolError``."""
+        if not self._buffer and len(data) >= HEADER.size:
+            # The usual case: one read brings one whole message, which needs no buffer.
+            kind, text_length, body_length = _header(data)
+            middle = HEADER.size + text_length
+            if len(data) == middle + body_length:
+                yield Envelope(kind, bytes(data[HEADER.size : middle]), bytes(data[middle:]))
+                return
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             kind, text_length, body_length = _header(self._buffer)
@@ -97,7 +104,7 @@ class Decoder:
             yield envelope
 
 
-def _header(buffer: bytearray) -> tuple[int, int, int]:
+def _header(buffer: Buffer) -> tuple[int, int, int]:
     magic, version, kind, text_length, body_length = HEADER.unpack_from(buffer)
     if magic != MAGIC:
         raise ProtocolError(f"expected {MAGIC!r}, got {bytes(magic)!r}")
