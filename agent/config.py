@@ -1,8 +1,8 @@
 """Everything the agent can be told: one frozen tree of values with defaults that run.
 
 It is read from a TOML file; environment variables override single values: ``VERGE_THING``,
-``VERGE_TRANSPORTS__LOCAL__HOST`` (two underscores step into a table, values are TOML where they parse as
-TOML and text otherwise).  Secrets are given as files (``password_file``), never read by others.  An unknown
+``VERGE_TRANSPORTS__LOCAL__HOST`` (two underscores step into a table, values are TOML where that parses and
+fits, and text otherwise).  Secrets are given as files (``password_file``), never read by others.  An unknown
 key is refused with the nearest known one.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from agent.frames.frame import Limits
 from agent.inference.manifest import ModelOptions
 from agent.streams.options import StreamOptions
 from agent.strict import convert, nearest
+from agent.transport.filters import valid_filter
 from agent.transport.options import MqttOptions
 
 __all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
@@ -37,7 +39,7 @@ class StatusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     transport: str = ""
     """Which broker; empty is the first configured one."""
     prefix: str = "verge/{thing}"
-    statistics_interval_s: float = 30.0
+    statistics_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """How often counters are published when nothing else changed."""
 
 
@@ -96,12 +98,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
 
 def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
     """Build the configuration from parsed TOML; ``name`` is the file's, for errors."""
-    if "folder" in parsed:
-        raise ConfigWrong(f"unknown key folder in {name}", code="unknown-key")
-    config = convert(Config, _override(dict(parsed), environment), name)
-    if not config.transports:
-        raise ConfigWrong(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
-    _check_references(config, name)
+    config = _overridden(parsed, name, environment)
     return msgspec.structs.replace(
         config,
         thing=config.thing or platform.node() or "verge",
@@ -112,27 +109,86 @@ def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mappi
 
 
 def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
-    if config.data_dir:
-        return Path(config.data_dir).expanduser()
     # systemd's StateDirectory= is the service's own; a user's state folder is shared with other programs.
-    if environment.get("STATE_DIRECTORY"):
+    if not config.data_dir and environment.get("STATE_DIRECTORY"):
         return Path(environment["STATE_DIRECTORY"])
-    return Path(environment.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "verge"
+    wanted = Path(config.data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
+    try:
+        return wanted.expanduser()
+    except RuntimeError as error:
+        raise ConfigWrong(
+            f"nothing can be kept in {wanted}: there is no such home folder", code="no-home", hint="set data_dir"
+        ) from error
 
 
-def _override(parsed: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The file's values with the environment's put over them."""
-    for key in sorted(environment):
-        if not key.startswith(_PREFIX):
-            continue
-        path = key[len(_PREFIX) :].lower().split("__")
-        table = parsed
-        for step in path[:-1]:
+def _overridden(parsed: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Config:
+    """The file's values with the environment's put over them; an error of a variable names the variable."""
+    variables = {
+        key.removeprefix(_PREFIX).lower().replace("__", "."): key
+        for key in sorted(environment)
+        if key.startswith(_PREFIX)
+    }
+    values = {place: _value(environment[key]) for place, key in variables.items()}
+    refused: dict[str, ConfigWrong] = {}
+    while True:
+        try:
+            return _checked(_with(parsed, values), name)
+        except ConfigWrong as error:
+            place = _at_fault(error.message, name, variables, parsed)
+            if place is None:
+                raise
+            if place in refused or values[place] == environment[variables[place]]:
+                told = refused.get(place, error)
+                message = told.message.replace(f" in {name}", f" in {variables[place]}", 1)
+                raise ConfigWrong(message, code=told.code, hint=told.hint) from error
+            # It is TOML by chance: a password of digits, a name like a date.
+            refused[place], values[place] = error, environment[variables[place]]
+
+
+def _checked(values: Mapping[str, Any], name: str) -> Config:
+    if "folder" in values:
+        raise ConfigWrong(f"unknown key folder in {name}", code="unknown-key")
+    config = convert(Config, values, name)
+    if not config.transports:
+        raise ConfigWrong(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
+    _check_references(config, name)
+    return config
+
+
+def _with(parsed: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's values with others at places like ``transports.local.host``."""
+    made = dict(parsed)
+    for place, value in values.items():
+        *steps, last = place.split(".")
+        table = made
+        for step in steps:
             inner = table.get(step)
             table[step] = dict(inner) if isinstance(inner, Mapping) else {}
             table = table[step]
-        table[path[-1]] = _value(environment[key])
-    return parsed
+        table[last] = value
+    return made
+
+
+def _at_fault(message: str, name: str, places: Iterable[str], parsed: Mapping[str, Any]) -> str | None:
+    """Which of the places that a variable set an error is about; a table that only variables made is theirs too."""
+    found = re.match(rf"(?:unknown key )?(\S+) in {re.escape(name)}(?::|$)", message)
+    if found is None:
+        return None
+    wrong = found[1]
+    for place in places:
+        if wrong == place or wrong.startswith((f"{place}.", f"{place}[")):
+            return place
+        if place.startswith(f"{wrong}.") and not _holds(parsed, wrong):
+            return place
+    return None
+
+
+def _holds(parsed: Any, place: str) -> bool:
+    for step in place.split("."):
+        if not isinstance(parsed, Mapping) or step not in parsed:
+            return False
+        parsed = parsed[step]
+    return True
 
 
 def _value(text: str) -> Any:
@@ -147,6 +203,12 @@ def _check_references(config: Config, name: str) -> None:
     for stream, options in config.streams.items():
         if options.model not in config.models:
             raise _missing("model", options.model, f"streams.{stream}.model", config.models, name)
+        if not valid_filter(options.input.topic):
+            raise ConfigWrong(
+                f"streams.{stream}.input.topic in {name}: {options.input.topic!r} is no MQTT topic filter",
+                code="bad-topic",
+                hint="+ and # stand for whole levels, and # for the last ones only",
+            )
     for place, transport in _transports_named(config):
         if transport and transport not in config.transports:
             raise _missing("transport", transport, place, config.transports, name)

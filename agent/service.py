@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 __all__ = ["serve", "stop_signals"]
@@ -33,8 +33,8 @@ class StopSignals:
 
 
 @asynccontextmanager
-async def stop_signals() -> AsyncIterator[StopSignals]:
-    """Catch SIGTERM and SIGINT while entered; a second one ends the process where it stands."""
+async def stop_signals(first: Callable[[signal.Signals], None] = lambda _: None) -> AsyncIterator[StopSignals]:
+    """Catch SIGTERM and SIGINT while entered: ``first`` is called, a second one ends the process where it stands."""
     loop = asyncio.get_running_loop()
     signals = StopSignals()
 
@@ -44,6 +44,7 @@ async def stop_signals() -> AsyncIterator[StopSignals]:
             signal.raise_signal(number)
         signals.received = number
         signals.event.set()
+        first(number)
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, heard, number)
@@ -55,15 +56,33 @@ async def stop_signals() -> AsyncIterator[StopSignals]:
 
 
 async def serve(part: AbstractAsyncContextManager[Any], ready: Callable[[], None] = lambda: None) -> signal.Signals:
-    """Enter the part, wait for a signal, leave within a deadline; return the signal."""
-    async with stop_signals() as signals:
-        async with part:
+    """Enter the part, wait for a signal, leave within a deadline; return the signal.
+
+    A signal that comes while the part is entered cancels the entering.
+    """
+    loop = asyncio.get_running_loop()
+    # A timeout, and not a task of its own, since a part has to be entered and left by the same task.
+    entering, entered = asyncio.timeout(None), False
+
+    def leave(number: signal.Signals) -> None:
+        log.info("stopping: %s", number.name)
+        loop.call_later(_GRACE_S, _give_up)
+        if not entered:
+            entering.reschedule(loop.time())
+
+    async with stop_signals(leave) as signals, AsyncExitStack() as stack:
+        try:
+            async with entering:
+                await stack.enter_async_context(part)
+        except TimeoutError:
+            if signals.received is None:
+                raise
+        else:
+            entered = True
             ready()
             await signals.wait()
-            assert signals.received is not None  # noqa: S101 it was waited for
-            log.info("stopping: %s", signals.received.name)
-            asyncio.get_running_loop().call_later(_GRACE_S, _give_up)
-        return signals.received
+    assert signals.received is not None  # noqa: S101 it was waited for
+    return signals.received
 
 
 def _give_up() -> None:

@@ -20,6 +20,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -135,6 +136,7 @@ class StatusBoard:
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._ready = False
+        self._open = False
 
     @staticmethod
     def will(thing: str, topics: Topics) -> Message:
@@ -142,6 +144,7 @@ class StatusBoard:
         return Message(topics.status, agent_status(thing, "offline"), qos=1, retain=True)
 
     async def __aenter__(self) -> Self:
+        self._open = True
         self._transport.watch(self._on_link)
         if self._transport.state.connected:
             self._on_link(self._transport.state)
@@ -150,6 +153,8 @@ class StatusBoard:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A link that comes back from now on must not say "online" after the goodbye.
+        self._open = self._ready = False
         self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
 
     def ready(self) -> None:
@@ -206,15 +211,15 @@ class StatusBoard:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._interval_s
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._changed.wait()
-            except TimeoutError:
+            # Asked of the clock: a change that is already there is returned before the timeout is looked at.
+            everything = loop.time() >= due
+            if everything:
                 due = loop.time() + self._interval_s
-                self._tell(everything=True)
-                continue
             self._changed.clear()
-            self._tell(everything=False)
+            self._tell(everything=everything)
             await asyncio.sleep(min(_SETTLE_S, self._interval_s))
 
     def _tell(self, *, everything: bool) -> None:
@@ -246,7 +251,7 @@ class StatusBoard:
         self._publish(self._topics.component(name), _encode(told))
 
     def _on_link(self, state: LinkState) -> None:
-        if not state.connected:
+        if not state.connected or not self._open:
             return
         if self._ready:
             self._online()

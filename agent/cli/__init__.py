@@ -16,6 +16,7 @@ import click
 
 from agent import __version__
 from agent.errors import Unreachable, VergeError
+from agent.strict import nearest
 
 __all__ = ["main"]
 
@@ -56,6 +57,16 @@ class Commands(click.Group):
         command = importlib.import_module(f"agent.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 each module's convention
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; an unknown one is refused with a guess."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            guess = nearest(args[0], COMMANDS)
+            raise click.UsageError(f"{error.message} {guess}" if guess else error.message, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List them without importing them."""

@@ -28,7 +28,7 @@ Told = Mapping[str, Any]
 
 
 @click.command("components", short_help="What runs on an agent.")
-@click.option("--thing", default="", metavar="THING", help="Whose.  [default: the only agent that is online]")
+@click.option("--thing", "--to", default="", metavar="THING", help="Whose.  [default: the only agent that is online]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @broker_options
 def command(config: Config, thing: str, as_json: bool) -> None:

@@ -24,7 +24,7 @@ Told = Mapping[str, Any]
 
 
 @click.command("deployments", short_help="How deployments went.")
-@click.option("--thing", default="", metavar="THING", help="Only of this one.  [default: of all on the broker]")
+@click.option("--thing", "--to", default="", metavar="THING", help="Only of this one.  [default: of all on the broker]")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The latest.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @broker_options

@@ -62,7 +62,13 @@ def command(
     wanted = ModelOptions(source=model, labels=labels, backend=backend, task=task, options=options, threads=threads)
     spec = resolve(wanted, Path.cwd())
     places = Annotations(annotate) if annotate else None
-    description, answered = loop.run(_answers(spec, expand(images), top_k, places))
+    try:
+        description, answered = loop.run(_answers(spec, expand(images), top_k, places))
+    except VergeError as error:
+        if error.hint:
+            # It speaks of a manifest's key; here there is an option.
+            error.hint = error.hint.replace("backend = …", "--backend")
+        raise
     if as_json:
         told = [_told(one, description) for one in answered]
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))

@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("rollback", short_help="Go back to the set before the last deployment.")
-@click.option("--thing", default="", metavar="THING", help="Whose.  [default: the only agent that is online]")
+@click.option("--thing", "--to", default="", metavar="THING", help="Whose.  [default: the only agent that is online]")
 @click.option("--sign", "key", type=_PATH, metavar="KEY", help="Sign it; see verge trust.")
 @click.option("--passphrase-file", "secret", type=_PATH, metavar="FILE", help="Of the key.")
 @click.option("--wait/--no-wait", default=True, help="Until it ends, or until it is sent.  [default: --wait]")

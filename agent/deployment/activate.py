@@ -25,7 +25,7 @@ from agent.deployment.target import ModelTarget, Target
 from agent.errors import VergeError
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
-from agent.streams.streams import Streams
+from agent.streams.streams import Streams, Switched
 
 __all__ = ["Change", "Live", "RollbackFailed", "Trial"]
 
@@ -47,12 +47,15 @@ class RollbackFailed(DeploymentWrong):
 class Change:
     """A target made live and not yet kept."""
 
-    def __init__(self, live: Live, target: Target, undo: AsyncExitStack, complaint: VergeError | None) -> None:
+    def __init__(
+        self, live: Live, target: Target, undo: AsyncExitStack, switched: list[Switched], complaint: VergeError | None
+    ) -> None:
         self.complaint = complaint
         """What is wrong with it, where it was asked to be left so."""
         self._live = live
         self._target = target
         self._undo = undo
+        self._switched = switched
 
     async def undo(self) -> None:
         """Put back what was live before."""
@@ -61,6 +64,8 @@ class Change:
     async def keep(self) -> None:
         """Let go of what the new set does not need."""
         self._undo.pop_all()
+        for switched in self._switched:
+            switched.keep()
         await self._live.settle(self._target)
 
 
@@ -90,11 +95,24 @@ class Live:
             if trial is not None:
                 await self._try(target, trial)
             complaint = await self._supervise(target, undo, tolerant=tolerant)
-            await self._switch(target, undo)
+            switched = await self._switch(target, undo)
         except BaseException:
             await undo.aclose()
             raise
-        return Change(self, target, undo, complaint)
+        return Change(self, target, undo, switched, complaint)
+
+    async def start(self, target: Target) -> None:
+        """Make a target live where nothing is: streams do not wait for scripts, nor scripts for models.
+
+        Raises what kept the streams from running; the scripts are under way even then.
+        """
+        self.target = Target(components=target.components)
+        await self._supervisor.apply(target.components)
+        async with AsyncExitStack() as undo:
+            await self._load(target, undo)
+            await self._switch(target, undo)
+            undo.pop_all()
+        self.target = target
 
     async def settle(self, target: Target) -> None:
         """Unload and stop what the target, which is live now, has no use for."""
@@ -171,14 +189,18 @@ class Live:
             if old is not None and old.model != options.model:
                 await trial(name, options.model)
 
-    async def _switch(self, target: Target, undo: AsyncExitStack) -> None:
+    async def _switch(self, target: Target, undo: AsyncExitStack) -> list[Switched]:
+        switches = []
         for name, options in target.streams.items():
             if name in self.target.streams and self.target.streams[name] == options:
                 continue
             self.touched = True
             context = Context.of(target.models[options.model].spec.manifest.options)
             if name in self._streams:
-                undo.callback(self._streams.switch(name, options, context))
+                switched = self._streams.switch(name, options, context)
+                undo.callback(switched.back)
+                switches.append(switched)
             else:
                 await self._streams.add(name, options, context)
                 undo.push_async_callback(self._streams.remove, name)
+        return switches

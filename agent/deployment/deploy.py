@@ -90,12 +90,9 @@ class Deployer:
         if not self.state.active.components:
             return
         try:
-            wanted = target(self._kept(self.state).components, self._layout, self._thing)
-            change = await self._live.replace(wanted, tolerant=True)
+            await self._live.start(target(self._kept(self.state).components, self._layout, self._thing))
         except VergeError:
             log.exception("the active set cannot be made live; deploy one that can")
-        else:
-            await change.keep()
 
     async def deploy(
         self, deployment: Deployment, seq: int, may_activate: Callable[[], bool], *, digests: bool = False
@@ -119,6 +116,11 @@ class Deployer:
         except RollbackFailed as error:
             outcome = failed(DetailedStatus.FAILED_UNABLE_TO_ROLLBACK, error)
         except (VergeError, OSError) as error:
+            touched = self._live.touched
+            status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
+            outcome = failed(status, error)
+        except Exception as error:  # a fault of ours costs this deployment, and not the agent
+            log.exception("deployment %s failed unexpectedly", deployment.id)
             touched = self._live.touched
             status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
             outcome = failed(status, error)

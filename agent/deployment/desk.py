@@ -169,7 +169,8 @@ class Desk:
             await self._refuse(arrival, error)
             return
         if deployment.id in self._orders:
-            log.info("deployment %s is under way already", deployment.id)
+            twice = DeploymentRejected(f"deployment {deployment.id} is under way already", code="CONFLICTED_REQUEST")
+            arrival.asker.ended(deployment.id, failed(DetailedStatus.REJECTED, twice))
             return
         seq = await self._ledger.receive(deployment.id, _source(arrival), arrival.payload, now_ms)
         self._orders[deployment.id] = _Order(seq, arrival.asker, digests)
@@ -190,7 +191,7 @@ class Desk:
     async def _refuse(self, arrival: Arrival, error: Wrong) -> None:
         rejected = isinstance(error, DeploymentRejected)
         outcome = failed(DetailedStatus.REJECTED if rejected else DetailedStatus.FAILED_NO_STATE_CHANGE, error)
-        identity = arrival.job_id or arrival.key or f"refused-{time.time_ns()}"
+        identity = arrival.job_id or arrival.key or "refused"
         log.warning("a document is %s: %s", "rejected" if rejected else "wrong", error)
         seq = await self._ledger.receive(identity, _source(arrival), arrival.payload, int(time.time() * 1e3))
         await self._ledger.end(seq, msgspec.json.encode(outcome))

@@ -62,6 +62,8 @@ _GROUP_ARN = re.compile(r"arn:[^:]+:[^:]*:[^:]*:[^:]*:(?:configuration:)?(thingg
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _LOCAL_KEYS = ("componentsToMerge", "componentsToRemove", "configurationUpdate", "componentToRunWithInfo", "requestId")
 _WISHES = ("components", "componentsToMerge", "componentsToRemove", "configurationUpdate", "recipes", "canary")
+_MEANT = ("components", "configurationArn", "rollback")
+"""A cloud document names its configuration, and may leave out empty components."""
 _FOLDER_KEYS = ("recipeDirectoryPath", "artifactsDirectoryPath")
 
 
@@ -85,7 +87,7 @@ def parse(
         raise root.get("components").wrong("either components or componentsToMerge and its kin")
     arn = root.get("configurationArn").text() or None
     timestamp = root.get("creationTimestamp", "requestTimestamp").whole()
-    return Deployment(
+    deployment = Deployment(
         id=_id(root, source, arn, job_id) or _made_up_id(root, received_ms),
         source=source,
         group=_group(root, arn),
@@ -102,6 +104,13 @@ def parse(
         job_id=job_id,
         rollback=_rollback(root),
     )
+    if not local and not any(root.get(key).value is not None for key in _MEANT):
+        told = ", ".join(sorted(map(str, root.object()))[:5]) or "nothing"
+        raise DeploymentWrong(
+            f"the document says nothing of what is wanted; it has {told}",
+            hint='{"components": {}} takes everything away, {"components": {"NAME": {"version": …}}} brings something',
+        )
+    return deployment
 
 
 def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.errors import ModelRefused, NotConnected, VergeError
+from agent.errors import ModelRefused, NotConnected, VergeError, WorkerLost
 from agent.frames.frame import Limits, Picture
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.pool import Pool
 from agent.inference.quarantine import Quarantine
-from agent.inference.values import Answer, Description, PoolStatus, Snapshot
+from agent.inference.values import Answer, Description, PoolState, PoolStatus, Snapshot
 from agent.strict import nearest
 
 __all__ = ["InferencePlane"]
@@ -60,22 +60,27 @@ class InferencePlane:
         """Load a model under a name and say what it is; raises what kept it from loading."""
         if name in self._models:
             raise ModelRefused(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
+
+        def changed() -> None:
+            requests.look()
+            self._changed(name, pool.status)
+
         pool = Pool(
             name,
             spec,
             threads=spec.run.threads or _fair_threads(spec.run.workers),
             limits=self._limits,
             quarantine=self._quarantine,
-            changed=lambda: self._changed(name, pool.status),
+            changed=changed,
         )
-        description = await pool.start(self._tasks)
         requests = _Requests(pool)
+        description = await pool.start(self._tasks)
         pool.attach(requests)
         self._models[name] = pool, requests
         return description
 
     async def unload(self, name: str) -> None:
-        """End a model's workers; what they held or waited for is finished with ``WorkerLost``."""
+        """End a model's workers once they have answered what they hold; what waits is refused."""
         pool, requests = self._find(name)
         del self._models[name]
         requests.close()
@@ -126,6 +131,8 @@ class _Requests:
         self._waiting: deque[Job] = deque()
 
     async def ask(self, picture: Picture, snapshot: Snapshot | None, label: str) -> Answer:
+        if self._pool.status.state is PoolState.BROKEN:
+            raise self._broken()
         if len(self._waiting) >= _WAITING:
             raise NotConnected(f"{_WAITING} requests wait for the model already", code="busy", hint="ask later")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -145,9 +152,21 @@ class _Requests:
     def take(self) -> Job | None:
         return self._waiting.popleft() if self._waiting else None
 
+    def look(self) -> None:
+        """The pool changed: nobody waits for a broken model."""
+        if self._pool.status.state is PoolState.BROKEN:
+            self._fail(self._broken())
+
     def close(self) -> None:
+        self._fail(ModelRefused("the model was unloaded", code="model-unloaded"))
+
+    def _fail(self, error: VergeError) -> None:
         while self._waiting:
-            self._waiting.popleft().finish(ModelRefused("the model was unloaded", code="model-unloaded"))
+            self._waiting.popleft().finish(error)
+
+    def _broken(self) -> WorkerLost:
+        pool = self._pool
+        return WorkerLost(f"the model {pool.name} is broken: {pool.status.reason}", code="model-broken")
 
 
 def _fair_threads(workers: int) -> int:

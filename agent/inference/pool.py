@@ -57,6 +57,7 @@ class Pool:
         self._suspects: deque[Job] = deque()
         self._events: dict[Worker, asyncio.Event] = {}
         self._seats: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -84,15 +85,12 @@ class Pool:
         return description
 
     async def stop(self) -> None:
-        """End the workers; pictures they hold are finished with ``WorkerLost``."""
+        """End the workers once they have answered what they hold; what waits is finished with ``WorkerLost``."""
         self._set(PoolState.STOPPED)
         for seat in self._seats:
             seat.cancel()
-        await asyncio.gather(*self._seats, return_exceptions=True)
-        for job in (*self._again, *self._suspects):
-            job.finish(WorkerLost("the model was unloaded", code="model-unloaded"))
-        self._again.clear()
-        self._suspects.clear()
+        await asyncio.gather(*self._seats, *self._leaving, return_exceptions=True)
+        self._give_up("the model was unloaded", "model-unloaded")
 
     def attach(self, feeder: Feeder) -> None:
         """Take pictures from this feeder too."""
@@ -105,6 +103,8 @@ class Pool:
 
     def wake(self) -> None:
         """A picture may be waiting, or a worker may be free: hand over what can be handed over."""
+        if self._status.state is PoolState.STOPPED:
+            return
         while (worker := self._freest()) is not None and (job := self._next(worker)) is not None:
             worker.send(job)
 
@@ -170,22 +170,27 @@ class Pool:
                 if worker.late and not worker.lost and stand_in is None:
                     stand_in = self._loop.create_task(self._start_worker(), name=f"agent.model.{self.name}.stand-in")
                 if stand_in is not None and not worker.late and not worker.lost:
-                    await self._dismiss(stand_in)
+                    # Beside the watch over the worker, which may be lost meanwhile.
+                    leaving = self._loop.create_task(self._dismiss(stand_in), name=f"agent.model.{self.name}.leaving")
+                    self._leaving.add(leaving)
+                    leaving.add_done_callback(self._leaving.discard)
                     stand_in = None
+            self._workers.remove(worker)
+            return await self._take(stand_in) if stand_in is not None else None
         except BaseException:
             if stand_in is not None:
                 await asyncio.shield(self._dismiss(stand_in))
             raise
         finally:
             del self._events[worker]
-        self._workers.remove(worker)
-        return await self._take(stand_in) if stand_in is not None else None
 
     async def _replace(self, restarts: Restarts, restart: Restart, reason: str) -> Worker:
         """Start another worker, after a delay, until one loads."""
         while True:
             if not self._workers:
                 self._set(PoolState.BROKEN if restart.broken else PoolState.BACKOFF, reason)
+                if restart.broken:
+                    self._give_up(f"the model {self.name} is broken: {reason}", "model-broken")
             await asyncio.sleep(restart.delay_s)
             try:
                 return await self._start_worker()
@@ -209,16 +214,20 @@ class Pool:
         }
         await worker.start(run.interpreter, usual | run.environment)
         try:
-            told = await worker.load(self.spec.request(self._threads), run.load_timeout_s)
-        except WorkerLost as error:
-            reason = await worker.explain()
-            raise WorkerLost(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
+            told = await self._load(worker)
         except BaseException:
             worker.kill()
             await asyncio.shield(worker.stop())
             raise
         worker.description = msgspec.structs.replace(told, name=self.spec.name, version=self.spec.manifest.version)
         return worker
+
+    async def _load(self, worker: Worker) -> Description:
+        try:
+            return await worker.load(self.spec.request(self._threads), self.spec.run.load_timeout_s)
+        except WorkerLost as error:
+            reason = await worker.explain()
+            raise WorkerLost(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
 
     async def _take(self, stand_in: asyncio.Task[Worker]) -> Worker | None:
         try:
@@ -228,15 +237,26 @@ class Pool:
             return None
 
     async def _dismiss(self, stand_in: asyncio.Task[Worker]) -> None:
-        worker = await self._take(stand_in)
-        if worker is not None:
-            await worker.stop()
+        stand_in.cancel()
+        (outcome,) = await asyncio.gather(stand_in, return_exceptions=True)
+        if isinstance(outcome, Worker):
+            await outcome.stop()
+        elif isinstance(outcome, Exception):
+            log.warning("model %s: the stand-in could not be started: %s", self.name, outcome)
 
     async def _end(self, worker: Worker) -> None:
         await worker.stop()
         while worker.jobs:
             job = worker.jobs.popleft()
             job.finish(WorkerLost("the model was unloaded", code="model-unloaded"))
+
+    def _give_up(self, message: str, code: str) -> None:
+        """Finish what waits for a second worker."""
+        waiting = [*self._again, *self._suspects]
+        self._again.clear()
+        self._suspects.clear()
+        for job in waiting:
+            job.finish(WorkerLost(message, code=code))
 
     # -- what workers tell ----------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 
 from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.inference.child import Child, shortage
 from agent.inference.deadline import Deadline
 from agent.inference.job import Job
 from agent.inference.runtime import messages
@@ -30,14 +30,12 @@ from agent.inference.values import Answer, Description
 
 __all__ = ["DEPTH", "Worker"]
 
-log = logging.getLogger(__name__)
-
 DEPTH = 2
 """Pictures a worker holds: the one it works on and the one that waits, so that it never idles for a round trip."""
 
 _LAUNCHER = Path(__file__).parent / "runtime" / "__main__.py"
-_TAIL_BYTES = 4096
 _GOODBYE_S = 1.0
+_FINISH_S = 10.0
 
 _encode = msgspec.json.Encoder().encode
 _answer = msgspec.json.Decoder(Answer).decode
@@ -69,41 +67,40 @@ class Worker(asyncio.Protocol):
         self._next_id = 0
         self._timer: asyncio.TimerHandle | None = None
         self._late = False
-        self._tail = bytearray()
+        self._empty = asyncio.Event()
 
     async def start(self, interpreter: str, environment: Mapping[str, str]) -> None:
-        """Spawn the process and connect to it; raises ``ModelRefused`` when the interpreter cannot be run."""
+        """Connect and spawn the process.
+
+        Raises ``ModelRefused`` when the interpreter cannot be run, ``WorkerLost`` when the system has no means now.
+        """
+        with contextlib.ExitStack() as passed_on:
+            try:
+                theirs, ring_fd = await self._connect(passed_on)
+            except OSError as error:
+                raise shortage(error) from error
+            numbers = (theirs, ring_fd, DEPTH, self._slot_bytes)
+            command = [interpreter or sys.executable, str(_LAUNCHER), *map(str, numbers)]
+            try:
+                self._child = await Child.spawn(command, environment, (theirs, ring_fd))
+            except BaseException:
+                self._transport.abort()
+                raise
+        self._ending = self._loop.create_task(self._watch(), name=f"agent.worker.{self._child.pid}")
+
+    async def _connect(self, passed_on: contextlib.ExitStack) -> tuple[int, int]:
+        """Make the socket and the ring; the result is the descriptors of the worker's ends."""
         ours, theirs = socket.socketpair()
-        ring_fd = Ring.create(DEPTH, self._slot_bytes)
+        passed_on.callback(theirs.close)
         try:
+            ring_fd = Ring.create(DEPTH, self._slot_bytes)
+            passed_on.callback(os.close, ring_fd)
             self._ring = Ring(ring_fd, DEPTH, self._slot_bytes, writable=True)
-            self.process = await self._spawn(interpreter or sys.executable, environment, theirs.fileno(), ring_fd)
-            self._stderr = self._loop.create_task(self._listen(), name=f"agent.worker.{self.process.pid}.stderr")
             await self._loop.create_unix_connection(lambda: self, sock=ours)
         except BaseException:
-            # A worker ends when its socket does.
             ours.close()
             raise
-        finally:
-            theirs.close()
-            os.close(ring_fd)
-
-    async def _spawn(
-        self, interpreter: str, environment: Mapping[str, str], *descriptors: int
-    ) -> asyncio.subprocess.Process:
-        arguments = [str(number) for number in (*descriptors, DEPTH, self._slot_bytes)]
-        try:
-            return await asyncio.create_subprocess_exec(
-                interpreter, str(_LAUNCHER), *arguments,
-                pass_fds=descriptors, env=_environment(environment), start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-        except OSError as error:
-            raise ModelRefused(
-                f"cannot run {interpreter}: {error.strerror}",
-                code="interpreter-missing",
-                hint="check interpreter = … of the model",
-            ) from error
+        return theirs.fileno(), ring_fd
 
     async def load(self, request: Mapping[str, Any], timeout_s: float) -> Description:
         """Have the model loaded and warmed up; raises ``ModelRefused``, ``BackendUnavailable`` or ``WorkerLost``."""
@@ -146,36 +143,41 @@ class Worker(asyncio.Protocol):
         self._transport.write(messages.encode(messages.INFER, _encode(content)))
 
     def kill(self) -> None:
-        """End the process now; ``on_lost`` follows."""
-        # Not Process.kill: it polls first, and so may take the exit status from under asyncio's own waiting.
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
+        """End the process and its children now; ``on_lost`` follows, whoever else holds the socket."""
+        self._child.kill()
+        self._transport.abort()
 
     async def stop(self) -> None:
-        """Ask it to leave, then see that it has left; what it held is lost."""
+        """Have it finish what it holds, within its deadlines, and leave; what is left in ``jobs`` is lost."""
+        self._empty.clear()
+        if self.jobs and not self.lost:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_FINISH_S, len(self.jobs) * self._deadline.seconds)):
+                    await self._empty.wait()
         if not self.lost:
             self._transport.write(messages.encode(messages.STOP))
         await self._exit()
-        self._transport.close()
 
     async def explain(self) -> str:
         """Why a lost worker is gone: the signal or status that ended it and its last words."""
         status = await self._exit()
         if not self.reason:
-            words = self._tail.decode(errors="replace").strip().splitlines()[-3:]
-            self.reason = "; ".join([_cause(status), *words])
+            self.reason = "; ".join([_cause(status), *self._child.last_words])
         return self.reason
 
     async def _exit(self) -> int:
         """See that the process is gone, and how it went."""
         try:
             async with asyncio.timeout(_GOODBYE_S):
-                await self.process.wait()
+                return await asyncio.shield(self._ending)
         except TimeoutError:
             self.kill()
-        status = await self.process.wait()
-        await self._stderr
+        return await asyncio.shield(self._ending)
+
+    async def _watch(self) -> int:
+        """Wait for the end of the process; the socket ends with it, whoever else holds it."""
+        status = await self._child.ended()
+        self._transport.abort()
         return status
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------
@@ -198,6 +200,7 @@ class Worker(asyncio.Protocol):
         """The process is gone, or about to be."""
         del exc
         self.lost = True
+        self._empty.set()
         if self._timer is not None:
             self._timer.cancel()
         if not self._loaded.done():
@@ -239,6 +242,8 @@ class Worker(asyncio.Protocol):
         self._deadline.observe(now - job.began)
         if self.jobs:
             self._begin(now)
+        else:
+            self._empty.set()
         if self._late:
             self._late = False
             self._on_pace(self)
@@ -269,20 +274,6 @@ class Worker(asyncio.Protocol):
             self._timer = self._loop.call_at(began + 2 * half, self._look)
         else:
             self._timer = self._loop.call_at(began + half, self._look)
-
-    async def _listen(self) -> None:
-        """Keep the last words; a worker that prints for ever fills nothing."""
-        assert self.process.stderr is not None  # noqa: S101 it was asked for
-        while data := await self.process.stderr.read(_TAIL_BYTES):
-            self._tail += data
-            del self._tail[:-_TAIL_BYTES]
-            log.debug("worker %d: %s", self.process.pid, data.decode(errors="replace").rstrip())
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The agent's environment without its own settings: a model has no business with passwords."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")}
-    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra)
 
 
 def _cause(status: int) -> str:

@@ -64,5 +64,5 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     filter: FilterOptions = FilterOptions()
     """For every output; an output may filter further."""
     snapshots: SnapshotOutput | None = None
-    drain_s: float = 5.0
+    drain_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long frames in work may take to finish when the agent stops."""

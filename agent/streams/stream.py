@@ -62,6 +62,8 @@ class Stream:
         self._reports = Reports()
         self._sequence = 0
         self._idle = asyncio.Event()
+        self._owed: dict[int, Transport] = {}
+        """Sequence → the transport that waits for the acknowledgement of that frame."""
         self.observer: Callable[[Frame, Answer], None] | None = None
         """Sees each frame with its answer: how a new model is tried beside the one that serves."""
 
@@ -142,6 +144,8 @@ class Stream:
             received_at=time.time(), arrived=time.monotonic(), response_topic=message.response_topic,
             correlation_data=message.correlation_data, packet_id=message.packet_id,
         )  # fmt: skip
+        if self._holds and message.packet_id:
+            self._owed[frame.sequence] = self._transport
         drop = self._queues.put(frame)
         if drop is not None:
             self._drop(drop)
@@ -213,8 +217,9 @@ class Stream:
         self._changed()
 
     def _done(self, frame: Frame) -> None:
-        if self._holds and frame.packet_id:
-            self._transport.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
+        transport = self._owed.pop(frame.sequence, None)
+        if transport is not None:
+            transport.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
         self._idle.set()
 
 

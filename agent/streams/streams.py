@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,11 +26,20 @@ from agent.streams.queue import Policy
 from agent.streams.stream import Stream
 from agent.strict import nearest
 from agent.transport.base import Transport
+from agent.transport.filters import valid_filter
 
-__all__ = ["Streams"]
+__all__ = ["Streams", "Switched"]
 
 Added = Callable[[Stream], None]
 Room = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A switch that was made: ``back`` undoes it, ``keep`` lets go of what served before."""
+
+    back: Callable[[], None]
+    keep: Callable[[], None]
 
 
 class Streams:
@@ -76,12 +86,12 @@ class Streams:
             name, options, plane=self._plane, transport=self._transports[options.input.transport],
             outlet=self._outlet(name, options, context), limits=self._limits, changed=self._changed,
         )  # fmt: skip
+        await stream.__aenter__()
         self._streams[name] = stream
         self._added(stream)
-        await stream.__aenter__()
 
-    def switch(self, name: str, options: StreamOptions, context: Context) -> Callable[[], None]:
-        """Have a stream go on with other options, between two frames; the result is the way back.
+    def switch(self, name: str, options: StreamOptions, context: Context) -> Switched:
+        """Have a stream go on with other options, between two frames; one of the result's ways is then to be gone.
 
         Raises ``ConfigWrong`` for options that cannot be used; the stream goes on as it was then.
         """
@@ -95,7 +105,7 @@ class Streams:
             stream.switch(before, transport, old_outlet)
             outlet.close()
 
-        return back
+        return Switched(back, old_outlet.close)
 
     async def remove(self, name: str) -> None:
         """Stop a stream: frames in work are finished, those that wait are dropped, and all are counted."""
@@ -122,6 +132,12 @@ class Streams:
                     code="unknown-transport",
                     hint=nearest(transport, self._transports) or f"known: {', '.join(self._transports)}",
                 )
+        if not valid_filter(options.input.topic):
+            raise ConfigWrong(
+                f"stream {name}: the input topic {options.input.topic!r} is no MQTT topic filter",
+                code="bad-topic",
+                hint="+ stands for one level, # for all that follow and only at the end",
+            )
         if options.policy is Policy.ALL:
             # What the broker may send unacknowledged always finds room; that is what makes the source wait.
             options = replace(options, depth=max(options.depth, self._room(options.input.transport)))

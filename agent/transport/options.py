@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kind: ClassVar[str] = "mqtt"
 
     host: str = "127.0.0.1"
-    port: int = 1883
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1883
     version: Literal["5", "3.1.1", "auto"] = "5"
     """``auto`` tries 5 and falls to 3.1.1 when the broker refuses it."""
     client_id: str = ""

@@ -182,6 +182,26 @@ def test_a_model_that_is_not_there_is_told_with_a_guess(verge):
     assert "did you mean classifier?" in done.stderr
 
 
+def test_a_file_that_no_backend_takes_is_told_with_the_option_that_names_one(verge, tmp_path):
+    (tmp_path / "README.md").write_text("words")
+    done = verge("infer", CHELSEA, "--model", "README.md")
+    assert done.returncode == 2
+    assert "name one with --backend; known: litert" in done.stderr
+
+
+def test_an_unknown_command_is_refused_with_a_guess(verge):
+    done = verge("infre", CHELSEA)
+    assert done.returncode == 2
+    assert "No such command 'infre'. did you mean infer?" in done.stderr
+    assert "did you mean" not in verge("xyzzy").stderr
+
+
+@pytest.mark.parametrize("name", ["components", "deployments", "rollback"])
+def test_a_thing_is_named_with_to_as_for_deploy(name):
+    command = importlib.import_module(f"agent.cli.{name}").command
+    assert any({"--thing", "--to"} <= set(option.opts) for option in command.params)
+
+
 @pytest.mark.parametrize("name", ["infer", "models", "watch", "doctor"])
 def test_help_shows_each_example_on_a_line_of_its_own(name):
     command = importlib.import_module(f"agent.cli.{name}").command

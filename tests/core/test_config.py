@@ -55,6 +55,9 @@ def test_a_file_becomes_one_frozen_tree_with_paths_made_absolute_and_secrets_rea
         ("VERGE_TRANSPORTS__LOCAL__HOST", "10.0.0.1", lambda config: config.transports["local"].host == "10.0.0.1"),
         ("VERGE_MODELS__EYES__OPTIONS", "{ top_k = 3 }", lambda config: config.models["eyes"].options == {"top_k": 3}),
         ("VERGE_STATUS__STATISTICS_INTERVAL_S", "5", lambda config: config.status.statistics_interval_s == 5.0),
+        ("VERGE_THING", "2024", lambda config: config.thing == "2024"),
+        ("VERGE_THING", "2024-05-01", lambda config: config.thing == "2024-05-01"),
+        ("VERGE_TRANSPORTS__LOCAL__PASSWORD", "123456", lambda config: config.transports["local"].password == "123456"),
         ("VERGE_DATA_DIR", "/srv/verge", lambda config: config.data_dir == "/srv/verge"),
     ],
 )
@@ -72,6 +75,10 @@ def test_the_environment_goes_over_the_file(tmp_path, variable, value, seen) -> 
         (FULL + "max_age = 3", "unknown-key", "unknown key streams.line.max_age", "did you mean max_age_ms?"),
         (FULL.replace('"fifo"', '"lifo"'), "wrong-value", "streams.line.policy", None),
         (FULL.replace("2883", '"2883"'), "wrong-value", "transports.local.port", None),
+        (FULL.replace("2883", "0"), "wrong-value", "transports.local.port", None),
+        (FULL.replace("2883", "65536"), "wrong-value", "transports.local.port", None),
+        (FULL + "drain_s = -1", "wrong-value", "streams.line.drain_s", None),
+        (FULL + "[status]\nstatistics_interval_s = 0", "wrong-value", "status.statistics_interval_s", None),
         ('folder = "x"\n' + FULL, "unknown-key", "unknown key folder", None),
     ],
 )
@@ -82,9 +89,45 @@ def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code
     assert told in refused.value.message
 
 
-def test_a_wrong_variable_is_refused_as_a_wrong_key_is(tmp_path) -> None:
-    with pytest.raises(ConfigWrong, match=r"unknown key transports\.local\.prot"):
-        load(written(tmp_path), {"VERGE_TRANSPORTS__LOCAL__PROT": "1"})
+def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
+    path = written(tmp_path, FULL.replace("cameras/+/frame", "#cameras/+/frame"))
+    with pytest.raises(ConfigWrong) as refused:
+        load(path, {})
+    assert refused.value.code == "bad-topic"
+    assert refused.value.message == f"streams.line.input.topic in {path}: '#cameras/+/frame' is no MQTT topic filter"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("VERGE_TRANSPORTS__LOCAL__PROT", "1", "unknown key transports.local.prot in {}"),
+        ("VERGE_TRANSPORT__LOCAL__HOST", "box", "unknown key transport in {}"),
+        ("VERGE_TRANSPORTS__LOCAL__PORT", "1.5", "transports.local.port in {}: expected `int`, got `float`"),
+        ("VERGE_TRANSPORTS__LOCAL", "{ port = 0 }", "transports.local.port in {}: expected `int` >= 1"),
+        ("VERGE_STREAMS__LINE__MODEL", "eye", "streams.line.model in {}: there is no model 'eye'"),
+        ("VERGE_STREAMS__DOOR__MODEL", "eyes", "streams.door in {}: object missing required field `input`"),
+        ("VERGE_FOLDER", "/", "unknown key folder in {}"),
+    ],
+)
+def test_an_error_that_a_variable_caused_names_the_variable(tmp_path, variable, value, told) -> None:
+    with pytest.raises(ConfigWrong) as refused:
+        load(written(tmp_path), {variable: value, "VERGE_THING": "2024"})
+    assert refused.value.message == told.format(variable)
+
+
+def test_an_error_of_the_file_names_the_file_whatever_variables_there_are(tmp_path) -> None:
+    path = written(tmp_path, FULL.replace("2883", "0"))
+    with pytest.raises(ConfigWrong, match=rf"transports\.local\.port in {path}"):
+        load(path, {"VERGE_TRANSPORTS__LOCAL__HOST": "box", "VERGE_THING": "1"})
+
+
+def test_without_a_home_folder_the_data_dir_has_to_be_set(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user that the system does not list
+    with pytest.raises(ConfigWrong) as refused:
+        load(written(tmp_path), {})
+    assert (refused.value.code, refused.value.hint) == ("no-home", "set data_dir")
+    assert load(written(tmp_path), {"VERGE_DATA_DIR": "data"}).data_dir == str(tmp_path / "data")
 
 
 def test_a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path) -> None:

@@ -145,9 +145,12 @@ def test_recipes_come_along_as_objects_as_text_and_in_base64(written) -> None:
 
 
 def test_two_recipes_of_one_version_must_be_one() -> None:
-    assert len(read({"recipes": [RECIPE, RECIPE]}).recipes) == 1
+    assert len(read({"components": {}, "recipes": [RECIPE, RECIPE]}).recipes) == 1
     other = RECIPE | {"ComponentDescription": "another"}
-    assert wrong({"recipes": [RECIPE, other]}).message == "recipes[1] is another recipe of com.acme.A 1.0.0"
+    assert (
+        wrong({"components": {}, "recipes": [RECIPE, other]}).message
+        == "recipes[1] is another recipe of com.acme.A 1.0.0"
+    )
 
 
 def test_a_managed_template_is_rejected_and_not_failed() -> None:

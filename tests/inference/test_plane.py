@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import mmap
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,7 +241,130 @@ async def test_a_model_that_vanishes_from_the_disk_is_broken_with_the_reason(tmp
         crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash")))
         await until(lambda: plane.describe("m").state is PoolState.BROKEN)
         assert "there is no model at" in plane.describe("m").reason
-        crashing.cancel()
+        with pytest.raises(WorkerLost, match="there is no model at"):
+            await crashing
+
+
+async def test_nobody_waits_for_a_broken_model(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        (tmp_path / "model.unruly").unlink()
+        cues = ("crash", *["answer"] * 5)
+        async with asyncio.timeout(10):
+            outcomes = await asyncio.gather(
+                *(plane.infer("m", unruly.picture(cue)) for cue in cues), return_exceptions=True
+            )
+            with pytest.raises(WorkerLost) as refused:
+                await plane.infer("m", unruly.picture("answer"))
+        assert plane.describe("m").state is PoolState.BROKEN
+    assert {outcome.code for outcome in outcomes} == {refused.value.code} == {"model-broken"}
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "number"),
+    [
+        (socket, "socketpair", errno.EMFILE),
+        (os, "memfd_create", errno.ENFILE),
+        (mmap, "mmap", errno.ENOMEM),
+        (subprocess.Popen, "_execute_child", errno.EAGAIN),
+    ],
+)
+async def test_a_shortage_while_a_worker_is_replaced_is_outlived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, call: str, number: int
+) -> None:
+    real, failed = getattr(module, call), []
+
+    def short(*arguments: Any, **options: Any) -> Any:
+        if failed:
+            return real(*arguments, **options)
+        failed.append(len(os.listdir("/proc/self/fd")))
+        raise OSError(number, os.strerror(number))
+
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        before = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(module, call, short)
+        with pytest.raises(WorkerLost):
+            await plane.infer("m", unruly.picture("exit"))
+        assert failed
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_a_shortage_while_a_model_is_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_arguments: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with plane_in(tmp_path) as plane:
+        monkeypatch.setattr(socket, "socketpair", short)
+        with pytest.raises(WorkerLost) as lost:
+            await plane.load("m", unruly.spec(tmp_path))
+        assert plane.models == ()
+    assert lost.value.code == "worker-start"
+
+
+async def test_a_worker_whose_child_outlives_it_is_noticed_and_replaced(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        # The deadline is not what notices it.
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=60.0))
+        began = loop.time()
+        with pytest.raises(WorkerLost, match="exited with status 4"):
+            await plane.infer("m", unruly.picture("orphan"))
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions
+    assert loop.time() - began < 20.0
+
+
+async def test_unloading_lets_a_slow_worker_answer_what_it_holds(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, backend_options={"slow_s": 1.2}))
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("slow"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        await plane.unload("m")
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert children("agent/inference/runtime") == []
+    assert [getattr(outcome, "code", "answered") for outcome in outcomes] == ["answered", "answered", "model-unloaded"]
+
+
+async def test_unloading_does_not_wait_for_a_hung_worker_for_ever(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("hang"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        began = loop.time()
+        await plane.unload("m")
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert loop.time() - began < 6.0
+    assert {outcome.code for outcome in outcomes} == {"model-unloaded"}
+
+
+async def test_unloading_does_not_wait_for_a_stand_in_to_load(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=2.0, backend_options={"slow_s": 1.5}))
+        (tmp_path / "model.unruly").write_text("linger")
+        asked = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
+        await until(lambda: len(children("agent/inference/runtime")) == 2)
+        began = loop.time()
+        await plane.unload("m")
+        assert children("agent/inference/runtime") == []
+        assert (await asked).predictions
+    assert loop.time() - began < 5.0
+
+
+async def test_a_worker_lost_just_after_its_stand_in_was_dismissed_is_noticed(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=2.0, backend_options={"slow_s": 1.5}))
+        (worker,) = children("agent/inference/runtime")
+        (tmp_path / "model.unruly").write_text("linger")
+        asked = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
+        await until(lambda: len(children("agent/inference/runtime")) == 2)
+        assert (await asked).predictions
+        (tmp_path / "model.unruly").write_text("")
+        os.kill(worker, signal.SIGKILL)
+        await until(lambda: plane.describe("m").restarts == 1)
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions
 
 
 async def test_two_workers_share_the_work(tmp_path: Path) -> None:

@@ -226,6 +226,7 @@ def _ended(agent: agents.Agent, identity: str) -> dict[str, Any] | None:
         ({"version": "1.0", "steps": []}, "REJECTED", "DEPLOYMENT_DOCUMENT_NOT_VALID"),
         ({"components": {"com.nothing": {"version": "1.0.0"}}}, "FAILED", "NO_AVAILABLE_COMPONENT_VERSION"),
         ({"components": {"com.a": {}}}, "FAILED", "COMPONENT_METADATA_NOT_VALID_IN_DEPLOYMENT"),
+        ({"component": {"com.a": {"version": "1.0.0"}}}, "FAILED", "DEPLOYMENT_DOCUMENT_NOT_VALID"),
         ({"components": {}, "requiredCapabilities": ["FLYING"]}, "FAILED", "NUCLEUS_MISSING_REQUIRED_CAPABILITIES"),
     ],
 )
@@ -240,6 +241,50 @@ def test_a_document_that_cannot_be_done_is_answered_with_the_reason(config, tmp_
     assert ended["status"] == status
     assert code in ended["errorStack"]
     assert ended["failureCause"]
+
+
+def test_an_input_topic_that_is_no_filter_fails_the_deployment_and_leaves_the_stream_as_it_was(
+    config, fleet, cameras, tmp_path
+):
+    with agents.running(config, tmp_path) as agent:
+        deploy(agent, first(fleet, cameras))
+        bad = first(fleet, cameras) | {"deploymentId": "bad"}
+        bad["components"]["com.cameras"]["configurationUpdate"] = {
+            "merge": {"Verge": {"Input": {"topic": "cameras/#/frame"}}}
+        }
+        ended = deploy(agent, bad)
+        assert ended["status"] == "FAILED"
+        assert "is no MQTT topic filter" in ended["failureCause"]
+        assert answering(agent) == "1.0.0"
+
+
+def test_a_script_that_hangs_at_the_next_start_holds_up_neither_the_streams_nor_a_stop(
+    config, fleet, cameras, tmp_path
+):
+    told = first(fleet, cameras)
+    told["recipes"][2] = fleet.scripts("com.scripts", Startup="[ ! -e once ] && touch once || sleep 100")
+    with agents.running(config, tmp_path) as agent:
+        assert deploy(agent, told)["status"] == "SUCCEEDED"
+    with agents.running(config, tmp_path) as agent:
+        assert answering(agent) == "1.0.0"
+        began = time.monotonic()
+        agent.stop()
+        assert time.monotonic() - began < 20
+
+
+def test_a_switch_leaves_no_file_of_the_old_outputs_open(config, fleet, cameras, tmp_path):
+    with agents.running(config, tmp_path) as agent:
+        for number in range(4):
+            outputs = [{"file": {"path": str(tmp_path / f"results-{number}.jsonl")}}, {}]
+            model, scripts = fleet.model("com.model"), fleet.scripts("com.scripts", Run="sleep 600")
+            told = document(
+                f"d{number}", [model, fleet.stream("com.cameras", "com.model", cameras, Outputs=outputs), scripts],
+                {"com.cameras": "1.0.0"},
+            )  # fmt: skip
+            assert deploy(agent, told)["status"] == "SUCCEEDED"
+            answering(agent)
+        opened = [os.readlink(entry) for entry in Path(f"/proc/{agent.process.pid}/fd").iterdir() if entry.is_symlink()]
+        assert [Path(name).name for name in opened if name.endswith(".jsonl")] == ["results-3.jsonl"]
 
 
 def test_a_second_deployment_waits_for_the_first(config, fleet, cameras, tmp_path):

@@ -141,3 +141,18 @@ async def test_a_switch_to_other_topics_takes_effect_at_once_and_keeps_what_wait
         await done(stream, 6)
     assert stream.tally.answered == 6
     assert set(stream.tally.cameras) == {"a", "b"}
+
+
+async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.ALL)
+    async with stream_in(tmp_path, options, backend_options={"slow_s": 0.1}) as (stream, ours, theirs):
+        for _ in range(3):
+            theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
+        async with asyncio.timeout(5):
+            while stream.tally.received < 3:
+                await asyncio.sleep(0)
+        assert len(ours.unacknowledged) == 3
+        changed = msgspec.structs.replace(options, policy=Policy.FIFO)
+        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        await done(stream, 3)
+        assert len(ours.unacknowledged) == 0

@@ -25,6 +25,7 @@ CUES = {
     "exit": (255, 0, 255),
     "slow": (0, 255, 255),
     "hungry": (0, 0, 0),
+    "orphan": (255, 255, 255),
 }
 """Cue → colour, BGR."""
 
@@ -49,6 +50,8 @@ class Unruly(Backend):
             print("the model says hello on standard output " * 200, flush=True)
         if "broken" in cues:
             raise ModelError("model-broken", "the file is broken", "make it anew")
+        if "linger" in cues:
+            time.sleep(30)
         if "die" in cues:
             sys.stderr.write("the runtime gave up\n")
             os.abort()
@@ -64,7 +67,7 @@ class Unruly(Backend):
         self.warm = True
         return [np.array([[0.1, 0.7, 0.2]], np.float32)]
 
-    def act(self, cue):
+    def act(self, cue):  # noqa: C901 one branch a cue
         if cue == "crash":
             ctypes.string_at(0)
         elif cue == "hang":
@@ -78,6 +81,11 @@ class Unruly(Backend):
             os._exit(3)
         elif cue == "slow":
             time.sleep(self.slow_s)
+        elif cue == "orphan":
+            # The child keeps all that it inherits: standard error and the socket.
+            if os.fork() == 0:
+                time.sleep(60)
+            os._exit(4)
         elif cue == "hungry":
             bytearray(1 << 40)
         elif cue == "terminate":
