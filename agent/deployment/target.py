@@ -20,6 +20,7 @@ from agent.deployment.plan import Kind, Planned
 from agent.inference import manifest
 from agent.inference.manifest import ModelSpec
 from agent.recipes import lifecycle
+from agent.recipes.lifecycle import StepName
 from agent.recipes.recipe import Unarchive
 from agent.recipes.variables import Context, interpolate
 from agent.streams.options import StreamOptions
@@ -121,6 +122,12 @@ def _spec(each: Planned, known: Mapping[str, Planned], layout: Layout, thing: st
     )
     chosen = lifecycle.select(each.recipe, each.manifest)
     steps = lifecycle.parse(interpolate(chosen, context).lifecycle, each.name)
+    if StepName.BOOTSTRAP in steps.steps:
+        raise DeploymentWrong(
+            f"{each.name}: the agent does not run Bootstrap steps, which may restart the agent or the device",
+            code="COMPONENT_BOOTSTRAP_ERROR",
+            hint="move what it does to Install",
+        )
     run_with = each.run_with
     return ComponentSpec(
         name=each.name,

@@ -287,6 +287,14 @@ def test_a_switch_leaves_no_file_of_the_old_outputs_open(config, fleet, cameras,
         assert [Path(name).name for name in opened if name.endswith(".jsonl")] == ["results-3.jsonl"]
 
 
+def test_a_bootstrap_step_is_refused_with_a_way_out_and_not_skipped(config, fleet, tmp_path):
+    with agents.running(config, tmp_path) as agent:
+        scripts = fleet.scripts("com.scripts", Bootstrap="exit 100", Run="sleep 600")
+        ended = deploy(agent, document("boot", [scripts], {"com.scripts": "1.0.0"}))
+    assert ended["detailedStatus"] == "FAILED_NO_STATE_CHANGE"
+    assert "COMPONENT_BOOTSTRAP_ERROR" in ended["errorStack"]
+
+
 def test_a_second_deployment_waits_for_the_first(config, fleet, cameras, tmp_path):
     with agents.running(config, tmp_path) as agent:
         send(agent, first(fleet, cameras))
