@@ -275,15 +275,15 @@ async def test_what_the_socket_does_not_take_at_once_goes_out_when_it_does(broke
 async def test_a_connection_that_is_idle_or_whose_loop_was_blocked_is_kept(
     wire: Wire, broker: Broker, topic: str, version: str
 ):
-    options = replace(broker.options, port=wire.port, keepalive_s=1, version=version)
+    options = replace(broker.options, port=wire.port, keepalive_s=2, version=version)
     async with MqttTransport("t", options) as transport:
         await connected(transport)
         states: list[LinkState] = []
         transport.watch(states.append)
-        await asyncio.sleep(2.2)
+        await asyncio.sleep(4.2)
         stand_still(1.2)
         await delivered(transport, Message(topic, b"x", qos=1))
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.2)
         assert (states, wire.connections) == ([], 1)
 
 
