@@ -1,7 +1,9 @@
 """What a model is: its file, task, labels, input and options, from a manifest or from the file alone.
 
-A model is named by the name of a sample, by a folder (with ``manifest.toml``, or with one model file in it
-and perhaps ``labels.txt``) or by the model file itself.  What the file tells need not be said.  What the
+A model is named by the name of a sample, by a folder or by the model file itself.  A folder has a
+``manifest.toml``, or one model file, or is what a compiler of TVM's family wrote (SageMaker Neo) and a
+model as a whole; ``labels.txt`` and the like may lie beside.  A folder in which there is nothing but one
+folder stands for that one, as archives are often made.  What the file tells need not be said.  What the
 configuration says goes before what the manifest says.
 """
 
@@ -29,6 +31,9 @@ __all__ = [
 SAMPLES = Path(__file__).parent.parent / "samples" / "models"
 MODEL_SUFFIXES = (".tflite", ".onnx", ".pb", ".caffemodel", ".xml")
 LABEL_FILES = ("labels.txt", "labels.json", "synset.txt")
+_STEPS = ("preprocess", "postprocess")
+_DEEPEST = 3
+"""How many folders may be wrapped round a model's."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +48,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     input: dict[str, Any] = {}
     options: dict[str, Any] = {}
     backend_options: dict[str, Any] = {}
+    preprocess: str = ""
+    """The model's own step between a decoded picture and ``input``; ``file.py:Name`` as for backend and task."""
+    preprocess_options: dict[str, Any] = {}
+    postprocess: str = ""
+    """The model's own step behind the task: predictions in, predictions out."""
+    postprocess_options: dict[str, Any] = {}
+    autotune: bool = False
+    """Whether the fastest backend and number of threads are measured on the device."""
 
 
 class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +68,14 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     labels: str = ""
     input: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    usual_options: dict[str, Any] = {}
+    """Options that hold where neither the manifest nor ``options`` says otherwise; not for a task of one's own."""
     backend_options: dict[str, Any] = {}
+    preprocess: str = ""
+    preprocess_options: dict[str, Any] = {}
+    postprocess: str = ""
+    postprocess_options: dict[str, Any] = {}
+    autotune: bool | None = None
     accelerator: str = "auto"
     workers: int = 1
     threads: int = 0
@@ -100,24 +120,58 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     Raises ``ConfigWrong`` for a manifest or override that cannot be used, ``ModelRefused`` where there is no model.
     """
     path = _locate(options.source, base)
+    called = path.name if path.is_dir() else path.stem
+    path = _unwrapped(path)
     manifest = _manifest(path)
     folder = path if path.is_dir() else path.parent
     labels = (base / options.labels) if options.labels else (folder / manifest.labels if manifest.labels else None)
     if labels is not None and not labels.is_file():
         raise ModelRefused(f"there is no label file {labels}", code="labels-missing", hint="check labels = …")
+    usual = {} if ":" in (options.task or manifest.task) else options.usual_options
     merged = msgspec.structs.replace(
         manifest,
         file=str((folder / manifest.file).resolve()),
-        name=manifest.name or path.stem,
+        name=manifest.name or called,
         labels=str(labels.resolve()) if labels else "",
-        backend=options.backend or manifest.backend,
-        task=options.task or manifest.task,
         input=manifest.input | options.input,
-        options=manifest.options | options.options,
+        options=usual | manifest.options | options.options,
         backend_options=manifest.backend_options | options.backend_options,
+        autotune=manifest.autotune if options.autotune is None else options.autotune,
+        **_code(manifest, options, folder, base),
     )
     python_path = tuple(str((base / entry).resolve()) for entry in options.python_path)
     return ModelSpec(manifest=merged, run=msgspec.structs.replace(options, python_path=python_path))
+
+
+def _code(manifest: Manifest, options: ModelOptions, folder: Path, base: Path) -> dict[str, Any]:
+    """Backend, task and the model's own steps; files of code are found beside what names them."""
+    code: dict[str, Any] = {}
+    for key in ("backend", "task", *_STEPS):
+        told, wanted = getattr(manifest, key), getattr(options, key)
+        code[key] = _file(wanted, base, key) if wanted else _file(told, folder, key, within=folder)
+    for key in (f"{step}_options" for step in _STEPS):
+        # What was said to the manifest's step is nothing to another one.
+        kept = {} if getattr(options, key.removesuffix("_options")) else getattr(manifest, key)
+        code[key] = kept | getattr(options, key)
+    return code
+
+
+def _file(name: str, folder: Path, key: str, *, within: Path | None = None) -> str:
+    """``file.py:Name`` with the file's absolute path; any other name as it is."""
+    file, _, attribute = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
+    if not file.endswith(".py"):
+        return name
+    if not attribute:
+        raise ConfigWrong(
+            f"{key} is {name!r}", code="code-missing", hint=f"say what of the file it is: {Path(file).name}:Name"
+        )
+    path = (folder / Path(file).expanduser()).resolve()
+    if within is not None and not path.is_relative_to(within.resolve()):
+        hint = "put the file into the model's folder"
+        raise ConfigWrong(f"{key} is {name!r}: that is outside {within}", code="code-outside", hint=hint)
+    if not path.is_file():
+        raise ModelRefused(f"{key} is {name!r}: there is no file {path}", code="code-missing", hint=f"check {key} = …")
+    return f"{path}:{attribute}"
 
 
 def _locate(source: str, base: Path) -> Path:
@@ -142,13 +196,32 @@ def _manifest(path: Path) -> Manifest:
     if written.is_file():
         return build(Manifest, written.read_bytes(), str(written))
     models = sorted(entry for entry in path.iterdir() if entry.suffix in MODEL_SUFFIXES)
-    if len(models) != 1:
-        raise ConfigWrong(
-            f"{path} has no manifest.toml and {len(models)} model files",
-            code="manifest-missing",
-            hint="write a manifest.toml with file = …, or name the model file itself",
-        )
-    return Manifest(file=models[0].name, name=path.name, labels=_labels_beside(path))
+    if len(models) == 1 or (not models and _is_compiled(path)):
+        return Manifest(file=models[0].name if models else ".", labels=_labels_beside(path))
+    raise ConfigWrong(
+        f"{path} has no manifest.toml and {len(models)} model files",
+        code="manifest-missing",
+        hint="write a manifest.toml with file = …, or name the model file itself",
+    )
+
+
+def _unwrapped(path: Path) -> Path:
+    """The folder that a folder stands for: the one in it, where there is nothing else."""
+    for _ in range(_DEEPEST):
+        inside = [entry for entry in path.iterdir() if not entry.name.startswith((".", "__"))] if path.is_dir() else []
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        path = inside[0]
+    return path
+
+
+def _is_compiled(folder: Path) -> bool:
+    """Whether a folder is what TVM, its virtual machine or treelite was compiled to."""
+    names = [entry.name for entry in folder.iterdir() if entry.is_file() and entry.name != "libdlr.so"]
+    suffixes = {Path(name).suffix for name in names}
+    if ".params" in suffixes:
+        return {".so", ".json"} <= suffixes
+    return ".so" in suffixes and (".ro" in suffixes or sum(name.endswith(".so") for name in names) == 1)
 
 
 def _labels_beside(folder: Path) -> str:

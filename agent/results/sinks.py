@@ -1,4 +1,4 @@
-"""Where formatted results go: a topic, a file of JSON lines.
+"""Where formatted results go: a topic, a file of JSON lines, the agent's log.
 
 Nothing that happens to a sink stops a stream: what cannot be written is counted by code in ``lost``, and a disk
 in trouble is reported once.  Writing a line takes microseconds and happens on the loop's thread.
@@ -7,6 +7,7 @@ in trouble is reported once.  Writing a line takes microseconds and happens on t
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +23,9 @@ from agent.results.result import Prediction, Result
 from agent.topics import level
 from agent.transport.base import Delivered, Message
 
-__all__ = ["FileSink", "Publish", "Sink", "TopicSink"]
+__all__ = ["FileSink", "LogSink", "Publish", "Sink", "TopicSink"]
+
+log = logging.getLogger(__name__)
 
 Publish: TypeAlias = Callable[[Message, Delivered], None]
 """``Transport.publish``."""
@@ -163,6 +166,21 @@ class FileSink:
             if newer.exists():
                 newer.replace(older)
         self._files[0].unlink(missing_ok=True)
+
+
+class LogSink:
+    """Writes results into the agent's log and nowhere else."""
+
+    def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
+
+    def write(self, payload: bytes, result: Result) -> None:
+        """Log one result, on one line."""
+        # JSON has line breaks between its words only; what is no text is shown as bytes are.
+        log.info("%s: %s", result.stream, payload.replace(b"\n", b" ").decode(errors="backslashreplace"))
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _append_whole(fd: int, line: bytes, size: int) -> int:

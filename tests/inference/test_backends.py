@@ -225,6 +225,13 @@ def test_each_backend_takes_its_own_files(tmp_path):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["model", "model.tflite", "model.onnx", "model.pb"])
+def test_a_folder_is_no_file_of_theirs(backend, name, tmp_path):
+    (tmp_path / name).mkdir()
+    assert backend.accepts(str(tmp_path / name)) is False
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_version_is_a_number(backend):
     assert backend.version()[0].isdigit()
 

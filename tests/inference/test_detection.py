@@ -138,6 +138,13 @@ AUTO = [
     ("yolov5", 320, [(1, 6300, 85)], None, 0),
     ("yolox", 416, [(1, 3549, 85)], None, 80),
     ("yolox", 640, [(1, 8400, 85)], None, 0),
+    ("gluoncv", 512, [(1, 100, 1), (1, 100, 1), (1, 100, 4)], None, 0),
+    ("gluoncv", 416, [(1, -1, 1), (1, -1, 1), (1, -1, 4)], ["output0", "output1", "output2"], 20),
+    ("end2end", 640, [(1, 300, 6)], None, 80),
+    ("end2end", 640, [(1, 300, 6)], None, 0),
+    ("end2end", 640, [(1, -1, 6)], None, 80),
+    ("yolov5", 640, [(1, 25200, 6)], None, 1),
+    ("yolov8", 640, [(1, 8400, 6)], None, 2),
 ]
 
 
@@ -163,7 +170,7 @@ def test_four_heads_with_telling_names_but_other_shapes_are_no_detector():
 
 
 def test_other_networks_are_not_taken_for_detectors():
-    for shapes in ([(1, 1000)], [(1, 21, 65, 65)], [(1, 256, 256)], [(1, 300, 6)], [(1, 1, 4)]):
+    for shapes in ([(1, 1000)], [(1, 21, 65, 65)], [(1, 256, 256)], [(1, 5000, 6)], [(1, 300, 7)], [(1, 1, 4)]):
         assert not Detection.recognises(*network(*shapes))
 
 
@@ -174,6 +181,8 @@ NAN_OUTPUTS = {
     "yolox": [np.full((1, 84, 7), math.inf)],
     "detr": [np.full((1, 9, 5), math.inf), np.zeros((1, 9, 4))],
     "ssd-raw": [np.full((1, 4, 5), math.nan), np.zeros((1, 4, 4))],
+    "gluoncv": [np.zeros((1, 4, 1)), np.full((1, 4, 1), math.nan), np.zeros((1, 4, 4))],
+    "end2end": [np.full((1, 4, 6), math.inf)],
 }
 
 

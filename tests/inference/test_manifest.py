@@ -8,6 +8,7 @@ import pytest
 
 from agent.errors import ConfigWrong, ModelRefused
 from agent.inference.manifest import SAMPLES, ModelOptions, resolve, sample_names
+from agent.inference.runtime import labels
 
 
 def test_a_samples_name_finds_its_manifest_and_files() -> None:
@@ -33,12 +34,12 @@ def test_a_file_alone_is_a_model(tmp_path) -> None:
     assert spec.manifest.labels == str(tmp_path / "labels.txt")
 
 
-@pytest.mark.parametrize("labels", ["labels.txt", "labels.json", "synset.txt"])
-def test_a_folder_with_one_model_needs_no_manifest(tmp_path, labels) -> None:
+@pytest.mark.parametrize("name", ["labels.txt", "labels.json", "synset.txt"])
+def test_a_folder_with_one_model_needs_no_manifest(tmp_path, name) -> None:
     (tmp_path / "model.tflite").write_bytes(b"x")
-    (tmp_path / labels).write_text("a\n")
+    (tmp_path / name).write_text("a\n")
     manifest = resolve(ModelOptions(source=str(tmp_path)), Path()).manifest
-    assert (manifest.file, manifest.labels) == (str(tmp_path / "model.tflite"), str(tmp_path / labels))
+    assert (manifest.file, manifest.labels) == (str(tmp_path / "model.tflite"), str(tmp_path / name))
 
 
 def test_a_folder_with_several_models_needs_one(tmp_path) -> None:
@@ -48,6 +49,67 @@ def test_a_folder_with_several_models_needs_one(tmp_path) -> None:
         resolve(ModelOptions(source=str(tmp_path)), Path())
     assert refused.value.hint
     assert "manifest.toml" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("model.so", "model.json", "model.params"), "synset.txt"),
+        (("compiled.so", "compiled_model.json", "compiled.params", "compiled.meta", "libdlr.so"), "labels.txt"),
+        (("code.ro", "compiled.so", "compiled.meta"), "labels.txt"),
+        (("predictor.so", "version.json"), ""),
+        (("predictor.so", "libdlr.so"), ""),
+    ],
+)
+def test_a_folder_that_a_compiler_wrote_is_a_model_as_a_whole(tmp_path, files, names) -> None:
+    folder = tmp_path / "DLR-resnet50-x86_64-cpu"
+    folder.mkdir()
+    for name in filter(None, (*files, names)):
+        (folder / name).write_bytes(b"x")
+    manifest = resolve(ModelOptions(source=str(folder)), Path()).manifest
+    assert (manifest.name, manifest.file) == (folder.name, str(folder))
+    assert manifest.labels == (str(folder / names) if names else "")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        (),
+        ("libdlr.so",),
+        ("a.so", "b.so"),
+        ("a.params", "a.json"),
+        ("a.params", "a.so"),
+        ("a.params", "libdlr.so", "a.json"),
+        ("a.ro",),
+        ("labels.txt", "a.json"),
+    ],
+)
+def test_a_folder_with_a_part_of_what_a_compiler_writes_is_none(tmp_path, files) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ConfigWrong) as refused:
+        resolve(ModelOptions(source=str(tmp_path)), Path())
+    assert refused.value.code == "manifest-missing"
+
+
+def test_a_manifest_may_name_its_folder(tmp_path) -> None:
+    (tmp_path / "manifest.toml").write_text('file = "."\nbackend = "dlr"\n')
+    manifest = resolve(ModelOptions(source=str(tmp_path)), Path()).manifest
+    assert (manifest.file, manifest.name) == (str(tmp_path), tmp_path.name)
+
+
+@pytest.mark.parametrize("wraps", [(), ("TensorFlowLite-Mobilenet",), ("artifacts", "TensorFlowLite-Mobilenet")])
+def test_the_layout_of_aws_is_read_as_it_is_however_it_was_packed(tmp_path, wraps) -> None:
+    folder = tmp_path.joinpath("archive", *wraps)
+    folder.mkdir(parents=True)
+    (tmp_path / "archive" / "__MACOSX").mkdir()
+    (tmp_path / "archive" / ".DS_Store").write_bytes(b"x")
+    (folder / "model.tflite").write_bytes(b"x")
+    (folder / "labels.txt").write_text("{0: 'background', 1: 'tench, Tinca tinca'}")
+    manifest = resolve(ModelOptions(source="archive"), tmp_path).manifest
+    assert (manifest.file, manifest.labels) == (str(folder / "model.tflite"), str(folder / "labels.txt"))
+    assert manifest.name == "archive"
+    assert labels.read(manifest.labels).name(1) == "tench, Tinca tinca"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_sample() -> None:

@@ -19,7 +19,7 @@ def printed(values):
         return str(np.array(values, np.float32))
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.lists(FRACTIONS | ROUNDED | st.floats(-0.5, 1.5), min_size=4, max_size=4))
 @example([0.0, 0.0, 1.0, 1.0])
 @example([0.0, 0.0, 0.0, 0.0])
@@ -35,7 +35,21 @@ def test_a_row_of_fractions_reads_as_numpy_prints_it(values):
     assert row(values) == printed(values)
 
 
-@settings(max_examples=250)
+PIXELS = st.floats(0, 512) | st.integers(-20, 532).map(float) | st.floats(-20, 532)
+
+
+@settings(max_examples=150)
+@given(st.lists(PIXELS, min_size=4, max_size=4))
+@example([0.0, 0.0, 512.0, 512.0])
+@example([51.2, 128.0, 256.0, 384.0])
+@example([0.4, 3.25, 511.99, 400.5])
+@example([0.5, 3.25, 511.99, 400.5])
+@example([-3.5, 10.0, 99.999999, 512.0])
+def test_a_row_of_pixels_reads_as_numpy_prints_it(values):
+    assert row(values) == printed(values)
+
+
+@settings(max_examples=150)
 @given(st.lists(ANY, min_size=4, max_size=4))
 def test_a_row_of_any_float32_reads_as_numpy_prints_it(values):
     assert row(values) == printed(values)

@@ -29,13 +29,74 @@ def test_a_classification_reads_to_the_letter_as_the_greengrass_samples_write_it
     )
 
 
-def test_a_detection_carries_its_box_as_the_text_of_a_numpy_row():
+ROWS = [
+    # format, the box as a row of float32: for TFLite fractions from the top, for DLR pixels of 512 from the left
+    ("aws", [0.25, 0.1, 0.75, 0.5]),
+    ("aws-dlr", [51.2, 128.0, 256.0, 384.0]),
+]
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_a_detection_carries_its_box_as_the_text_of_a_numpy_row(name, row):
     made = result(prediction("Cat", 0.71, box=Box(0.1, 0.25, 0.4, 0.5)))
-    told = json.loads(load("aws").encode(made, CONTEXT))
+    told = json.loads(load(name).encode(made, CONTEXT))
     assert told["inference-type"] == "object-detection"
     assert told["inference-results"] == [
-        {"Label": "Cat", "Score": "0.71", "Boundaries": str(np.array([0.25, 0.1, 0.75, 0.5], np.float32))}
+        {"Label": "Cat", "Score": "0.71", "Boundaries": str(np.array(row, np.float32))}
     ]
+
+
+def test_a_box_of_dlr_is_read_back_as_its_sample_draws_it():
+    made = result(prediction("Cat", 0.71, box=Box(0.1, 0.25, 0.4, 0.5)))
+    (told,) = json.loads(load("aws-dlr").encode(made, CONTEXT))["inference-results"]
+    corners = [float(part) for part in told["Boundaries"][1:-1].split()]
+    scale = [640 / 512, 480 / 512] * 2
+    assert [corner * by for corner, by in zip(corners, scale, strict=True)] == pytest.approx([64, 120, 320, 360])
+
+
+def test_a_classification_reads_the_same_in_both_aws_formats():
+    made = result(prediction("tabby", 0.5882352941176471), task="image-classification")
+    assert load("aws").encode(made, CONTEXT) == load("aws-dlr").encode(made, CONTEXT)
+
+
+AWS = ["aws", "aws-dlr"]
+FIELDS = ["timestamp", "inference-type", "inference-description", "inference-results"]
+
+
+@pytest.mark.parametrize("name", AWS)
+@pytest.mark.parametrize("task", ["image-classification", "object-detection"])
+def test_an_aws_payload_has_these_fields_in_this_order(name, task):
+    box = Box(0.1, 0.25, 0.4, 0.5) if task == "object-detection" else None
+    best = [prediction("Cat", 0.9 - 0.1 * step, box=box) for step in range(7)]
+    told = json.loads(load(name).encode(result(*best, task=task), CONTEXT))
+    assert list(told) == FIELDS
+    assert told["timestamp"] == "2021-06-03 04:34:48.645510"
+    assert told["inference-type"] == task
+    assert told["inference-description"] == "Top 5 predictions with score 0.3 or above "
+    assert len(told["inference-results"]) == 5
+    for entry in told["inference-results"]:
+        assert list(entry) == ["Label", "Score", *(["Boundaries"] if box else [])]
+
+
+@pytest.mark.parametrize("name", AWS)
+def test_a_score_of_just_the_threshold_is_told_and_one_below_is_not(name):
+    made = result(prediction("on", 0.3), prediction("under", 0.29999))
+    told = json.loads(load(name).encode(made, CONTEXT))
+    assert [entry["Label"] for entry in told["inference-results"]] == ["on"]
+
+
+OPTIONS = [
+    # the task's options, top_k, threshold
+    ({}, 5, 0.3),
+    ({"top_k": 3, "threshold": 0.5}, 3, 0.5),
+    ({"top_k": 200, "max_detections": 10}, 10, 0.3),
+]
+
+
+@pytest.mark.parametrize(("options", "top_k", "threshold"), OPTIONS)
+def test_the_limits_in_force_are_those_of_the_task(options, top_k, threshold):
+    context = Context.of(options)
+    assert (context.top_k, context.threshold) == (top_k, threshold)
 
 
 def test_the_description_tells_the_limits_in_force():
@@ -57,26 +118,27 @@ def test_the_local_time_is_this_places_and_has_no_zone():
 
 
 @settings(max_examples=50)
-@given(RESULTS)
-def test_every_leaf_of_the_aws_format_is_text(made):
-    told = json.loads(load("aws").encode(made, CONTEXT))
+@given(RESULTS, st.sampled_from(AWS))
+def test_every_leaf_of_the_aws_formats_is_text(made, name):
+    told = json.loads(load(name).encode(made, CONTEXT))
     leaves = [told["timestamp"], told["inference-type"], told["inference-description"]]
     leaves += [leaf for entry in told["inference-results"] for leaf in entry.values()]
     assert all(isinstance(leaf, str) for leaf in leaves)
 
 
-@given(RESULTS, st.integers(1, 6), st.floats(0, 1))
+@given(RESULTS, st.integers(1, 6), st.floats(0, 1), st.sampled_from(AWS))
 @settings(max_examples=50)
-def test_the_description_of_the_aws_format_is_true(made, top_k, threshold):
-    told = json.loads(load("aws").encode(made, Context(top_k, threshold, lambda: NOON)))
+def test_the_description_of_the_aws_formats_is_true(made, top_k, threshold, name):
+    told = json.loads(load(name).encode(made, Context(top_k, threshold, lambda: NOON)))
     scores = [float(entry["Score"]) for entry in told["inference-results"]]
     assert scores == [one.score for one in made.predictions if one.score >= threshold][:top_k]
 
 
-def test_raw_tensors_are_refused_by_the_aws_format_with_the_way_out():
+@pytest.mark.parametrize("name", AWS)
+def test_raw_tensors_are_refused_by_the_aws_formats_with_the_way_out(name):
     raw = result(Tensor("features", (1,), "float32", [0.1]), task="tensors")
     with pytest.raises(ConfigWrong, match="native") as caught:
-        load("aws").encode(raw, CONTEXT)
+        load(name).encode(raw, CONTEXT)
     assert caught.value.code == "format-unsuited"
 
 
@@ -104,7 +166,7 @@ def test_an_unknown_format_is_refused_with_a_guess():
     assert "native" in caught.value.hint
     with pytest.raises(ConfigWrong) as caught:
         load("zzz")
-    assert "aws, native" in caught.value.hint
+    assert "aws, aws-dlr, native" in caught.value.hint
 
 
 @pytest.fixture
@@ -134,7 +196,7 @@ CSV = Format(comma_separated, content_type="text/csv")
 def test_a_strangers_format_comes_by_entry_point():
     found = load("csv")
     assert found.encode(result(prediction("Cat"), prediction("Dog")), CONTEXT) == b"Cat,Dog"
-    assert names() == ["aws", "broken", "csv", "native"]
+    assert names() == ["aws", "aws-dlr", "broken", "csv", "native"]
 
 
 @pytest.mark.usefixtures("strangers")

@@ -55,9 +55,9 @@ def test_any_result_keeps_to_the_native_schema(made, context):
 
 
 @settings(max_examples=30)
-@given(RESULTS, CONTEXTS)
-def test_any_result_keeps_to_the_aws_schema(made, context):
-    VALIDATORS["aws"].validate(json.loads(load("aws").encode(made, context)))
+@given(RESULTS, CONTEXTS, st.sampled_from(["aws", "aws-dlr"]))
+def test_any_result_keeps_to_the_aws_schema(made, context, name):
+    VALIDATORS["aws"].validate(json.loads(load(name).encode(made, context)))
 
 
 UNSIZED = st.builds(FrameFacts, topic=TEXT, sequence=st.integers(0), received_at=TIMES, camera=TEXT)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.errors import ConfigWrong, NotConnected, PublishRefused
 from agent.results.options import FileSinkOptions
-from agent.results.sinks import FileSink, TopicSink
+from agent.results.sinks import FileSink, LogSink, TopicSink
 from tests.results.made_results import TEXT, prediction, result
 
 
@@ -82,6 +82,16 @@ def test_what_the_transport_loses_later_is_counted_too():
     bus.delivered[0](None)
     bus.delivered[1](PublishRefused("quota", code="quota-exceeded"))
     assert sink.lost == {"quota-exceeded": 1}
+
+
+def test_results_may_go_to_the_log_alone_one_line_each(caplog):
+    sink = LogSink()
+    with caplog.at_level(logging.INFO, "agent.results"):
+        sink.write(b'{\n "n": 1\n}', result())
+        sink.write(b"\xff", result())
+    assert [record.message for record in caplog.records] == ['line-3: {  "n": 1 }', "line-3: \\xff"]
+    sink.close()
+    assert not sink.lost
 
 
 def lines(path):

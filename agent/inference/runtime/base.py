@@ -81,14 +81,18 @@ class Backend(ABC):
     """What the file tells beyond its tensors: ``labels`` (list of str), ``mean``, ``std``, ``description`` …"""
 
     @classmethod
-    @abstractmethod
     def version(cls) -> str:
         """The runtime's own version; raises ``Unavailable`` with the install command where it is missing."""
+        return ""
 
     @classmethod
-    @abstractmethod
     def accepts(cls, path: str) -> bool:
-        """Whether the file looks like one of this backend's formats (by name and first bytes)."""
+        """Whether the file or folder looks like this backend's (by name and first bytes).
+
+        A backend that never accepts is taken only where a model names it.
+        """
+        del path
+        return False
 
     @abstractmethod
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:

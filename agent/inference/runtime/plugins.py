@@ -1,20 +1,36 @@
-"""Backends and tasks by name: built in, from an entry point, or as ``module:Class``.
+"""Backends, tasks and a model's own steps by name: built in, from an entry point, or the user's own code.
 
-Nothing is imported until it is asked for.  A stranger's backend or task comes by an entry point of the
-group ``verge.backends`` or ``verge.tasks``, or is named outright as ``module:Class``.
+Nothing is imported until it is asked for.  A stranger's code is named by an entry point of its group
+(``verge.backends``, ``verge.tasks``, ``verge.preprocess``, ``verge.postprocess``), as ``module:Class`` of
+what is installed, or as ``file.py:Name`` of a file beside the model (``custom.py``).
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+import sys
 from importlib import metadata
-from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Sequence, Type
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Sequence, Type
 
+from agent.inference.runtime import custom
 from agent.inference.runtime.base import Backend, Task, TensorInfo
 from agent.inference.runtime.errors import ModelError, Unavailable
 
-__all__ = ["BACKENDS", "TASKS", "backend", "backend_for", "backend_names", "task", "task_for", "task_names"]
+__all__ = [
+    "BACKENDS",
+    "STEPS",
+    "TASKS",
+    "backend",
+    "backend_for",
+    "backend_names",
+    "is_own",
+    "step",
+    "task",
+    "task_for",
+    "task_names",
+]
 
 _HERE = "agent.inference.runtime"
 
@@ -22,6 +38,7 @@ BACKENDS: Mapping[str, str] = {
     "litert": f"{_HERE}.backends.litert:LiteRT",
     "onnx": f"{_HERE}.backends.onnx:Onnx",
     "opencv": f"{_HERE}.backends.opencv:OpenCV",
+    "dlr": f"{_HERE}.backends.dlr:Dlr",
 }
 """In the order in which ``auto`` tries them."""
 
@@ -31,6 +48,9 @@ TASKS: Mapping[str, str] = {
     "tensors": f"{_HERE}.tasks.tensors:Tensors",
 }
 """In the order in which ``auto`` asks them; the last one takes anything."""
+
+STEPS: Mapping[str, str] = {"preprocess": "verge.preprocess", "postprocess": "verge.postprocess"}
+"""The steps that a model may bring of its own, and the groups of their entry points."""
 
 
 def backend(name: str) -> Type[Backend]:
@@ -43,6 +63,19 @@ def task(name: str) -> Type[Task]:
     """The task class called ``name``; raises ``Unavailable`` when there is none or it cannot be imported."""
     found: Type[Task] = _find(Task, "task", name, TASKS, "verge.tasks")
     return found
+
+
+def step(word: str, name: str, options: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """A model's own ``preprocess`` or ``postprocess``, made with its options.
+
+    Raises ``Unavailable`` when there is none of that name, ``ModelError`` when it cannot be made.
+    """
+    return custom.made(name, _named(word, name, {}, STEPS[word]), options, word)
+
+
+def is_own(kind: type) -> bool:
+    """Whether a class is the agent's and no stranger's."""
+    return kind.__module__.startswith(f"{_HERE}.")
 
 
 def backend_names() -> List[str]:
@@ -61,7 +94,7 @@ def backend_for(path: str) -> Type[Backend]:
     for name in backend_names():
         try:
             found = backend(name)
-            if found.accepts(path):
+            if _accepts(found, path):
                 found.version()
                 return found
         except Unavailable as error:
@@ -78,13 +111,53 @@ def backend_for(path: str) -> Type[Backend]:
 def task_for(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Type[Task]:
     """The first task that recognises the outputs."""
     for name in task_names():
-        found = task(name)
-        if found.recognises(inputs, outputs):
-            return found
+        if _recognises(name, inputs, outputs):
+            return task(name)
     return task("tensors")
 
 
+def _accepts(found: Type[Backend], path: str) -> bool:
+    """Whether the backend takes the file; a stranger's that cannot even look is passed over."""
+    try:
+        return found.accepts(path)
+    except Exception as error:
+        if is_own(found):
+            raise
+        print(f"the backend {found.name!r} cannot look at {path}: {error}", file=sys.stderr)
+        return False
+
+
+def _recognises(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> bool:
+    """Whether the task knows the outputs; a stranger's that cannot even be imported is passed over."""
+    try:
+        return task(name).recognises(inputs, outputs)
+    except Exception as error:
+        if name in TASKS:
+            raise
+        print(f"the task {name!r} cannot look at the outputs: {error}", file=sys.stderr)
+        return False
+
+
 def _find(kind: Any, word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
+    found = _named(word, name, builtin, group)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        hint = f"derive it from {_HERE}.base.{kind.__name__}"
+        raise Unavailable(f"{word}-unavailable", f"{custom.shown(name)} is not a {kind.__name__}", hint)
+    if missing := _undefined(found):
+        hint = f"look at {_HERE}.base.{kind.__name__}"
+        raise Unavailable(f"{word}-unavailable", f"{custom.shown(name)} does not define {missing}", hint)
+    return found
+
+
+def _undefined(found: Any) -> str:
+    """What a class leaves abstract."""
+    return ", ".join(sorted(found.__abstractmethods__)) if inspect.isabstract(found) else ""
+
+
+def _named(word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
+    """What the name stands for, whatever it is."""
+    if custom.is_file(name):
+        return custom.find(name)
     target = builtin.get(name) or _entry_points(group).get(name) or (name if ":" in name else None)
     if target is None:
         _unknown(word, name, _names(builtin, group))
@@ -97,10 +170,10 @@ def _find(kind: Any, word: str, name: str, builtin: Mapping[str, str], group: st
         ) from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise Unavailable(
-            f"{word}-unavailable", f"{target} is not a {kind.__name__}", f"derive it from {_HERE}.base.{kind.__name__}"
-        )
+    if found is None:
+        raise Unavailable(f"{word}-unavailable", f"{module_name} has no {attribute!r}", f"check {word} = …")
+    if name not in builtin:
+        custom.watch(found)
     return found
 
 
@@ -108,7 +181,8 @@ def _unknown(word: str, name: str, known: Iterable[str]) -> NoReturn:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    raise Unavailable(f"{word}-unknown", f"no {word} is called {name!r}", f"{guess}known: {', '.join(names)}")
+    known = f"{guess}known: {', '.join(names) or 'none'}; or file.py:Name for a file beside the model"
+    raise Unavailable(f"{word}-unknown", f"no {word} is called {name!r}", known)
 
 
 def _names(builtin: Mapping[str, str], group: str) -> List[str]:

@@ -1,7 +1,8 @@
 """One model, ready to answer: decode → preprocess → backend → task, in one call.
 
 The session owns what a model needs besides its network: how a picture becomes its input, how its
-outputs become predictions, and what its file tells about it.
+outputs become predictions, and what its file tells about it.  A model may bring steps of its own: one
+between decoding and preprocessing, and one behind the task.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import hashlib
 import os
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime import decode, draw, labels, plugins
-from agent.inference.runtime.base import Backend, Labels, Prediction, Task, TensorInfo
+from agent.inference.runtime import contracts, custom, decode, draw, labels, plugins
+from agent.inference.runtime.base import Backend, Geometry, Labels, Prediction, Task, TensorInfo
+from agent.inference.runtime.decode import Decoded
 from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.picture import Picture
 from agent.inference.runtime.preprocess import InputSpec, Preprocessor
 
 __all__ = ["Answer", "Session"]
+
+_Step = Callable[[Any], Any]
+_Predictor = Callable[[Sequence[np.ndarray], Geometry], List[Prediction]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,9 @@ class Session:
         self.preprocess = Preprocessor(
             InputSpec.parse(model.get("input") or {}, self.backend.metadata), self.backend.inputs[0]
         )
+        self._before = _step("preprocess", model)
+        self._run = _runner(self.backend)
+        self._predictions = _predictor(self.task, _step("postprocess", model))
         self._quantised = [_dequantise(tensor) for tensor in self.backend.outputs]
         self._warm_up()
         self._load_ms = (perf_counter() - started) * 1e3
@@ -61,13 +70,13 @@ class Session:
     def infer(self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None) -> Answer:
         """Answer one encoded picture; raises ``ModelError`` for one that cannot be decoded or answered."""
         start = perf_counter()
-        picture = decode.decode(data, encoding, None if snapshot else self.preprocess.cover)
+        picture = decode.decode(data, encoding, None if snapshot or self._before else self.preprocess.cover)
         decoded = perf_counter()
-        array, geometry = self.preprocess(picture)
+        picture, array, geometry = self._prepare(picture)
         ready = perf_counter()
-        outputs = self.backend.run([array])
+        outputs = self._run([array])
         answered = perf_counter()
-        predictions = self.task.predictions(self._real(outputs), geometry)
+        predictions = self._predictions(self._real(outputs), geometry)
         finished = perf_counter()
         timing = {
             "decode": _ms(decoded - start),
@@ -79,12 +88,20 @@ class Session:
             predictions, timing, picture.width, picture.height, _snapshot(picture.pixels, predictions, snapshot)
         )
 
+    def _prepare(self, picture: Decoded) -> Tuple[Decoded, np.ndarray, Geometry]:
+        """The frame, the network's input, and how that lies in the frame."""
+        if self._before is None:
+            return (picture, *self.preprocess(picture))
+        given = self._before(Picture.of(picture.pixels))
+        array, inner = self.preprocess(_decoded(given.pixels))
+        return _decoded(given.frame), array, given.placed(inner)
+
     def describe(self) -> Dict[str, Any]:
         """What the model is, as JSON."""
         return {
-            "backend": f"{self.backend.name} {self.backend.version()}",
+            "backend": f"{_name(self.backend)} {self.backend.version()}".rstrip(),
             "accelerator": self.backend.accelerator,
-            "task": self.task.name,
+            "task": _name(self.task),
             "digest": _digest(self.path),
             "inputs": [tensor.as_dict() for tensor in self.backend.inputs],
             "outputs": [tensor.as_dict() for tensor in self.backend.outputs],
@@ -104,7 +121,10 @@ class Session:
 def _open(path: str, threads: int, model: Mapping[str, Any]) -> Backend:
     name = model.get("backend") or "auto"
     kind = plugins.backend_for(path) if name == "auto" else plugins.backend(name)
-    return kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
+    backend = kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
+    if not plugins.is_own(kind):
+        contracts.network(backend, _name(backend))
+    return backend
 
 
 def _labels(path: Optional[str], backend: Backend) -> Labels:
@@ -117,6 +137,43 @@ def _task(model: Mapping[str, Any], backend: Backend, names: Labels) -> Task:
     name = model.get("task") or "auto"
     kind = plugins.task_for(backend.inputs, backend.outputs) if name == "auto" else plugins.task(name)
     return kind(model.get("options") or {}, names, backend.inputs, backend.outputs)
+
+
+def _runner(backend: Backend) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
+    """How the network is run: a stranger's backend is looked at whenever it answers."""
+    if plugins.is_own(type(backend)):
+        return backend.run
+    return lambda given: contracts.arrays(backend.run(given), len(backend.outputs), _name(backend))
+
+
+def _predictor(task: Task, after: Optional[_Step]) -> _Predictor:
+    """What the outputs say: a stranger's task is looked at too, and a step behind it has the last word."""
+
+    def checked(outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
+        return contracts.predictions(task.predictions(outputs, geometry), _name(task))
+
+    first = task.predictions if plugins.is_own(type(task)) else checked
+    return first if after is None else lambda outputs, geometry: after(first(outputs, geometry))
+
+
+def _step(word: str, model: Mapping[str, Any]) -> Optional[_Step]:
+    """A model's own step, whose answers are looked at; None where it has none."""
+    name = model.get(word)
+    if not name:
+        return None
+    call, who = plugins.step(word, name, model.get(f"{word}_options") or {}), custom.shown(name)
+    look = {"preprocess": contracts.picture, "postprocess": contracts.predictions}[word]
+    return lambda given: look(call(given), who)
+
+
+def _name(part: Any) -> str:
+    """What a backend or task calls itself."""
+    return str(part.name or type(part).__name__)
+
+
+def _decoded(pixels: np.ndarray) -> Decoded:
+    pixels = np.ascontiguousarray(pixels)
+    return Decoded(pixels, pixels.shape[1], pixels.shape[0])
 
 
 def _dequantise(tensor: TensorInfo) -> Any:
@@ -133,11 +190,27 @@ def _snapshot(pixels: np.ndarray, predictions: Sequence[Prediction], wanted: Opt
 
 
 def _digest(path: str) -> str:
+    """Of a file's contents, or of a folder's files: their sorted names and the digest of each."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
+    if os.path.isdir(path):
+        for name in _files(path):
+            told = f"{name}\0{_digest(os.path.join(path, name))}\n"
+            digest.update(told.encode("utf-8", "surrogateescape"))
+    else:
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
     return "sha256:" + digest.hexdigest()
+
+
+def _files(folder: str) -> List[str]:
+    """The files of a model's folder, relative to it; without hidden ones and what Python leaves behind."""
+    found: List[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        paths = (os.path.join(place, name) for name in names if not name.startswith("."))
+        found += [os.path.relpath(path, folder) for path in paths if os.path.isfile(path)]
+    return sorted(found)
 
 
 def _ms(seconds: float) -> float:

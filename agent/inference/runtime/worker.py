@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any, Iterator, Mapping, Optional
 
-from agent.inference.runtime import messages
+from agent.inference.runtime import custom, messages
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.ring import Ring
 
@@ -69,9 +69,10 @@ class _Worker:
             return _error(content.get("id"), error.code, error.message, error.hint)
         except MemoryError:
             return _error(content.get("id"), "out-of-memory", "the worker ran out of memory", "raise memory_mb")
-        except Exception as error:  # noqa: BLE001 a stranger's model may raise anything; it crosses as text
+        except (Exception, SystemExit) as error:  # noqa: BLE001 a stranger's code may raise anything; it crosses as text
             traceback.print_exc()
-            return _error(content.get("id"), "model-failed", f"{type(error).__name__}: {error}", None)
+            told = custom.refusal(error)
+            return _error(content.get("id"), told.code, told.message, told.hint)
 
     def _load(self, content: Mapping[str, Any]) -> bytes:
         # Imported here: what NumPy, OpenCV or a backend print or break at import is then an answer too.

@@ -24,6 +24,7 @@ GROUP = "verge.formats"
 FORMATS = {
     "native": "agent.results.formats.native",
     "aws": "agent.results.formats.aws",
+    "aws-dlr": "agent.results.formats.aws_dlr",
 }
 """Name → module, whose ``FORMAT`` is the format."""
 
@@ -43,9 +44,10 @@ class Context:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """What is in force for a task with these options."""
+        """What is in force for a task with these options: a detector's limit is ``max_detections``."""
         usual = cls()
-        return cls(options.get("top_k", usual.top_k), options.get("threshold", usual.threshold))
+        top_k = options.get("max_detections", options.get("top_k", usual.top_k))
+        return cls(top_k, options.get("threshold", usual.threshold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,44 @@
 """The payload of the AWS Greengrass sample components, to the letter.
 
-Each leaf is text: scores as Python prints them, boxes as NumPy prints a row of float32 in the order
-ymin, xmin, ymax, xmax, the local time without a zone, and a description that ends in a blank.  The description
-is true: at most ``top_k`` predictions are told, none below ``threshold``.  What reads these payloads today
-goes on reading them.
+Each leaf is text: scores as Python prints them, boxes as NumPy prints a row of float32, the local time without a
+zone, and a description that ends in a blank.  The description is true: at most ``top_k`` predictions are told, none
+below ``threshold``.  What reads these payloads today goes on reading them.
+
+The samples for TensorFlow Lite print a box as ymin, xmin, ymax, xmax in fractions of the frame: that is this format.
+Those for DLR print another one (``aws_dlr``).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import TypeAlias
 
 from agent.errors import ConfigWrong
 from agent.results.formats import Context, Format
 from agent.results.formats.numpy_text import row
 from agent.results.result import Box, Prediction, Result
 
-__all__ = ["FORMAT", "encode"]
+__all__ = ["FORMAT", "Boundaries", "encode", "payload"]
+
+Boundaries: TypeAlias = Callable[[Box], str]
+"""How a box is printed."""
 
 
 def encode(result: Result, context: Context) -> bytes:
     """The result as the samples publish it; raises ``ConfigWrong`` for raw tensors, which it has no words for."""
+    return payload(result, context, _fractions)
+
+
+def payload(result: Result, context: Context, boundaries: Boundaries) -> bytes:
+    """As ``encode``, with boxes printed by ``boundaries``."""
     best = [one for one in _classes(result) if one.score >= context.threshold][: context.top_k]
     return json.dumps(
         {
             "timestamp": str(context.now()),
             "inference-type": result.task,
             "inference-description": f"Top {context.top_k} predictions with score {context.threshold} or above ",
-            "inference-results": [_told(prediction) for prediction in best],
+            "inference-results": [_told(prediction, boundaries) for prediction in best],
         }
     ).encode()
 
@@ -35,21 +47,21 @@ def _classes(result: Result) -> list[Prediction]:
     classes = [one for one in result.predictions if isinstance(one, Prediction)]
     if len(classes) < len(result.predictions):
         raise ConfigWrong(
-            "the aws format cannot carry raw tensors",
+            "the aws formats cannot carry raw tensors",
             hint='set format = "native" on the outputs of this stream',
             code="format-unsuited",
         )
     return classes
 
 
-def _told(prediction: Prediction) -> dict[str, str]:
+def _told(prediction: Prediction, boundaries: Boundaries) -> dict[str, str]:
     told = {"Label": prediction.label, "Score": str(prediction.score)}
     if prediction.box is not None:
-        told["Boundaries"] = _boundaries(prediction.box)
+        told["Boundaries"] = boundaries(prediction.box)
     return told
 
 
-def _boundaries(box: Box) -> str:
+def _fractions(box: Box) -> str:
     return row((box.y, box.x, box.y + box.height, box.x + box.width))
 
 

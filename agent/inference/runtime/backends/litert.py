@@ -54,6 +54,8 @@ class LiteRT(Backend):
     @classmethod
     def accepts(cls, path: str) -> bool:
         """Whether the file's identifier, or failing that its name, is TFLite's."""
+        if not os.path.isfile(path):
+            return False
         with open(path, "rb") as file:
             return file.read(8)[4:] == _MAGIC or path.endswith(".tflite")
 

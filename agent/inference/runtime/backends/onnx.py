@@ -7,6 +7,7 @@ workers.  Idle threads sleep instead of spinning: other cameras' workers want th
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any, List, Mapping, Sequence
 
 import numpy as np
@@ -57,7 +58,7 @@ class Onnx(Backend):
     @classmethod
     def accepts(cls, path: str) -> bool:
         """Whether the file's name is ONNX's; its first bytes tell nothing."""
-        return path.endswith((".onnx", ".ort"))
+        return path.endswith((".onnx", ".ort")) and os.path.isfile(path)
 
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:
         settings = Settings(options)

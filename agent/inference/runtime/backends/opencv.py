@@ -7,6 +7,7 @@ outputs are known only after a run.  Which formats are read depends on OpenCV's 
 
 from __future__ import annotations
 
+import os
 from typing import Any, List, Mapping, Sequence, Tuple
 
 import cv2
@@ -37,7 +38,7 @@ class OpenCV(Backend):
     @classmethod
     def accepts(cls, path: str) -> bool:
         """Whether the file's name is one of the formats'."""
-        return path.endswith(FORMATS)
+        return path.endswith(FORMATS) and os.path.isfile(path)
 
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:
         settings = Settings(options)

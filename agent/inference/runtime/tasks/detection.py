@@ -18,6 +18,8 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.decoders.base import Decoder, Network
 from agent.inference.runtime.tasks.decoders.detr import Detr
+from agent.inference.runtime.tasks.decoders.end2end import End2End
+from agent.inference.runtime.tasks.decoders.gluoncv import GluonCV
 from agent.inference.runtime.tasks.decoders.ssd_post import SsdPost
 from agent.inference.runtime.tasks.decoders.ssd_raw import SsdRaw
 from agent.inference.runtime.tasks.decoders.yolo import YoloV5, YoloV8
@@ -25,7 +27,16 @@ from agent.inference.runtime.tasks.decoders.yolox import YoloX
 
 __all__ = ["DECODERS", "Detection"]
 
-DECODERS: Tuple[Type[Decoder], ...] = (SsdPost, SsdRaw, Detr, YoloV8, YoloV5, YoloX)
+DECODERS: Tuple[Type[Decoder], ...] = (
+    SsdPost,
+    GluonCV,
+    SsdRaw,
+    Detr,
+    YoloV8,
+    YoloV5,
+    YoloX,
+    End2End,
+)
 """Every head, in the order in which ``decoder = "auto"`` asks them; the first that recognises its own is taken."""
 
 

@@ -19,12 +19,26 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import finite, logit, sigmoid
 
-__all__ = ["CORNERS", "Decoder", "Network", "are_boxes", "are_rows", "find", "refuse", "strongest"]
+__all__ = [
+    "CORNERS",
+    "Decoder",
+    "Network",
+    "are_boxes",
+    "are_rows",
+    "are_swapped",
+    "find",
+    "in_fractions",
+    "refuse",
+    "strongest",
+]
 
 CORNERS = 4
 """Numbers of a box, whatever they are: corners, or centre and size."""
 _ROWS = 3
 _PICTURES = 4
+
+# What is found in a picture reaches a little past its edge at most in fractions, and many pixels far.
+_LARGEST_FRACTION = 2.0
 
 
 @dataclass(frozen=True)
@@ -119,3 +133,17 @@ def strongest(scores: np.ndarray, threshold: float, activation: str = "none") ->
     rows = np.flatnonzero(best >= (logit(threshold) if activation == "sigmoid" else threshold))
     reached = best[rows]
     return rows, sigmoid(reached) if activation == "sigmoid" else reached, scores[rows].argmax(axis=1)
+
+
+def are_swapped(classes: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether the numbers say that the two are the other way round: scores end at 1, classes are whole."""
+    if max(classes.max(initial=0.0), scores.max(initial=0.0)) > 1:
+        return bool(scores.max(initial=0.0) > classes.max(initial=0.0))
+    return bool((scores == scores.round()).all() and (classes != classes.round()).any())
+
+
+def in_fractions(boxes: np.ndarray, normalized: Optional[bool], geometry: Geometry) -> np.ndarray:
+    """Corners [N, 4] in fractions of the network's picture; ``normalized`` left open is seen from the largest one."""
+    if normalized is None:
+        normalized = bool(boxes.max(initial=0.0) <= _LARGEST_FRACTION)
+    return boxes if normalized else boxes / np.array([geometry.network_width, geometry.network_height] * 2, np.float32)

@@ -16,7 +16,7 @@ from agent.inference.runtime.boxes import Candidates
 from agent.inference.runtime.labels import BACKGROUND
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import finite
-from agent.inference.runtime.tasks.decoders.base import Decoder, Network, are_boxes, refuse
+from agent.inference.runtime.tasks.decoders.base import Decoder, Network, are_boxes, are_swapped, refuse
 
 __all__ = ["SsdPost"]
 
@@ -74,7 +74,7 @@ class SsdPost(Decoder):
         count = int(np.clip(finite(counts[0].reshape(-1))[0], 0, length))
         named = self._named if self._named and set(self._named) == set(pair) else None
         classes, scores = [outputs[n][0, :count] for n in named or pair]
-        if named is None and _swapped(classes, scores):
+        if named is None and are_swapped(classes, scores):
             classes, scores = scores, classes
         return boxes[0][0, :count], classes, scores
 
@@ -90,10 +90,3 @@ def _named(outputs: Sequence[TensorInfo]) -> Optional[Tuple[int, int]]:
     scores = [n for n, name in enumerate(names) if any(word in name for word in _SCORES)]
     classes = [n for n, name in enumerate(names) if n not in scores and any(word in name for word in _CLASSES)]
     return (classes[0], scores[0]) if len(classes) == len(scores) == 1 else None
-
-
-def _swapped(classes: np.ndarray, scores: np.ndarray) -> bool:
-    """Whether the numbers say that the two are the other way round than in the operation's own order."""
-    if max(classes.max(initial=0.0), scores.max(initial=0.0)) > 1:
-        return bool(scores.max(initial=0.0) > classes.max(initial=0.0))
-    return bool((scores == scores.round()).all() and (classes != classes.round()).any())
