@@ -22,9 +22,9 @@ from agent.deployment.options import DeploymentOptions
 from agent.errors import ConfigWrong
 from agent.frames.frame import Limits
 from agent.inference.manifest import ModelOptions
+from agent.streams.inputs import objection
 from agent.streams.options import StreamOptions
 from agent.strict import convert, nearest
-from agent.transport.filters import valid_filter
 from agent.transport.options import MqttOptions
 
 __all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
@@ -203,12 +203,12 @@ def _check_references(config: Config, name: str) -> None:
     for stream, options in config.streams.items():
         if options.model not in config.models:
             raise _missing("model", options.model, f"streams.{stream}.model", config.models, name)
-        if not valid_filter(options.input.topic):
-            raise ConfigWrong(
-                f"streams.{stream}.input.topic in {name}: {options.input.topic!r} is no MQTT topic filter",
-                code="bad-topic",
-                hint="+ and # stand for whole levels, and # for the last ones only",
+        wrong = objection(options.input)
+        if wrong is not None:
+            place = (
+                f"streams.{stream}.input.{wrong.key} in {name}:" if wrong.key else f"streams.{stream}.input in {name}"
             )
+            raise ConfigWrong(f"{place} {wrong.said}", code=wrong.code, hint=wrong.hint)
     for place, transport in _transports_named(config):
         if transport and transport not in config.transports:
             raise _missing("transport", transport, place, config.transports, name)

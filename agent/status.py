@@ -86,6 +86,7 @@ class StreamReport:
             "stream": self.name,
             "state": self._state,
             "model": _model_facts(status),
+            "source": self._stream.source_status,
             "received": tally.received,
             "answered": tally.answered,
             "dropped": dict(tally.dropped),
@@ -106,7 +107,9 @@ class StreamReport:
         """What a change of is worth telling at once: everything but the numbers."""
         status = self._model()
         kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._stream.lost}))
-        return status.state, status.reason, status.restarts, status.description, kinds, self._tally.answered > 0
+        source = self._stream.source_status
+        model = status.state, status.reason, status.restarts, status.description
+        return *model, source.state, source.reason, source.reconnects, kinds, self._tally.answered > 0
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that a frame changes."""
@@ -199,7 +202,7 @@ class StatusBoard:
         return self._models.get(name, PoolStatus(PoolState.STARTING))
 
     def watch(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called whenever a model's workers change."""
+        """Have ``listener`` called whenever a model's workers change, and some time after a stream did."""
         self._listeners.append(listener)
 
     def changed(self) -> None:
@@ -220,6 +223,8 @@ class StatusBoard:
                 due = loop.time() + self._interval_s
             self._changed.clear()
             self._tell(everything=everything)
+            for listener in self._listeners:
+                listener()
             await asyncio.sleep(min(_SETTLE_S, self._interval_s))
 
     def _tell(self, *, everything: bool) -> None:

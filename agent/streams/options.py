@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from agent.results.options import FileSinkOptions, FilterOptions, SnapshotOptions
+from agent.sources.options import CameraOptions, DirectoryOptions
 from agent.streams.queue import Policy
 from agent.topics import RESULTS
 
@@ -16,11 +17,16 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class InputOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Frames from topics: a filter with wildcards makes one camera per topic."""
+    """Frames from topics, from a directory, or from a camera: exactly one of the three."""
 
-    topic: str
+    topic: str = ""
+    """A filter; with wildcards, each topic is a camera."""
+    directory: DirectoryOptions | None = None
+    camera: CameraOptions | None = None
+    interval_s: Annotated[float, Meta(ge=0, le=31_622_400)] = 0.0
+    """Seconds between two frames of a camera, on a grid that does not drift; 0 takes them as they come."""
     transport: str = ""
-    """Which broker; empty is the first configured one."""
+    """Which broker, for topics in, answers and whatever names no other; empty is the first configured one."""
     qos: Literal[0, 1] = 0
 
 
@@ -35,6 +41,8 @@ class OutputOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     expiry_s: int | None = None
     file: FileSinkOptions | None = None
     """Write JSON lines here instead of publishing."""
+    log: bool = False
+    """Write to the agent's log instead of publishing."""
     format: str = "native"
     filter: FilterOptions = FilterOptions()
 

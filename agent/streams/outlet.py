@@ -22,7 +22,7 @@ from agent.results import formats
 from agent.results.filters import Filters
 from agent.results.formats import Context, Format
 from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, predictions, utc
-from agent.results.sinks import FileSink, Sink, TopicSink
+from agent.results.sinks import FileSink, LogSink, Sink, TopicSink
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
 from agent.results.ulid import Ulids
 from agent.streams.options import OutputOptions, StreamOptions
@@ -198,6 +198,8 @@ def _output(
     if options.file:
         path = str(folder / Path(options.file.path).expanduser())
         sink = FileSink(msgspec.structs.replace(options.file, path=path))
+    elif options.log:
+        sink = LogSink()
     else:
         sink = TopicSink(
             transports[options.transport or stream.input.transport].publish,

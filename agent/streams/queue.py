@@ -60,6 +60,11 @@ class CameraQueues:
     def __len__(self) -> int:
         return self._waiting
 
+    @property
+    def cameras(self) -> int:
+        """How many cameras have frames that wait."""
+        return len(self._turn)
+
     def put(self, frame: Frame) -> Drop | None:
         """Have a frame wait; the result is the frame that had to give way, if one had."""
         queue = self._cameras.get(frame.camera)

@@ -8,17 +8,24 @@
 The stream is a feeder of its model's pool: it hands a frame over only when a worker is free, so what waits
 obeys the stream's policy.  Everything here runs on the event loop and takes microseconds; pictures are
 decoded by the workers.
+
+A source that is asked for its frames (a camera, a directory) is asked when a worker is free and nothing waits, or
+at each beat where the input has an interval.  Of topics, the beat lets one waiting frame of each camera pass; what
+came in between met the stream's policy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from agent.errors import FrameRefused, VergeError
 from agent.frames.frame import Frame, Limits
@@ -27,12 +34,13 @@ from agent.frames.reports import Reports
 from agent.inference.job import Job
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, PoolState
+from agent.sources.base import Source, SourceStatus
+from agent.sources.pacer import Pacer
 from agent.streams.options import StreamOptions
 from agent.streams.outlet import Outlet
-from agent.streams.queue import CameraQueues, Drop, Policy
+from agent.streams.queue import CameraQueues, Drop
 from agent.streams.tally import Tally
-from agent.topics import camera_of
-from agent.transport.base import Message, Transport
+from agent.transport.base import Message
 
 __all__ = ["STOPPING", "Stream"]
 
@@ -47,14 +55,14 @@ class Stream:
     """A configured stream; entering takes frames, leaving finishes those in work and drops those that wait."""
 
     def __init__(
-        self, name: str, options: StreamOptions, *, plane: InferencePlane, transport: Transport, outlet: Outlet,
+        self, name: str, options: StreamOptions, *, plane: InferencePlane, source: Source, outlet: Outlet,
         limits: Limits, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self.name = name
         self.options = options
+        self.source = source
         self.tally = Tally(options.max_cameras)
         self._plane = plane
-        self._transport = transport
         self._outlet = outlet
         self._limits = limits
         self._changed = changed
@@ -62,20 +70,27 @@ class Stream:
         self._reports = Reports()
         self._sequence = 0
         self._idle = asyncio.Event()
-        self._owed: dict[int, Transport] = {}
-        """Sequence → the transport that waits for the acknowledgement of that frame."""
+        self._owed: dict[int, Source] = {}
+        """Sequence → the source that waits for the acknowledgement of that frame."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Closed sources that may still have something to let go of."""
+        self._pacer = Pacer(self._beat)
+        self._passing = 0
+        """How many frames this beat still lets pass."""
         self.observer: Callable[[Frame, Answer], None] | None = None
         """Sees each frame with its answer: how a new model is tried beside the one that serves."""
 
     async def __aenter__(self) -> Self:
         self._plane.attach(self.options.model, self)
-        self._listen()
+        self.source.open(self.receive)
+        self._pacer.set(self.options.input.interval_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._transport.unsubscribe(self.options.input.topic, self.receive)
+        self.source.close()
+        self._pacer.stop()
         self._plane.detach(self.options.model, self)
         for drop in self._queues.clear(STOPPING):
             self._drop(drop)
@@ -87,19 +102,24 @@ class Stream:
         except TimeoutError:
             log.warning("stream %s: %d frames were still in work when it stopped", self.name, self.tally.pending)
         self._outlet.close()
+        await asyncio.gather(self.source.wait_closed(), *self._leaving)
 
-    def switch(self, options: StreamOptions, transport: Transport, outlet: Outlet) -> tuple[Transport, Outlet]:
+    def switch(self, options: StreamOptions, source: Source, outlet: Outlet) -> tuple[Source, Outlet]:
         """Go on with other options, between two frames; the result is what served before, for the way back.
 
-        Frames that wait stay waiting, frames in work are finished by the model that has them.  The caller closes
-        the outlet that is not needed any more.
+        Frames that wait stay waiting, frames in work are finished by the model that has them.  A source that served
+        before is closed; the caller closes the outlet that is not needed any more.
         """
-        before = self.options, self._transport, self._outlet
-        old = before[0]
-        self.options, self._transport, self._outlet = options, transport, outlet
-        if (old.input, old.policy, before[1]) != (options.input, options.policy, transport):
-            before[1].unsubscribe(old.input.topic, self.receive)
-            self._listen()
+        old, old_source, old_outlet = self.options, self.source, self._outlet
+        self.options, self.source, self._outlet = options, source, outlet
+        if source is not old_source:
+            old_source.close()
+            leaving = asyncio.get_running_loop().create_task(old_source.wait_closed(), name=f"agent.stream.{self.name}")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._pacer.stop()
+            source.open(self.receive)
+        self._pacer.set(options.input.interval_s)
         waiting, self._queues = self._queues.clear(SWITCHED), _queues(options)
         for drop in waiting:
             squeezed = self._queues.put(drop.frame)
@@ -110,17 +130,15 @@ class Stream:
             self._plane.attach(options.model, self)
         self._plane.wake(options.model)
         self._changed()
-        return before[1], before[2]
-
-    def _listen(self) -> None:
-        source = self.options.input
-        qos = 1 if self._holds else source.qos
-        self._transport.subscribe(source.topic, self.receive, qos=qos, manual_ack=self._holds)
+        return old_source, old_outlet
 
     @property
-    def _holds(self) -> bool:
-        """Whether the source is made to wait: a frame is acknowledged when it is done."""
-        return self.options.policy is Policy.ALL
+    def source_status(self) -> SourceStatus:
+        """How the source is, and how the beats are kept."""
+        status, pacer = self.source.status, self._pacer
+        if not pacer.on:
+            return status
+        return replace(status, interval_s=pacer.interval_s, beats=pacer.beats, missed=pacer.missed)
 
     @property
     def lost(self) -> Counter[str]:
@@ -129,23 +147,29 @@ class Stream:
 
     # -- in --------------------------------------------------------------------------------------------------
 
-    def receive(self, message: Message) -> None:
+    def receive(
+        self, message: Message, *, captured_at: float | None = None, refused: FrameRefused | None = None
+    ) -> None:
         """A payload came: count it, and have it wait if it is a picture."""
         self._sequence += 1
-        camera = camera_of(self.options.input.topic, message.topic)
+        camera = self.source.camera(message)
         self.tally.arrived(camera)
         try:
+            if refused is not None:
+                raise refused
             picture = recognise(message.payload, message.content_type, self._limits)
         except FrameRefused as error:
             self._refuse(camera, message, error)
             return
+        if captured_at is not None:
+            picture = dataclasses.replace(picture, captured_at=captured_at)
         frame = Frame(
             stream=self.name, camera=camera, topic=message.topic, sequence=self._sequence, picture=picture,
             received_at=time.time(), arrived=time.monotonic(), response_topic=message.response_topic,
             correlation_data=message.correlation_data, packet_id=message.packet_id,
         )  # fmt: skip
-        if self._holds and message.packet_id:
-            self._owed[frame.sequence] = self._transport
+        if message.packet_id and self.source.holds:
+            self._owed[frame.sequence] = self.source
         drop = self._queues.put(frame)
         if drop is not None:
             self._drop(drop)
@@ -156,16 +180,30 @@ class Stream:
 
     def take(self) -> Job | None:
         """The next frame for the model, if one waits."""
+        if self._pacer.on and self.source.pushes:
+            if not self._passing:
+                return None
+            self._passing -= 1
         now = time.monotonic()
         frame, stale = self._queues.take(now)
         for drop in stale:
             self._drop(drop)
         if frame is None:
+            if not self._pacer.on:
+                self.source.want()
             return None
         snapshot = self._outlet.snapshot_wanted(frame, now)
         label = f"{self.name}-{frame.camera}-{frame.sequence}"
         job = Job(frame.picture, lambda outcome: self._finish(frame, job, outcome), label, snapshot)
         return job
+
+    def _beat(self) -> bool:
+        """A frame of each camera is due."""
+        if not self.source.pushes:
+            return self.source.beat()
+        self._passing = self._queues.cameras
+        self._plane.wake(self.options.model)
+        return True
 
     def fail_waiting(self) -> None:
         """The model is broken: whoever waits for it is told so now."""
@@ -198,9 +236,10 @@ class Stream:
         if report is not None:
             log.warning("stream %s: %s: %s", self.name, message.topic, error)
         self._outlet.refuse(message, camera, self._sequence, error)
-        if message.packet_id and self._holds:
-            self._transport.acknowledge(message)
+        if message.packet_id and self.source.holds:
+            self.source.acknowledge(message)
         self._changed()
+        self._plane.wake(self.options.model)  # there is room for another one
 
     def _drop(self, drop: Drop) -> None:
         self.tally.drop(drop.frame.camera, drop.reason)
@@ -217,9 +256,9 @@ class Stream:
         self._changed()
 
     def _done(self, frame: Frame) -> None:
-        transport = self._owed.pop(frame.sequence, None)
-        if transport is not None:
-            transport.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
+        source = self._owed.pop(frame.sequence, None)
+        if source is not None:
+            source.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
         self._idle.set()
 
 

@@ -20,13 +20,14 @@ from agent.frames.frame import Limits
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus
 from agent.results.formats import Context
+from agent.sources.base import Source
+from agent.streams.inputs import objection, same_source, source
 from agent.streams.options import StreamOptions
 from agent.streams.outlet import Outlet
 from agent.streams.queue import Policy
 from agent.streams.stream import Stream
 from agent.strict import nearest
 from agent.transport.base import Transport
-from agent.transport.filters import valid_filter
 
 __all__ = ["Streams", "Switched"]
 
@@ -83,7 +84,7 @@ class Streams:
         """Start a stream; its model must be loaded.  Raises ``ConfigWrong`` for options that cannot be used."""
         options = self.checked(name, options)
         stream = Stream(
-            name, options, plane=self._plane, transport=self._transports[options.input.transport],
+            name, options, plane=self._plane, source=self._source(options),
             outlet=self._outlet(name, options, context), limits=self._limits, changed=self._changed,
         )  # fmt: skip
         await stream.__aenter__()
@@ -99,10 +100,12 @@ class Streams:
         stream = self._streams[name]
         before = stream.options
         outlet = self._outlet(name, options, context)
-        transport, old_outlet = stream.switch(options, self._transports[options.input.transport], outlet)
+        # A source that stays is not closed and opened: a camera plays on while its model is another.
+        served = stream.source if same_source(before, options) else self._source(options)
+        old_source, old_outlet = stream.switch(options, served, outlet)
 
         def back() -> None:
-            stream.switch(before, transport, old_outlet)
+            stream.switch(before, old_source, old_outlet)
             outlet.close()
 
         return Switched(back, old_outlet.close)
@@ -132,16 +135,17 @@ class Streams:
                     code="unknown-transport",
                     hint=nearest(transport, self._transports) or f"known: {', '.join(self._transports)}",
                 )
-        if not valid_filter(options.input.topic):
-            raise ConfigWrong(
-                f"stream {name}: the input topic {options.input.topic!r} is no MQTT topic filter",
-                code="bad-topic",
-                hint="+ stands for one level, # for all that follow and only at the end",
-            )
+        wrong = objection(options.input)
+        if wrong is not None:
+            place = f"input.{wrong.key}:" if wrong.key else "input"
+            raise ConfigWrong(f"stream {name}: {place} {wrong.said}", code=wrong.code, hint=wrong.hint)
         if options.policy is Policy.ALL:
             # What the broker may send unacknowledged always finds room; that is what makes the source wait.
             options = replace(options, depth=max(options.depth, self._room(options.input.transport)))
         return options
+
+    def _source(self, options: StreamOptions) -> Source:
+        return source(options, self._transports, self._folder, max_bytes=self._limits.max_bytes, changed=self._changed)
 
     def _outlet(self, name: str, options: StreamOptions, context: Context) -> Outlet:
         return Outlet(name, self._thing, options, self._transports, self._folder, context)

@@ -17,7 +17,7 @@ ROOT = Path(agent.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 RUNTIME = ROOT / "inference" / "runtime"
 NATIVE = {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "tensorflow", "onnxruntime", "dlr"}
-WORKER_SIDE = (RUNTIME, ROOT / "demo" / "camera.py")
+WORKER_SIDE = (RUNTIME, ROOT / "sources" / "runtime", ROOT / "demo" / "camera.py")
 LONGEST = 320
 
 LAYERS = {
@@ -30,10 +30,14 @@ LAYERS = {
     "inference": 2,
     "recipes": 2,
     "artifacts": 3,
+    "catalog": 3,
     "components": 3,
     "jobs": 3,
     "results": 3,
-    "streams": 4,
+    "runtimes": 3,
+    "sources": 3,
+    "tuning": 4,
+    "streams": 5,
     "status": 6,
     "deployment": 7,
     "config": 8,
@@ -46,14 +50,17 @@ LAYERS = {
 }
 """A package or module imports only from its own and lower layers; packages of one layer meet through values."""
 PURE = (
-    "components/health.py", "components/lifecycle.py", "components/order.py", "deployment/blocks.py",
-    "deployment/canary.py", "deployment/document.py", "deployment/expected.py", "deployment/groups.py",
-    "deployment/plan.py", "deployment/queue.py", "deployment/resolver.py", "deployment/trust.py",
-    "jobs/execution.py", "jobs/shadow.py", "jobs/service/queue.py", "recipes/configuration.py",
-    "recipes/lifecycle.py", "recipes/variables.py", "recipes/versions.py",
-    "frames/envelope.py", "frames/headers.py", "frames/recognise.py", "frames/reports.py", "inference/deadline.py",
-    "inference/restarts.py", "inference/runtime/messages.py", "results/filters.py", "streams/queue.py",
-    "streams/tally.py", "topics.py", "transport/backoff.py", "transport/filters.py", "transport/limits.py",
+    "catalog/access.py", "catalog/entries.py", "catalog/families.py", "catalog/keys.py", "catalog/requirements.py",
+    "catalog/scalars.py", "catalog/shelf.py", "components/health.py", "components/lifecycle.py",
+    "components/order.py", "deployment/blocks.py", "deployment/canary.py", "deployment/document.py",
+    "deployment/expected.py", "deployment/groups.py", "deployment/plan.py", "deployment/queue.py",
+    "deployment/resolver.py", "deployment/trust.py", "frames/envelope.py", "frames/headers.py", "frames/recognise.py",
+    "frames/reports.py", "inference/deadline.py", "inference/restarts.py", "inference/runtime/messages.py",
+    "jobs/execution.py", "jobs/service/queue.py", "jobs/shadow.py", "recipes/configuration.py",
+    "recipes/lifecycle.py", "recipes/variables.py", "recipes/versions.py", "results/filters.py", "runtimes/choose.py",
+    "runtimes/combinations.py", "runtimes/host.py", "runtimes/requirements.py", "runtimes/tags.py",
+    "runtimes/wheels.py", "sources/beat.py", "sources/watch.py", "streams/queue.py", "streams/tally.py", "topics.py",
+    "transport/backoff.py", "transport/filters.py", "transport/limits.py",
 )  # fmt: skip
 IO = {"asyncio", "os", "pathlib", "socket", "subprocess", "tempfile", "threading", "time", "logging", "sqlite3"}
 

@@ -12,6 +12,7 @@ import msgspec
 from agent.frames.frame import Limits
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
+from agent.sources.topic import TopicSource
 from agent.status import StatusBoard
 from agent.streams.options import InputOptions, StreamOptions
 from agent.streams.outlet import Outlet
@@ -34,7 +35,13 @@ async def told(bus: MemoryBus, folder: Path, interval_s: float) -> AsyncIterator
     ):
         outlet = Outlet("line", "box", OPTIONS, {"bus": ours}, folder, Context())
         stream = Stream(
-            "line", OPTIONS, plane=plane, transport=ours, outlet=outlet, limits=Limits(), changed=board.changed
+            "line",
+            OPTIONS,
+            plane=plane,
+            source=TopicSource(ours, "cameras/+"),
+            outlet=outlet,
+            limits=Limits(),
+            changed=board.changed,
         )
         board.add(stream)
         running = tasks.create_task(board.run())

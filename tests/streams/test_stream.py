@@ -13,6 +13,8 @@ from agent.frames.frame import Limits
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
+from agent.sources.base import Source
+from agent.streams.inputs import source
 from agent.streams.options import InputOptions, StreamOptions
 from agent.streams.outlet import Outlet
 from agent.streams.queue import Policy
@@ -38,9 +40,19 @@ async def stream_in(
         await plane.load("m", unruly.spec(folder, **model))
         outlet = Outlet("line", "box", options, {"bus": ours}, folder, Context())
         async with Stream(
-            "line", options, plane=plane, transport=ours, outlet=outlet, limits=Limits(), changed=lambda: None
+            "line",
+            options,
+            plane=plane,
+            source=listening(options, ours),
+            outlet=outlet,
+            limits=Limits(),
+            changed=lambda: None,
         ) as stream:
             yield stream, ours, theirs
+
+
+def listening(options: StreamOptions, transport: MemoryTransport) -> Source:
+    return source(options, {"bus": transport}, Path(), max_bytes=Limits().max_bytes, changed=lambda: None)
 
 
 def _named(folder: Path) -> ModelSpec:
@@ -115,7 +127,7 @@ async def test_a_stream_switches_models_between_two_frames_and_loses_none(tmp_pa
             while stream.tally.answered < 5:
                 await asyncio.sleep(0.005)
         changed = msgspec.structs.replace(options, model="n")
-        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        stream.switch(changed, stream.source, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
         await done(stream, 40)
         async with asyncio.timeout(5):
             while len(results) < 40:
@@ -135,7 +147,9 @@ async def test_a_switch_to_other_topics_takes_effect_at_once_and_keeps_what_wait
             while stream.tally.received < 5:
                 await asyncio.sleep(0)
         changed = msgspec.structs.replace(options, input=InputOptions(topic="doors/+", transport="bus"))
-        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        stream.switch(
+            changed, listening(changed, ours), Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context())
+        )
         theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
         theirs.publish(Message("doors/b", unruly.jpeg("slow")))
         await done(stream, 6)
@@ -153,6 +167,8 @@ async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_p
                 await asyncio.sleep(0)
         assert len(ours.unacknowledged) == 3
         changed = msgspec.structs.replace(options, policy=Policy.FIFO)
-        stream.switch(changed, ours, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        stream.switch(
+            changed, listening(changed, ours), Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context())
+        )
         await done(stream, 3)
         assert len(ours.unacknowledged) == 0

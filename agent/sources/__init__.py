@@ -1,0 +1,1 @@
+"""Where frames come from: topics, a directory or a camera, as three kinds of one ``Source``."""

@@ -1,0 +1,74 @@
+"""Frames from topics: a subscription, and the acknowledgement of what is done with.
+
+The transport calls the stream itself, so that a frame from a topic passes nothing on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from agent.sources.base import Receive, Source, SourceState, SourceStatus
+from agent.topics import camera_of
+from agent.transport.base import Message, Transport
+
+__all__ = ["TopicSource"]
+
+_NAMES = 1024
+
+
+class TopicSource(Source):
+    """A topic filter of a transport: with wildcards, each topic is a camera.
+
+    ``holds``: a message is acknowledged when its frame is done, which makes the broker wait.
+    """
+
+    kind: ClassVar[Literal["topic"]] = "topic"
+    pushes: ClassVar[bool] = True
+
+    def __init__(
+        self, transport: Transport, topic: str, *, qos: int = 0, holds: bool = False,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        super().__init__(topic, changed)
+        self.holds = holds
+        self._transport = transport
+        self._qos = qos
+        self._cameras: dict[str, str] = {}
+        self._receive: Receive | None = None
+
+    def open(self, receive: Receive) -> None:
+        """Subscribe."""
+        self._receive = receive
+        qos = 1 if self.holds else self._qos
+        self._transport.subscribe(self.name, receive, qos=qos, manual_ack=self.holds)
+
+    def close(self) -> None:
+        """Unsubscribe; what is held can still be acknowledged."""
+        if self._receive is not None:
+            self._transport.unsubscribe(self.name, self._receive)
+            self._receive = None
+
+    def camera(self, message: Message) -> str:
+        """What the filter's wildcards stand for."""
+        topic = message.topic
+        found = self._cameras.get(topic)
+        if found is None:
+            if len(self._cameras) >= _NAMES:
+                self._cameras.clear()
+            found = self._cameras[topic] = camera_of(self.name, topic)
+        return found
+
+    def acknowledge(self, message: Message) -> None:
+        """Tell the broker that a message is done with."""
+        self._transport.acknowledge(message)
+
+    @property
+    def status(self) -> SourceStatus:
+        """Running while the broker is connected."""
+        link = self._transport.state
+        if self._receive is None:
+            state, reason = SourceState.STOPPED, ""
+        else:
+            state, reason = (SourceState.RUNNING, "") if link.connected else (SourceState.WAITING, link.reason)
+        return SourceStatus(kind=self.kind, name=self.name, state=state, reason=reason)

@@ -1,0 +1,58 @@
+"""A stream's door for tests: keeps what a source gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.errors import FrameRefused
+from agent.sources.base import Source
+from agent.transport.base import Message
+
+
+@dataclass(frozen=True)
+class Given:
+    message: Message
+    captured_at: float | None
+    refused: FrameRefused | None
+    at: float
+
+
+class Receiver:
+    """Keeps frames; ``eager`` asks for the next one as soon as it has one, as an idle model does."""
+
+    def __init__(self, source: Source, *, eager: bool = False) -> None:
+        self.source = source
+        self.given: list[Given] = []
+        self._eager = eager
+
+    def __call__(
+        self, message: Message, /, *, captured_at: float | None = None, refused: FrameRefused | None = None
+    ) -> None:
+        self.given.append(Given(message, captured_at, refused, asyncio.get_running_loop().time()))
+        if self._eager:
+            self.source.want()
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [given.message.payload for given in self.given]
+
+    @property
+    def names(self) -> list[str]:
+        return [given.message.topic for given in self.given]
+
+    def open(self) -> None:
+        self.source.open(self)
+        if self._eager:
+            self.source.want()
+
+    async def has(self, count: int) -> None:
+        await until(lambda: len(self.given) >= count)
+
+
+async def until(true: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Look until something is so."""
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.01)
