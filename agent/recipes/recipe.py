@@ -21,7 +21,7 @@ FORMAT = "2020-01-25"
 
 
 class ComponentType(StrEnum):
-    """What kind of component a recipe describes: Greengrass's four, and two of Verge."""
+    """What kind of component a recipe describes: Greengrass's four, and those of Verge."""
 
     GENERIC = "aws.greengrass.generic"
     LAMBDA = "aws.greengrass.lambda"
@@ -29,6 +29,8 @@ class ComponentType(StrEnum):
     NUCLEUS = "aws.greengrass.nucleus"
     INFERENCE = "verge.inference"
     MODEL = "verge.model"
+    RUNTIME = "verge.runtime"
+    SERVER = "verge.server"
 
 
 class Unarchive(StrEnum):

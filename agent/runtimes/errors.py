@@ -1,0 +1,38 @@
+"""Errors of runtimes: one that cannot be had here, and one that cannot be had now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from agent.errors import Unreachable, Wrong
+
+__all__ = ["Fallen", "IndexUnreachable", "RuntimeRefused", "RuntimeUnreachable"]
+
+
+class RuntimeRefused(Wrong):
+    """No combination gives this runtime here; ``tried`` has a line for each and why it fell."""
+
+    default_code: ClassVar[str] = "runtime-refused"
+
+    def __init__(self, message: str, *, hint: str, tried: Sequence[str] = (), code: str | None = None) -> None:
+        super().__init__("; ".join([message, *tried]), hint=hint, code=code)
+        self.tried = tuple(tried)
+
+
+class RuntimeUnreachable(Unreachable):
+    """The runtime might be had, but the package index cannot be reached, or another build is under way."""
+
+    default_code: ClassVar[str] = "runtime-unreachable"
+
+    def __init__(self, message: str, *, hint: str, tried: Sequence[str] = (), code: str | None = None) -> None:
+        super().__init__("; ".join([message, *tried]), hint=hint, code=code)
+        self.tried = tuple(tried)
+
+
+class Fallen(Exception):
+    """A candidate could not be built or proved; the text is why.  It never leaves this package."""
+
+
+class IndexUnreachable(Fallen):
+    """The candidate fell because the package index could not be reached."""
