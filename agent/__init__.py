@@ -10,6 +10,7 @@ package         what it holds
 ==============  =================================================================================
 ``transport``   a connected pub/sub bus: ``mqtt`` and ``memory``
 ``frames``      where pictures come from and how a payload is recognised as one
+``sources``     directories and cameras, each camera played by a process of its own
 ``streams``     one input's way from frame to result: queue policies, fairness, counters
 ``inference``   the one door to models: plane, pool, worker processes; ``runtime`` is the worker side
 ``results``     the result value, its formats, filters and sinks
@@ -18,6 +19,9 @@ package         what it holds
 ``jobs``        AWS IoT Jobs, both ends: the device's conversation and a service for any broker
 ``components``  what scripts become: the lifecycle table, processes, logs, health messages
 ``deployment``  the second sentence: documents, the resolver, the transaction, golden frames, trust
+``catalog``     the components that every agent offers: Greengrass's for machine learning, our runtimes
+``runtimes``    environments for workers: chosen, built, proved
+``tuning``      which backend and how many threads run a model fastest on this device
 ``samples``     small real models and pictures that ship with the package
 ``doctor``      what the agent needs of this machine, checked one by one
 ``demo``        a broker, simulated cameras and a live table in one command

@@ -13,11 +13,14 @@
     │   ├── ComponentRefused        a set of scripts that cannot be run (``agent.components``)
     │   ├── JobRefused              what the Jobs service does not do (``agent.jobs.service``)
     │   ├── BackendUnavailable      what the model needs is not installed here
+    │   ├── KeyWrong                a key of an AWS component's configuration (``agent.catalog``)
+    │   ├── RuntimeRefused          no combination gives a runtime here (``agent.runtimes``)
     │   └── PublishRefused          a message the broker would not take
     └── Unreachable                 what we could not reach: back off and retry
         ├── BrokerUnreachable       no connection to the broker
         ├── ArtifactUnreachable     an artifact cannot be had now (``agent.artifacts``)
         ├── LedgerBroken            the ledger's disk (``agent.deployment``)
+        ├── RuntimeUnreachable      a runtime cannot be had now (``agent.runtimes``)
         ├── NotConnected            a message could not be queued while the link is down
         └── WorkerLost              a worker process died, hung or was replaced
 

@@ -7,10 +7,15 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import certs
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("verge", deadline=None)
+settings.load_profile("verge")
 
 
 @pytest.fixture(scope="session")

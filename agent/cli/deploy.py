@@ -42,7 +42,12 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.argument("file", required=False, type=_PATH)
 @click.option("--component", "components", multiple=True, callback=_pairs, metavar="NAME=VERSION", help="Have this.")
 @click.option("--remove", multiple=True, metavar="NAME", help="Have this no more.")
-@click.option("--config", "update", metavar="JSON|FILE", help='{"NAME": {"MERGE": {…}, "RESET": ["/key"]}}.')
+@click.option(
+    "--config",
+    "update",
+    metavar="JSON|FILE",
+    help='{"NAME": {"MERGE": {…}, "RESET": ["/key"]}}; of one component just {"key": …}.',
+)
 @click.option("--recipes", type=_PATH, metavar="DIR", help="Recipes to send along.")
 @click.option("--artifacts", type=_PATH, metavar="DIR", help="Their files, as NAME/VERSION/file.")
 @click.option("--to", metavar="THING|group:G", default="", help="Whom.  [default: the only agent that is online]")
@@ -72,6 +77,8 @@ def command(
           --recipes build/recipes --artifacts build/artifacts
       verge deploy --component com.example.Inspect=1.1.0 --canary 200 --to line-3
       verge deploy deployment.json --to group:hall-7 --broker mqtts://broker.local
+      verge deploy --component aws.greengrass.TensorFlowLiteImageClassification=2.1.4 \\
+          --config '{"InferenceInterval": "2"}'
       verge deploy --remove com.example.Inspect --sign deployer.key
     """  # noqa: D301 click reads the backspace
     group = to.removeprefix(_GROUP) if to.startswith(_GROUP) else ""
@@ -105,7 +112,7 @@ def _document(
     more |= {"failureHandlingPolicy": "DO_NOTHING"} if no_rollback else {}
     if file:
         return _of_file(file, more)
-    identity, changed = new_id(), wishes.update_of(update) if update else {}
+    identity, changed = new_id(), wishes.update_of(update, components) if update else {}
     told = wishes.wish(identity, components=components, remove=remove, update=changed, group=group)
     return json.dumps(told | more).encode(), identity
 

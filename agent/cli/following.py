@@ -50,9 +50,13 @@ def sentence(payload: Told) -> str:
 
     >>> sentence({"step": "STAGED"})
     'everything is there'
+    >>> sentence({"step": "RESOLVED", "runtime": {"component": "variant.DLR", "doing": "installing dlr 1.6.0"}})
+    'variant.DLR: installing dlr 1.6.0'
     """
     if "canary" in payload:
         return f"trying the new model on {payload['canary'].get('stream', '')}"
+    if runtime := payload.get("runtime"):
+        return f"{runtime['component']}: {runtime['doing']}"
     step = str(payload.get("step", ""))
     return _STEPS.get(step, step.lower())
 

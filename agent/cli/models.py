@@ -53,7 +53,9 @@ def command(model: str, labels: str, task: str, as_json: bool) -> None:
 
 async def _tried(spec: ModelSpec) -> Sequence[Trial]:
     # One after the other: two models that load side by side measure each other.
-    return [await attempt(spec, backend) for backend in await backends()]
+    known = await backends()
+    own = [] if spec.manifest.backend in {"auto", *known} else [spec.manifest.backend]
+    return [await attempt(spec, backend) for backend in (*own, *known)]
 
 
 def _list(as_json: bool) -> None:
@@ -70,7 +72,9 @@ def _facts(spec: ModelSpec) -> dict[str, Any]:
     """What is known of a model without loading it."""
     manifest = spec.manifest
     try:
-        size = Path(manifest.file).stat().st_size
+        place = Path(manifest.file)
+        files = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
+        size = sum(each.stat().st_size for each in files)
     except OSError as error:
         hint = "check file = … in its manifest.toml"
         raise ModelRefused(

@@ -47,6 +47,8 @@ def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
     kind = kind_of(recipe, manifest, recipe.configuration, {})
     if kind is Kind.INFERENCE:
         blocks.inference(recipe.name, recipe.configuration, recipe.dependencies)
+    if kind is Kind.RUNTIME:
+        blocks.runtime(recipe.name, recipe.configuration)
     if kind is not Kind.MODEL:
         return None
     told = model_block(recipe, manifest, recipe.configuration)
@@ -58,6 +60,8 @@ def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
         source=str(folder.resolve() / said.file),
         backend=said.backend,
         task=said.task,
+        preprocess=said.preprocess,
+        postprocess=said.postprocess,
         labels=said.labels,
         input=said.input,
         options=said.options,

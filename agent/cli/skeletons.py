@@ -176,6 +176,8 @@ def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
     Raises ``ConfigWrong`` for files that cannot be copied.
     """
     source = Path(wanted).expanduser() if Path(wanted).expanduser().exists() else SAMPLES / wanted
+    if Path(spec.manifest.file).is_dir():
+        source = Path(spec.manifest.file)
     try:
         if source.is_dir():
             shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
@@ -194,7 +196,7 @@ def _manifest(manifest: Manifest) -> str:
     said = {
         "name": manifest.name,
         "version": "1.0.0",
-        "file": Path(manifest.file).name,
+        "file": "." if Path(manifest.file).is_dir() else Path(manifest.file).name,
         "task": manifest.task,
         "labels": Path(manifest.labels).name if manifest.labels else "",
     }

@@ -44,7 +44,8 @@ async def attempt(spec: ModelSpec, backend: str) -> Trial:
     """Load the model with this backend and have it answer a sample picture."""
     path = spec.manifest.file
     try:
-        if not (await child.ask("backend", backend, path))["accepts"]:
+        named = backend == spec.manifest.backend
+        if not named and not (await child.ask("backend", backend, path))["accepts"]:
             suffix = Path(path).suffix or "such"
             raise BackendUnavailable(f"it does not read {suffix} files", code="model-format-unknown")
         async with loaded(_with_backend(spec, backend)) as (plane, description):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,11 @@ def identity_in(told: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def update_of(text: str) -> dict[str, Any]:
-    """``--config``: JSON, or a file of it: component → ``{"MERGE": {…}, "RESET": ["/…"]}``."""
+def update_of(text: str, components: Collection[str] = ()) -> dict[str, Any]:
+    """``--config``: JSON, or a file of it: component → ``{"MERGE": {…}, "RESET": ["/…"]}``.
+
+    Where only one of ``components`` is deployed, what is to be merged into its configuration will do.
+    """
     if text.lstrip().startswith("{"):
         try:
             told = msgspec.json.decode(text)
@@ -78,11 +81,16 @@ def update_of(text: str) -> dict[str, Any]:
             raise _wrong(f"--config is not JSON: {error}") from error
     else:
         _, told = read_document(Path(text))
-    known = {"MERGE", "RESET", "merge", "reset"}
-    for name, update in told.items():
-        if not isinstance(update, dict) or not update.keys() <= known:
-            raise _wrong(f"--config: {name} is not an update", '{"COMPONENT": {"MERGE": {…}, "RESET": ["/key"]}}')
+    strangers = [name for name, update in told.items() if not _is_update(update)]
+    if len(components) == 1 and told and len(strangers) == len(told) and not told.keys() & set(components):
+        return {next(iter(components)): {"MERGE": dict(told)}}
+    if strangers:
+        raise _wrong(f"--config: {strangers[0]} is not an update", '{"COMPONENT": {"MERGE": {…}, "RESET": ["/key"]}}')
     return dict(told)
+
+
+def _is_update(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() <= {"MERGE", "RESET", "merge", "reset"}
 
 
 def recipes_of(folder: Path, artifacts: Path | None, *, near: bool) -> list[dict[str, Any]]:

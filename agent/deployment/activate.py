@@ -21,7 +21,8 @@ from agent.components.states import State
 from agent.components.supervisor import Settled, Supervisor
 from agent.deployment import golden
 from agent.deployment.errors import DeploymentWrong
-from agent.deployment.target import ModelTarget, Target
+from agent.deployment.model_target import ModelTarget
+from agent.deployment.target import Target
 from agent.errors import VergeError
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context

@@ -1,7 +1,8 @@
-"""The components that are always there, because the agent itself does what they stand for.
+"""What there is to resolve from: the agent's own parts, what users bring, and the built-in catalog.
 
-Recipes depend on them (AWS's own on ``aws.greengrass.Nucleus`` within 2.x), so they resolve as any other; they have
-neither scripts nor artifacts, and there is one version of each: a deployment cannot bring another.
+Recipes depend on the agent's parts (AWS's own on ``aws.greengrass.Nucleus`` within 2.x), so they resolve as any other;
+they have neither scripts nor artifacts, and there is one version of each: a deployment cannot bring another.  A
+component of the catalog (``agent.catalog``) gives way to a user's own of the same name, whatever its version.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from agent import catalog
 from agent.deployment.resolver import Offers
 from agent.recipes.recipe import ComponentType, Manifest, Recipe
 from agent.recipes.versions import Version
@@ -42,7 +44,7 @@ BUILTINS: Final[Mapping[str, Recipe]] = {
 
 
 class Catalogue:
-    """What there is to resolve from: the built-in components, the deployment's own recipes, then the store's.
+    """The agent's parts, the deployment's own recipes, the store's, and for names that neither has the catalog's.
 
     A deployment's recipe goes before the stored one of the same version: it is what its author means now.
     """
@@ -56,10 +58,14 @@ class Catalogue:
         if name in BUILTINS:
             return [BUILTINS[name].version]
         inline = [version for known, version in self._inline if known == name]
-        return list(dict.fromkeys([*inline, *self._stored.versions(name)]))
+        own = list(dict.fromkeys([*inline, *self._stored.versions(name)]))
+        return own or catalog.versions(name)
 
     def recipe(self, name: str, version: Version) -> Recipe:
         """The recipe of one of those versions."""
         if name in BUILTINS:
             return BUILTINS[name]
-        return self._inline.get((name, version)) or self._stored.recipe(name, version)
+        if (name, version) in self._inline:
+            return self._inline[name, version]
+        stored = version in self._stored.versions(name)
+        return self._stored.recipe(name, version) if stored else catalog.recipe(name, version)

@@ -16,20 +16,24 @@ from typing import Any
 
 import msgspec
 
+from agent import catalog
 from agent.artifacts.fetch import Fetcher
 from agent.artifacts.progress import Progress
 from agent.artifacts.wanted import Wanted
+from agent.catalog.keys import Device
 from agent.components.order import start_order
 from agent.deployment import trial
 from agent.deployment.activate import Change, Live, RollbackFailed
 from agent.deployment.catalogue import Catalogue
+from agent.deployment.endings import complaints, outcome_of
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.groups import merge
 from agent.deployment.layout import Layout
-from agent.deployment.ledger import Entry, Ledger, Step
+from agent.deployment.ledger import Ledger, Step
 from agent.deployment.library import Library
 from agent.deployment.outcome import DetailedStatus, Outcome, failed
 from agent.deployment.plan import Kind, Plan, plan
+from agent.deployment.providing import Environments
 from agent.deployment.request import Deployment, FailurePolicy, Source
 from agent.deployment.resolver import Resolution, resolve
 from agent.deployment.rollback import rollback
@@ -38,16 +42,15 @@ from agent.deployment.target import target
 from agent.deployment.trial import Seen
 from agent.errors import VergeError
 from agent.files import remove_tree
+from agent.inference.manifest import SAMPLES
 from agent.inference.plane import InferencePlane
 from agent.recipes.platform import Attributes
+from agent.runtimes.spec import Environment
 from agent.streams.streams import Streams
 
-__all__ = ["Deployer", "Report", "interrupted"]
+__all__ = ["Deployer", "Report"]
 
 log = logging.getLogger(__name__)
-
-_ATTEMPTS = 3
-_NOTHING_CHANGED = frozenset((Step.RECEIVED, Step.RESOLVED, Step.STAGED))
 
 Report = Callable[[Deployment, Step, Mapping[str, Any]], None]
 """Hears how far a deployment has come, with details for a person."""
@@ -64,11 +67,16 @@ class Deployer:
 
     def __init__(
         self, thing: str, layout: Layout, ledger: Ledger, library: Library, fetcher: Fetcher, live: Live, *,
-        plane: InferencePlane, streams: Streams, attributes: Attributes, report: Report,
+        environments: Environments, plane: InferencePlane, streams: Streams, attributes: Attributes, report: Report,
     ) -> None:  # fmt: skip
         self.state = State()
         self.previous: State | None = None
         """What was active before it: where a rollback goes."""
+        self.environments: Mapping[str, Environment] = {}
+        """Of the runtime components of the active set."""
+        self.complaints: Mapping[str, str] = {}
+        """Component → why the last deployment did not change it."""
+        self._environments = environments
         self._thing = thing
         self._layout = layout
         self._ledger = ledger
@@ -90,7 +98,10 @@ class Deployer:
         if not self.state.active.components:
             return
         try:
-            await self._live.start(target(self._kept(self.state).components, self._layout, self._thing))
+            components = self._kept(self.state).components
+            self.environments = await self._environments.provide(components, _logged)
+            wanted = await asyncio.to_thread(target, components, self._layout, self._thing, self.environments)
+            await self._live.start(wanted)
         except VergeError:
             log.exception("the active set cannot be made live; deploy one that can")
 
@@ -109,16 +120,18 @@ class Deployer:
             if digests:
                 _demand_digests(candidate.plan)
             await self._stage(deployment, candidate.plan)
+            environments = await self._provide(deployment, candidate.plan)
             await self._note(deployment, seq, Step.STAGED, {})
             if not may_activate():
                 return None
-            outcome = await self._activate(deployment, seq, candidate)
+            outcome = await self._activate(deployment, seq, candidate, environments)
         except RollbackFailed as error:
             outcome = failed(DetailedStatus.FAILED_UNABLE_TO_ROLLBACK, error)
         except (VergeError, OSError) as error:
             touched = self._live.touched
             status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
             outcome = failed(status, error)
+            self.complaints = complaints(deployment, self.state, error)
         except Exception as error:  # a fault of ours costs this deployment, and not the agent
             log.exception("deployment %s failed unexpectedly", deployment.id)
             touched = self._live.touched
@@ -160,7 +173,12 @@ class Deployer:
             state.configs,
             self._attributes,
             broken=self._live.broken(),
+            device=self._device,
         )
+
+    def _device(self, component: str) -> Device:
+        images = SAMPLES.parent / "images"
+        return Device(self._attributes["architecture"], str(images), str(self._layout.work(component)))
 
     def _kept(self, state: State) -> Plan:
         """A set as a plan that keeps everything."""
@@ -191,14 +209,23 @@ class Deployer:
 
         await self._fetcher.fetch_all(wanted, heard)
 
-    async def _activate(self, deployment: Deployment, seq: int, candidate: _Candidate) -> Outcome:
-        wanted = await asyncio.to_thread(target, candidate.plan.components, self._layout, self._thing)
+    async def _provide(self, deployment: Deployment, found: Plan) -> dict[str, Environment]:
+        def heard(component: str, doing: str) -> None:
+            self._report(deployment, Step.RESOLVED, {"runtime": {"component": component, "doing": doing}})
+
+        return await self._environments.provide(found.components, heard)
+
+    async def _activate(
+        self, deployment: Deployment, seq: int, candidate: _Candidate, environments: Mapping[str, Environment]
+    ) -> Outcome:
+        components = candidate.plan.components
+        wanted = await asyncio.to_thread(target, components, self._layout, self._thing, environments)
         await self._note(deployment, seq, Step.ACTIVATING, {})
         tolerant = deployment.failure_policy is FailurePolicy.DO_NOTHING
         change = await self._live.replace(wanted, self._trial(deployment), tolerant=tolerant)
         try:
             await self._note(deployment, seq, Step.VERIFYING, {})
-            outcome = _outcome_of(change)
+            outcome = outcome_of(change)
             await self._ledger.commit(seq, candidate.state.dump(), msgspec.json.encode(outcome))
         except BaseException:
             await self._roll_back(seq, change)
@@ -206,9 +233,12 @@ class Deployer:
         # Only the set of a new device has no times.
         self.previous = self.state if self.state.timestamps else None
         self.state = candidate.state
+        before, self.environments = self.environments, environments
+        self.complaints = {}
         try:
             await change.keep()
             await asyncio.to_thread(self._shelve)
+            await asyncio.to_thread(self._environments.prune, (before, environments))
         except (VergeError, OSError):
             log.exception("deployment %s is done, but what it replaced could not all be cleared away", deployment.id)
         return outcome
@@ -227,7 +257,7 @@ class Deployer:
             active.recipe
             for each in sets
             for active in each.active.components.values()
-            if active.kind is not Kind.BUILTIN
+            if active.kind is not Kind.BUILTIN and not catalog.is_ours(active.recipe)
         )
         kept = {(name, version) for each in sets for name, version in each.active.versions.items()}
         self._library.prune(kept)
@@ -263,24 +293,8 @@ def _demand_digests(found: Plan) -> None:
             )
 
 
-def interrupted(entry: Entry) -> Outcome | None:
-    """How a deployment ended that was under way when the agent died; None: it begins anew."""
-    if entry.step in _NOTHING_CHANGED:
-        if entry.attempts < _ATTEMPTS:
-            return None
-        status, again = DetailedStatus.FAILED_NO_STATE_CHANGE, f", {entry.attempts} times"
-    else:
-        status, again = DetailedStatus.FAILED_ROLLBACK_COMPLETE, ""
-    error = DeploymentWrong(
-        f"the agent ended while the deployment was {entry.step}{again}", code="DEPLOYMENT_INTERRUPTED"
-    )
-    return failed(status, error)
-
-
-def _outcome_of(change: Change) -> Outcome:
-    if change.complaint is None:
-        return Outcome(DetailedStatus.SUCCESSFUL)
-    return failed(DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, change.complaint)
+def _logged(component: str, doing: str) -> None:
+    log.info("%s: %s", component, doing)
 
 
 def _told(found: Plan) -> dict[str, Any]:

@@ -18,8 +18,9 @@ import msgspec
 
 from agent.deployment import queue as queues
 from agent.deployment.askers import Asker, Replies
-from agent.deployment.deploy import Deployer, interrupted
+from agent.deployment.deploy import Deployer
 from agent.deployment.document import parse
+from agent.deployment.endings import interrupted
 from agent.deployment.errors import DeploymentRejected
 from agent.deployment.inquiry import REQUEST, answer
 from agent.deployment.keys import PublicKey

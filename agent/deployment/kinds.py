@@ -31,6 +31,10 @@ class Kind(StrEnum):
     """A stream: frames in, results out, in a worker of the agent's."""
     GENERIC = "generic"
     """Scripts of its own."""
+    RUNTIME = "runtime"
+    """An environment in which workers run models."""
+    SERVER = "server"
+    """A server of the agent's own, with the interface of one of AWS's."""
     BUILTIN = "builtin"
     """Part of the agent."""
 
@@ -38,7 +42,14 @@ class Kind(StrEnum):
 _TYPES: Mapping[ComponentType, Kind] = {
     ComponentType.MODEL: Kind.MODEL,
     ComponentType.INFERENCE: Kind.INFERENCE,
+    ComponentType.RUNTIME: Kind.RUNTIME,
+    ComponentType.SERVER: Kind.SERVER,
     ComponentType.GENERIC: Kind.GENERIC,
+}
+_SUBJECTS: Mapping[blocks.Subject, Kind] = {
+    blocks.Subject.STREAM: Kind.INFERENCE,
+    blocks.Subject.MODEL: Kind.MODEL,
+    blocks.Subject.RUNTIME: Kind.RUNTIME,
 }
 _CONFIGURATION = "COMPONENT_CONFIGURATION_NOT_VALID"
 
@@ -59,7 +70,7 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
         )
     kind = _TYPES[recipe.type]
     if kind is Kind.GENERIC and (subject := blocks.subject(recipe.name, plain)):
-        kind = Kind.MODEL if subject is blocks.Subject.MODEL else Kind.INFERENCE
+        kind = _SUBJECTS[subject]
     if recipe.name in models and kind is Kind.GENERIC and _only_files(recipe, manifest):
         kind = Kind.MODEL
     if recipe.name in models and kind is not Kind.MODEL:

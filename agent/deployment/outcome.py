@@ -34,6 +34,7 @@ from agent.errors import (
     WorkerLost,
 )
 from agent.jobs.messages import MAX_DETAIL_VALUE, Status
+from agent.runtimes.errors import RuntimeRefused, RuntimeUnreachable
 
 __all__ = [
     "DetailedStatus",
@@ -93,6 +94,8 @@ _FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = 
     (ModelRefused, _BROKEN, "USER_COMPONENT_ERROR"),
     (WorkerLost, _BROKEN, "USER_COMPONENT_ERROR"),
     (BackendUnavailable, _BROKEN, "DEPENDENCY_ERROR"),
+    (RuntimeRefused, _BROKEN, "DEPENDENCY_ERROR"),
+    (RuntimeUnreachable, ("NETWORK_ERROR",), "NETWORK_ERROR"),
     (ConfigWrong, ("COMPONENT_CONFIGURATION_NOT_VALID",), NONE),
     (BrokerUnreachable, ("MQTT_CONNECTION_FAILED",), "NETWORK_ERROR"),
     (ConnectionError, ("NETWORK_ERROR",), "NETWORK_ERROR"),

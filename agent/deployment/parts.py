@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.artifacts.cache import Cache
 from agent.artifacts.fetch import Fetcher
 from agent.components.messages import Device
-from agent.components.report import ComponentHealth
 from agent.components.spec import RunAs
 from agent.components.states import ComponentStatus
 from agent.components.supervisor import Supervisor
 from agent.deployment.activate import Live
 from agent.deployment.askers import JobAsker, ShadowAsker
+from agent.deployment.bulletin import Bulletin, told
 from agent.deployment.catalogue import BUILTINS, NUCLEUS
 from agent.deployment.deploy import Deployer
 from agent.deployment.desk import Arrival, Desk
@@ -28,8 +27,11 @@ from agent.deployment.layout import Layout
 from agent.deployment.ledger import Ledger
 from agent.deployment.library import Library
 from agent.deployment.options import DeploymentOptions
+from agent.deployment.plan import Kind
+from agent.deployment.providing import Environments
 from agent.deployment.request import Source
 from agent.deployment.roster import roster
+from agent.deployment.standing import Scene, standing
 from agent.deployment.trust import Link
 from agent.inference.plane import InferencePlane
 from agent.jobs.client import JobsClient
@@ -37,8 +39,9 @@ from agent.jobs.events import Job
 from agent.jobs.shadow_client import ShadowClient
 from agent.jobs.topics import GREENGRASS, JobTopics
 from agent.recipes import platform
-from agent.results.result import utc
+from agent.runtimes.provider import Provider
 from agent.status import StatusBoard
+from agent.streams.stream import Stream
 from agent.streams.streams import Streams
 from agent.topics import Topics
 from agent.transport.base import Transport
@@ -73,7 +76,8 @@ async def enter(
     fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes))
     deployer = Deployer(
         here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
-        plane=here.plane, streams=here.streams, attributes=platform.detect(),
+        environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
+        attributes=platform.detect(),
         report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
     )  # fmt: skip
     desk = Desk(
@@ -82,12 +86,18 @@ async def enter(
     )  # fmt: skip
     desk.open()
     await deployer.start()
+
+    def present() -> dict[str, ComponentStatus]:
+        return standing(_scene(here, deployer, live, supervisor))
+
+    bulletin = Bulletin(here.board, lambda: _with_kinds(deployer, present()))
+    here.board.watch(bulletin.changed)
+    desk.watch(bulletin)
+    bulletin.changed()
     if options.health:
-
-        def present(arns: Mapping[str, str]) -> Mapping[str, ComponentHealth]:
-            return roster(deployer.state, live.target, supervisor.states(), here.board.status, arns)
-
-        fleet = await stack.enter_async_context(_fleet(here, options, ledger, supervisor, present))
+        fleet = await stack.enter_async_context(
+            _fleet(here, options, ledger, supervisor, lambda arns: roster(deployer.state, present(), arns))
+        )
         here.board.watch(fleet.changed)
         desk.watch(fleet)
         telling = tasks.create_task(fleet.run(), name="agent.fleet")
@@ -104,6 +114,29 @@ async def _ended(serving: asyncio.Task[None], desk: Desk) -> None:
     await desk.close()
 
 
+def _scene(here: Surroundings, deployer: Deployer, live: Live, supervisor: Supervisor) -> Scene:
+    return Scene(
+        deployer.state,
+        live.target,
+        supervisor.states(),
+        here.board.status,
+        runtimes={name: each.description for name, each in deployer.environments.items()},
+        sources={name: _trouble(here.streams[name]) for name in live.target.streams if name in here.streams},
+        complaints=deployer.complaints,
+    )
+
+
+def _trouble(stream: Stream) -> str:
+    """What a stream's source waits for or cannot do; empty while pictures come."""
+    source = stream.source_status
+    return f"its {source.kind} {source.name} is {source.state}: {source.reason}" if source.reason else ""
+
+
+def _with_kinds(deployer: Deployer, statuses: Mapping[str, ComponentStatus]) -> dict[str, tuple[Kind, ComponentStatus]]:
+    components = deployer.state.active.components
+    return {name: (components[name].kind, status) for name, status in statuses.items() if name in components}
+
+
 def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) -> Supervisor:
     nucleus = BUILTINS[NUCLEUS].version
     env = {"AWS_IOT_THING_NAME": here.thing, "GGC_VERSION": str(nucleus)}
@@ -115,7 +148,7 @@ def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) 
         if status.removed:
             here.board.forget(status.name)
             return
-        here.board.component(status.name, _told(status))
+        here.board.component(status.name, told(status, status.since))
 
     supervisor.watch(changed)
     return supervisor
@@ -130,11 +163,6 @@ def _fleet(
         device=Device(here.thing, found["os"], found["architecture"], str(BUILTINS[NUCLEUS].version)),
         topic=health_topic(here.thing, options.aws_prefix), cadence_s=options.health_cadence_s,
     )  # fmt: skip
-
-
-def _told(status: ComponentStatus) -> dict[str, Any]:
-    reason = status.problem.reason if status.problem else status.note
-    return {"state": status.state.value, "version": status.version, "reason": reason, "since": utc(status.since)}
 
 
 async def _ask_aws(here: Surroundings, options: DeploymentOptions, desk: Desk, stack: AsyncExitStack) -> None:

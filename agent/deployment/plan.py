@@ -16,13 +16,16 @@ What a component is (``kinds``) comes from its recipe and its configuration.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from graphlib import TopologicalSorter
+from typing import Any, TypeAlias
 
+from agent import catalog
+from agent.catalog.keys import Device
 from agent.deployment import blocks
-from agent.deployment.blocks import InferenceBlock, ModelBlock
+from agent.deployment.blocks import InferenceBlock, ModelBlock, RuntimeBlock
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.kinds import Kind, kind_of, model_of
 from agent.deployment.request import Deployment, RunWith
@@ -30,10 +33,13 @@ from agent.deployment.resolver import Resolution
 from agent.recipes import configuration, platform
 from agent.recipes.configuration import Tree
 from agent.recipes.platform import Attributes
-from agent.recipes.recipe import Artifact, Manifest, Recipe
+from agent.recipes.recipe import Artifact, ComponentType, Manifest, Recipe
 from agent.recipes.versions import Version
 
 __all__ = ["Action", "Active", "ActiveSet", "Fetch", "Kind", "Plan", "Planned", "Removed", "plan", "removed"]
+
+
+DeviceOf: TypeAlias = Callable[[str], Device]
 
 
 class Action(StrEnum):
@@ -92,6 +98,8 @@ class Planned:
     """Of a MODEL."""
     inference: InferenceBlock | None = None
     """Of an INFERENCE."""
+    runtime: RuntimeBlock | None = None
+    """Of a RUNTIME."""
 
     @property
     def name(self) -> str:
@@ -168,11 +176,12 @@ def plan(
     attributes: Attributes,
     *,
     broken: Collection[str] = (),
+    device: DeviceOf = lambda _component: blocks.ANYWHERE,
 ) -> Plan:
     """Compare the resolved set with the active one.
 
     ``configs`` are the stored configurations of the active components, ``attributes`` this device, ``broken`` the
-    components that gave up: they are installed anew.
+    components that gave up: they are installed anew.  ``device`` is what AWS's keys of a component depend on.
 
     Raises:
         NoManifest: a component is not for this device.
@@ -188,10 +197,11 @@ def plan(
         )
     planned: dict[str, Planned] = {}
     models: dict[str, str] = {}
+    runtimes = frozenset(name for name, each in resolution.components.items() if _is_runtime(each))
     for name in reversed(resolution.order):
         old = active.components.get(name)
         before = configs.get(name) if old else None
-        each = _planned(resolution.components[name], old, before, deployment, attributes, models)
+        each = _planned(resolution.components[name], old, before, deployment, attributes, models, (device, runtimes))
         planned[name] = replace(each, action=Action.UPDATE) if old and name in broken else each
         if each.inference:
             models[each.inference.stream.model] = name
@@ -206,6 +216,7 @@ def _planned(
     deployment: Deployment,
     attributes: Attributes,
     models: Mapping[str, str],
+    here: tuple[DeviceOf, frozenset[str]],
 ) -> Planned:
     """``models`` are the components that streams name as their models, each with one of those streams."""
     manifest = platform.choose(recipe, attributes)
@@ -217,7 +228,7 @@ def _planned(
         merge=wanted.merge if wanted else None,
         timestamp=deployment.timestamp_ms,
     )
-    plain = after.to_plain()
+    plain = catalog.completed(recipe, after.to_plain())
     kind = kind_of(recipe, manifest, plain, models)
     run_with = ((wanted.run_with if wanted else None) or RunWith()).over(old.run_with if old else None)
     return Planned(
@@ -229,8 +240,19 @@ def _planned(
         configuration=after,
         run_with=run_with,
         model=model_of(recipe, manifest, plain) if kind is Kind.MODEL else None,
-        inference=blocks.inference(recipe.name, plain, recipe.dependencies) if kind is Kind.INFERENCE else None,
+        inference=_stream(recipe, plain, *here) if kind is Kind.INFERENCE else None,
+        runtime=blocks.runtime(recipe.name, plain) if kind is Kind.RUNTIME else None,
     )
+
+
+def _stream(recipe: Recipe, plain: Mapping[str, Any], device: DeviceOf, runtimes: Collection[str]) -> InferenceBlock:
+    return blocks.inference(recipe.name, plain, recipe.dependencies, device(recipe.name), runtimes)
+
+
+def _is_runtime(recipe: Recipe) -> bool:
+    if recipe.type is ComponentType.GENERIC:
+        return blocks.is_runtime(recipe.configuration)
+    return recipe.type is ComponentType.RUNTIME
 
 
 def _action(old: Active | None, new: Active, *, same: bool) -> Action:

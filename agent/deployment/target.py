@@ -1,41 +1,24 @@
-"""What a set of components comes to on this device: models to load, streams to run, scripts to supervise.
-
-A model is loaded once for each way in which it is run; its key names the component, the version and a digest of
-everything that makes a difference, so that two sets side by side share what they have in common and nothing else.
-"""
+"""What a set of components comes to on this device: models to load, streams to run, scripts to supervise."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from agent.components.spec import ComponentSpec, Limits, RunAs
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.layout import Layout
+from agent.deployment.model_target import ModelTarget, model_target
 from agent.deployment.plan import Kind, Planned
-from agent.inference import manifest
-from agent.inference.manifest import ModelSpec
 from agent.recipes import lifecycle
 from agent.recipes.lifecycle import StepName
-from agent.recipes.recipe import Unarchive
 from agent.recipes.variables import Context, interpolate
+from agent.runtimes.spec import Environment
 from agent.streams.options import StreamOptions
 
-__all__ = ["ModelTarget", "Target", "target"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTarget:
-    """A model as a stream runs it."""
-
-    component: str
-    spec: ModelSpec
-    golden: Path | None
-    """The folder of golden frames, if the model brings one."""
+__all__ = ["Target", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +30,10 @@ class Target:
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
 
 
-def target(components: Sequence[Planned], layout: Layout, thing: str) -> Target:
-    """What a set comes to; its files must be in place.
+def target(
+    components: Sequence[Planned], layout: Layout, thing: str, environments: Mapping[str, Environment]
+) -> Target:
+    """What a set comes to; its files must be in place, and the environments of its runtime components.
 
     Raises ``ModelRefused``, ``ConfigWrong`` or ``DeploymentWrong`` for a model that is not where it should be.
     """
@@ -57,59 +42,11 @@ def target(components: Sequence[Planned], layout: Layout, thing: str) -> Target:
     streams: dict[str, StreamOptions] = {}
     for each in components:
         if each.inference is not None:
-            key, model = _model(each, known, layout)
+            key, model = model_target(each, known, layout, environments)
             models[key] = model
             streams[each.name] = msgspec.structs.replace(each.inference.stream, model=key)
     scripts = {each.name: _spec(each, known, layout, thing) for each in components if each.kind is Kind.GENERIC}
     return Target(models, streams, scripts)
-
-
-def _model(each: Planned, known: Mapping[str, Planned], layout: Layout) -> tuple[str, ModelTarget]:
-    assert each.inference is not None  # noqa: S101 the caller asked
-    component = known[each.inference.stream.model]
-    if component.model is None:
-        raise DeploymentWrong(
-            f"{each.name}: Verge.Model is {component.name}, which brings no model",
-            hint="a model component has ComponentType: verge.model, or a Verge block with an Archive",
-            code="COMPONENT_CONFIGURATION_NOT_VALID",
-        )
-    folder = _folder(component, layout)
-    options = each.inference.model_options(str(folder), component.model)
-    if component.model.manifest.file:
-        options = msgspec.structs.replace(options, source=str(folder / component.model.manifest.file))
-    spec = manifest.resolve(options, folder)
-    named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
-    spec = msgspec.structs.replace(spec, manifest=named)
-    golden = folder / "golden"
-    key = f"{component.name}@{component.new}#{_difference(spec)}"
-    return key, ModelTarget(component.name, spec, golden if golden.is_dir() else None)
-
-
-def _folder(component: Planned, layout: Layout) -> Path:
-    """Where the model's files are: its archive's folder, or that of its plain artifacts."""
-    assert component.model is not None  # noqa: S101 the caller asked
-    archives = [each for each in component.manifest.artifacts if each.unarchive is Unarchive.ZIP]
-    names = [each.uri.rpartition("/")[2] for each in archives]
-    wanted = component.model.archive or (names[0] if len(names) == 1 else "")
-    if not wanted:
-        return layout.artifacts(component.name, component.new)
-    if wanted not in names:
-        raise DeploymentWrong(
-            f"{component.name}: Verge.Archive is {wanted!r}, which is no ZIP artifact of it",
-            hint=f"there are: {', '.join(names) or 'none'}",
-            code="COMPONENT_CONFIGURATION_NOT_VALID",
-        )
-    folder = layout.unarchived(component.name, component.new) / Path(wanted).stem
-    inside = list(folder.iterdir()) if folder.is_dir() else []
-    # Many archives hold one folder with everything in it.
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-def _difference(spec: ModelSpec) -> str:
-    """Everything that makes a loaded model another one, the file itself included."""
-    found = Path(spec.manifest.file).stat()
-    told = msgspec.json.encode([spec, found.st_ino, found.st_size, found.st_mtime_ns])
-    return hashlib.sha256(told).hexdigest()[:8]
 
 
 def _spec(each: Planned, known: Mapping[str, Planned], layout: Layout, thing: str) -> ComponentSpec:

@@ -18,6 +18,7 @@ from agent.errors import VergeError
 from agent.frames.frame import Frame
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer
+from agent.results.agreement import agree
 from agent.results.result import predictions
 from agent.streams.stream import Stream
 
@@ -99,7 +100,7 @@ class _Trial:
         except VergeError:
             self.trial = self.trial.failed()
         else:
-            same = canary.agree(predictions(old.predictions), predictions(new.predictions))
+            same = agree(predictions(old.predictions), predictions(new.predictions))
             self.trial = self.trial.compared(same=same, old_ms=old.worker_ms, new_ms=new.worker_ms)
         finally:
             self._busy -= 1

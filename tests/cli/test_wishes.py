@@ -31,6 +31,18 @@ def test_components_by_name_are_read_as_a_local_deployment_that_rolls_back():
     assert (read.wanted["a"].merge, read.wanted["a"].reset) == ({"x": 1}, ("/y",))
 
 
+def test_the_configuration_of_the_only_component_needs_no_name():
+    assert wishes.update_of('{"InferenceInterval": "2", "Verge": {"Options": {}}}', ["a"]) == {
+        "a": {"MERGE": {"InferenceInterval": "2", "Verge": {"Options": {}}}}
+    }
+    assert wishes.update_of('{"a": {"RESET": ["/x"]}}', ["a"]) == {"a": {"RESET": ["/x"]}}
+    for components in ([], ["a", "b"]):
+        with pytest.raises(ConfigWrong, match="InferenceInterval is not an update"):
+            wishes.update_of('{"InferenceInterval": "2"}', components)
+    with pytest.raises(ConfigWrong, match="InferenceInterval is not an update"):
+        wishes.update_of('{"a": {"MERGE": {}}, "InferenceInterval": "2"}', ["a"])
+
+
 def test_a_rollback_is_read_as_one():
     assert parse(b'{"deploymentId": "d2", "rollback": true}', source=Source.TOPIC, received_ms=1).rollback
     assert not parse(b'{"components": {}, "rollback": false}', source=Source.TOPIC, received_ms=1).rollback

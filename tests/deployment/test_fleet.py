@@ -21,11 +21,13 @@ from agent.deployment.catalogue import BUILTINS, NUCLEUS
 from agent.deployment.fleet import FleetStatus, health_topic
 from agent.deployment.groups import Groups
 from agent.deployment.ledger import Ledger
+from agent.deployment.model_target import ModelTarget
 from agent.deployment.outcome import DetailedStatus, Outcome
 from agent.deployment.plan import Active, ActiveSet, Kind
 from agent.deployment.request import Deployment, Source
 from agent.deployment.roster import roster
-from agent.deployment.target import ModelTarget, Target
+from agent.deployment.standing import Scene, standing
+from agent.deployment.target import Target
 from agent.deployment.watcher import End
 from agent.inference.manifest import Manifest as ModelManifest
 from agent.inference.manifest import ModelOptions, ModelSpec
@@ -62,8 +64,12 @@ def nobody(key: str) -> PoolStatus:
     raise AssertionError(key)
 
 
+def listed(now, target, scripts, pools, arns) -> dict[str, ComponentHealth]:
+    return roster(now, standing(Scene(now, target, scripts, pools)), arns)
+
+
 def test_the_nucleus_is_always_there_and_bears_the_configurations_of_every_group() -> None:
-    told = roster(active({"lab": {"a": "*"}, "hall": {"a": "*"}}), Target(), {}, nobody, {"lab": "1", "hall": "2"})
+    told = listed(active({"lab": {"a": "*"}, "hall": {"a": "*"}}), Target(), {}, nobody, {"lab": "1", "hall": "2"})
     nucleus = told[NUCLEUS]
     assert (nucleus.state, nucleus.system, nucleus.root, nucleus.arns) == (State.RUNNING, True, False, ("2", "1"))
     assert nucleus.version == str(BUILTINS[NUCLEUS].version)
@@ -81,7 +87,7 @@ def test_the_nucleus_is_always_there_and_bears_the_configurations_of_every_group
 )
 def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, state) -> None:
     now = active({"lab": {"cameras": "*"}}, model=Kind.MODEL, cameras=Kind.INFERENCE)
-    told = roster(now, live(), {}, lambda _key: PoolStatus(pool, "it died"), {"lab": ARN})
+    told = listed(now, live(), {}, lambda _key: PoolStatus(pool, "it died"), {"lab": ARN})
     wrong = (("RUN_ERROR",), "it died") if state in {State.ERRORED, State.BROKEN} else ((), "")
     for name in ("model", "cameras"):
         assert (told[name].state, (told[name].codes, told[name].reason)) == (state, wrong)
@@ -90,20 +96,20 @@ def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, s
 
 
 def test_a_model_that_no_stream_uses_is_finished() -> None:
-    assert roster(active(model=Kind.MODEL), Target(), {}, nobody, {})["model"].state is State.FINISHED
+    assert listed(active(model=Kind.MODEL), Target(), {}, nobody, {})["model"].state is State.FINISHED
 
 
 def test_scripts_are_as_their_supervisor_says_also_when_they_are_not_active_yet() -> None:
     broken = ComponentStatus("a", "1.0.0", State.BROKEN, Problem(StatusCode.INSTALL_ERROR, "it exited with code 3"))
     new = ComponentStatus("b", "2.0.0", State.STARTING)
-    told = roster(active(a=Kind.GENERIC), Target(), {"a": broken, "b": new}, nobody, {})
+    told = listed(active(a=Kind.GENERIC), Target(), {"a": broken, "b": new}, nobody, {})
     assert (told["a"].state, told["a"].codes) == (State.BROKEN, ("INSTALL_ERROR",))
     assert (told["b"].version, told["b"].state, told["b"].root) == ("2.0.0", State.STARTING, False)
 
 
 @pytest.mark.parametrize("kind", [Kind.GENERIC, Kind.INFERENCE])
 def test_what_is_active_and_could_not_be_made_live_is_broken(kind) -> None:
-    one = roster(active(a=kind), Target(), {}, nobody, {})["a"]
+    one = listed(active(a=kind), Target(), {}, nobody, {})["a"]
     assert (one.state, one.codes) == (State.BROKEN, ("STARTUP_ERROR",))
 
 

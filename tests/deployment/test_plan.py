@@ -231,7 +231,7 @@ def test_the_stream_s_options_go_before_the_model_s() -> None:
         configured({"Verge": {**STREAM["Verge"], "Options": {"threshold": 0.5}, "Run": {"Workers": 3}}}), MODEL
     )
     block = next(each.inference for each in found.components if each.inference)
-    told = block.model_options("/models/1", model)
+    told = block.model_options("/models/1", model, str)
     assert (told.source, told.task, told.workers) == ("/models/1", "object-detection", 3)
     assert told.options == {"threshold": 0.5, "decoder": "yolo"}
 
@@ -269,11 +269,11 @@ def test_a_stream_follows_its_model() -> None:
 @pytest.mark.parametrize(
     ("verge", "sentence"),
     [
-        ({"Model": "model"}, "app: the Verge block is neither a stream (it has no Input) nor a model"),
+        ({"Model": "model"}, "app: the Verge block is no stream (it has no Input), no model"),
         ({"Input": {"Topic": "t"}}, "the Verge block of app: object missing required field `model`"),
         (
             {"Model": "model", "Input": {}},
-            "input in the Verge block of app: object missing required field `topic`",
+            "app: Verge.Input names no source",
         ),
         ({"Model": "other", "Input": {"Topic": "t"}}, "app: Verge.Model is 'other', which is not among"),
         ({"Model": "model", "Input": {"Topic": "t"}, "Polcy": "fifo"}, "unknown key Polcy in the Verge block"),

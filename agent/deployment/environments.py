@@ -1,0 +1,66 @@
+"""Which environment a stream's worker starts in: the runtime components of a set, and which of them runs a model.
+
+A model's own runtime (among its component's dependencies) goes before that of the stream.  A runtime that is not for
+the model's format is passed over: a TFLite model of a stream that depends on DLR runs in the agent's own interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent.deployment.layout import Layout
+from agent.deployment.plan import Planned
+from agent.inference.manifest import ModelSpec
+from agent.recipes.recipe import Unarchive
+from agent.runtimes.spec import Environment, RuntimeSpec
+
+__all__ = ["runtime_for", "runtime_specs"]
+
+_RUN_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    ".tflite": ("litert",),
+    ".onnx": ("onnx", "opencv"),
+    ".pb": ("opencv",),
+    ".caffemodel": ("opencv",),
+    ".xml": ("opencv",),
+    "": ("dlr",),
+}
+"""A model file's suffix (none: a folder) → the families of runtimes that run it, the best first."""
+
+
+def runtime_specs(components: Iterable[Planned], layout: Layout) -> dict[str, RuntimeSpec]:
+    """What each runtime component of a set asks for, by its name."""
+    return {each.name: _spec(each, layout) for each in components if each.runtime is not None}
+
+
+def runtime_for(
+    spec: ModelSpec, environments: Mapping[str, Environment], *dependencies: Iterable[str]
+) -> Environment | None:
+    """The environment that runs a model; ``dependencies`` are the model's, then the stream's; None: the agent's own."""
+    backend = spec.manifest.backend
+    families = _RUN_BY.get(Path(spec.manifest.file).suffix, ()) if backend in {"", "auto"} else (backend,)
+    for names in dependencies:
+        offered = {environments[name].family: environments[name] for name in sorted(names) if name in environments}
+        for family in families:
+            if family in offered:
+                return offered[family]
+    return None
+
+
+def _spec(each: Planned, layout: Layout) -> RuntimeSpec:
+    told = each.runtime
+    assert told is not None  # noqa: S101 the caller asked
+    unpacked = layout.unarchived(each.name, each.new)
+    has_archives = any(artifact.unarchive is Unarchive.ZIP for artifact in each.manifest.artifacts)
+    wheelhouse = Path(told.wheelhouse) if told.wheelhouse else (unpacked if has_archives else None)
+    return RuntimeSpec(
+        component=each.name,
+        family=told.runtime,
+        root=(layout.work(each.name) / (told.root or "environments")).resolve(),
+        install=told.install,
+        packages=told.packages,
+        wheelhouse=wheelhouse,
+        index=told.index,
+        interpreter=told.interpreter,
+    )

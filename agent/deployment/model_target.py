@@ -1,0 +1,126 @@
+"""The model that a stream runs, as the inference plane is told: found among a component's files, keyed by what it is.
+
+A model is loaded once for each way in which it is run; its key names the component, the version and a digest of
+everything that makes a difference, so that two sets side by side share what they have in common and nothing else.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from agent.deployment.environments import runtime_for
+from agent.deployment.errors import DeploymentWrong
+from agent.deployment.layout import Layout
+from agent.deployment.plan import Planned
+from agent.inference import manifest
+from agent.inference.manifest import ModelSpec
+from agent.recipes.recipe import Unarchive
+from agent.runtimes.spec import Environment
+
+__all__ = ["ModelTarget", "model_target"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    """A model as a stream runs it."""
+
+    component: str
+    spec: ModelSpec
+    golden: Path | None
+    """The folder of golden frames, if the model brings one."""
+
+
+def model_target(
+    each: Planned, known: Mapping[str, Planned], layout: Layout, environments: Mapping[str, Environment]
+) -> tuple[str, ModelTarget]:
+    """The model of the stream ``each`` and its key; ``known`` is the set.
+
+    Raises ``ModelRefused``, ``ConfigWrong`` or ``DeploymentWrong`` for a model that is not where it should be.
+    """
+    assert each.inference is not None  # noqa: S101 the caller asked
+    component = known[each.inference.stream.model]
+    if component.model is None:
+        raise DeploymentWrong(
+            f"{each.name}: Verge.Model is {component.name}, which brings no model",
+            hint="a model component has ComponentType: verge.model, or a Verge block with an Archive",
+            code="COMPONENT_CONFIGURATION_NOT_VALID",
+        )
+    folder = _folder(component, layout, each.inference.archive)
+    source = folder / component.model.manifest.file if component.model.manifest.file else folder
+    options = each.inference.model_options(str(source), component.model, partial(_code, each, layout))
+    spec = manifest.resolve(options, folder)
+    named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
+    environment = runtime_for(spec, environments, component.recipe.dependencies, each.recipe.dependencies)
+    interpreter = environment.python if environment is not None and not environment.own else ""
+    spec = msgspec.structs.replace(spec, manifest=named, run=msgspec.structs.replace(spec.run, interpreter=interpreter))
+    golden = folder / "golden"
+    key = f"{component.name}@{component.new}#{_difference(spec)}"
+    return key, ModelTarget(component.name, spec, golden if golden.is_dir() else None)
+
+
+def _code(each: Planned, layout: Layout, name: str) -> str:
+    """``file.py:Name`` with the file's place among the component's artifacts; any other name as it is."""
+    file, _, attribute = name.partition(":")
+    if not file.endswith(".py"):
+        return name
+    folders = layout.folders(each.name, each.new)
+    places = [folders[0] / file, *sorted(folders[1].glob(f"*/{glob.escape(file)}"))]
+    for place in places:
+        if place.is_file() and any(place.resolve().is_relative_to(folder.resolve()) for folder in folders):
+            return f"{place.resolve()}:{attribute}"
+    raise DeploymentWrong(
+        f"{each.name}: there is no {file} among its artifacts",
+        hint="add it to the recipe's Artifacts",
+        code="COMPONENT_CONFIGURATION_NOT_VALID",
+    )
+
+
+def _folder(component: Planned, layout: Layout, asked: str) -> Path:
+    """Where the model's files are: its archive's folder, that of its plain artifacts, or a sample's.
+
+    ``asked`` is the archive that the stream names, for a component with several.
+    """
+    assert component.model is not None  # noqa: S101 the caller asked
+    if component.model.sample:
+        return manifest.SAMPLES / component.model.sample
+    archives = [each for each in component.manifest.artifacts if each.unarchive is Unarchive.ZIP]
+    names = [each.uri.rpartition("/")[2] for each in archives]
+    named = next((name for name in names if asked in {name, Path(name).stem}), "")
+    wanted = component.model.archive or named or (names[0] if len(names) == 1 else "")
+    if not wanted:
+        return layout.artifacts(component.name, component.new)
+    if wanted not in names:
+        raise DeploymentWrong(
+            f"{component.name}: Verge.Archive is {wanted!r}, which is no ZIP artifact of it",
+            hint=f"there are: {', '.join(names) or 'none'}",
+            code="COMPONENT_CONFIGURATION_NOT_VALID",
+        )
+    folder = layout.unarchived(component.name, component.new) / Path(wanted).stem
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    # Many archives hold one folder with everything in it.
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def _difference(spec: ModelSpec) -> str:
+    """Everything that makes a loaded model another one, the file itself included."""
+    place = Path(spec.manifest.file)
+    files = sorted(each for each in place.iterdir() if each.is_file()) if place.is_dir() else [place]
+    files += [Path(name) for name in _code_files(spec)]
+    found = [(each.name, told.st_ino, told.st_size, told.st_mtime_ns) for each in files for told in (each.stat(),)]
+    told = msgspec.json.encode([spec, found])
+    return hashlib.sha256(told).hexdigest()[:8]
+
+
+def _code_files(spec: ModelSpec) -> list[str]:
+    """The files of the user's own code."""
+    told = spec.manifest
+    named = (told.backend, told.task, told.preprocess, told.postprocess)
+    files = (name.rpartition(":")[0] for name in named)
+    return [file for file in files if file.endswith(".py")]
