@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import deploy, frames, rig, rivals, rounds, verge
+from scripts.benchmarks import backends, deploy, formats, frames, rig, rivals, rounds, verge
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -19,15 +20,22 @@ AIMS = {
     "ready_s": ("≤", 1.0),
 }
 
-EPILOG = "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave."
+EPILOG = (
+    "--backend heeds --model, --rounds and --latencies alone. "
+    "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave."
+)
 
 
 def main() -> None:
-    """Measure and print; ``deploy`` as the first word measures deployments instead."""
+    """Measure and print; ``deploy`` as the first word measures deployments instead, ``--backend`` compares backends."""
     if sys.argv[1:2] == ["deploy"]:
         deploy.main(sys.argv[2:])
         return
     options = arguments()
+    if options.backend:
+        compared = backends.measure(options.model, options.backend, _turns(options), say)
+        print(json.dumps(compared) if options.json else backends.table(compared))
+        return
     told, spread = measure(options)
     print(json.dumps(told) if options.json else table(told, spread))
 
@@ -37,12 +45,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, epilog=EPILOG)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--vs", type=_rivals, default=(), help=f"measure beside it: {','.join(rivals.RIVALS)}")
+    parser.add_argument(
+        "--backend", type=_backends, default=(), help=f"only compare, with the first: {','.join(formats.FORMS)}"
+    )
     parser.add_argument("--model", default="classifier", help="a sample's name, a folder or a file (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
     parser.add_argument("--latencies", type=int, default=100, help="frames one at a time, a round (%(default)s)")
     parser.add_argument("--starts", type=int, default=5, help="of the agent without a model (%(default)s)")
     options = parser.parse_args()
+    if options.backend and options.vs:
+        parser.error("--backend and --vs are two measurements: ask for one at a time")
     if Path(options.model).exists():
         options.model = str(Path(options.model).resolve())
     return options
@@ -81,11 +94,26 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr)
 
 
+def _turns(options: argparse.Namespace) -> int:
+    """In how many turns each backend answers ``--latencies`` frames a round."""
+    count: int = options.rounds * options.latencies // backends.TURN
+    return max(1, count)
+
+
 def _rivals(text: str) -> tuple[str, ...]:
-    names = tuple(filter(None, text.split(",")))
+    return _among(rivals.RIVALS, text)
+
+
+def _backends(text: str) -> tuple[str, ...]:
+    return _among(formats.FORMS, text)
+
+
+def _among(known: Iterable[str], text: str) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    names = tuple(dict.fromkeys(filter(None, text.split(","))))
     for name in names:
-        if name not in rivals.RIVALS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(rivals.RIVALS)}")
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
     return names
 
 

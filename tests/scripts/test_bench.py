@@ -6,9 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from agent.inference.manifest import SAMPLES
+from scripts.benchmarks import onnxcopy, tflite
 
 CHECKOUT = Path(__file__).parents[2]
 FIGURES = {
@@ -23,7 +27,7 @@ MAY_BE_ZERO = {"core_cpu_ms_per_frame", "worker_cpu_ms_per_frame", "broker_cpu_m
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.benchmarks", *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.skipif(not shutil.which("mosquitto"), reason="needs mosquitto: apt-get install mosquitto")
@@ -68,3 +72,69 @@ def test_the_bench_of_deployments_prints_every_figure():
     assert told["swap_gap_frames"] == 0
     for name in DEPLOY_FIGURES - {"swap_gap_frames", "rss_growth_pct", "leaked_mb"}:
         assert told[name] > 0, name
+
+
+BACKEND_FIGURES = {
+    "runtime", "file", "load_ms", "same_top_1", "max_score_difference", "infer_ms_p50", "infer_ratio",
+    "infer_ratio_range", "answer_ms_p50", "answer_ratio", "answer_ratio_range",
+}  # fmt: skip
+
+
+def test_the_bench_of_backends_runs_one_network_under_each_and_compares_what_they_say():
+    done = bench("--backend", "litert,onnx,opencv", "--json", "--rounds", "1", "--latencies", "10")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == {"model", "cores", "pictures", "frames", "backends"}
+    assert (told["model"], told["pictures"], told["frames"]) == ("classifier", 24, 10)
+    assert list(told["backends"]) == ["litert", "onnx", "opencv"]
+    first, *others = told["backends"].values()
+    assert (first["same_top_1"], first["max_score_difference"], first["infer_ratio"]) == (24, 0, 1)
+    for name, figures in told["backends"].items():
+        assert figures.keys() == BACKEND_FIGURES
+        assert figures["runtime"].startswith(f"{name} ")
+        assert 0 < figures["infer_ms_p50"] < figures["answer_ms_p50"]
+    for figures in others:
+        assert figures["same_top_1"] >= 22, "what int8 says of nearly equal scores may differ"
+        assert 0 < figures["max_score_difference"] < 0.1
+
+
+@pytest.mark.skipif(not find_spec("dlr"), reason="needs libdlr: pip install 'verge-edge[dlr]'")
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs a compiler: apt-get install gcc libc6-dev")
+def test_the_bench_of_backends_compiles_the_network_for_libdlr():
+    done = bench("--backend", "litert,dlr", "--json", "--rounds", "1", "--latencies", "10")
+
+    assert done.returncode == 0, done.stderr
+    compiled = json.loads(done.stdout)["backends"]["dlr"]
+    assert compiled["runtime"].startswith("dlr ")
+    assert compiled["same_top_1"] >= 22, "what int8 says of nearly equal scores may differ"
+    assert 0 < compiled["max_score_difference"] < 0.1
+
+
+def test_the_bench_of_backends_tells_which_backend_cannot_run_the_network_and_goes_on(tmp_path: Path):
+    network = tmp_path / "network.onnx"
+    onnxcopy.write(tflite.read(SAMPLES / "classifier" / "model.tflite"), network, "float")
+
+    done = bench("--model", str(network), "--backend", "onnx,litert", "--rounds", "1", "--latencies", "10")
+
+    assert done.returncode == 0, done.stderr
+    assert "litert cannot run it: it takes no .onnx here" in done.stdout
+    assert "24 of 24" in done.stdout
+
+
+def test_the_bench_of_backends_ends_when_the_one_that_all_are_compared_with_cannot_run(tmp_path: Path):
+    network = tmp_path / "network.onnx"
+    onnxcopy.write(tflite.read(SAMPLES / "classifier" / "model.tflite"), network, "float")
+
+    done = bench("--model", str(network), "--backend", "litert,onnx", "--rounds", "1", "--latencies", "10")
+
+    assert done.returncode == 1
+    assert "litert, which the others are compared with, cannot run it" in done.stderr
+    assert not done.stdout
+
+
+def test_the_bench_refuses_a_backend_it_does_not_know_and_names_those_it_does():
+    done = bench("--backend", "litert,onyx")
+
+    assert done.returncode == 2
+    assert "'onyx' is none of litert, onnx, onnx:int8, opencv, opencv:int8, dlr" in done.stderr
