@@ -24,6 +24,7 @@ from agent.streams.streams import Streams
 from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.factory import create
+from agent.tuning.tuner import Tuner
 
 __all__ = ["Agent", "running"]
 
@@ -36,6 +37,7 @@ class Agent:
         self.transports: dict[str, Transport] = {}
         self.board: StatusBoard
         self.plane: InferencePlane
+        self.tuner: Tuner
         self.streams: Streams
 
 
@@ -66,8 +68,9 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         StatusBoard(config.thing, topics, agent.transports[told_by], config.status.statistics_interval_s)
     )
     agent.plane = await stack.enter_async_context(_plane(agent, tasks))
+    agent.tuner = Tuner(agent.plane, Path(config.data_dir), budget_s=config.tuning_budget_s, fell=agent.board.remark)
     agent.streams = await stack.enter_async_context(_streams(agent))
-    await asyncio.gather(*(agent.plane.load(name, spec) for name, spec in specs.items()))
+    await asyncio.gather(*(agent.tuner.load(name, spec) for name, spec in specs.items()))
     for name, stream in config.streams.items():
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
@@ -87,7 +90,7 @@ async def _deployments(
     name = options.transport or config.first_transport
     here = parts.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
-        agent.plane, agent.streams, agent.board,
+        agent.plane, agent.tuner, agent.streams, agent.board,
     )  # fmt: skip
     await parts.enter(here, options, tasks, stack)
 

@@ -68,6 +68,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     streams: dict[str, StreamOptions] = {}
     deployments: DeploymentOptions | None = None
     """Where deployments come from; without the table there are none."""
+    tuning_budget_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 20.0
+    """How long a model with ``autotune`` may be measured before its first load on this machine."""
     status: StatusOptions = StatusOptions()
     limits: LimitOptions = LimitOptions()
     folder: Path = Path()

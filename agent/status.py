@@ -21,7 +21,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -135,6 +135,7 @@ class StatusBoard:
         self._streams: dict[str, StreamReport] = {}
         self._models: dict[str, PoolStatus] = {}
         self._others: dict[str, bytes] = {}
+        self._remarks: dict[str, str] = {}
         self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -179,13 +180,22 @@ class StatusBoard:
 
     def model(self, name: str, status: PoolStatus) -> None:
         """A model's workers changed.  Of a deployed one, ``name`` is ``component@version#…``."""
+        if status.state is PoolState.RUNNING and not status.reason:
+            status = replace(status, reason=self._remarks.get(name, ""))
         self._models[name] = status
         self._component(name, status)
         if status.state is PoolState.STOPPED and "@" in name:
             del self._models[name]
+            self._remarks.pop(name, None)
         self.changed()
         for listener in self._listeners:
             listener()
+
+    def remark(self, name: str, why: str) -> None:
+        """What a person should know of a model though it runs."""
+        self._remarks[name] = why
+        if name in self._models:
+            self.model(name, self._models[name])
 
     def component(self, name: str, told: dict[str, Any]) -> None:
         """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""

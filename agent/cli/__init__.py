@@ -25,6 +25,7 @@ COMMANDS = {
     "run": "Run the agent.",
     "infer": "Answer pictures from files, without a broker.",
     "models": "What models are, and what can run them here.",
+    "tune": "Find the fastest way to run a model on this device.",
     "watch": "Show results as they come.",
     "recipe": "Check component recipes.",
     "component": "Make and pack components.",

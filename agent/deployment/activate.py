@@ -27,6 +27,7 @@ from agent.errors import VergeError
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
 from agent.streams.streams import Streams, Switched
+from agent.tuning.tuner import Tuner
 
 __all__ = ["Change", "Live", "RollbackFailed", "Trial"]
 
@@ -74,9 +75,10 @@ class Live:
     """What of the deployed set is live.  One change at a time."""
 
     def __init__(
-        self, plane: InferencePlane, streams: Streams, supervisor: Supervisor, *, settle_s: float = 600.0
+        self, plane: InferencePlane, tuner: Tuner, streams: Streams, supervisor: Supervisor, *, settle_s: float = 600.0
     ) -> None:
         self._plane = plane
+        self._tuner = tuner
         self._streams = streams
         self._supervisor = supervisor
         self._settle_s = settle_s
@@ -137,7 +139,7 @@ class Live:
                 raise outcome
 
     async def _load_one(self, key: str, model: ModelTarget, undo: AsyncExitStack) -> None:
-        await self._plane.load(key, model.spec)
+        await self._tuner.load(key, model.spec)
         undo.push_async_callback(self._plane.unload, key)
         await golden.check(lambda picture: self._plane.infer(key, picture), model.golden)
 

@@ -46,6 +46,7 @@ from agent.streams.streams import Streams
 from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.options import MqttOptions
+from agent.tuning.tuner import Tuner
 
 __all__ = ["Surroundings", "enter"]
 
@@ -61,6 +62,7 @@ class Surroundings:
     transport: Transport
     link: MqttOptions
     plane: InferencePlane
+    tuner: Tuner
     streams: Streams
     board: StatusBoard
 
@@ -72,7 +74,7 @@ async def enter(
     layout = Layout(here.data_dir)
     ledger = await stack.enter_async_context(Ledger(layout.ledger))
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
-    live = Live(here.plane, here.streams, supervisor, settle_s=options.settle_s)
+    live = Live(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
     fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes))
     deployer = Deployer(
         here.thing, layout, ledger, Library(layout.recipes), fetcher, live,

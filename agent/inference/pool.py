@@ -69,7 +69,12 @@ class Pool:
         """Load the model in every worker; raises what kept the first from loading it."""
         self._tasks = tasks
         count = max(1, self.spec.run.workers)
-        started = await asyncio.gather(*(self._start_worker() for _ in range(count)), return_exceptions=True)
+        starting = [self._loop.create_task(self._start_worker()) for _ in range(count)]
+        try:
+            started = await asyncio.gather(*starting, return_exceptions=True)
+        except BaseException:
+            await asyncio.shield(asyncio.gather(*(self._dismiss(each) for each in starting)))
+            raise
         workers = [worker for worker in started if isinstance(worker, Worker)]
         problems = [problem for problem in started if isinstance(problem, BaseException)]
         if problems:
@@ -82,6 +87,8 @@ class Pool:
         description = workers[0].description
         assert description is not None  # noqa: S101 a started worker has loaded
         self._set(PoolState.RUNNING, description=description)
+        # A seat ends its worker, and one that never ran would not.
+        await asyncio.sleep(0)
         return description
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from agent.doctor import files, machine, tls
+from agent.doctor import components, files, machine, tls
 from agent.doctor.brokers import limits
 from agent.doctor.certificate import validity
 from agent.doctor.finding import Status
+from agent.runtimes.host import Host, Interpreter
 from agent.transport.limits import BrokerLimits
 from tests.support import certs
 from tests.support.broker import Broker, free_port
@@ -40,7 +42,10 @@ def test_a_machine_and_a_configuration_that_are_well_pass(verge, broker, tmp_pat
     assert {
         "python", "libc", "cpu", "memory", "frame memory", "numpy", "opencv", "backend litert", "backend onnx",
         "backend opencv", "sample model", "config", "data folder", "broker local", "model m",
+        "platform", "pythons", "runtimes", "inference", "model stores", "servers",
     } <= found.keys()  # fmt: skip
+    assert f"free under {tmp_path / 'data'}" in found["inference"]["detail"]
+    assert sys.version.split()[0] in found["pythons"]["detail"]
     assert "Egyptian cat" in found["sample model"]["detail"]
     assert "MQTT 5, QoS 2" in found["broker local"]["detail"]
     assert all(finding["status"] == "OK" or finding["fix"] for finding in found.values())
@@ -219,3 +224,71 @@ def test_what_a_broker_takes_is_told_in_words():
     assert limits(BrokerLimits()) == "MQTT 5, QoS 2, packets of any size, 20 in flight"
     told = BrokerLimits(maximum_packet_size=131_072, retain_available=False, version=4)
     assert limits(told) == "MQTT 3.1.1, QoS 2, packets up to 128.0 KiB, 20 in flight, no retained messages"
+
+
+ROOMY = {
+    "os": "linux", "architecture": "aarch64", "libc": "glibc", "libc_version": "2.36", "disk_free": 8 << 30,
+    "memory_total": 4 << 30,
+}  # fmt: skip
+
+
+def test_components_that_have_what_they_ask_for_are_a_line_a_group():
+    told = components.groups(ROOMY, Path("/data"))
+    assert [(each.check, each.status) for each in told] == [
+        ("inference", Status.OK), ("model stores", Status.OK), ("servers", Status.OK),
+    ]  # fmt: skip
+    asks = "they ask for 500 MB of disk (8.0 GiB free under /data), 500 MB of memory, glibc 2.27"
+    assert told[0].detail == f"5 components can be deployed; {asks}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "told"),
+    [
+        ({"disk_free": 400_000_000}, "inference",
+         "all 5 components: 400 MB of disk are free, 500 MB are recommended"),
+        ({"memory_total": 256_000_000}, "inference",
+         "all 5 components: 256 MB of memory are there, 500 MB are recommended"),
+        ({"libc_version": "2.24"}, "inference",
+         "all 5 components: it needs glibc 2.27 or later, this is glibc 2.24"),
+        ({"architecture": "arm"}, "servers",
+         "all 2 components: it is for aarch64, amd64, this is arm"),
+    ],
+)  # fmt: skip
+def test_what_components_lack_is_said_once_with_the_fix(changes, check, told):
+    worse = [each for each in components.groups(ROOMY | changes, Path("/data")) if each.status is not Status.OK]
+    found = next(each for each in worse if each.check == check)
+    assert (found.status, found.detail) == (Status.WARN, told)
+    assert found.fix
+
+
+def host(**facts) -> Host:
+    told = {"path": "/usr/bin/python3.11", "version": (3, 11, 2), "machine": "x86_64", "libc_version": (2, 36)} | facts
+    return Host((Interpreter(**told),), frozenset({"avx", "asimd"}), 8 << 30)
+
+
+def test_runtimes_that_could_be_had_are_one_line():
+    (told,) = components.runtimes(host())
+    assert (told.status, told.detail) == (Status.OK, "can be installed: litert, onnx, opencv, dlr on Python 3.11.2")
+
+
+def test_a_runtime_that_the_machine_has_no_wheels_for_is_named_and_the_others_are_not():
+    fine, lacking = components.runtimes(host(machine="aarch64"))
+    assert (fine.status, fine.detail) == (Status.OK, "can be installed: litert, onnx, opencv on Python 3.11.2")
+    assert (lacking.status, lacking.detail) == (
+        Status.WARN, "dlr: the index has dlr wheels for x86_64, not for aarch64",
+    )  # fmt: skip
+    assert lacking.fix == "bring wheels of your own in a wheelhouse"
+
+
+def test_pythons_that_make_no_environments_are_told_with_the_package_that_mends_it():
+    (told,) = components.runtimes(host(venv=False))
+    assert told.detail == "litert, onnx, opencv, dlr: no Python here makes virtual environments"
+    assert "python3-venv" in told.fix
+
+
+def test_a_machine_without_a_python_for_workers_says_which_ones_were_passed_over():
+    nothing = Host((), passed_over=("/usr/bin/python3 is CPython 3.7.3, workers run on CPython 3.9 to 3.14",))
+    told = components.pythons(nothing)
+    assert (told.status, "3.7.3" in told.detail) == (Status.WARN, True)
+    (lacking,) = components.runtimes(nothing)
+    assert lacking.detail == "litert, onnx, opencv, dlr: no Python 3.9 to 3.14 was found"

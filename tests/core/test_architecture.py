@@ -26,6 +26,7 @@ LAYERS = {
     "files": 1,
     "topics": 1,
     "frames": 1,
+    "aws": 2,
     "transport": 2,
     "inference": 2,
     "recipes": 2,
@@ -36,6 +37,7 @@ LAYERS = {
     "results": 3,
     "runtimes": 3,
     "sources": 3,
+    "tes": 4,
     "tuning": 4,
     "streams": 5,
     "status": 6,
@@ -57,10 +59,11 @@ PURE = (
     "deployment/resolver.py", "deployment/trust.py", "frames/envelope.py", "frames/headers.py", "frames/recognise.py",
     "frames/reports.py", "inference/deadline.py", "inference/restarts.py", "inference/runtime/messages.py",
     "jobs/execution.py", "jobs/service/queue.py", "jobs/shadow.py", "recipes/configuration.py",
-    "recipes/lifecycle.py", "recipes/variables.py", "recipes/versions.py", "results/filters.py", "runtimes/choose.py",
-    "runtimes/combinations.py", "runtimes/host.py", "runtimes/requirements.py", "runtimes/tags.py",
-    "runtimes/wheels.py", "sources/beat.py", "sources/watch.py", "streams/queue.py", "streams/tally.py", "topics.py",
-    "transport/backoff.py", "transport/filters.py", "transport/limits.py",
+    "recipes/lifecycle.py", "recipes/variables.py", "recipes/versions.py", "results/agreement.py",
+    "results/filters.py", "runtimes/choose.py", "runtimes/combinations.py", "runtimes/host.py",
+    "runtimes/requirements.py", "runtimes/tags.py", "runtimes/wheels.py", "sources/beat.py", "sources/watch.py",
+    "streams/queue.py", "streams/tally.py", "topics.py", "transport/backoff.py", "transport/filters.py",
+    "transport/limits.py", "tuning/candidates.py", "tuning/choice.py",
 )  # fmt: skip
 IO = {"asyncio", "os", "pathlib", "socket", "subprocess", "tempfile", "threading", "time", "logging", "sqlite3"}
 

@@ -1,0 +1,124 @@
+"""``verge tune``: the fastest way to run a model on this device, measured and kept for the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent import config as configuration
+from agent.cli import loop
+from agent.config import Config
+from agent.errors import ConfigWrong
+from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.tuning.store import Store
+from agent.tuning.tune import BUDGET_S, digest_of, tune
+
+__all__ = ["command"]
+
+_PLACES = ("VERGE_DATA_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME")
+"""The environment variables that say where an agent keeps its data."""
+
+
+@click.command("tune", short_help="Find the fastest way to run a model on this device.")
+@click.argument("model", metavar="PATH|NAME")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A model of this configuration, by its name.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(1),
+    default=BUDGET_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds to measure for.",
+)
+@click.option("--forget", is_flag=True, help="Remove what was measured of the model, and measure nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(model: str, config: Path | None, budget: float, forget: bool, as_json: bool) -> None:
+    """Measure a model in every backend, on every accelerator and with 1 to 4 threads, as far as they run it here.
+
+    MODEL is a sample's name, a folder or a model file; with -c the name of a model in the configuration.  What its
+    manifest or the configuration says of backend, accelerator and threads is kept; the rest is varied.  Answers must
+    agree.  What is found is kept for agents that load the model with autotune = true.
+
+    The pictures are those in golden/ beside the model, or the package's own.  The exit status is 1 when nothing runs
+    the model.
+
+    \b
+    Examples:
+      verge tune classifier
+      verge tune mine.onnx --budget 60
+      verge tune detector -c configs/local.toml --json
+      verge tune classifier --forget
+    """  # noqa: D301 click wants the character itself
+    settings = configuration.load(config) if config else None
+    spec, store = _spec(model, settings), Store(_data_dir(settings))
+    if forget:
+        _forget(spec, store, as_json=as_json)
+        return
+    tuning = loop.run(tune(spec, budget_s=budget, tell=_tell))
+    _tell("")
+    kept = store.keep(tuning)
+    if as_json:
+        _print_json({**msgspec.to_builtins(tuning), "chosen": next(iter(tuning.ranked), None), "kept": kept})
+    else:
+        from agent.cli import tuning_tables  # noqa: PLC0415 rich is slow to import
+
+        tuning_tables.show(tuning, kept)
+    if kept is None:
+        raise _unkept(store)
+    if not tuning.ranked:
+        raise click.exceptions.Exit(1)
+
+
+def _spec(model: str, settings: Config | None) -> ModelSpec:
+    if settings is not None and model in settings.models:
+        return resolve(settings.models[model], settings.folder)
+    return resolve(ModelOptions(source=model), Path.cwd())
+
+
+def _data_dir(settings: Config | None) -> Path:
+    """The configuration's, or where an agent without one of its own keeps its data."""
+    if settings is not None:
+        return Path(settings.data_dir)
+    told = {key: value for key, value in os.environ.items() if key in _PLACES}
+    plain = {"transports": {"local": {"host": "localhost"}}}
+    return Path(configuration.parse(plain, "the environment", Path.cwd(), told).data_dir)
+
+
+def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:
+    digest = asyncio.run(digest_of(spec))
+    try:
+        count = store.forget(digest)
+    except OSError as error:
+        raise _unkept(store, error.strerror) from error
+    if as_json:
+        _print_json({"model": spec.name, "digest": digest, "forgotten": count})
+    else:
+        told = "forgotten" if count else "nothing was kept"
+        click.echo(f"{spec.name}: {told}; an agent that loads it with autotune = true measures it anew")
+
+
+def _unkept(store: Store, why: str | None = None) -> ConfigWrong:
+    hint = "run it as the agent's user, or name its configuration with -c"
+    return ConfigWrong(f"{store.folder} cannot be written{f': {why}' if why else ''}", hint=hint, code="not-written")
+
+
+def _tell(line: str) -> None:
+    """What is done just now, in one line of a terminal; for nobody else."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{line}", nl=False, err=True)
+
+
+def _print_json(told: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(told, enc_hook=str), indent=2))
