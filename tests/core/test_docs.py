@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import pkgutil
 import re
 import shlex
@@ -43,12 +44,13 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_documentation_runs(command) -> None:
+def test_a_command_of_the_documentation_runs(command, tmp_path) -> None:
     words = shlex.split(command)
     assert words[0] == ".venv/bin/verge"
     said = subprocess.run(
-        [sys.executable, "-m", "agent", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "agent", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+    )  # fmt: skip
     assert said.returncode == 0, said.stderr
     assert said.stdout
 
