@@ -6,6 +6,7 @@ module          what it checks
 ``machine``     Python, C library, processor, memory, the memory that frames cross in
 ``libraries``   NumPy, OpenCV and each backend, imported in a child process
 ``models``      the sample model answers; each configured model loads
+``components``  what the catalog's components ask of the device, and which runtimes could be had
 ``files``       the data folder and the password files
 ``tls``         certificates and keys
 ``brokers``     each broker is reached and takes what the streams ask of it

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.config import Config, load
-from agent.doctor import brokers, files, libraries, machine, models, tls
+from agent.doctor import brokers, components, files, libraries, machine, models, tls
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
 
-__all__ = ["MACHINE", "OF_CONFIG", "examine"]
+__all__ = ["DEVICE", "MACHINE", "OF_CONFIG", "examine"]
 
 Found: TypeAlias = Sequence[Finding] | Awaitable[Sequence[Finding]]
 
@@ -23,6 +23,9 @@ MACHINE: tuple[tuple[str, Callable[[], Found]], ...] = (
     ("sample model", models.sample),
 )
 """What every agent needs."""
+
+DEVICE: tuple[tuple[str, Callable[[Path], Found]], ...] = (("components", components.findings),)
+"""What components ask of it, which are kept in a folder."""
 
 OF_CONFIG: tuple[tuple[str, Callable[[Config], Found]], ...] = (
     ("files", files.findings),
@@ -35,21 +38,36 @@ OF_CONFIG: tuple[tuple[str, Callable[[Config], Found]], ...] = (
 
 async def examine(path: Path | None) -> AsyncIterator[Finding]:
     """Findings as they are made: of this machine, and of the configuration if one is named."""
-    for name, check in MACHINE:
-        for finding in await _found(name, check):
-            yield finding
-    if path is None:
-        return
+    config = None if path is None else _config(path)
+    folder = Path(config.data_dir) if isinstance(config, Config) else Path.cwd()
+    # Interpreters take their time to answer: they are asked while the machine is looked at.
+    device = [asyncio.create_task(_found(name, partial(check, folder))) for name, check in DEVICE]
     try:
-        config = load(path)
-    except VergeError as error:
-        yield Finding.of("config", error)
+        for name, check in MACHINE:
+            for finding in await _found(name, check):
+                yield finding
+        for task in device:
+            for finding in await task:
+                yield finding
+    finally:
+        for task in device:
+            task.cancel()
+    if isinstance(config, Finding):
+        yield config
+    if not isinstance(config, Config):
         return
     told = f"{path}: thing {config.thing}; models {_names(config.models)}; streams {_names(config.streams)}"
     yield Finding.ok("config", told)
     for name, check_config in OF_CONFIG:
         for finding in await _found(name, partial(check_config, config)):
             yield finding
+
+
+def _config(path: Path) -> Config | Finding:
+    try:
+        return load(path)
+    except VergeError as error:
+        return Finding.of("config", error)
 
 
 async def _found(name: str, check: Callable[[], Found]) -> Sequence[Finding]:

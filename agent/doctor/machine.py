@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.doctor.finding import Finding, size
 from agent.inference.runtime.ring import Ring
 
-__all__ = ["cpu", "findings", "frame_memory", "libc", "memory", "python"]
+__all__ = ["cpu", "findings", "frame_memory", "libc", "memory", "python", "total_memory"]
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_GLIBC = (2, 28)
@@ -20,18 +20,18 @@ _LEAST_MEMORY = 256 << 20
 VECTORS = {"x86_64": "avx2", "aarch64": "asimd", "armv7l": "neon"}
 """The processor's flag without which the backends are slow, or their wheels do not start."""
 
+_MEMINFO = Path("/proc/meminfo")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def findings() -> list[Finding]:
     """This machine."""
     cores = len(os.sched_getaffinity(0))
-    limit = next((text for text in map(_text, _CGROUP_LIMITS) if text), "")
     return [
         python(sys.version_info[:3], platform.python_implementation(), sys.executable),
         libc(*platform.libc_ver()),
         cpu(platform.machine(), _text(Path("/proc/cpuinfo")), cores),
-        memory(_text(Path("/proc/meminfo")), limit),
+        memory(_text(_MEMINFO), _limit()),
         frame_memory(),
     ]
 
@@ -74,7 +74,7 @@ def cpu(machine: str, cpuinfo: str, cores: int) -> Finding:
 
 def memory(meminfo: str, limit: str) -> Finding:
     """What can be used; ``limit`` is the text of the control group's limit, empty or ``max`` where there is none."""
-    facts = {key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", meminfo, re.MULTILINE)}
+    facts = _sizes(meminfo)
     if not {"MemTotal", "MemAvailable"} <= facts.keys():
         return Finding.warn("memory", "unknown: /proc/meminfo tells nothing", "look with the system's own tools")
     total, available = facts["MemTotal"], facts["MemAvailable"]
@@ -85,6 +85,13 @@ def memory(meminfo: str, limit: str) -> Finding:
     if available < _LEAST_MEMORY:
         return Finding.warn("memory", told, "end other programs, or raise the limit: a worker takes 100 to 200 MiB")
     return Finding.ok("memory", told)
+
+
+def total_memory() -> int | None:
+    """What the machine has, or its control group allows, in bytes; None where neither tells."""
+    total, limit = _sizes(_text(_MEMINFO)).get("MemTotal"), _limit().strip()
+    allowed = int(limit) if limit.isdigit() else None
+    return min((each for each in (total, allowed) if each is not None), default=None)
 
 
 def frame_memory() -> Finding:
@@ -99,6 +106,14 @@ def frame_memory() -> Finding:
         fix = "allow memfd_create in the container's seccomp profile, or make the temporary folder writable"
         return Finding.fail("frame memory", f"cannot be made: {error.strerror}", fix)
     return Finding.ok("frame memory", "memfd" if hasattr(os, "memfd_create") else "a file in the temporary folder")
+
+
+def _sizes(meminfo: str) -> dict[str, int]:
+    return {key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", meminfo, re.MULTILINE)}
+
+
+def _limit() -> str:
+    return next((text for text in map(_text, _CGROUP_LIMITS) if text), "")
 
 
 def _text(path: Path) -> str:

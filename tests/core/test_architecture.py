@@ -41,6 +41,7 @@ LAYERS = {
     "tuning": 4,
     "streams": 5,
     "status": 6,
+    "uplinks": 6,
     "deployment": 7,
     "config": 8,
     "logs": 8,
@@ -63,7 +64,8 @@ PURE = (
     "results/filters.py", "runtimes/choose.py", "runtimes/combinations.py", "runtimes/host.py",
     "runtimes/requirements.py", "runtimes/tags.py", "runtimes/wheels.py", "sources/beat.py", "sources/watch.py",
     "streams/queue.py", "streams/tally.py", "topics.py", "transport/backoff.py", "transport/filters.py",
-    "transport/limits.py", "tuning/candidates.py", "tuning/choice.py",
+    "transport/limits.py", "transport/spool/entry.py", "transport/spool/events.py", "transport/spool/schedule.py",
+    "tuning/candidates.py", "tuning/choice.py",
 )  # fmt: skip
 IO = {"asyncio", "os", "pathlib", "socket", "subprocess", "tempfile", "threading", "time", "logging", "sqlite3"}
 

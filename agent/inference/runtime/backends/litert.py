@@ -113,6 +113,12 @@ def _runtime() -> Tuple[Any, str]:
             # An installed package that cannot be imported is to be mended, not passed over.
             if (error.name or "").partition(".")[0] != module.partition(".")[0]:
                 raise Unavailable("backend-unavailable", f"{package} cannot be imported: {error}") from error
+        except (AttributeError, SystemError) as error:
+            raise Unavailable(
+                "backend-unavailable",
+                f"{package} cannot be imported beside NumPy {np.__version__}: {error}",
+                hint="its extension was built for another NumPy: deploy a runtime component, or install numpy<2",
+            ) from error
     raise Unavailable(
         "backend-unavailable",
         "no TFLite runtime is installed",
