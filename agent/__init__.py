@@ -21,6 +21,9 @@ package         what it holds
 ``deployment``  the second sentence: documents, the resolver, the transaction, golden frames, trust
 ``catalog``     the components that every agent offers: Greengrass's for machine learning, our runtimes
 ``runtimes``    environments for workers: chosen, built, proved
+``aws``         an account's region and credentials; ``tes`` hands them to components that may have them
+``greengrass``  Amazon's data plane: components, artifacts and large documents, where it is asked
+``provision``   a device's certificate and configuration for IoT Core
 ``tuning``      which backend and how many threads run a model fastest on this device
 ``samples``     small real models and pictures that ship with the package
 ``doctor``      what the agent needs of this machine, checked one by one

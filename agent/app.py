@@ -25,6 +25,7 @@ from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.factory import create
 from agent.tuning.tuner import Tuner
+from agent.uplinks import Uplinks
 
 __all__ = ["Agent", "running"]
 
@@ -60,23 +61,25 @@ async def running(config: Config) -> AsyncIterator[Agent]:
 async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
     config = agent.config
     topics = Topics(config.thing, config.status.prefix)
+    data_dir = Path(config.data_dir)
     told_by = config.status.transport or config.first_transport
     for name, options in config.transports.items():
         will = StatusBoard.will(config.thing, topics) if name == told_by else None
-        agent.transports[name] = await stack.enter_async_context(create(name, options, will=will))
+        agent.transports[name] = await stack.enter_async_context(create(name, options, will=will, folder=data_dir))
     agent.board = await stack.enter_async_context(
         StatusBoard(config.thing, topics, agent.transports[told_by], config.status.statistics_interval_s)
     )
     agent.plane = await stack.enter_async_context(_plane(agent, tasks))
-    agent.tuner = Tuner(agent.plane, Path(config.data_dir), budget_s=config.tuning_budget_s, fell=agent.board.remark)
+    agent.tuner = Tuner(agent.plane, data_dir, budget_s=config.tuning_budget_s, fell=agent.board.remark)
     agent.streams = await stack.enter_async_context(_streams(agent))
     await asyncio.gather(*(agent.tuner.load(name, spec) for name, spec in specs.items()))
     for name, stream in config.streams.items():
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
         await _deployments(agent, config.deployments, topics, tasks, stack)
-    telling = tasks.create_task(agent.board.run(), name="agent.status")
-    stack.callback(telling.cancel)
+    uplinks = Uplinks(topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s)
+    for telling in (agent.board.run(), uplinks.run()):
+        stack.callback(tasks.create_task(telling, name="agent.status").cancel)
     agent.board.ready()
 
 
@@ -91,6 +94,7 @@ async def _deployments(
     here = parts.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
         agent.plane, agent.tuner, agent.streams, agent.board,
+        aws=config.aws, downloads=config.artifacts,
     )  # fmt: skip
     await parts.enter(here, options, tasks, stack)
 

@@ -18,6 +18,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from agent.artifacts.options import DownloadOptions
+from agent.aws.options import AwsOptions
+from agent.configfiles import with_files
 from agent.deployment.options import DeploymentOptions
 from agent.errors import ConfigWrong
 from agent.frames.frame import Limits
@@ -25,7 +28,7 @@ from agent.inference.manifest import ModelOptions
 from agent.streams.inputs import objection
 from agent.streams.options import StreamOptions
 from agent.strict import convert, nearest
-from agent.transport.options import MqttOptions
+from agent.transport.options import IotCoreOptions, MqttOptions, TransportOptions
 
 __all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
 
@@ -55,6 +58,18 @@ class LimitOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return Limits(self.max_bytes, self.max_pixels, self.max_json_depth)
 
 
+class _Mqtt(msgspec.Struct, frozen=True):
+    transports: dict[str, MqttOptions]
+
+
+class _IotCore(msgspec.Struct, frozen=True):
+    transports: dict[str, IotCoreOptions]
+
+
+_TRANSPORTS: dict[str, type[msgspec.Struct]] = {MqttOptions.kind: _Mqtt, IotCoreOptions.kind: _IotCore}
+"""Type of a transport → the configuration if all were of that type."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
@@ -63,13 +78,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     data_dir: str = ""
     """Where the agent keeps what it writes; empty is ``verge`` in the user's state folder."""
     log_level: str = "info"
-    transports: dict[str, MqttOptions]
+    transports: dict[str, TransportOptions]
     models: dict[str, ModelOptions] = {}
     streams: dict[str, StreamOptions] = {}
     deployments: DeploymentOptions | None = None
     """Where deployments come from; without the table there are none."""
     tuning_budget_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 20.0
     """How long a model with ``autotune`` may be measured before its first load on this machine."""
+    aws: AwsOptions | None = None
+    """The account that the device belongs to; without the table what the AWS SDK finds by itself."""
+    artifacts: DownloadOptions = DownloadOptions()
     status: StatusOptions = StatusOptions()
     limits: LimitOptions = LimitOptions()
     folder: Path = Path()
@@ -101,12 +119,16 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
 def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
     """Build the configuration from parsed TOML; ``name`` is the file's, for errors."""
     config = _overridden(parsed, name, environment)
+    thing = config.thing or platform.node() or "verge"
+    transports = {key: _named(with_files(options, folder), thing) for key, options in config.transports.items()}
     return msgspec.structs.replace(
         config,
-        thing=config.thing or platform.node() or "verge",
+        thing=thing,
+        aws=_of_device(with_files(config.aws, folder), transports) if config.aws else None,
+        artifacts=with_files(config.artifacts, folder),
         data_dir=str(folder / _data_dir(config, environment)),
         folder=folder,
-        transports={key: _with_secrets(options, folder) for key, options in config.transports.items()},
+        transports=transports,
     )
 
 
@@ -150,11 +172,37 @@ def _overridden(parsed: Mapping[str, Any], name: str, environment: Mapping[str, 
 def _checked(values: Mapping[str, Any], name: str) -> Config:
     if "folder" in values:
         raise ConfigWrong(f"unknown key folder in {name}", code="unknown-key")
-    config = convert(Config, values, name)
+    config = convert(Config, _typed(values, name), name)
     if not config.transports:
         raise ConfigWrong(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
     _check_references(config, name)
     return config
+
+
+def _typed(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The values with the ``type`` of each transport filled in; each is read as what it is, for the error's sake.
+
+    Of a table that fits none of several types nobody can say which of its keys is wrong.
+    """
+    tables = values.get("transports")
+    if not isinstance(tables, Mapping):
+        return values
+    typed: dict[str, Any] = {}
+    for key, table in tables.items():
+        typed[key] = table
+        if not isinstance(table, Mapping):
+            continue
+        told = table.get("type", MqttOptions.kind)
+        if told not in _TRANSPORTS:
+            known = ", ".join(_TRANSPORTS)
+            raise ConfigWrong(
+                f"transports.{key}.type in {name}: there is no type {told!r}",
+                code="wrong-value",
+                hint=nearest(str(told), _TRANSPORTS) or f"known: {known}",
+            )
+        typed[key] = {**table, "type": told}
+        convert(_TRANSPORTS[told], {"transports": {key: typed[key]}}, name)
+    return {**values, "transports": typed}
 
 
 def _with(parsed: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,24 +284,21 @@ def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name:
     )
 
 
-def _with_secrets(options: MqttOptions, folder: Path) -> MqttOptions:
-    """Paths made absolute, the password read from its file."""
-    changes: dict[str, Any] = {}
-    if options.password_file:
-        changes["password"] = _secret(folder / Path(options.password_file).expanduser())
-    if options.tls is not None:
-        files = {key: getattr(options.tls, key) for key in ("ca_file", "cert_file", "key_file")}
-        absolute = {key: str(folder / Path(value).expanduser()) for key, value in files.items() if value}
-        changes["tls"] = msgspec.structs.replace(options.tls, **absolute)
-    return msgspec.structs.replace(options, **changes) if changes else options
+def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> AwsOptions:
+    """What is left out of the table is the certificate that the device has for IoT Core."""
+    cloud = next((each for each in transports.values() if isinstance(each, IotCoreOptions)), None)
+    if cloud is None:
+        return aws
+    return msgspec.structs.replace(
+        aws,
+        cert_file=aws.cert_file or cloud.cert_file,
+        key_file=aws.key_file or cloud.key_file,
+        ca_file=aws.ca_file or cloud.ca_file,
+    )
 
 
-def _secret(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text().strip()
-    except OSError as error:
-        raise ConfigWrong(f"the secret {path} cannot be read: {error.strerror}", code="secret-missing") from error
-    if mode & 0o077:
-        raise ConfigWrong(f"the secret {path} can be read by others", code="secret-exposed", hint=f"chmod 600 {path}")
-    return text
+def _named(options: TransportOptions, thing: str) -> TransportOptions:
+    """IoT Core knows a client by the name of its thing."""
+    if isinstance(options, IotCoreOptions) and not options.client_id:
+        return msgspec.structs.replace(options, client_id=thing)
+    return options

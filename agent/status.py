@@ -109,7 +109,8 @@ class StreamReport:
         kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._stream.lost}))
         source = self._stream.source_status
         model = status.state, status.reason, status.restarts, status.description
-        return *model, source.state, source.reason, source.reconnects, kinds, self._tally.answered > 0
+        told = source.name, source.interval_s, source.state, source.reason, source.reconnects
+        return *model, *told, kinds, self._tally.answered > 0
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that a frame changes."""
@@ -199,13 +200,18 @@ class StatusBoard:
 
     def component(self, name: str, told: dict[str, Any]) -> None:
         """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
-        self._others[name] = _encode({"component": name, **told})
-        self._publish(self._topics.component(name), self._others[name])
+        self.retain(self._topics.component(name), _encode({"component": name, **told}))
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Retain something else that is the agent's to say; it is said anew on every connection."""
+        self._others[topic] = payload
+        self._publish(topic, payload)
 
     def forget(self, name: str) -> None:
         """Something other than a model is gone for good: nothing is retained of it any more."""
-        self._others.pop(name, None)
-        self._publish(self._topics.component(name), b"")
+        topic = self._topics.component(name)
+        self._others.pop(topic, None)
+        self._publish(topic, b"")
 
     def status(self, name: str) -> PoolStatus:
         """How a model's workers are, or were when they were last heard of."""
@@ -272,8 +278,8 @@ class StatusBoard:
             self._online()
         for name, status in self._models.items():
             self._component(name, status)
-        for name, payload in self._others.items():
-            self._publish(self._topics.component(name), payload)
+        for topic, payload in self._others.items():
+            self._publish(topic, payload)
         for report in self._streams.values():
             self._stream(report)
 

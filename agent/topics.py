@@ -65,6 +65,10 @@ class Topics:
         """Retained: a stream's counters and state."""
         return f"{self.base}/streams/{level(name)}"
 
+    def transport(self, name: str) -> str:
+        """Retained: a link of the agent's, and its outbox."""
+        return f"{self.base}/transports/{level(name)}"
+
     def component(self, name: str) -> str:
         """Retained: the state of something that runs."""
         return f"{self.base}/components/{level(name)}"

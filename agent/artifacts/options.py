@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from agent.artifacts.space import RESERVE_BYTES
 
-__all__ = ["MAX_ARTIFACT_BYTES", "Limits", "Patience", "StoreOptions"]
+__all__ = ["MAX_ARTIFACT_BYTES", "DownloadOptions", "Limits", "Patience", "StoreOptions"]
 
 MAX_ARTIFACT_BYTES = 4 * 1024**3
 
@@ -51,3 +54,19 @@ class StoreOptions:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
     """For each read, not for the whole."""
+
+
+class DownloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How artifacts are fetched over HTTPS."""
+
+    ca_file: str | None = None
+    """PEM of the authorities to trust; without it the system's."""
+    cert_file: str | None = None
+    """PEM of the agent's certificate, for servers that ask who it is."""
+    key_file: str | None = None
+    proxy: str | None = None
+    """``http://user:password@host:port``; without it the environment's proxy variables hold."""
+    plain_http_hosts: tuple[str, ...] = ()
+    """Hosts besides this machine that ``http:`` may be spoken with."""
+    connect_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    read_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0

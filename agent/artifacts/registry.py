@@ -22,12 +22,13 @@ GROUP = "verge.stores"
 
 BUILTIN: Mapping[str, str] = {
     "file": "agent.artifacts.stores.file:FileStore",
+    "greengrass": "agent.artifacts.stores.greengrass:GreengrassStore",
     "http": "agent.artifacts.stores.https:HttpsStore",
     "https": "agent.artifacts.stores.https:HttpsStore",
+    "s3": "agent.artifacts.stores.s3:S3Store",
 }
 INSTALL: Mapping[str, str] = {"agent.artifacts.stores.https:HttpsStore": "pip install urllib3"}
 REFUSED: Mapping[str, str] = {
-    "s3": "publish it under an https: URL, a signed one for instance, or install a store for s3",
     "greengrass": "only Amazon's cloud serves these; publish the file under an https: URL",
     "docker": "images are not run here; install what you need in the component's lifecycle",
 }

@@ -34,6 +34,7 @@ COMMANDS = {
     "deployments": "How deployments went.",
     "rollback": "Go back to the set before the last deployment.",
     "jobs": "AWS IoT Jobs on any broker.",
+    "provision": "An identity at AWS IoT Core, and its renewal.",
     "trust": "Keys and signatures of deployments.",
     "doctor": "Check what the agent needs, and say how to mend what is missing.",
 }

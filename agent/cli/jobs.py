@@ -20,7 +20,7 @@ from agent.cli import loop
 from agent.cli.jobs_broker import broker_options
 from agent.cli.jobs_tables import show_executions, show_groups, show_job, show_jobs, show_json
 from agent.config import Config
-from agent.doctor.visit import Visit
+from agent.doctor.visit import Visit, plain
 from agent.errors import Unreachable
 from agent.jobs.service.caller import Caller, calling
 from agent.jobs.service.serve import JobsService
@@ -195,7 +195,7 @@ def groups(config: Config, group: str | None, add: str, remove: str, json: bool)
 
 @asynccontextmanager
 async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[JobsService]:
-    options = config.transports[config.first_transport]
+    options = plain(config.first_transport, config.transports[config.first_transport])
     name = f"{options.client_id}-jobs" if options.client_id else ""
     options = replace(options, client_id=name, max_queued_messages=max(options.max_queued_messages, _MAX_QUEUED))
     with JobStore(folder) as store:
@@ -206,7 +206,7 @@ async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[J
 @asynccontextmanager
 async def _asking(config: Config) -> AsyncIterator[Caller]:
     """A caller on the first broker of the configuration; raises ``BrokerUnreachable``."""
-    options = replace(config.transports[config.first_transport], version="5")
+    options = replace(plain(config.first_transport, config.transports[config.first_transport]), version="5")
     async with Visit("jobs", options, "jobs-cli") as visit:
         await visit.reach()
         async with calling(visit) as caller:

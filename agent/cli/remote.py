@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from agent.cli.retained import retained
 from agent.config import Config
 from agent.deployment.inquiry import REQUEST
-from agent.doctor.visit import Visit
+from agent.doctor.visit import Visit, plain
 from agent.errors import ConfigWrong, Unreachable
 from agent.topics import Topics, level
 from agent.transport.base import Message
@@ -48,7 +48,7 @@ class Sets:
 async def link(config: Config) -> AsyncIterator[Visit]:
     """The broker that deployments come by; raises ``BrokerUnreachable``."""
     name = (config.deployments.transport if config.deployments else "") or config.first_transport
-    async with Visit("deploy", replace(config.transports[name], version="5"), "deploy") as visit:
+    async with Visit("deploy", replace(plain(name, config.transports[name]), version="5"), "deploy") as visit:
         await visit.reach()
         yield visit
 

@@ -14,11 +14,11 @@ from agent.cli.lines import Lines, as_json
 from agent.cli.subscriptions import Subscriptions, configured, usual
 from agent.cli.watching import Heard, Notice, watching
 from agent.config import load, parse
-from agent.transport.options import MqttOptions
+from agent.transport.options import TransportOptions
 
 __all__ = ["command"]
 
-Brokers = Mapping[str, tuple[MqttOptions, Subscriptions]]
+Brokers = Mapping[str, tuple[TransportOptions, Subscriptions]]
 
 
 @click.command("watch", short_help="Show results as they come.")
@@ -73,7 +73,7 @@ def command(
 
 def _options(
     host: str | None, port: int | None, username: str | None, password_file: Path | None, ca_file: str | None
-) -> MqttOptions:
+) -> TransportOptions:
     """What a configuration with these values would say, read as strictly."""
     told: dict[str, Any] = {"host": host or "127.0.0.1", "port": port or (8883 if ca_file else 1883), "version": "auto"}
     told |= {"username": username} if username else {}

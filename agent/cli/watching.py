@@ -16,7 +16,7 @@ from functools import partial
 from agent.cli.subscriptions import Subscriptions
 from agent.doctor.visit import Visit
 from agent.transport.base import LinkState, Message
-from agent.transport.options import MqttOptions
+from agent.transport.options import TransportOptions
 
 __all__ = ["Heard", "Notice", "Watch", "watching"]
 
@@ -98,7 +98,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(brokers: Mapping[str, tuple[MqttOptions, Subscriptions]]) -> AsyncIterator[Watch]:
+async def watching(brokers: Mapping[str, tuple[TransportOptions, Subscriptions]]) -> AsyncIterator[Watch]:
     """Connect to every broker and listen; raises ``BrokerUnreachable`` when one is not there."""
     visits = {name: Visit(name, options, "watch") for name, (options, _) in brokers.items()}
     async with AsyncExitStack() as stack:

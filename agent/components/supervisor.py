@@ -161,6 +161,13 @@ class Supervisor:
         """What a component proves itself with (``SVCUID``): the same for as long as the agent runs."""
         return self._tokens.setdefault(name, secrets.token_hex(16).upper())
 
+    def holder(self, token: str) -> ComponentSpec | None:
+        """The component that proves itself with a token; None where nobody does."""
+        for name, known in self._tokens.items():
+            if secrets.compare_digest(known.encode(), token.encode()) and name in self._components:
+                return self._components[name].spec
+        return None
+
     # -- bringing it there ----------------------------------------------------------------------------------------
 
     def _check_kinds(self, target: Mapping[str, ComponentSpec]) -> None:

@@ -15,9 +15,10 @@ from agent.deployment.resolver import Offers
 from agent.recipes.recipe import ComponentType, Manifest, Recipe
 from agent.recipes.versions import Version
 
-__all__ = ["BUILTINS", "NUCLEUS", "Catalogue"]
+__all__ = ["BUILTINS", "NUCLEUS", "TOKEN_EXCHANGE", "Catalogue"]
 
 NUCLEUS: Final = "aws.greengrass.Nucleus"
+TOKEN_EXCHANGE: Final = "aws.greengrass.TokenExchangeService"  # noqa: S105 a name
 _AS_NUCLEUS: Final = Version(2, 12, 6)
 """The nucleus whose behaviour the agent follows."""
 
@@ -37,7 +38,7 @@ BUILTINS: Final[Mapping[str, Recipe]] = {
     recipe.name: recipe
     for recipe in (
         _builtin(NUCLEUS, ComponentType.NUCLEUS, "The agent itself"),
-        _builtin("aws.greengrass.TokenExchangeService", ComponentType.GENERIC, "Credentials for components"),
+        _builtin(TOKEN_EXCHANGE, ComponentType.GENERIC, "Credentials for components"),
         _builtin("aws.greengrass.Cli", ComponentType.GENERIC, "Local deployments"),
     )
 }

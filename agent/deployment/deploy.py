@@ -32,13 +32,13 @@ from agent.deployment.layout import Layout
 from agent.deployment.ledger import Ledger, Step
 from agent.deployment.library import Library
 from agent.deployment.outcome import DetailedStatus, Outcome, failed
-from agent.deployment.plan import Kind, Plan, plan
+from agent.deployment.plan import Kind, Plan, Planned, plan
 from agent.deployment.providing import Environments
 from agent.deployment.request import Deployment, FailurePolicy, Source
 from agent.deployment.resolver import Resolution, resolve
 from agent.deployment.rollback import rollback
 from agent.deployment.state import State
-from agent.deployment.target import target
+from agent.deployment.target import Target, target
 from agent.deployment.trial import Seen
 from agent.errors import VergeError
 from agent.files import remove_tree
@@ -67,7 +67,8 @@ class Deployer:
 
     def __init__(
         self, thing: str, layout: Layout, ledger: Ledger, library: Library, fetcher: Fetcher, live: Live, *,
-        environments: Environments, plane: InferencePlane, streams: Streams, attributes: Attributes, report: Report,
+        granted: Mapping[str, str], environments: Environments, plane: InferencePlane, streams: Streams,
+        attributes: Attributes, report: Report,
     ) -> None:  # fmt: skip
         self.state = State()
         self.previous: State | None = None
@@ -77,6 +78,7 @@ class Deployer:
         self.complaints: Mapping[str, str] = {}
         """Component → why the last deployment did not change it."""
         self._environments = environments
+        self._granted = granted
         self._thing = thing
         self._layout = layout
         self._ledger = ledger
@@ -100,7 +102,7 @@ class Deployer:
         try:
             components = self._kept(self.state).components
             self.environments = await self._environments.provide(components, _logged)
-            wanted = await asyncio.to_thread(target, components, self._layout, self._thing, self.environments)
+            wanted = await self._target(components, self.environments)
             await self._live.start(wanted)
         except VergeError:
             log.exception("the active set cannot be made live; deploy one that can")
@@ -215,11 +217,14 @@ class Deployer:
 
         return await self._environments.provide(found.components, heard)
 
+    async def _target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> Target:
+        return await asyncio.to_thread(target, components, self._layout, self._thing, environments, self._granted)
+
     async def _activate(
         self, deployment: Deployment, seq: int, candidate: _Candidate, environments: Mapping[str, Environment]
     ) -> Outcome:
         components = candidate.plan.components
-        wanted = await asyncio.to_thread(target, components, self._layout, self._thing, environments)
+        wanted = await self._target(components, environments)
         await self._note(deployment, seq, Step.ACTIVATING, {})
         tolerant = deployment.failure_policy is FailurePolicy.DO_NOTHING
         change = await self._live.replace(wanted, self._trial(deployment), tolerant=tolerant)

@@ -24,9 +24,10 @@ _RUN_BY: Final[Mapping[str, tuple[str, ...]]] = {
     ".pb": ("opencv",),
     ".caffemodel": ("opencv",),
     ".xml": ("opencv",),
-    "": ("dlr",),
 }
-"""A model file's suffix (none: a folder) → the families of runtimes that run it, the best first."""
+"""A model file's suffix → the families of runtimes that run it, the best first."""
+_RUN_FOLDERS: Final = ("dlr",)
+"""Those that run a model which is a folder, whatever its name ends in."""
 
 
 def runtime_specs(components: Iterable[Planned], layout: Layout) -> dict[str, RuntimeSpec]:
@@ -38,8 +39,9 @@ def runtime_for(
     spec: ModelSpec, environments: Mapping[str, Environment], *dependencies: Iterable[str]
 ) -> Environment | None:
     """The environment that runs a model; ``dependencies`` are the model's, then the stream's; None: the agent's own."""
-    backend = spec.manifest.backend
-    families = _RUN_BY.get(Path(spec.manifest.file).suffix, ()) if backend in {"", "auto"} else (backend,)
+    backend, model = spec.manifest.backend, Path(spec.manifest.file)
+    by_format = _RUN_FOLDERS if model.is_dir() else _RUN_BY.get(model.suffix, ())
+    families = by_format if backend in {"", "auto"} else (backend,)
     for names in dependencies:
         offered = {environments[name].family: environments[name] for name in sorted(names) if name in environments}
         for family in families:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.artifacts.uri import file_name
 from agent.deployment.environments import runtime_for
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.layout import Layout
@@ -85,27 +86,31 @@ def _code(each: Planned, layout: Layout, name: str) -> str:
 def _folder(component: Planned, layout: Layout, asked: str) -> Path:
     """Where the model's files are: its archive's folder, that of its plain artifacts, or a sample's.
 
-    ``asked`` is the archive that the stream names, for a component with several.
+    ``asked`` is the archive that the stream names, for a component with several; what follows a slash is a folder in
+    the archive, as AWS has it.
     """
     assert component.model is not None  # noqa: S101 the caller asked
     if component.model.sample:
         return manifest.SAMPLES / component.model.sample
-    archives = [each for each in component.manifest.artifacts if each.unarchive is Unarchive.ZIP]
-    names = [each.uri.rpartition("/")[2] for each in archives]
-    named = next((name for name in names if asked in {name, Path(name).stem}), "")
+    artifacts = component.manifest.artifacts
+    names = [file_name(each.uri) for each in artifacts if each.unarchive is Unarchive.ZIP]
+    archive, _, inside = asked.partition("/")
+    named = next((name for name in names if archive in {name, Path(name).stem}), "")
     wanted = component.model.archive or named or (names[0] if len(names) == 1 else "")
-    if not wanted:
+    if not wanted and (not names or len(names) < len(artifacts)):
         return layout.artifacts(component.name, component.new)
-    if wanted not in names:
+    unpacked = layout.unarchived(component.name, component.new) / Path(wanted).stem
+    folder = unpacked / inside if wanted == named else unpacked
+    if wanted not in names or not folder.is_dir() or not folder.resolve().is_relative_to(unpacked.resolve()):
+        told = component.model.archive or asked
         raise DeploymentWrong(
-            f"{component.name}: Verge.Archive is {wanted!r}, which is no ZIP artifact of it",
-            hint=f"there are: {', '.join(names) or 'none'}",
+            f"{component.name} has {f'no archive {told!r}' if told else 'several archives, and none of them is named'}",
+            hint=f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
             code="COMPONENT_CONFIGURATION_NOT_VALID",
         )
-    folder = layout.unarchived(component.name, component.new) / Path(wanted).stem
-    inside = list(folder.iterdir()) if folder.is_dir() else []
+    found = list(folder.iterdir())
     # Many archives hold one folder with everything in it.
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    return found[0] if len(found) == 1 and found[0].is_dir() else folder
 
 
 def _difference(spec: ModelSpec) -> str:

@@ -9,8 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from agent.artifacts.cache import Cache
 from agent.artifacts.fetch import Fetcher
+from agent.artifacts.options import DownloadOptions
+from agent.artifacts.stores.s3options import AwsStoreOptions
+from agent.aws.iot import IotCredentials
+from agent.aws.options import AwsOptions
 from agent.components.messages import Device
 from agent.components.spec import RunAs
 from agent.components.states import ComponentStatus
@@ -43,12 +49,16 @@ from agent.runtimes.provider import Provider
 from agent.status import StatusBoard
 from agent.streams.stream import Stream
 from agent.streams.streams import Streams
+from agent.tes.exchange import URI_VARIABLE
+from agent.tes.server import TokenExchange
 from agent.topics import Topics
 from agent.transport.base import Transport
-from agent.transport.options import MqttOptions
+from agent.transport.options import TransportOptions
 from agent.tuning.tuner import Tuner
 
 __all__ = ["Surroundings", "enter"]
+
+_REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +70,13 @@ class Surroundings:
     folder: Path
     topics: Topics
     transport: Transport
-    link: MqttOptions
+    link: TransportOptions
     plane: InferencePlane
     tuner: Tuner
     streams: Streams
     board: StatusBoard
+    aws: AwsOptions | None
+    downloads: DownloadOptions
 
 
 async def enter(
@@ -73,12 +85,14 @@ async def enter(
     """Make the active set live and take deployments until the stack is left."""
     layout = Layout(here.data_dir)
     ledger = await stack.enter_async_context(Ledger(layout.ledger))
+    credentials = IotCredentials.of(here.aws, here.thing) if here.aws else None
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
+    granted = await _granted(credentials, supervisor, stack)
     live = Live(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
-    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes))
+    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, credentials))
     deployer = Deployer(
         here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
-        environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
+        granted=granted, environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
         attributes=platform.detect(),
         report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
     )  # fmt: skip
@@ -116,6 +130,24 @@ async def _ended(serving: asyncio.Task[None], desk: Desk) -> None:
     await desk.close()
 
 
+async def _granted(credentials: IotCredentials | None, supervisor: Supervisor, stack: AsyncExitStack) -> dict[str, str]:
+    """What components are told that may ask the agent for the device's credentials; nothing where it has none."""
+    if credentials is None:
+        return {}
+
+    def may(token: str) -> bool:
+        holder = supervisor.holder(token)
+        return holder is not None and URI_VARIABLE in holder.env
+
+    return dict((await stack.enter_async_context(TokenExchange(credentials, may))).env)
+
+
+def _stores(here: Surroundings, credentials: IotCredentials | None) -> AwsStoreOptions:
+    told = msgspec.structs.asdict(here.downloads)
+    told["plain_http_hosts"] = frozenset(told["plain_http_hosts"])
+    return AwsStoreOptions(**told, aws=here.aws or AwsOptions(), credentials=credentials)
+
+
 def _scene(here: Surroundings, deployer: Deployer, live: Live, supervisor: Supervisor) -> Scene:
     return Scene(
         deployer.state,
@@ -142,7 +174,8 @@ def _with_kinds(deployer: Deployer, statuses: Mapping[str, ComponentStatus]) -> 
 def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) -> Supervisor:
     nucleus = BUILTINS[NUCLEUS].version
     env = {"AWS_IOT_THING_NAME": here.thing, "GGC_VERSION": str(nucleus)}
-    env |= {key: os.environ[key] for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in os.environ}
+    region = here.aws.place() if here.aws else None
+    env |= {key: region or os.environ[key] for key in _REGION if region or key in os.environ}
     run_as = RunAs.parse(options.run_as) if options.run_as else None
     supervisor = Supervisor(run=layout.run, logs=layout.logs, env=env, run_as=run_as)
 

@@ -7,8 +7,9 @@ from functools import partial
 
 from agent.deployment.environments import runtime_specs
 from agent.deployment.layout import Layout
-from agent.deployment.plan import Planned
+from agent.deployment.plan import Action, Planned
 from agent.runtimes.provider import Provider
+from agent.runtimes.shelf import roots_below
 from agent.runtimes.spec import Environment
 
 __all__ = ["Environments"]
@@ -25,12 +26,18 @@ class Environments:
         self._layout = layout
 
     async def provide(self, components: Iterable[Planned], tell: Tell) -> dict[str, Environment]:
-        """Find or build what a set needs; raises ``RuntimeRefused``, or what could not be reached."""
+        """Find or build what a set needs; raises ``RuntimeRefused``, or what could not be reached.
+
+        What is kept as it is goes on with what served it.
+        """
+        planned = {each.name: each for each in components}
         found: dict[str, Environment] = {}
-        for name, spec in runtime_specs(components, self._layout).items():
-            found[name] = await self._provider.provide(spec, partial(tell, name))
+        for name, spec in runtime_specs(planned.values(), self._layout).items():
+            kept = await self._provider.recall(spec) if planned[name].action is Action.KEEP else None
+            found[name] = kept or await self._provider.provide(spec, partial(tell, name))
         return found
 
     def prune(self, kept: Iterable[Mapping[str, Environment]]) -> None:
-        """Remove every environment but these."""
-        self._provider.prune(each for one in kept for each in one.values())
+        """Remove every environment but these; also what an earlier run of the agent left."""
+        roots = roots_below(self._layout.root / "work")
+        self._provider.prune((each for one in kept for each in one.values()), roots)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agent.components.spec import ComponentSpec, Limits, RunAs
+from agent.deployment.catalogue import TOKEN_EXCHANGE
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.layout import Layout
 from agent.deployment.model_target import ModelTarget, model_target
@@ -31,9 +32,12 @@ class Target:
 
 
 def target(
-    components: Sequence[Planned], layout: Layout, thing: str, environments: Mapping[str, Environment]
-) -> Target:
+    components: Sequence[Planned], layout: Layout, thing: str, environments: Mapping[str, Environment],
+    granted: Mapping[str, str],
+) -> Target:  # fmt: skip
     """What a set comes to; its files must be in place, and the environments of its runtime components.
+
+    ``granted`` is told to components that depend on the token exchange.
 
     Raises ``ModelRefused``, ``ConfigWrong`` or ``DeploymentWrong`` for a model that is not where it should be.
     """
@@ -45,11 +49,15 @@ def target(
             key, model = model_target(each, known, layout, environments)
             models[key] = model
             streams[each.name] = msgspec.structs.replace(each.inference.stream, model=key)
-    scripts = {each.name: _spec(each, known, layout, thing) for each in components if each.kind is Kind.GENERIC}
+    scripts = {
+        each.name: _spec(each, known, layout, thing, granted) for each in components if each.kind is Kind.GENERIC
+    }
     return Target(models, streams, scripts)
 
 
-def _spec(each: Planned, known: Mapping[str, Planned], layout: Layout, thing: str) -> ComponentSpec:
+def _spec(
+    each: Planned, known: Mapping[str, Planned], layout: Layout, thing: str, granted: Mapping[str, str]
+) -> ComponentSpec:
     values = {name: layout.values(name, one.new, one.configuration.to_plain()) for name, one in known.items()}
     context = Context(
         component=values[each.name],
@@ -76,5 +84,6 @@ def _spec(each: Planned, known: Mapping[str, Planned], layout: Layout, thing: st
         soft=frozenset(name for name in each.soft if name in known and known[name].kind is Kind.GENERIC),
         run_as=RunAs.parse(run_with.posix_user) if run_with.posix_user else None,
         limits=Limits(run_with.memory_kb, run_with.cpus),
+        env=granted if TOKEN_EXCHANGE in each.hard | each.soft else {},
         owned=(layout.artifacts(each.name, each.new), layout.unarchived(each.name, each.new)),
     )

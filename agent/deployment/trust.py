@@ -20,7 +20,6 @@ thing) and until when (``expires``); for another thing, or later, it is refused 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,8 @@ import msgspec
 from agent.deployment.errors import DeploymentRejected
 from agent.deployment.keys import PublicKey, decoded
 from agent.deployment.options import Accept
-from agent.transport.options import MqttOptions
+from agent.transport.options import IotCoreOptions, TransportOptions
+from agent.transport.plaintext import loopback
 
 __all__ = [
     "MAX_BYTES",
@@ -86,13 +86,16 @@ class Link:
     """We proved who we are, by certificate or password, so that the broker can tell who may publish what."""
 
     @classmethod
-    def of(cls, options: MqttOptions) -> Self:
+    def of(cls, options: TransportOptions) -> Self:
         """The link to a broker as it is configured."""
+        if isinstance(options, IotCoreOptions):
+            # Each of its ways is TLS, and proves who we are; what stands in for IoT Core on this machine is local.
+            return cls(LinkKind.IOT_CORE, loopback(options.host), tls=True, client_authenticated=True)
         tls = options.tls
         certificate = tls is not None and tls.cert_file is not None
         password = options.password is not None or options.password_file is not None
         proven = tls is not None and not tls.insecure
-        return cls(LinkKind.BROKER, _is_loopback(options.host), proven, certificate or password)
+        return cls(LinkKind.BROKER, loopback(options.host), proven, certificate or password)
 
     @property
     def on_this_machine(self) -> bool:
@@ -135,15 +138,6 @@ def _by_link(link: Link, *, digests: bool) -> Verdict:
     lacking = "TLS that proves who the broker is" if not link.tls else "a client certificate or password"
     why = f"it is not signed by a trusted key, and it came over a link without {lacking}"
     return Verdict(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 # -- signatures --------------------------------------------------------------------------------------------------------

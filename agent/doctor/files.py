@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.config import Config
 from agent.doctor.finding import Finding, size
+from agent.transport.options import IotCoreOptions
 
 __all__ = ["data_folder", "findings", "mode", "secret"]
 
@@ -59,6 +60,8 @@ def mode(path: Path) -> int:
 
 def _passwords(config: Config) -> Iterator[Finding]:
     for name, options in config.transports.items():
+        if isinstance(options, IotCoreOptions):
+            continue
         if options.password_file:
             yield secret(f"password {name}", config.folder / Path(options.password_file).expanduser())
         elif options.password:

@@ -11,7 +11,7 @@ from agent.config import Config
 from agent.doctor.certificate import validity
 from agent.doctor.files import secret
 from agent.doctor.finding import Finding
-from agent.transport.options import TlsOptions
+from agent.transport.options import IotCoreOptions, TlsOptions, TransportOptions
 
 __all__ = ["authorities", "certificate", "findings", "pair"]
 
@@ -24,9 +24,15 @@ def findings(config: Config) -> list[Finding]:
     return [
         finding
         for name, options in config.transports.items()
-        if options.tls is not None
-        for finding in _files(name, options.tls, now)
+        if (tls := _tls(options)) is not None
+        for finding in _files(name, tls, now)
     ]
+
+
+def _tls(options: TransportOptions) -> TlsOptions | None:
+    if not isinstance(options, IotCoreOptions):
+        return options.tls
+    return TlsOptions(ca_file=options.ca_file, cert_file=options.cert_file, key_file=options.key_file)
 
 
 def authorities(check: str, path: Path) -> Finding:

@@ -1,14 +1,17 @@
-"""A second client beside the agent: it looks or listens, leaves no session behind and takes nobody's place."""
+"""A second client beside the agent: it looks or listens, leaves no session behind and takes nobody's place.
+
+IoT Core is visited as any broker with TLS and a certificate; the other ways to prove who one is are the agent's alone.
+"""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachable, ConfigWrong
 from agent.transport.mqtt import MqttTransport
-from agent.transport.options import MqttOptions
+from agent.transport.options import IotCoreOptions, MqttOptions, TlsOptions, TransportOptions
 
-__all__ = ["WAIT_S", "Visit"]
+__all__ = ["WAIT_S", "Visit", "plain"]
 
 WAIT_S = 5.0
 """How long a broker may take until it counts as unreachable."""
@@ -17,8 +20,8 @@ WAIT_S = 5.0
 class Visit(MqttTransport):
     """A transport for a short visit; ``word`` sets its client id apart from the agent's."""
 
-    def __init__(self, name: str, options: MqttOptions, word: str) -> None:
-        super().__init__(name, _visiting(options, word))
+    def __init__(self, name: str, options: TransportOptions, word: str) -> None:
+        super().__init__(name, _visiting(plain(name, options), word))
 
     async def reach(self) -> None:
         """Return when the broker is connected; raises ``BrokerUnreachable`` with what kept it for ``WAIT_S``."""
@@ -28,6 +31,29 @@ class Visit(MqttTransport):
             # Who waits on a terminal knows for how long, and for which broker.
             message = error.message.removeprefix(f"{self.name}: ").rpartition(" (waited ")[0]
             raise BrokerUnreachable(message, hint=error.hint, code=error.code) from None
+
+
+def plain(name: str, options: TransportOptions) -> MqttOptions:
+    """The broker of a transport as paho reaches it; raises ``ConfigWrong`` where it cannot."""
+    if not isinstance(options, IotCoreOptions):
+        return options
+    if options.way != "certificate" or options.proxy is not None:
+        way = "through a proxy" if options.proxy is not None else f"with {options.way}"
+        raise ConfigWrong(
+            f"transport {name} is reached {way}, which only the running agent does",
+            code="not-visitable",
+            hint="ask it on a local broker: --broker, or -c with a transport of the type mqtt first",
+        )
+    alpn = (options.alpn_used,) if options.alpn_used else ()
+    tls = TlsOptions(ca_file=options.ca_file, cert_file=options.cert_file, key_file=options.key_file, alpn=alpn)
+    return MqttOptions(
+        host=options.host,
+        port=options.port_used,
+        version="5",
+        client_id=options.client_id,
+        keepalive_s=options.keepalive_s,
+        tls=tls,
+    )
 
 
 def _visiting(options: MqttOptions, word: str) -> MqttOptions:

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
 _PERIOD_S = 0.1
+_AGAIN_S = 1.0
 _SHARE = 10
 _SLOW_S = 10.0
 _CONTENT_TYPE = "image"
@@ -110,12 +112,16 @@ class DirectorySource(Source):
     # -- at beats ----------------------------------------------------------------------------------------------
 
     async def _each_beat(self) -> None:
+        owed = False
         while True:
-            await self._asked.wait()
+            # A beat that found nothing is made good once there is a file: the next one may be an hour away.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_S if owed else None):
+                    await self._asked.wait()
             self._asked.clear()
             self._busy = True
             try:
-                await self._give(self._turn)
+                owed = not await self._give(self._turn)
             finally:
                 self._busy = False
 
@@ -162,8 +168,8 @@ class DirectorySource(Source):
 
     # -- both --------------------------------------------------------------------------------------------------
 
-    async def _give(self, work: Callable[[], Shot]) -> None:
-        """Have a file read and hand it over."""
+    async def _give(self, work: Callable[[], Shot]) -> bool:
+        """Have a file read and hand it over; False where there was none."""
         refused: FrameRefused | None = None
         try:
             shot = await self._patiently(work)
@@ -171,7 +177,7 @@ class DirectorySource(Source):
             self._set(SourceState.WAITING, missing.message)
             if self._watched:
                 self._asked.set()  # nothing came of it: the stream still has room
-            return
+            return False
         except FrameRefused as error:
             shot, refused = Shot(self._last, b"", 0.0), error
         self._set(SourceState.RUNNING)
@@ -179,6 +185,7 @@ class DirectorySource(Source):
         if self._receive is not None:
             message = Message(shot.name, shot.data, content_type=_CONTENT_TYPE)
             self._receive(message, captured_at=shot.modified or None, refused=refused)
+        return True
 
     def _read(self, name: str) -> Shot:
         self._last = name

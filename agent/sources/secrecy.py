@@ -35,7 +35,7 @@ def shown(target: Target) -> str:
         return "gstreamer pipeline"
     if target.kind == "picamera2":
         return f"picamera2:{target.address}"
-    return f"camera {target.address}" if isinstance(target.address, int) else target.address
+    return f"number {target.address}" if isinstance(target.address, int) else target.address
 
 
 def label(target: Target) -> str:

@@ -7,6 +7,8 @@ module           what it holds
 ``factory``      ``create``: a transport from its options
 ``options``      what a transport can be told
 ``mqtt``         MQTT 3.1.1 and 5 over TCP, TLS and WebSockets: subscribers and accounts
+``iotcore``      AWS IoT Core, with its limits
+``spool``        an outbox on disk before any of them
 ``memory``       the same promises inside one process
 ``link``         the task that connects and reconnects; ``sending`` and ``receiving`` are its halves
 ``connecting``   an attempt in a thread, for it blocks

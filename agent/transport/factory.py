@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from agent.errors import ConfigWrong, PublishRefused
 from agent.transport.base import Message, Transport
 from agent.transport.memory import MemoryTransport, shared_bus
 from agent.transport.mqtt import MqttTransport
-from agent.transport.options import MemoryOptions, MqttOptions
+from agent.transport.options import IotCoreOptions, MemoryOptions, TransportOptions
+from agent.transport.spool.spool import Spool
 
 __all__ = ["create"]
 
 
-def create(name: str, options: MqttOptions | MemoryOptions, *, will: Message | None = None) -> Transport:
+def create(
+    name: str, options: TransportOptions | MemoryOptions, *, will: Message | None = None, folder: Path | None = None
+) -> Transport:
     """A transport called ``name``; ``will`` is what others read when it is gone without a goodbye.
 
-    Raises ``ConfigWrong`` when the options cannot be used.
+    ``folder`` is where the outbox is, if there is to be one.  Raises ``ConfigWrong`` when the options cannot be used,
+    or need what is not installed.
     """
     if isinstance(options, MemoryOptions):
         return MemoryTransport(shared_bus(options.bus), name, will=will)
-    return MqttTransport(name, options, will=will)
+    transport = _over_network(name, options, will)
+    if options.outbox is None:
+        return transport
+
+    def check(message: Message) -> None:
+        transport.limits.check(message)  # of the connection as it is then
+        if len(message.payload) > options.max_queued_bytes:
+            raise PublishRefused(
+                f"a message of {len(message.payload)} bytes for {message.topic!r} is larger than max_queued_bytes",
+                code="packet-too-large",
+                hint="raise max_queued_bytes, or publish less",
+            )
+
+    path = (folder or Path()) / (options.outbox.path or f"outbox/{name}.db")
+    return Spool(transport, options.outbox, path, check=check)
+
+
+def _over_network(name: str, options: TransportOptions, will: Message | None) -> MqttTransport:
+    if not isinstance(options, IotCoreOptions):
+        return MqttTransport(name, options, will=will)
+    try:
+        # Imported here: an agent without IoT Core does not carry what it needs.
+        from agent.transport.iotcore.transport import IotCoreTransport  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigWrong(
+            f"transport {name} needs awscrt, which is not installed ({error})",
+            code="not-installed",
+            hint="pip install 'verge-edge[aws]'",
+        ) from error
+    return IotCoreTransport(name, options, will=will)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["MemoryOptions", "MqttOptions", "TlsOptions"]
+from agent.transport.iotcore.options import IotCoreOptions
+from agent.transport.spool.options import OutboxOptions
+
+__all__ = ["IotCoreOptions", "MemoryOptions", "MqttOptions", "TlsOptions", "TransportOptions"]
 
 _MIB = 1024 * 1024
 
@@ -25,7 +28,7 @@ class TlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Protocols to offer, e.g. ``x-amzn-mqtt-ca`` for IoT Core on port 443."""
 
 
-class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="mqtt"):
     """One MQTT broker and how to speak with it."""
 
     kind: ClassVar[str] = "mqtt"
@@ -59,6 +62,8 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_queued_bytes: int = 64 * _MIB
     backoff_base_s: float = 0.5
     backoff_cap_s: float = 30.0
+    outbox: OutboxOptions | None = None
+    """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
 
     @property
     def address(self) -> str:
@@ -72,3 +77,7 @@ class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     kind: ClassVar[str] = "memory"
 
     bus: str = "default"
+
+
+TransportOptions: TypeAlias = MqttOptions | IotCoreOptions
+"""What ``[transports.X]`` can be; ``type`` tells which, and is ``mqtt`` where it is not there."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import backends, deploy, formats, frames, rig, rivals, rounds, verge
+from scripts.benchmarks import backends, deploy, formats, frames, outbox, rig, rivals, rounds, verge
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -22,12 +22,16 @@ AIMS = {
 
 EPILOG = (
     "--backend heeds --model, --rounds and --latencies alone. "
+    "scripts/bench outbox [--json] measures the outbox under outages and kills.  "
     "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave."
 )
 
 
 def main() -> None:
     """Measure and print; ``deploy`` as the first word measures deployments instead, ``--backend`` compares backends."""
+    if sys.argv[1:2] == ["outbox"]:
+        outbox.main(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["deploy"]:
         deploy.main(sys.argv[2:])
         return

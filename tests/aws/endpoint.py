@@ -44,13 +44,14 @@ class Endpoint:
     always: tuple[int, bytes] = field(default_factory=lambda: (200, body()))
     before: Callable[[], None] = lambda: None
     asked: list[Asked] = field(default_factory=list)
+    port: int = 0
 
     def __enter__(self) -> Self:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificates.server_cert, self.certificates.server_key)
         context.load_verify_locations(self.certificates.ca)
         context.verify_mode = ssl.CERT_REQUIRED
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.endpoint, self._server.context = self, context
         self.host = f"localhost:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -6,7 +6,6 @@ import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -101,18 +100,14 @@ def test_a_clock_that_was_set_back_makes_no_refusal_last_longer(device, endpoint
 def test_that_nobody_answered_is_not_held(certificates, clock):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        device = provider(certificates, clock, f"localhost:{taken.getsockname()[1]}")
+        port = taken.getsockname()[1]
+        device = provider(certificates, clock, f"localhost:{port}")
         with pytest.raises(CredentialsUnreachable, match="refused") as failure:
             device.get()
     assert failure.value.code == "NETWORK_ERROR"
     assert failure.value.status is None
-    with Endpoint(certificates) as endpoint:
-        again = provider(certificates, clock, endpoint.host)
-        again._url, whole = again._url.replace("localhost", "localhost.invalid"), again._url
-        with pytest.raises(CredentialsUnreachable):
-            again.get()
-        again._url = whole
-        assert again.get().access_key == "ASIAROLE"
+    with Endpoint(certificates, port=port):
+        assert device.get().access_key == "ASIAROLE"
 
 
 def test_many_at_once_are_one_request(device, endpoint):
@@ -206,4 +201,3 @@ def test_the_region_is_told_or_found():
     assert AwsOptions(region="us-west-2", credentials_endpoint=OPTIONS.credentials_endpoint).place({}) == "us-west-2"
     assert AwsOptions().place({"AWS_REGION": "ap-south-1"}) == "ap-south-1"
     assert AwsOptions().place({}) is None
-    assert replace(Asker("t", "a"), region="*").region == "*"

@@ -241,3 +241,12 @@ async def test_a_source_that_is_opened_again_goes_on_where_it_stopped(tmp_path) 
         receiver.open()
         await receiver.has(2)
     assert receiver.names == ["a.jpg", "b.jpg"]
+
+
+async def test_a_beat_that_found_nothing_is_made_good_when_there_is_a_picture(tmp_path) -> None:
+    async with at_beats(tmp_path, name="cat.jpg") as receiver, asyncio.timeout(20):
+        await beat(receiver)
+        assert receiver.source.status.state == "waiting"
+        (tmp_path / "cat.jpg").write_bytes(b"late")
+        while receiver.source.status.delivered != 1:
+            await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
 from agent.errors import ConfigWrong
 from agent.tes.exchange import PATH, TOKEN_VARIABLE, URI_VARIABLE
 from agent.tes.server import TokenExchange
+from tests.support.s3 import FakeS3, Object
 
 GIVEN = Credentials("ASIAROLE", "hush-secret", "hush-session", datetime(2099, 1, 1, 12, 30, tzinfo=UTC))
 TOKEN = "COMPONENT-TOKEN"
@@ -220,17 +221,23 @@ async def test_no_secret_and_no_token_is_logged(tes, provider, caplog):
 
 
 SDK = """
-import boto3
-held = boto3.Session(region_name="us-east-1").get_credentials().get_frozen_credentials()
-print(held.access_key, held.secret_key, held.token)
+import boto3, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+print(s3.get_object(Bucket="models", Key="a")["Body"].read().decode())
 """
 
 
-async def test_a_real_sdk_in_a_component_s_process_gets_them_by_the_variables_alone(tes):
+async def test_a_real_sdk_in_a_component_s_process_reaches_s3_by_the_variables_alone(tes):
     assert tes.env == {URI_VARIABLE: tes.uri}
     assert tes.uri.startswith("http://localhost:")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    env = clean | tes.env | {TOKEN_VARIABLE: TOKEN, "NO_PROXY": "localhost"}
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", SDK, env=env, stdout=asyncio.subprocess.PIPE)
-    said, _ = await asyncio.wait_for(child.communicate(), 60)
-    assert said.decode().split() == ["ASIAROLE", "hush-secret", "hush-session"]
+    env = clean | tes.env | {TOKEN_VARIABLE: TOKEN, "NO_PROXY": "localhost,127.0.0.1"}
+    with FakeS3() as s3:
+        s3.objects["/models/a"] = Object(b"weights")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SDK, s3.url, env=env, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(child.communicate(), 60)
+        assert said == b"weights\n"
+        assert "ASIAROLE" in s3.asked[0].headers["authorization"]
+        assert s3.asked[0].headers["x-amz-security-token"] == "hush-session"

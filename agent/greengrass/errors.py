@@ -1,0 +1,58 @@
+"""What can go wrong with the Greengrass data plane, under the codes that Greengrass puts into a deployment's status.
+
+::
+
+    Wrong       └── GreengrassWrong          the cloud refuses, or answers with what cannot be used: do not retry
+    Unreachable └── GreengrassUnreachable    the cloud cannot be asked now: back off and retry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.errors import Unreachable, VergeError, Wrong
+
+__all__ = ["TYPES", "GreengrassUnreachable", "GreengrassWrong"]
+
+TYPES: Mapping[str, str] = {
+    "CLOUD_API_ERROR": "NONE",
+    "NO_AVAILABLE_COMPONENT_VERSION": "NONE",
+    "COMPONENT_VERSION_REQUIREMENTS_NOT_MET": "REQUEST_ERROR",
+    "CONFLICTED_REQUEST": "REQUEST_ERROR",
+    "NUCLEUS_MISSING_REQUIRED_CAPABILITIES": "REQUEST_ERROR",
+    "RESOURCE_NOT_FOUND": "REQUEST_ERROR",
+    "THROTTLING_ERROR": "REQUEST_ERROR",
+    "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED": "PERMISSION_ERROR",
+    "GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED": "PERMISSION_ERROR",
+    "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED": "PERMISSION_ERROR",
+    "NETWORK_ERROR": "NETWORK_ERROR",
+    "TLS_HANDSHAKE_FAILURE": "NETWORK_ERROR",
+    "HTTP_REQUEST_ERROR": "HTTP_ERROR",
+    "DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR": "HTTP_ERROR",
+    "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD": "DEVICE_ERROR",
+    "HASHING_ALGORITHM_UNAVAILABLE": "DEVICE_ERROR",
+    "SERVER_ERROR": "SERVER_ERROR",
+    "RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE": "CLOUD_SERVICE_ERROR",
+    "DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED": "CLOUD_SERVICE_ERROR",
+    "BAD_REQUEST": "NUCLEUS_ERROR",
+}
+"""Code → error type, both in Greengrass's exact spelling."""
+
+
+class _Typed(VergeError):
+    @property
+    def error_type(self) -> str:
+        """What Greengrass lists under ``deployment-error-types`` for this code."""
+        return TYPES[self.code]
+
+
+class GreengrassWrong(_Typed, Wrong):
+    """The cloud refuses, or its answer cannot be used, however often it is asked."""
+
+    default_code = "CLOUD_API_ERROR"
+
+
+class GreengrassUnreachable(_Typed, Unreachable):
+    """The cloud cannot be asked now."""
+
+    default_code = "NETWORK_ERROR"

@@ -1,0 +1,139 @@
+"""A link to IoT Core, from ``start`` to ``leave``: what the client tells is heard here, on the event loop.
+
+The client connects and reconnects by itself, backing off with jitter.  On each connection the subscriptions are
+reconciled with what the broker's session still holds, then what waited goes out, then the link is said to be up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import ParamSpec
+
+from agent.errors import BrokerUnreachable
+from agent.transport.base import LinkState, Message
+from agent.transport.iotcore.client import Client
+from agent.transport.iotcore.events import Arrived, Attempting, Down, Event, Published, Stopped, Subscribed, Up
+from agent.transport.iotcore.handover import Handover
+from agent.transport.iotcore.options import IotCoreOptions
+from agent.transport.iotcore.receiving import Receiving
+from agent.transport.iotcore.sending import Sending
+from agent.transport.iotcore.settings import tls_context
+from agent.transport.limits import BrokerLimits
+from agent.transport.link import LinkEvents
+
+__all__ = ["Link"]
+
+log = logging.getLogger("agent.transport.iotcore")
+
+P = ParamSpec("P")
+
+_STOP_S = 5.0
+"""How long the client may take to come to rest."""
+
+
+class Link:
+    """IoT Core's connection; what is wanted of its halves is asked through ``do``."""
+
+    def __init__(self, options: IotCoreOptions, will: Message | None, events: LinkEvents) -> None:
+        self.sending = Sending(options.limits, events.ended)
+        self.receiving = Receiving(options.address, events.received, events.subscribed)
+        self.trouble: BrokerUnreachable | None = None
+        """Why the last connection or attempt ended."""
+        self.handover: Handover | None = None
+        self._options = options
+        self._will = will
+        self._changed = events.changed
+        self._tls = tls_context(options)
+        self._client: Client | None = None
+        self._up = self._leaving = False
+        self._said: LinkState | None = None
+        self._began = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def start(self) -> None:
+        """Connect, and serve until told to leave."""
+        options = self._options
+        self.handover = Handover(
+            self._hear, max_messages=options.max_queued_messages, max_bytes=options.max_queued_bytes
+        )
+        self._client = Client(options, self._tls, self._will, self.handover.put)
+        self._client.start()
+
+    async def leave(self, within_s: float) -> None:
+        """Send what waits, within ``within_s``, say goodbye and end."""
+        client = self._client
+        if client is None:
+            return
+        self._leaving = True
+        try:
+            if not self.sending.idle and (self._up or self.trouble is None):
+                self._quiet.clear()
+                await _within(within_s, self._quiet)
+        finally:
+            # It is let go only when nothing of it runs any more, and only one that began says when it ended.
+            await _within(_STOP_S, self._began)
+            client.stop()
+            if not await _within(_STOP_S, self._stopped):
+                log.warning("the client of %s did not come to rest in %g s", self._options.address, _STOP_S)
+            self._client = None
+
+    def do(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a method of ``sending`` or ``receiving``."""
+        call(*args, **kwargs)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Arrived():
+                self.receiving.arrived(event)
+            case Published(ticket, error):
+                self.sending.published(ticket, error)
+            case Subscribed(ticket, failures):
+                self.receiving.answered(ticket, failures)
+            case Up(session_present, limits):
+                self._go_up(limits, session_present=session_present)
+            case Down(trouble):
+                self._go_down(trouble)
+            case Attempting():
+                self._began.set()
+            case Stopped():
+                self._stopped.set()
+        if self.sending.idle:
+            self._quiet.set()
+
+    def _go_up(self, limits: BrokerLimits, *, session_present: bool) -> None:
+        if self._client is None:
+            return
+        self._up = True
+        self.receiving.up(self._client, limits, session_present=session_present)
+        self.sending.up(self._client, limits, session_kept=session_present)
+        self._say(LinkState(connected=True, session_present=session_present), limits)
+
+    def _go_down(self, trouble: BrokerUnreachable) -> None:
+        self._up = False
+        self.trouble = trouble
+        self.receiving.down()
+        self.sending.down()
+        if not self._leaving:
+            self._say(LinkState(connected=False, reason=str(trouble)), None)
+
+    def _say(self, state: LinkState, limits: BrokerLimits | None) -> None:
+        if state == self._said:
+            return
+        self._said = state
+        if state.connected:
+            kept = "session kept" if state.session_present else "new session"
+            log.info("connected to %s (IoT Core, %s)", self._options.address, kept)
+        else:
+            log.warning("%s", state.reason)
+        self._changed(state, limits)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
