@@ -39,6 +39,7 @@ class Provider:
         self._families = families
         self._roots: set[Path] = set()
         self._looked: dict[RuntimeSpec, Environment] = {}
+        self._recalled: dict[RuntimeSpec, Environment] = {}
 
     def find(self, spec: RuntimeSpec) -> Environment | None:
         """What is built and proved already; None where something would have to be done."""
@@ -53,6 +54,19 @@ class Provider:
                 return shelf.environment(folder, record)
         looked = self._looked.get(spec)
         return looked if looked and os.access(looked.python, os.X_OK) else None
+
+    async def recall(self, spec: RuntimeSpec) -> Environment | None:
+        """What served before, the agent's own Python included: a start must not wait for an index out of reach."""
+        if found := self.find(spec) or self._recalled.get(spec):
+            return found
+        if not Shelf(spec.root).is_own(request(spec)):
+            return None
+        why = f"nothing could be installed under {spec.root}; it is tried again when the component changes"
+        try:
+            self._recalled[spec] = await present.look(spec.family, parse_pins(spec.packages), why=why)
+        except Fallen:
+            return None
+        return self._recalled[spec]
 
     async def provide(self, spec: RuntimeSpec, tell: Tell = lambda _line: None) -> Environment:
         """Find it, else build it; ``tell`` hears of the progress.
@@ -109,7 +123,7 @@ class Provider:
                     unreachable = unreachable or isinstance(fell, IndexUnreachable)
                     tried.append(f"{candidate}: {fell}")
                     tell(tried[-1])
-        return await self._last(spec, pins, tell, _Failure(tuple(tried), unreachable, shortage))
+            return await self._last(spec, pins, tell, _Failure(tuple(tried), unreachable, shortage))
 
     async def _choose(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> tuple[Choice, str]:
         """The candidates; none, and why, where the disk has no room."""
@@ -131,6 +145,7 @@ class Provider:
         except Fallen as fell:
             raise failure.error(spec, f"{_OWN}: {fell}") from fell
         tell(environment.description)
+        await asyncio.to_thread(Shelf(spec.root).note_own, request(spec))
         return environment
 
     async def _present(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> Environment:

@@ -5,6 +5,7 @@
     <root>/litert-0f3a…           an environment, named by a digest of what it was made of
     <root>/litert-0f3a…/.proved   what is in it; written last, so what lacks it does not count
     <root>/greengrass_ml_tflite_venv → litert-0f3a…   for programs that look for Greengrass's name
+    <root>/.own                   digests of the wishes that the agent's own Python serves: nothing could be installed
     <root>/.lock                  held by who builds, and by the children that write for it
 
 Whoever is killed leaves an environment without its mark; the next one that holds the lock clears it away.
@@ -30,7 +31,7 @@ from agent.runtimes.choose import Candidate, Source
 from agent.runtimes.combinations import FAMILIES
 from agent.runtimes.spec import Environment, RuntimeSpec
 
-__all__ = ["LINKS", "Record", "Shelf", "folders_of", "listing", "request"]
+__all__ = ["LINKS", "Record", "Shelf", "folders_of", "listing", "request", "roots_below"]
 
 LINKS: Mapping[str, str] = MappingProxyType(
     {"litert": "greengrass_ml_tflite_venv", "dlr": "greengrass_ml_dlr_venv"}
@@ -38,6 +39,7 @@ LINKS: Mapping[str, str] = MappingProxyType(
 """The names that Greengrass's programs look for."""
 
 _MARK = ".proved"
+_OWN = ".own"
 _LOCK = ".lock"
 _CACHE = ".cache"
 _NAME = re.compile(rf"(?:{'|'.join(FAMILIES)})-[0-9a-f]{{16}}")
@@ -93,6 +95,20 @@ class Shelf:
     def mark(self, folder: Path, record: Record) -> None:
         """Let an environment count from now on; what it holds must be on the disk already."""
         write_atomically(folder / _MARK, msgspec.json.encode(record))
+
+    def note_own(self, wish: str) -> None:
+        """Note that the agent's own Python serves a wish; only under the lock."""
+        write_atomically(self.root / _OWN, json.dumps(sorted({*self._own(), wish})).encode())
+
+    def is_own(self, wish: str) -> bool:
+        """Whether the agent's own Python served a wish when it was last tried."""
+        return wish in self._own()
+
+    def _own(self) -> list[str]:
+        try:
+            return msgspec.json.decode((self.root / _OWN).read_bytes(), type=list[str])
+        except (OSError, msgspec.DecodeError):
+            return []
 
     def link(self, folder: Path, family: str) -> str:
         """Give an environment Greengrass's name; the result is what kept that from being done, or empty."""
@@ -170,6 +186,11 @@ def listing(wheelhouse: Path | None) -> dict[str, int]:
 def folders_of(wheelhouse: Path | None) -> list[Path]:
     """The folders in a wheelhouse that hold wheels."""
     return sorted({path.parent for path in _wheels(wheelhouse)})
+
+
+def roots_below(work: Path) -> set[Path]:
+    """The roots in the folders of components, whoever built there and when."""
+    return {lock.parent for lock in work.glob(f"*/*/{_LOCK}")}
 
 
 def _wheels(wheelhouse: Path | None) -> list[Path]:
