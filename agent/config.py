@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,15 +23,17 @@ from agent.configfiles import with_files
 from agent.deployment.options import DeploymentOptions
 from agent.errors import ConfigWrong
 from agent.frames.frame import Limits
+from agent.greengrass.options import GreengrassOptions
 from agent.inference.manifest import ModelOptions
+from agent.overrides import overridden
 from agent.streams.inputs import objection
 from agent.streams.options import StreamOptions
 from agent.strict import convert, nearest
 from agent.transport.options import IotCoreOptions, MqttOptions, TransportOptions
+from agent.transport.plaintext import check_plaintext
 
 __all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
 
-_PREFIX = "VERGE_"
 _LIMITS = Limits()
 
 
@@ -87,6 +88,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long a model with ``autotune`` may be measured before its first load on this machine."""
     aws: AwsOptions | None = None
     """The account that the device belongs to; without the table what the AWS SDK finds by itself."""
+    greengrass: GreengrassOptions = GreengrassOptions()
+    """Whether and how its cloud is asked for components; what is left out comes from ``aws``."""
     artifacts: DownloadOptions = DownloadOptions()
     status: StatusOptions = StatusOptions()
     limits: LimitOptions = LimitOptions()
@@ -118,13 +121,19 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
 
 def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
     """Build the configuration from parsed TOML; ``name`` is the file's, for errors."""
-    config = _overridden(parsed, name, environment)
+    config = overridden(parsed, name, environment, _checked)
     thing = config.thing or platform.node() or "verge"
     transports = {key: _named(with_files(options, folder), thing) for key, options in config.transports.items()}
+    for key, options in transports.items():
+        if isinstance(options, MqttOptions):
+            _check_password(key, options)
+    aws = _of_device(with_files(config.aws or AwsOptions(), folder), transports)
+    greengrass = with_files(config.greengrass, folder)
     return msgspec.structs.replace(
         config,
         thing=thing,
-        aws=_of_device(with_files(config.aws, folder), transports) if config.aws else None,
+        aws=aws if config.aws else None,
+        greengrass=greengrass.filled(aws) if greengrass.enabled else greengrass,
         artifacts=with_files(config.artifacts, folder),
         data_dir=str(folder / _data_dir(config, environment)),
         folder=folder,
@@ -143,30 +152,6 @@ def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
         raise ConfigWrong(
             f"nothing can be kept in {wanted}: there is no such home folder", code="no-home", hint="set data_dir"
         ) from error
-
-
-def _overridden(parsed: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Config:
-    """The file's values with the environment's put over them; an error of a variable names the variable."""
-    variables = {
-        key.removeprefix(_PREFIX).lower().replace("__", "."): key
-        for key in sorted(environment)
-        if key.startswith(_PREFIX)
-    }
-    values = {place: _value(environment[key]) for place, key in variables.items()}
-    refused: dict[str, ConfigWrong] = {}
-    while True:
-        try:
-            return _checked(_with(parsed, values), name)
-        except ConfigWrong as error:
-            place = _at_fault(error.message, name, variables, parsed)
-            if place is None:
-                raise
-            if place in refused or values[place] == environment[variables[place]]:
-                told = refused.get(place, error)
-                message = told.message.replace(f" in {name}", f" in {variables[place]}", 1)
-                raise ConfigWrong(message, code=told.code, hint=told.hint) from error
-            # It is TOML by chance: a password of digits, a name like a date.
-            refused[place], values[place] = error, environment[variables[place]]
 
 
 def _checked(values: Mapping[str, Any], name: str) -> Config:
@@ -205,50 +190,6 @@ def _typed(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return {**values, "transports": typed}
 
 
-def _with(parsed: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's values with others at places like ``transports.local.host``."""
-    made = dict(parsed)
-    for place, value in values.items():
-        *steps, last = place.split(".")
-        table = made
-        for step in steps:
-            inner = table.get(step)
-            table[step] = dict(inner) if isinstance(inner, Mapping) else {}
-            table = table[step]
-        table[last] = value
-    return made
-
-
-def _at_fault(message: str, name: str, places: Iterable[str], parsed: Mapping[str, Any]) -> str | None:
-    """Which of the places that a variable set an error is about; a table that only variables made is theirs too."""
-    found = re.match(rf"(?:unknown key )?(\S+) in {re.escape(name)}(?::|$)", message)
-    if found is None:
-        return None
-    wrong = found[1]
-    for place in places:
-        if wrong == place or wrong.startswith((f"{place}.", f"{place}[")):
-            return place
-        if place.startswith(f"{wrong}.") and not _holds(parsed, wrong):
-            return place
-    return None
-
-
-def _holds(parsed: Any, place: str) -> bool:
-    for step in place.split("."):
-        if not isinstance(parsed, Mapping) or step not in parsed:
-            return False
-        parsed = parsed[step]
-    return True
-
-
-def _value(text: str) -> Any:
-    """A value from the environment: TOML if it is, text otherwise."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def _check_references(config: Config, name: str) -> None:
     for stream, options in config.streams.items():
         if options.model not in config.models:
@@ -281,6 +222,16 @@ def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name:
         f"{place} in {name}: there is no {kind} {wanted!r}",
         code=f"unknown-{kind}",
         hint=nearest(wanted, known) or f"known: {', '.join(known) or 'none'}",
+    )
+
+
+def _check_password(name: str, options: MqttOptions) -> None:
+    check_plaintext(
+        name,
+        options.host,
+        tls=options.tls is not None,
+        password=options.password is not None,
+        allowed=options.allow_plaintext_password,
     )
 
 

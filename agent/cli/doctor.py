@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 import msgspec
 
 from agent.cli import loop
+from agent.doctor import topics
 from agent.doctor.checks import examine
 from agent.doctor.finding import Finding, Status
 
@@ -23,9 +25,10 @@ _INDENT = " " * (4 + 2 + _CHECK + 2)
 
 @click.command("doctor", short_help="Check what the agent needs, and say how to mend what is missing.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="Check this configuration too.")
+@click.option("--topics", "of_topics", is_flag=True, help="Only ask the brokers of -c which topics the agent may use.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a check.")
-def command(config: Path | None, as_json: bool) -> None:
-    """Check this machine, and with -c the brokers, files and models of a configuration.
+def command(config: Path | None, of_topics: bool, as_json: bool) -> None:
+    """Check this machine, what components would find on it, and with -c a configuration's brokers, files, models.
 
     Each line is OK, or says what to do.  The exit status is 1 when a check failed; a warning is none.
 
@@ -33,8 +36,12 @@ def command(config: Path | None, as_json: bool) -> None:
     Examples:
       verge doctor
       verge doctor -c configs/local.toml
+      verge doctor -c configs/iot-core.toml --topics
     """  # noqa: D301 click wants the character itself
-    findings = loop.run(_examined(config, show=not as_json))
+    if of_topics and config is None:
+        raise click.UsageError("--topics needs -c FILE")
+    found = topics.examine(config) if of_topics and config else examine(config)
+    findings = loop.run(_examined(found, show=not as_json))
     failed = sum(finding.status is Status.FAIL for finding in findings)
     warned = sum(finding.status is Status.WARN for finding in findings)
     if as_json:
@@ -46,9 +53,9 @@ def command(config: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _examined(config: Path | None, *, show: bool) -> list[Finding]:
+async def _examined(found: AsyncIterator[Finding], *, show: bool) -> list[Finding]:
     findings = []
-    async for finding in examine(config):
+    async for finding in found:
         findings.append(finding)
         if show:
             _print(finding)

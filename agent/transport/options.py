@@ -43,6 +43,8 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     password: str | None = None
     password_file: str | None = None
     """Where the password is; only its owner may read the file."""
+    allow_plaintext_password: bool = False
+    """Send the password over a link to another machine that is not encrypted."""
     tls: TlsOptions | None = None
     websocket_path: str | None = None
     """Speak MQTT over WebSockets on this path."""

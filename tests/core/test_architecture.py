@@ -25,6 +25,7 @@ LAYERS = {
     "strict": 1,
     "files": 1,
     "configfiles": 1,
+    "overrides": 1,
     "topics": 1,
     "frames": 1,
     "aws": 2,
@@ -38,6 +39,7 @@ LAYERS = {
     "results": 3,
     "runtimes": 3,
     "sources": 3,
+    "greengrass": 4,
     "tes": 4,
     "tuning": 4,
     "streams": 5,
@@ -55,20 +57,21 @@ LAYERS = {
 }
 """A package or module imports only from its own and lower layers; packages of one layer meet through values."""
 PURE = (
-    "artifacts/stores/s3answers.py", "aws/answers.py", "catalog/access.py", "catalog/entries.py",
-    "catalog/families.py", "catalog/keys.py", "catalog/requirements.py", "catalog/scalars.py", "catalog/shelf.py",
-    "components/health.py", "components/lifecycle.py", "components/order.py", "deployment/blocks.py",
-    "deployment/canary.py", "deployment/document.py", "deployment/expected.py", "deployment/groups.py",
-    "deployment/plan.py", "deployment/queue.py", "deployment/resolver.py", "deployment/trust.py",
-    "frames/envelope.py", "frames/headers.py", "frames/recognise.py", "frames/reports.py", "inference/deadline.py",
+    "artifacts/stores/s3answers.py", "aws/answers.py", "catalog/access.py", "catalog/entries.py", "catalog/families.py",
+    "catalog/keys.py", "catalog/requirements.py", "catalog/scalars.py", "catalog/shelf.py", "components/health.py",
+    "components/lifecycle.py", "components/order.py", "deployment/blocks.py", "deployment/canary.py",
+    "deployment/document.py", "deployment/expected.py", "deployment/groups.py", "deployment/plan.py",
+    "deployment/queue.py", "deployment/resolver.py", "deployment/trust.py", "doctor/needs.py", "frames/envelope.py",
+    "frames/headers.py", "frames/recognise.py", "frames/reports.py", "greengrass/messages.py", "inference/deadline.py",
     "inference/restarts.py", "inference/runtime/messages.py", "jobs/execution.py", "jobs/service/queue.py",
-    "jobs/shadow.py", "recipes/configuration.py", "recipes/lifecycle.py", "recipes/variables.py",
-    "recipes/versions.py", "results/agreement.py", "results/filters.py", "runtimes/choose.py",
+    "jobs/shadow.py", "provision/acl.py", "provision/policy.py", "recipes/configuration.py", "recipes/lifecycle.py",
+    "recipes/variables.py", "recipes/versions.py", "results/agreement.py", "results/filters.py", "runtimes/choose.py",
     "runtimes/combinations.py", "runtimes/host.py", "runtimes/requirements.py", "runtimes/tags.py",
     "runtimes/wheels.py", "sources/beat.py", "sources/watch.py", "streams/queue.py", "streams/tally.py",
-    "tes/exchange.py", "topics.py", "transport/backoff.py", "transport/filters.py", "transport/limits.py",
-    "transport/spool/entry.py", "transport/spool/events.py", "transport/spool/schedule.py", "tuning/candidates.py",
-    "tuning/choice.py",
+    "tes/exchange.py", "topics.py", "transport/backoff.py", "transport/filters.py", "transport/iotcore/batching.py",
+    "transport/iotcore/bucket.py", "transport/iotcore/events.py", "transport/iotcore/reasons.py",
+    "transport/iotcore/rules.py", "transport/limits.py", "transport/plaintext.py", "transport/spool/entry.py",
+    "transport/spool/events.py", "transport/spool/schedule.py", "tuning/candidates.py", "tuning/choice.py",
 )  # fmt: skip
 IO = {"asyncio", "os", "pathlib", "socket", "subprocess", "tempfile", "threading", "time", "logging", "sqlite3"}
 

@@ -161,3 +161,12 @@ def test_what_the_agent_writes_goes_where_the_system_keeps_state(environment, fo
 
 def test_the_host_is_the_thing_where_none_is_named() -> None:
     assert parse({"transports": {"local": {}}}, "f", Path(), {}).thing
+
+
+def test_a_password_goes_over_a_plaintext_link_only_where_the_owner_says_so(tmp_path) -> None:
+    broker = {"host": "broker.example", "username": "u", "password": "p"}
+    with pytest.raises(ConfigWrong) as refused:
+        parse({"transports": {"hall": broker}}, "a.toml", tmp_path, {})
+    assert (refused.value.code, "transports.hall" in refused.value.message) == ("plaintext-password", True)
+    for more in ({"allow_plaintext_password": True}, {"tls": {}}, {"host": "127.0.0.1"}):
+        assert parse({"transports": {"hall": broker | more}}, "a.toml", tmp_path, {}).transports["hall"].password == "p"

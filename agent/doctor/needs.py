@@ -1,0 +1,166 @@
+"""The one list of what a configuration asks of its brokers, topic by topic.  Pure.
+
+A need's topic may hold wildcards where a part of it is known only later: a job's id, a component's name.  What a
+sender asks to be answered on (MQTT 5 response topics) is its own choice and no need of the agent.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from agent.config import Config
+from agent.deployment.fleet import health_topic
+from agent.deployment.inquiry import REQUEST
+from agent.deployment.options import DeploymentOptions
+from agent.jobs.shadow_client import shadow_base
+from agent.jobs.topics import GREENGRASS, JobTopics
+from agent.jobs.wording import filters
+from agent.streams.options import StreamOptions
+from agent.topics import Topics, level
+from agent.transport.base import Message
+from agent.transport.iotcore.options import IotCoreOptions
+from agent.transport.iotcore.rules import ingested
+
+__all__ = ["Direction", "Need", "Probe", "needs"]
+
+_FIELD = re.compile(r"[^/]*\{(?:camera|label)\}[^/]*")
+_DOCTOR = "verge-doctor"
+"""Stands for a name that is known only later, where a broker is asked."""
+
+
+class Direction(enum.StrEnum):
+    """Which way messages go."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A message that does no harm, to find out whether it may be sent; an answer comes on ``answer``, if anywhere."""
+
+    topic: str
+    payload: bytes = b""
+    retain: bool = False
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One topic that the agent uses on one transport, and why."""
+
+    transport: str
+    direction: Direction
+    topic: str
+    why: str
+    retain: bool = False
+    probe: Probe | None = None
+    """How to find out whether the agent may publish; None where no message is harmless."""
+
+
+def needs(config: Config) -> tuple[Need, ...]:
+    """Everything that the configuration asks for, each once, in the order of its tables."""
+    topics = Topics(config.thing, config.status.prefix)
+    found = [*_status(config, topics)]
+    for name, stream in config.streams.items():
+        found += _stream(config, name, stream)
+    if config.deployments is not None:
+        transport = config.deployments.transport or config.first_transport
+        found += _documents(topics.base, transport)
+        found += _aws(config.thing, config.deployments, transport)
+    sent = [_ingested(one, config) for one in found]
+    return tuple({(one.transport, one.direction, one.topic): one for one in reversed(sent)}.values())[::-1]
+
+
+def _status(config: Config, topics: Topics) -> Iterator[Need]:
+    transport = config.status.transport or config.first_transport
+    # What is retained on the status topic must not be touched: an empty message would erase it.
+    yield Need(transport, Direction.PUBLISH, topics.status, "status and last will", retain=True)
+    components, streams = topics.component(_DOCTOR), topics.stream(_DOCTOR)
+    yield _retained(transport, f"{topics.base}/components/+", components, "the state of what runs")
+    yield _retained(transport, f"{topics.base}/streams/+", streams, "the counters of streams")
+
+
+def _stream(config: Config, name: str, stream: StreamOptions) -> Iterator[Need]:
+    heard = stream.input.transport or config.first_transport
+    if stream.input.topic:
+        yield Need(heard, Direction.SUBSCRIBE, stream.input.topic, f"frames of stream {name}")
+    for output in stream.outputs:
+        if output.file is None:
+            topic = _template(output.topic, config.thing, name)
+            why = f"results of stream {name}"
+            yield Need(output.transport or heard, Direction.PUBLISH, topic, why, retain=output.retain)
+    if stream.snapshots is not None and stream.snapshots.topic:
+        wish, topic = stream.snapshots, _template(stream.snapshots.topic, config.thing, name)
+        why = f"snapshots of stream {name}"
+        yield Need(wish.transport or heard, Direction.PUBLISH, topic, why, retain=wish.retain)
+
+
+def _documents(base: str, transport: str) -> Iterator[Need]:
+    inbox = f"{base}/deployments"
+    yield Need(transport, Direction.SUBSCRIBE, inbox, "deployment documents")
+    yield Need(transport, Direction.SUBSCRIBE, f"{inbox}/{REQUEST}", "questions before a deployment")
+    yield _retained(transport, f"{inbox}/+", f"{inbox}/{REQUEST}", "progress and outcome of deployments", heard=True)
+
+
+def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Need]:
+    if options.jobs:
+        for namespace in ("", GREENGRASS):
+            yield from _jobs(JobTopics(thing, options.aws_prefix, namespace), transport)
+    if options.shadow:
+        yield from _shadow(shadow_base(thing, options.aws_prefix), transport)
+    if options.health:
+        # Whoever takes fleet status messages would take anything there for one.
+        yield Need(transport, Direction.PUBLISH, health_topic(thing, options.aws_prefix), "fleet status")
+
+
+def _jobs(topics: JobTopics, transport: str) -> Iterator[Need]:
+    kind = "Greengrass jobs" if topics.namespace else "jobs"
+    for topic_filter in filters(topics):
+        yield Need(transport, Direction.SUBSCRIBE, topic_filter, f"{kind}: answers and news")
+    ask = topics.describe_next
+    asking = Probe(ask, b'{"includeJobDocument":false,"clientToken":"verge-doctor"}', answer=f"{ask}/+")
+    yield Need(transport, Direction.PUBLISH, ask, f"{kind}: which one is next", probe=asking)
+    if not topics.namespace:
+        # To ask is to begin: this cannot be tried.
+        yield Need(transport, Direction.PUBLISH, topics.start_next, f"{kind}: begin the next one")
+    # Of a job that is not there: it is rejected, and nothing else happens.
+    update = Probe(topics.update(_DOCTOR), b'{"status":"IN_PROGRESS","clientToken":"verge-doctor"}')
+    yield Need(transport, Direction.PUBLISH, topics.update("+"), f"{kind}: how one stands", probe=update)
+
+
+def _shadow(base: str, transport: str) -> Iterator[Need]:
+    for verb in ("get", "update"):
+        yield Need(transport, Direction.SUBSCRIBE, f"{base}/{verb}/+", "deployment shadow: answers and news")
+    yield Need(
+        transport, Direction.PUBLISH, f"{base}/get", "deployment shadow: what is wanted",
+        probe=Probe(f"{base}/get", answer=f"{base}/get/+"),
+    )  # fmt: skip
+    # An update without a state is rejected and changes nothing.
+    yield Need(
+        transport, Direction.PUBLISH, f"{base}/update", "deployment shadow: how it stands",
+        probe=Probe(f"{base}/update", b'{"clientToken":"verge-doctor"}'),
+    )  # fmt: skip
+
+
+def _retained(transport: str, topic: str, stand_in: str, why: str, *, heard: bool = False) -> Need:
+    """A retained topic; an empty retained message erases what is retained, and there is nothing on the stand-in."""
+    probe = Probe(stand_in, retain=True, answer=stand_in if heard else "")
+    return Need(transport, Direction.PUBLISH, topic, why, retain=True, probe=probe)
+
+
+def _ingested(need: Need, config: Config) -> Need:
+    """With the topic that Basic Ingest makes of it."""
+    options: object = config.transports[need.transport]
+    if need.direction is Direction.SUBSCRIBE or not isinstance(options, IotCoreOptions):
+        return need
+    sent = ingested(Message(need.topic, b"", retain=need.retain), options.basic_ingest)
+    return replace(need, topic=sent.topic)
+
+
+def _template(template: str, thing: str, stream: str) -> str:
+    """A sink's template as a filter: what a result tells only later is any one level."""
+    return _FIELD.sub("+", template).format(thing=level(thing), stream=level(stream))

@@ -1,0 +1,55 @@
+"""The rotation of certificates as a job: told from deployments, run one at a time, reported once.
+
+A job that a restart interrupted is handed out again and begins anew: nothing of it was in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from agent.errors import VergeError
+from agent.jobs.client import JobsClient
+from agent.jobs.events import Job
+from agent.jobs.messages import Status
+from agent.provision.home import Home
+from agent.provision.rotate import is_rotation, rotate, rotation
+from agent.transport.base import Transport
+from agent.transport.iotcore.options import IotCoreOptions
+
+__all__ = ["Rotation"]
+
+log = logging.getLogger(__name__)
+
+
+class Rotation:
+    """Runs what it ``takes`` in ``tasks``; ``options`` are those of ``transport``."""
+
+    def __init__(self, thing: str, options: IotCoreOptions, transport: Transport, tasks: asyncio.TaskGroup) -> None:
+        self._thing = thing
+        self._options = options
+        self._transport = transport
+        self._tasks = tasks
+        self._alone = asyncio.Lock()
+
+    def takes(self, job: Job) -> bool:
+        """Whether the job is for this and for no deployment."""
+        return is_rotation(job.document)
+
+    def begin(self, job: Job, client: JobsClient) -> None:
+        """Run the job and report its end to ``client``, also where it was cancelled meanwhile."""
+        self._tasks.create_task(self._run(job, client), name="agent.provision.rotation")
+
+    async def _run(self, job: Job, client: JobsClient) -> None:
+        client.report(job, Status.IN_PROGRESS, {"step": "rotating"})
+        try:
+            async with self._alone:
+                home = Home.of(self._options.cert_file)
+                told = await rotate(rotation(job.document), self._thing, home, self._options, self._transport)
+        except (VergeError, OSError) as error:
+            log.warning("the certificate was not rotated, the old one stays in use: %s", error)
+            code, message = getattr(error, "code", "disk"), getattr(error, "message", str(error))
+            client.report(job, Status.FAILED, {"code": code, "reason": message})
+        else:
+            log.warning("certificate %s is in use from the next start on", told["certificateId"])
+            client.report(job, Status.SUCCEEDED, told)
