@@ -7,14 +7,14 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import certs
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
 
 # How long an example takes says more of the machine's other work than of the code.
-settings.register_profile("verge", deadline=None)
+settings.register_profile("verge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("verge")
 
 

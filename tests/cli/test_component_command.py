@@ -86,7 +86,7 @@ def test_an_inference_that_was_begun_comes_with_its_model(component, tmp_path):
     assert stream.stream.input.topic == "cameras/+/frame"
     assert recipe.dependencies[f"{NAME}.Model"].hard
     assert recipe.dependencies[f"{NAME}.Model"].requirement.allows(model.version)
-    told = stream.model_options(str(unarchived / "model"), blocks.model(model.name, model.configuration))
+    told = stream.model_options(str(unarchived / "model"), blocks.model(model.name, model.configuration), str)
     assert resolve(told, tmp_path).manifest.file.endswith("model.tflite")
     asyncio.run(answers_its_golden_frames(unarchived / "model"))
 
