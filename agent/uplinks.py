@@ -57,5 +57,7 @@ def told(name: str, transport: Transport) -> dict[str, Any]:
     """The payload of a transport's topic."""
     state = transport.state
     found: dict[str, Any] = {"transport": name, "connected": state.connected, "reason": state.reason}
-    outbox = getattr(transport, "outbox", None)
-    return found if outbox is None else found | {"outbox": asdict(outbox)}
+    # What a transport counts beyond the seam; one with an outbox has another inside.
+    parts = {"outbox": getattr(transport, "outbox", None)}
+    parts["messages"] = getattr(getattr(transport, "inner", transport), "counts", None)
+    return found | {key: asdict(part) for key, part in parts.items() if part is not None}
