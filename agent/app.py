@@ -94,7 +94,7 @@ async def _deployments(
     here = parts.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
         agent.plane, agent.tuner, agent.streams, agent.board,
-        aws=config.aws, downloads=config.artifacts,
+        aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts,
     )  # fmt: skip
     await parts.enter(here, options, tasks, stack)
 

@@ -29,7 +29,6 @@ BUILTIN: Mapping[str, str] = {
 }
 INSTALL: Mapping[str, str] = {"agent.artifacts.stores.https:HttpsStore": "pip install urllib3"}
 REFUSED: Mapping[str, str] = {
-    "greengrass": "only Amazon's cloud serves these; publish the file under an https: URL",
     "docker": "images are not run here; install what you need in the component's lifecycle",
 }
 """Schemes that recipes use and nothing here serves: what to do instead."""

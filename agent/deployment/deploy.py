@@ -24,7 +24,7 @@ from agent.catalog.keys import Device
 from agent.components.order import start_order
 from agent.deployment import trial
 from agent.deployment.activate import Change, Live, RollbackFailed
-from agent.deployment.catalogue import Catalogue
+from agent.deployment.catalogue import BUILTINS, Catalogue
 from agent.deployment.endings import complaints, outcome_of
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.groups import merge
@@ -35,13 +35,14 @@ from agent.deployment.outcome import DetailedStatus, Outcome, failed
 from agent.deployment.plan import Kind, Plan, Planned, plan
 from agent.deployment.providing import Environments
 from agent.deployment.request import Deployment, FailurePolicy, Source
-from agent.deployment.resolver import Resolution, resolve
+from agent.deployment.resolver import Offers, Resolution, resolve
 from agent.deployment.rollback import rollback
 from agent.deployment.state import State
 from agent.deployment.target import Target, target
 from agent.deployment.trial import Seen
 from agent.errors import VergeError
 from agent.files import remove_tree
+from agent.greengrass.negotiation import Chosen, Cloud, negotiated
 from agent.inference.manifest import SAMPLES
 from agent.inference.plane import InferencePlane
 from agent.recipes.platform import Attributes
@@ -68,7 +69,7 @@ class Deployer:
     def __init__(
         self, thing: str, layout: Layout, ledger: Ledger, library: Library, fetcher: Fetcher, live: Live, *,
         granted: Mapping[str, str], environments: Environments, plane: InferencePlane, streams: Streams,
-        attributes: Attributes, report: Report,
+        attributes: Attributes, report: Report, cloud: Cloud | None = None,
     ) -> None:  # fmt: skip
         self.state = State()
         self.previous: State | None = None
@@ -89,6 +90,7 @@ class Deployer:
         self._streams = streams
         self._attributes = attributes
         self._report = report
+        self._cloud = cloud
 
     async def start(self) -> None:
         """Make the active set live; what of it cannot be is told in the log and on its topics."""
@@ -149,7 +151,11 @@ class Deployer:
             return self._former(deployment)
         running = self.state.active.versions
         groups, wishes = merge(self.state.groups, deployment, running)
-        offers = Catalogue(self._library, deployment.recipes)
+        offers: Offers = Catalogue(self._library, deployment.recipes)
+        if self._cloud is not None:
+            ours = {*BUILTINS, *catalog.names(), *(each.name for each in deployment.recipes)}
+            recipes = await negotiated(wishes, offers, running, self._attributes, self._cloud, ours=ours)
+            offers = Chosen(offers, recipes)
         # A hopeless set of requirements may take seconds to see through.
         resolution = await asyncio.to_thread(resolve, wishes, offers, running, self._attributes)
         found = self._planned(self.state, resolution, deployment)

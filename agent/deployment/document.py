@@ -51,7 +51,8 @@ __all__ = [
 
 CAPABILITIES: Final = frozenset(("LINUX_RESOURCE_LIMITS", "SUB_DEPLOYMENTS"))
 """What a document may require.  LARGE_CONFIGURATION is not among them: it means that the document is cut short, and
-that the whole one is fetched from AWS's data plane."""
+AWS documents no path under which its data plane has the whole one."""
+_CUT_SHORT: Final = "LARGE_CONFIGURATION"
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 _MAX_ID = 512
@@ -248,9 +249,10 @@ def _cpus(place: Field) -> float | None:
 def _capabilities(root: Field) -> tuple[str, ...]:
     asked = root.get("requiredCapabilities").texts()
     if lacking := [each for each in asked if each not in CAPABILITIES]:
+        smaller = "the document came cut short: deploy a smaller one, of at most 31 KB (7 KB to a single thing)"
         raise DeploymentWrong(
             f"the deployment requires {', '.join(lacking)}, which this agent does not have",
-            hint=f"it has {', '.join(sorted(CAPABILITIES))}",
+            hint=smaller if _CUT_SHORT in lacking else f"it has {', '.join(sorted(CAPABILITIES))}",
             code="NUCLEUS_MISSING_REQUIRED_CAPABILITIES",
         )
     return asked

@@ -2,6 +2,7 @@
 
 A model's own runtime (among its component's dependencies) goes before that of the stream.  A runtime that is not for
 the model's format is passed over: a TFLite model of a stream that depends on DLR runs in the agent's own interpreter.
+A backend of the user's own may need any of them, for the packages that were installed there for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agent.deployment.layout import Layout
 from agent.deployment.plan import Planned
 from agent.inference.manifest import ModelSpec
 from agent.recipes.recipe import Unarchive
+from agent.runtimes.combinations import FAMILIES
 from agent.runtimes.spec import Environment, RuntimeSpec
 
 __all__ = ["runtime_for", "runtime_specs"]
@@ -39,15 +41,22 @@ def runtime_for(
     spec: ModelSpec, environments: Mapping[str, Environment], *dependencies: Iterable[str]
 ) -> Environment | None:
     """The environment that runs a model; ``dependencies`` are the model's, then the stream's; None: the agent's own."""
-    backend, model = spec.manifest.backend, Path(spec.manifest.file)
-    by_format = _RUN_FOLDERS if model.is_dir() else _RUN_BY.get(model.suffix, ())
-    families = by_format if backend in {"", "auto"} else (backend,)
+    families = _families(spec)
     for names in dependencies:
         offered = {environments[name].family: environments[name] for name in sorted(names) if name in environments}
         for family in families:
             if family in offered:
                 return offered[family]
     return None
+
+
+def _families(spec: ModelSpec) -> tuple[str, ...]:
+    """The families of runtimes that a model may run in, the best first."""
+    backend, model = spec.manifest.backend, Path(spec.manifest.file)
+    by_format = _RUN_FOLDERS if model.is_dir() else _RUN_BY.get(model.suffix, ())
+    if backend in {"", "auto"}:
+        return by_format
+    return (backend,) if backend in FAMILIES else (*by_format, *FAMILIES)
 
 
 def _spec(each: Planned, layout: Layout) -> RuntimeSpec:

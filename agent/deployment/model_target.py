@@ -108,9 +108,7 @@ def _folder(component: Planned, layout: Layout, asked: str) -> Path:
             hint=f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
             code="COMPONENT_CONFIGURATION_NOT_VALID",
         )
-    found = list(folder.iterdir())
-    # Many archives hold one folder with everything in it.
-    return found[0] if len(found) == 1 and found[0].is_dir() else folder
+    return manifest.unwrapped(folder)
 
 
 def _difference(spec: ModelSpec) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,6 +40,7 @@ from agent.deployment.request import Source
 from agent.deployment.roster import roster
 from agent.deployment.standing import Scene, standing
 from agent.deployment.trust import Link
+from agent.greengrass.options import GreengrassOptions
 from agent.inference.plane import InferencePlane
 from agent.jobs.client import JobsClient
 from agent.jobs.events import Job
@@ -55,6 +57,9 @@ from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.options import TransportOptions
 from agent.tuning.tuner import Tuner
+
+if TYPE_CHECKING:
+    from agent.greengrass.client import DataPlane
 
 __all__ = ["Surroundings", "enter"]
 
@@ -76,6 +81,7 @@ class Surroundings:
     streams: Streams
     board: StatusBoard
     aws: AwsOptions | None
+    greengrass: GreengrassOptions
     downloads: DownloadOptions
 
 
@@ -89,11 +95,12 @@ async def enter(
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
     granted = await _granted(credentials, supervisor, stack)
     live = Live(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
-    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, credentials))
+    cloud = _cloud(here.greengrass)
+    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, credentials, cloud))
     deployer = Deployer(
         here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
         granted=granted, environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
-        attributes=platform.detect(),
+        attributes=platform.detect(), cloud=cloud,
         report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
     )  # fmt: skip
     desk = Desk(
@@ -142,10 +149,24 @@ async def _granted(credentials: IotCredentials | None, supervisor: Supervisor, s
     return dict((await stack.enter_async_context(TokenExchange(credentials, may))).env)
 
 
-def _stores(here: Surroundings, credentials: IotCredentials | None) -> AwsStoreOptions:
+def _cloud(options: GreengrassOptions) -> DataPlane | None:
+    """Whoever asks Amazon's cloud for components; None where the configuration does not want that."""
+    if not options.enabled:
+        return None
+    from agent.greengrass.client import DataPlane  # noqa: PLC0415 who does not ask the cloud does not load it
+
+    return DataPlane(options)
+
+
+def _stores(here: Surroundings, credentials: IotCredentials | None, cloud: DataPlane | None) -> AwsStoreOptions:
     told = msgspec.structs.asdict(here.downloads)
     told["plain_http_hosts"] = frozenset(told["plain_http_hosts"])
-    return AwsStoreOptions(**told, aws=here.aws or AwsOptions(), credentials=credentials)
+    told |= {"aws": here.aws or AwsOptions(), "credentials": credentials}
+    if cloud is None:
+        return AwsStoreOptions(**told)
+    from agent.artifacts.stores.greengrass import GreengrassStoreOptions  # noqa: PLC0415 as above
+
+    return GreengrassStoreOptions(**told, locator=cloud)
 
 
 def _scene(here: Surroundings, deployer: Deployer, live: Live, supervisor: Supervisor) -> Scene:

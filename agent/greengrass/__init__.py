@@ -3,13 +3,13 @@
 ==================  ============================================================================
 module              what it holds
 ==================  ============================================================================
-``options``         the table ``[greengrass]``; without it nothing here is imported
+``options``         the table ``[greengrass]``
 ``messages``        requests and answers, in the cloud's own words (pure)
-``client``          the three requests over mutual TLS, tried again as long as there is patience
+``client``          the two requests over mutual TLS, tried again as long as there is patience; imports urllib3
 ``negotiation``     wishes → the recipes that the cloud chooses, level by level
-``configuration``   the whole of a deployment document that was too large for its job
 ``errors``          what can go wrong, under Greengrass's codes
 ==================  ============================================================================
 
+Documents that were too large for their job are refused: Amazon documents no path under which the whole one is.
 Artifacts under ``greengrass:`` are fetched by ``agent.artifacts.stores.greengrass``, which asks the client where.
 """

@@ -1,4 +1,4 @@
-"""The data plane's three requests: HTTPS with the device's certificate, on port 8443, or on 443 by Amazon's ALPN name.
+"""The data plane's two requests: HTTPS with the device's certificate, on port 8443, or on 443 by Amazon's ALPN name.
 
 urllib3 does the talking, in threads that a cancellation leaves behind to end at their timeouts.  Proxies and TLS files
 are treated as for artifacts (``artifacts.stores.client``).  Requests are few, so each has a connection of its own and
@@ -29,7 +29,7 @@ from agent.aws.detached import detached
 from agent.errors import Unreachable, VergeError
 from agent.greengrass import messages
 from agent.greengrass.errors import GreengrassUnreachable, GreengrassWrong
-from agent.greengrass.messages import Question, Request, Resolved, Whole
+from agent.greengrass.messages import Question, Request, Resolved
 from agent.greengrass.options import GreengrassOptions
 from agent.recipes.platform import Attributes
 from agent.recipes.versions import Version
@@ -40,30 +40,20 @@ log = logging.getLogger(__name__)
 
 _LITTLE: Final = Patience(base_s=1.0, cap_s=5.0, give_up_after_s=10.0)
 _CONFIG_CODE: Final = "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
-_TOO_LARGE: Final = "DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED"
-_MAY_HAVE_RUN_OUT: Final = frozenset(("ACCESS_DENIED", "RESOURCE_NOT_FOUND", "HTTP_REQUEST_ERROR"))
 
 Answer = TypeVar("Answer")
 
 
 class DataPlane:
-    """The cloud's data plane for the device ``thing``; ``options`` are ``filled``.
+    """The cloud's data plane for a device; ``options`` are ``filled``.
 
-    ``web`` is how signed URLs are fetched.  ``patience`` is for what nothing can replace, ``little`` for the rest.
+    ``patience`` is for what nothing can replace, ``little`` for the rest.
     """
 
     def __init__(
-        self,
-        options: GreengrassOptions,
-        thing: str,
-        *,
-        web: StoreOptions | None = None,
-        patience: Patience | None = None,
-        little: Patience = _LITTLE,
+        self, options: GreengrassOptions, *, patience: Patience | None = None, little: Patience = _LITTLE
     ) -> None:
         self._options = options
-        self._thing = thing
-        self._web = web or StoreOptions()
         self._patience = patience or Patience()
         self._little = little
 
@@ -96,32 +86,8 @@ class DataPlane:
         request = messages.artifact_request(arn, name)
         return messages.artifact_answer(_accepted(request, *await self._asked(request)))
 
-    async def configuration(self, deployment: str, check: Callable[[Whole, bytes], None], max_bytes: int) -> bytes:
-        """The whole document of a deployment, as often as it takes to come by one that satisfies ``check``.
-
-        Raises:
-            GreengrassWrong: the cloud refuses, or the document is larger than ``max_bytes``.
-            GreengrassUnreachable: it did not come for as long as there was patience.
-        """
-        if not self._options.configuration_path:
-            raise GreengrassWrong(
-                "the document is cut short, and where the cloud has the whole one is not known",
-                hint="Amazon does not document the path of GetDeploymentConfiguration: set "
-                "greengrass.configuration_path, or deploy a document of at most 31 KB (7 KB to a single thing)",
-                code="NUCLEUS_MISSING_REQUIRED_CAPABILITIES",
-            )
-        request = messages.configuration_request(self._options.configuration_path, self._thing, deployment)
-
-        async def attempt() -> bytes:
-            whole = messages.configuration_answer(_accepted(request, *await self._asked(request)))
-            body = await _in_thread(lambda: self._downloaded(whole.url, max_bytes))
-            check(whole, body)
-            return body
-
-        return await _persist(attempt, self._patience, f"the document of deployment {deployment}")
-
     async def _asked(self, request: Request) -> tuple[int, bytes]:
-        return await _in_thread(lambda: self._exchanged(request))
+        return await asyncio.wrap_future(detached(lambda: self._exchanged(request), "verge-greengrass"))
 
     def _exchanged(self, request: Request) -> tuple[int, bytes]:
         url = f"{self._options.base_url}{request.path}"
@@ -134,28 +100,6 @@ class DataPlane:
             raise GreengrassWrong(error.message, hint=error.hint, code=_CONFIG_CODE) from error
         finally:
             connection.close()
-
-    def _downloaded(self, url: str, max_bytes: int) -> bytes:
-        """What is under a signed URL.  A refusal may only mean that the URL has run out."""
-        web = Client(self._web)
-        try:
-            response = web.get(url, 0, None)
-            try:
-                answers.judge(response, url, 0)
-                body = response.read(max_bytes + 1, decode_content=False)
-            finally:
-                response.close()
-        except HTTPError as error:
-            raise _undelivered(answers.not_connected(url, error)) from error
-        except VergeError as error:
-            raise _undelivered(error) from error
-        finally:
-            web.close()
-        if len(body) > max_bytes:
-            raise GreengrassWrong(
-                f"the document has more than {max_bytes} bytes", hint="deploy a smaller one", code=_TOO_LARGE
-            )
-        return body
 
 
 class _Context(ssl.SSLContext):
@@ -231,17 +175,6 @@ def _not_connected(url: str, error: HTTPError) -> VergeError:
         return GreengrassUnreachable(found.message, hint=found.hint, code=found.code)
     hint = "check that IoT Core has the device's certificate active, greengrass.ca_file and the device's clock"
     return GreengrassWrong(found.message, hint=hint, code=found.code)
-
-
-def _undelivered(error: VergeError) -> GreengrassWrong | GreengrassUnreachable:
-    again = isinstance(error, Unreachable) or error.code in _MAY_HAVE_RUN_OUT
-    kind = GreengrassUnreachable if again else GreengrassWrong
-    return kind(error.message, hint=error.hint, code="DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR")
-
-
-async def _in_thread(work: Callable[[], Answer]) -> Answer:
-    """What blocking work comes to; a cancellation does not wait for it."""
-    return await asyncio.wrap_future(detached(work, "verge-greengrass"))
 
 
 async def _persist(attempt: Callable[[], Awaitable[Answer]], patience: Patience, what: str) -> Answer:

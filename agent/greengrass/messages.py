@@ -35,11 +35,8 @@ __all__ = [
     "Question",
     "Request",
     "Resolved",
-    "Whole",
     "artifact_answer",
     "artifact_request",
-    "configuration_answer",
-    "configuration_request",
     "refusal",
 ]
 
@@ -57,13 +54,11 @@ class Operation(StrEnum):
 
     RESOLVE = "ResolveComponentCandidates"
     ARTIFACT = "GetComponentVersionArtifact"
-    CONFIGURATION = "GetDeploymentConfiguration"
 
 
 _DENIED: Mapping[Operation, str] = {
     Operation.RESOLVE: "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",
     Operation.ARTIFACT: "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",
-    Operation.CONFIGURATION: "GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED",
 }
 _WRONG: Mapping[int, tuple[str, str]] = {
     400: ("BAD_REQUEST", "the cloud does not understand the request"),
@@ -94,15 +89,6 @@ class Resolved:
     arn: str
     caution: str = ""
     """What its vendor says of it, when that is not ACTIVE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """Where a whole deployment document is; the digest in the notation of ``algorithm``."""
-
-    url: str
-    algorithm: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +154,6 @@ def artifact_answer(body: bytes) -> str:
     return _decoded(_Artifact, body, Operation.ARTIFACT).preSignedUrl
 
 
-def configuration_request(template: str, thing: str, deployment: str) -> Request:
-    """Where the whole document of a deployment is."""
-    path = template.replace("{thing}", quote(thing, safe="")).replace("{deployment}", quote(deployment, safe=""))
-    return Request(Operation.CONFIGURATION, "GET", path)
-
-
-def configuration_answer(body: bytes) -> Whole:
-    """Where it is, and its digest.  Raises ``GreengrassWrong``."""
-    told = _decoded(_Configuration, body, Operation.CONFIGURATION)
-    return Whole(told.preSignedUrl, told.integrityCheck.algorithm, told.integrityCheck.digest)
-
-
 def refusal(operation: Operation, status: int, body: bytes) -> GreengrassWrong | GreengrassUnreachable:
     """The error of an answer that is not ``OK``."""
     said = _message(body)
@@ -211,16 +185,6 @@ class _Candidates(msgspec.Struct):
 
 class _Artifact(msgspec.Struct):
     preSignedUrl: str  # noqa: N815
-
-
-class _Integrity(msgspec.Struct):
-    algorithm: str
-    digest: str
-
-
-class _Configuration(msgspec.Struct):
-    preSignedUrl: str  # noqa: N815
-    integrityCheck: _Integrity  # noqa: N815
 
 
 Body = TypeVar("Body")

@@ -25,7 +25,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from agent.errors import VergeError
 from agent.greengrass.errors import GreengrassUnreachable, GreengrassWrong
@@ -36,10 +36,7 @@ from agent.recipes.platform import Attributes
 from agent.recipes.recipe import Recipe
 from agent.recipes.versions import Requirement, Version
 
-if TYPE_CHECKING:
-    from agent.greengrass.client import DataPlane
-
-__all__ = ["LOCAL_GROUP", "MAX_ROUNDS", "Chosen", "Known", "Wishes", "negotiated"]
+__all__ = ["LOCAL_GROUP", "MAX_ROUNDS", "Chosen", "Cloud", "Known", "Wishes", "negotiated"]
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +60,21 @@ class Known(Protocol):
         """The recipe of one of those versions."""
 
 
+class Cloud(Protocol):
+    """Whoever can be asked: ``agent.greengrass.client``."""
+
+    async def resolve(
+        self, question: Question, attributes: Attributes, candidate: Version | None = None
+    ) -> Resolved | None:
+        """The version that the cloud chooses for a device that has ``candidate`` already; None if it has none."""
+
+
 async def negotiated(
     wishes: Wishes,
     known: Known,
     running: Mapping[str, Version],
     attributes: Attributes,
-    client: DataPlane,
+    client: Cloud,
     *,
     ours: Collection[str] = (),
 ) -> list[Recipe]:
@@ -126,7 +132,7 @@ class _Talks:
     """Asks what was not asked before."""
 
     def __init__(
-        self, known: Known, running: Mapping[str, Version], attributes: Attributes, client: DataPlane,
+        self, known: Known, running: Mapping[str, Version], attributes: Attributes, client: Cloud,
         ours: frozenset[str],
     ) -> None:  # fmt: skip
         self._known = known

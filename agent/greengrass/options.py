@@ -22,7 +22,7 @@ class GreengrassOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """The table ``[greengrass]``."""
 
     enabled: bool = False
-    """Whether Amazon's cloud is asked for components, ``greengrass:`` artifacts and large documents."""
+    """Whether Amazon's cloud is asked for components and ``greengrass:`` artifacts."""
     data_endpoint: str = ""
     """A host, with its port if that is not 8443; empty: the Greengrass endpoint of the AWS region."""
     cert_file: str | None = None
@@ -34,10 +34,6 @@ class GreengrassOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """``http://user:password@host:port``; without it the environment's proxy variables hold."""
     alpn: str | None = None
     """The protocol to offer in the TLS handshake; without it what port 443 wants.  Empty: none of Amazon's."""
-    configuration_path: Annotated[str, msgspec.Meta(pattern="^(/[!-~]*)?$")] = ""
-    """Where GetDeploymentConfiguration is, with ``{thing}`` and ``{deployment}``.
-
-    Amazon documents that operation's name and permission, and no path: empty, documents that need it are refused."""
     connect_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 30.0
 

@@ -229,6 +229,11 @@ def test_a_mistake_is_named_with_its_place_and_greengrass_s_code(document, code,
     assert error.code == code
 
 
+def test_of_a_document_that_was_cut_short_a_smaller_one_is_asked_for() -> None:
+    assert "deploy a smaller one" in str(wrong({"requiredCapabilities": ["LARGE_CONFIGURATION"]}).hint)
+    assert "it has LINUX_RESOURCE_LIMITS" in str(wrong({"requiredCapabilities": ["MORE"]}).hint)
+
+
 def test_a_document_deeper_than_anything_real_is_refused() -> None:
     deep = b'{"components":' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}"
     assert "nests deeper than 64 levels" in wrong(deep).message
