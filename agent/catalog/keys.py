@@ -21,6 +21,7 @@ to read from) is AWS's constant, and the owner's own ``Verge`` block goes before
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,6 +51,7 @@ _ACCELERATORS: Final = ("cpu", "gpu")
 _SUFFIXES: Final = (".jpeg", ".jpg", ".png", ".npy")
 _SHORTEST_S, _LONGEST_S, _USUAL_S = 0.01, 366 * 86_400.0, 3600.0
 _SHOWN = 60
+_ADDRESS: Final = re.compile(r"(?<=://).*")
 _PLACES: Final[Mapping[str, Sequence[str]]] = {
     "amd64": ("x86_64", "amd64", "model"),
     "aarch64": ("aarch64", "arm64", "model"),
@@ -146,7 +148,8 @@ class _Keys:
         return found
 
     def wrong(self, key: str, accepted: str, hint: str | None = None) -> KeyWrong:
-        shown = repr(self.get(key))
+        # What is told here reaches logs and topics, and a camera's address may hold a password.
+        shown = _ADDRESS.sub("…", repr(self.get(key)))
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         return KeyWrong(f"{self.component}: {key} is {shown}; accepted is {accepted}", hint=hint)
 

@@ -16,12 +16,14 @@ from agent.artifacts.cache import Cache
 from agent.artifacts.fetch import Fetcher
 from agent.artifacts.options import DownloadOptions
 from agent.artifacts.stores.s3options import AwsStoreOptions
-from agent.aws.iot import IotCredentials
+from agent.aws.credentials import CredentialsProvider
 from agent.aws.options import AwsOptions
 from agent.components.messages import Device
 from agent.components.spec import RunAs
 from agent.components.states import ComponentStatus
 from agent.components.supervisor import Supervisor
+from agent.deployment import account
+from agent.deployment.account import Operation
 from agent.deployment.activate import Live
 from agent.deployment.askers import JobAsker, ShadowAsker
 from agent.deployment.bulletin import Bulletin, told
@@ -51,8 +53,6 @@ from agent.runtimes.provider import Provider
 from agent.status import StatusBoard
 from agent.streams.stream import Stream
 from agent.streams.streams import Streams
-from agent.tes.exchange import URI_VARIABLE
-from agent.tes.server import TokenExchange
 from agent.topics import Topics
 from agent.transport.base import Transport
 from agent.transport.options import TransportOptions
@@ -91,15 +91,15 @@ async def enter(
     """Make the active set live and take deployments until the stack is left."""
     layout = Layout(here.data_dir)
     ledger = await stack.enter_async_context(Ledger(layout.ledger))
-    credentials = IotCredentials.of(here.aws, here.thing) if here.aws else None
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
-    granted = await _granted(credentials, supervisor, stack)
+    link = here.transport, here.link
+    owned = await account.enter(here.aws, here.thing, link, supervisor, tasks, stack)
     live = Live(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
     cloud = _cloud(here.greengrass)
-    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, credentials, cloud))
+    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, owned.credentials, cloud))
     deployer = Deployer(
         here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
-        granted=granted, environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
+        granted=owned.granted, environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
         attributes=platform.detect(), cloud=cloud,
         report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
     )  # fmt: skip
@@ -127,7 +127,7 @@ async def enter(
         stack.callback(telling.cancel)
     serving = tasks.create_task(desk.serve(tasks), name="agent.desk")
     stack.push_async_callback(_ended, serving, desk)
-    await _ask_aws(here, options, desk, stack)
+    await _ask_aws(here, options, desk, owned.operation, stack)
     return desk
 
 
@@ -135,18 +135,6 @@ async def _ended(serving: asyncio.Task[None], desk: Desk) -> None:
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
     await desk.close()
-
-
-async def _granted(credentials: IotCredentials | None, supervisor: Supervisor, stack: AsyncExitStack) -> dict[str, str]:
-    """What components are told that may ask the agent for the device's credentials; nothing where it has none."""
-    if credentials is None:
-        return {}
-
-    def may(token: str) -> bool:
-        holder = supervisor.holder(token)
-        return holder is not None and URI_VARIABLE in holder.env
-
-    return dict((await stack.enter_async_context(TokenExchange(credentials, may))).env)
 
 
 def _cloud(options: GreengrassOptions) -> DataPlane | None:
@@ -158,7 +146,7 @@ def _cloud(options: GreengrassOptions) -> DataPlane | None:
     return DataPlane(options)
 
 
-def _stores(here: Surroundings, credentials: IotCredentials | None, cloud: DataPlane | None) -> AwsStoreOptions:
+def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
     told = msgspec.structs.asdict(here.downloads)
     told["plain_http_hosts"] = frozenset(told["plain_http_hosts"])
     told |= {"aws": here.aws or AwsOptions(), "credentials": credentials}
@@ -221,21 +209,26 @@ def _fleet(
     )  # fmt: skip
 
 
-async def _ask_aws(here: Surroundings, options: DeploymentOptions, desk: Desk, stack: AsyncExitStack) -> None:
+async def _ask_aws(
+    here: Surroundings, options: DeploymentOptions, desk: Desk, operation: Operation | None, stack: AsyncExitStack
+) -> None:
     if options.jobs:
         for namespace in ("", GREENGRASS):
             topics = JobTopics(here.thing, options.aws_prefix, namespace)
-            await stack.enter_async_context(_jobs(here.transport, topics, desk))
+            await stack.enter_async_context(_jobs(here, topics, desk, operation))
     if options.shadow:
         await stack.enter_async_context(_shadow(here, options, desk))
 
 
-def _jobs(transport: Transport, topics: JobTopics, desk: Desk) -> JobsClient:
+def _jobs(here: Surroundings, topics: JobTopics, desk: Desk, operation: Operation | None) -> JobsClient:
     def on_job(job: Job) -> None:
+        if operation is not None and operation.takes(job):
+            operation.begin(job, client)
+            return
         key = f"{job.job_id}/{job.execution_number}"
         desk.arrive(Arrival(Source.JOB, job.document, JobAsker(client, job), key, job.job_id))
 
-    client = JobsClient(transport, topics, on_job=on_job, on_cancel=lambda job: desk.cancel_job(job.job_id))
+    client = JobsClient(here.transport, topics, on_job=on_job, on_cancel=lambda job: desk.cancel_job(job.job_id))
     return client
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "resolve",
     "sample_names",
+    "unwrapped",
 ]
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "models"
@@ -121,7 +122,7 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     """
     path = _locate(options.source, base)
     called = path.name if path.is_dir() else path.stem
-    path = _unwrapped(path)
+    path = unwrapped(path)
     manifest = _manifest(path)
     folder = path if path.is_dir() else path.parent
     labels = (base / options.labels) if options.labels else (folder / manifest.labels if manifest.labels else None)
@@ -141,6 +142,16 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     )
     python_path = tuple(str((base / entry).resolve()) for entry in options.python_path)
     return ModelSpec(manifest=merged, run=msgspec.structs.replace(options, python_path=python_path))
+
+
+def unwrapped(path: Path) -> Path:
+    """The folder that a folder stands for: the one in it, where there is nothing else, as archives are often made."""
+    for _ in range(_DEEPEST):
+        inside = [entry for entry in path.iterdir() if not entry.name.startswith((".", "__"))] if path.is_dir() else []
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        path = inside[0]
+    return path
 
 
 def _code(manifest: Manifest, options: ModelOptions, folder: Path, base: Path) -> dict[str, Any]:
@@ -203,16 +214,6 @@ def _manifest(path: Path) -> Manifest:
         code="manifest-missing",
         hint="write a manifest.toml with file = …, or name the model file itself",
     )
-
-
-def _unwrapped(path: Path) -> Path:
-    """The folder that a folder stands for: the one in it, where there is nothing else."""
-    for _ in range(_DEEPEST):
-        inside = [entry for entry in path.iterdir() if not entry.name.startswith((".", "__"))] if path.is_dir() else []
-        if len(inside) != 1 or not inside[0].is_dir():
-            break
-        path = inside[0]
-    return path
 
 
 def _is_compiled(folder: Path) -> bool:
