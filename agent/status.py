@@ -21,7 +21,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -137,6 +137,7 @@ class StatusBoard:
         self._models: dict[str, PoolStatus] = {}
         self._others: dict[str, bytes] = {}
         self._remarks: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -181,8 +182,6 @@ class StatusBoard:
 
     def model(self, name: str, status: PoolStatus) -> None:
         """A model's workers changed.  Of a deployed one, ``name`` is ``component@version#…``."""
-        if status.state is PoolState.RUNNING and not status.reason:
-            status = replace(status, reason=self._remarks.get(name, ""))
         self._models[name] = status
         self._component(name, status)
         if status.state is PoolState.STOPPED and "@" in name:
@@ -196,7 +195,16 @@ class StatusBoard:
         """What a person should know of a model though it runs."""
         self._remarks[name] = why
         if name in self._models:
-            self.model(name, self._models[name])
+            self._component(name, self._models[name])
+
+    def annotate(self, component: str, note: str) -> None:
+        """What a person should know of a deployed model, whichever of its ways of running there are."""
+        if self._notes.get(component, "") == note:
+            return
+        self._notes[component] = note
+        for name, status in self._models.items():
+            if name.partition("@")[0] == component:
+                self._component(name, status)
 
     def component(self, name: str, told: dict[str, Any]) -> None:
         """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
@@ -254,6 +262,7 @@ class StatusBoard:
         self._publish(self._topics.stream(report.name), _encode(report.told()))
 
     def _component(self, name: str, status: PoolStatus) -> None:
+        remark = self._remarks.get(name, "")
         name, _, deployed = name.partition("@")
         if deployed and status.state is PoolState.STOPPED:
             # The version that goes says nothing where another one stays.
@@ -263,7 +272,7 @@ class StatusBoard:
             "component": name,
             "state": COMPONENT_STATES[status.state],
             "version": status.description.version if status.description else "",
-            "reason": status.reason,
+            "reason": "; ".join(filter(None, (status.reason, remark, self._notes.get(name, "")))),
             "since": utc(time.time()),
             "model": _model_facts(status),
             "workers": status.workers,

@@ -1,6 +1,6 @@
 """The retained topics of components that are neither scripts nor loaded models: streams, runtimes, servers.
 
-Scripts tell of themselves through their supervisor, models through their workers.
+Scripts tell of themselves through their supervisor, models through their workers; a model's note goes along with it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class Bulletin:
 
     def changed(self) -> None:
         """Look at everything, and tell what is new."""
-        now = {name: status for name, (kind, status) in self._present().items() if kind in _OURS}
+        present = self._present()
+        for name, (kind, status) in present.items():
+            if kind is Kind.MODEL:
+                self._board.annotate(name, status.note)
+        now = {name: status for name, (kind, status) in present.items() if kind in _OURS}
         for name in self._said.keys() - now.keys():
             del self._said[name]
             self._board.forget(name)

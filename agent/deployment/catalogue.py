@@ -7,15 +7,16 @@ component of the catalog (``agent.catalog``) gives way to a user's own of the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from agent import catalog
 from agent.deployment.resolver import Offers
 from agent.recipes.recipe import ComponentType, Manifest, Recipe
-from agent.recipes.versions import Version
+from agent.recipes.versions import Requirement, Version
 
-__all__ = ["BUILTINS", "NUCLEUS", "TOKEN_EXCHANGE", "Catalogue"]
+__all__ = ["BUILTINS", "NUCLEUS", "TOKEN_EXCHANGE", "Catalogue", "unpinned"]
 
 NUCLEUS: Final = "aws.greengrass.Nucleus"
 TOKEN_EXCHANGE: Final = "aws.greengrass.TokenExchangeService"  # noqa: S105 a name
@@ -42,6 +43,24 @@ BUILTINS: Final[Mapping[str, Recipe]] = {
         _builtin("aws.greengrass.Cli", ComponentType.GENERIC, "Local deployments"),
     )
 }
+
+
+_PIN: Final = re.compile(r"[=v\s]*2\.\d+\.\d+\s*")
+_ANY: Final = Requirement.parse("*")
+
+
+def unpinned(wishes: Mapping[str, Mapping[str, Requirement]]) -> dict[str, Mapping[str, Requirement]]:
+    """The wishes without pins of the agent's own parts: there is one version of each, and it stands for all of 2.x.
+
+    Documents written for Greengrass often pin the nucleus or the CLI that was the newest then.
+    """
+    return {
+        name: {
+            group: _ANY if name in BUILTINS and _PIN.fullmatch(str(wanted)) else wanted
+            for group, wanted in groups.items()
+        }
+        for name, groups in wishes.items()
+    }
 
 
 class Catalogue:

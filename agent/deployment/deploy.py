@@ -24,7 +24,7 @@ from agent.catalog.keys import Device
 from agent.components.order import start_order
 from agent.deployment import trial
 from agent.deployment.activate import Change, Live, RollbackFailed
-from agent.deployment.catalogue import BUILTINS, Catalogue
+from agent.deployment.catalogue import BUILTINS, Catalogue, unpinned
 from agent.deployment.endings import complaints, outcome_of
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.groups import merge
@@ -106,7 +106,7 @@ class Deployer:
             self.environments = await self._environments.provide(components, _logged)
             wanted = await self._target(components, self.environments)
             await self._live.start(wanted)
-        except VergeError:
+        except (VergeError, OSError):
             log.exception("the active set cannot be made live; deploy one that can")
 
     async def deploy(
@@ -141,6 +141,7 @@ class Deployer:
             touched = self._live.touched
             status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
             outcome = failed(status, error)
+            self.complaints = complaints(deployment, self.state, error)
         level = logging.INFO if outcome.status is DetailedStatus.SUCCESSFUL else logging.WARNING
         log.log(level, "deployment %s: %s%s", deployment.id, outcome.status, outcome.cause and f": {outcome.cause}")
         return outcome
@@ -151,6 +152,7 @@ class Deployer:
             return self._former(deployment)
         running = self.state.active.versions
         groups, wishes = merge(self.state.groups, deployment, running)
+        wishes = unpinned(wishes)
         offers: Offers = Catalogue(self._library, deployment.recipes)
         if self._cloud is not None:
             ours = {*BUILTINS, *catalog.names(), *(each.name for each in deployment.recipes)}

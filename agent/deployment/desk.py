@@ -24,7 +24,7 @@ from agent.deployment.endings import interrupted
 from agent.deployment.errors import DeploymentRejected
 from agent.deployment.inquiry import REQUEST, answer
 from agent.deployment.keys import PublicKey
-from agent.deployment.ledger import Entry, Ledger, Step
+from agent.deployment.ledger import Entry, Ledger, LedgerBroken, Step
 from agent.deployment.outcome import DetailedStatus, Outcome, failed, topic_payload
 from agent.deployment.queue import Activating, Arrived, Begin, Cancelled, Dropped, Ended, Interrupt, Queue, Rejected
 from agent.deployment.request import Deployment, Source
@@ -99,7 +99,10 @@ class Desk:
         self._tasks = tasks
         self._queue = Queue(last_ms=self._deployer.state.timestamps)
         for entry in await self._ledger.unreported():
-            await self._recover(entry)
+            try:
+                await self._recover(entry)
+            except LedgerBroken as error:
+                log.warning("deployment %s stays as it is until the next start: %s", entry.id, error)
         while True:
             arrival = await self._inbox.get()
             try:
@@ -173,7 +176,11 @@ class Desk:
             twice = DeploymentRejected(f"deployment {deployment.id} is under way already", code="CONFLICTED_REQUEST")
             arrival.asker.ended(deployment.id, failed(DetailedStatus.REJECTED, twice))
             return
-        seq = await self._ledger.receive(deployment.id, _source(arrival), arrival.payload, now_ms)
+        try:
+            seq = await self._ledger.receive(deployment.id, _source(arrival), arrival.payload, now_ms)
+        except LedgerBroken as error:
+            self._unnoted(deployment.id, arrival, error)
+            return
         self._orders[deployment.id] = _Order(seq, arrival.asker, digests)
         self._step(Arrived(deployment))
 
@@ -194,7 +201,11 @@ class Desk:
         outcome = failed(DetailedStatus.REJECTED if rejected else DetailedStatus.FAILED_NO_STATE_CHANGE, error)
         identity = arrival.job_id or arrival.key or "refused"
         log.warning("a document is %s: %s", "rejected" if rejected else "wrong", error)
-        seq = await self._ledger.receive(identity, _source(arrival), arrival.payload, int(time.time() * 1e3))
+        try:
+            seq = await self._ledger.receive(identity, _source(arrival), arrival.payload, int(time.time() * 1e3))
+        except LedgerBroken as broken:
+            self._unnoted(identity, arrival, broken)
+            return
         await self._ledger.end(seq, msgspec.json.encode(outcome))
         self._tell(End(identity, arrival.source, outcome), seq, arrival.asker)
 
@@ -269,12 +280,20 @@ class Desk:
         self._step(Ended(deployment.id, outcome))
 
     async def _end(self, deployment: Deployment, outcome: Outcome) -> None:
-        order = self._orders.pop(deployment.id)
         if outcome.status not in COMMITTED:
-            await self._ledger.end(order.seq, msgspec.json.encode(outcome))
+            await self._ledger.end(self._orders[deployment.id].seq, msgspec.json.encode(outcome))
+        # Only now: whoever asks for it meanwhile, as a job does that is handed out again, is told too.
+        order = self._orders.pop(deployment.id)
         self._tell(End(deployment.id, deployment.source, outcome, deployment), order.seq, order.asker)
 
     # -- out -------------------------------------------------------------------------------------------------
+
+    def _unnoted(self, identity: str, arrival: Arrival, error: LedgerBroken) -> None:
+        """What cannot be written down is not begun: whoever asked hears it."""
+        outcome = failed(DetailedStatus.FAILED_NO_STATE_CHANGE, error)
+        log.warning("deployment %s is not begun: %s", identity, error)
+        self._publish(identity, topic_payload(identity, outcome))
+        arrival.asker.ended(identity, outcome)
 
     def _tell(self, end: End, seq: int, asker: Asker) -> None:
         def delivered(error: VergeError | None) -> None:

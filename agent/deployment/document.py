@@ -2,7 +2,8 @@
 
 Three forms are read:
 
-- Greengrass's document from the cloud: ``components`` is everything the group wants from now on;
+- Greengrass's document from the cloud: ``components`` is everything the group wants from now on; what its owner wrote
+  for ``aws greengrassv2 create-deployment`` (``componentVersion``, ``merge`` as the text of an object) is one too;
 - its local form: ``componentsToMerge`` and ``componentsToRemove`` change what the group wants;
 - Verge's short form, which is the first with nothing that a broker of one's own does not know::
 
@@ -173,7 +174,7 @@ def _group(root: Field, arn: str | None) -> str:
 def _components(root: Field) -> dict[str, Wanted]:
     return {
         _name(key, place): Wanted(
-            requirement=_requirement(place.get("version")),
+            requirement=_requirement(place.get("version", "componentVersion")),
             merge=_merge(place.get("configurationUpdate")),
             reset=place.get("configurationUpdate").get("reset", "RESET").texts(),
             run_with=_run_with(place.get("runWith")),
@@ -223,6 +224,13 @@ def _requirement(place: Field) -> Requirement:
 
 def _merge(place: Field) -> dict[str, Any] | None:
     merge = place.get("merge", "MERGE")
+    if isinstance(merge.value, str):
+        try:
+            merge = Field(merge.path, msgspec.json.decode(merge.value))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise merge.wrong("an object, or the text of one") from error
+        if deeper_than(merge.value, MAX_DEPTH):
+            raise DeploymentWrong(f"{merge.path} nests deeper than {MAX_DEPTH} levels")
     return None if merge.value is None else dict(merge.object())
 
 

@@ -22,6 +22,7 @@ new one, and what was under way is told by its step.  Calls run in a thread of t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ INSERT OR IGNORE INTO active VALUES (1, NULL, NULL);
 
 _NAMES = ("seq", "id", "source", "document", "received_ms", "step", "attempts", "outcome", "reported")
 _COLUMNS = ", ".join(_NAMES)
+
+log = logging.getLogger(__name__)
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
@@ -128,12 +131,15 @@ class Ledger:
         await self._in_thread(self._book.commit, seq, content, outcome)
 
     async def end(self, seq: int, outcome: bytes) -> None:
-        """Note how a deployment ended that leaves the active set as it is."""
-        await self._in_thread(self._book.end, seq, outcome)
+        """Note how a deployment ended that leaves the active set as it is.
+
+        A disk that refuses is told in the log: the next start finds the deployment interrupted, which does no harm.
+        """
+        await self._tolerantly(self._book.end, seq, outcome)
 
     async def reported(self, seq: int) -> None:
-        """The outcome was told to whoever asked."""
-        await self._in_thread(self._book.reported, seq)
+        """The outcome was told to whoever asked; where the disk refuses, it is told again after the next start."""
+        await self._tolerantly(self._book.reported, seq)
 
     async def active(self) -> tuple[bytes | None, bytes | None]:
         """The active set and the one before it."""
@@ -150,6 +156,14 @@ class Ledger:
     async def number(self, name: str, value: int | None = None) -> int:
         """A number kept under a name, 0 at first; with ``value`` it is set."""
         return await self._in_thread(self._book.number, name, value)
+
+    async def _tolerantly(
+        self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> None:
+        try:
+            await self._in_thread(call, *arguments, **named)
+        except LedgerBroken as error:
+            log.warning("a note is lost: %s", error)
 
     async def _in_thread(
         self, call: Callable[Arguments, Value], *arguments: Arguments.args, **named: Arguments.kwargs

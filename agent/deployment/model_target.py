@@ -48,13 +48,13 @@ def model_target(
     assert each.inference is not None  # noqa: S101 the caller asked
     component = known[each.inference.stream.model]
     if component.model is None:
-        raise DeploymentWrong(
+        raise _wrong(
             f"{each.name}: Verge.Model is {component.name}, which brings no model",
-            hint="a model component has ComponentType: verge.model, or a Verge block with an Archive",
-            code="COMPONENT_CONFIGURATION_NOT_VALID",
+            "a model component has ComponentType: verge.model, or a Verge block with an Archive",
         )
     folder = _folder(component, layout, each.inference.archive)
-    source = folder / component.model.manifest.file if component.model.manifest.file else folder
+    source = folder / _inside(component, "File", component.model.manifest.file)
+    _inside(component, "Labels", component.model.manifest.labels)
     options = each.inference.model_options(str(source), component.model, partial(_code, each, layout))
     spec = manifest.resolve(options, folder)
     named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
@@ -76,11 +76,7 @@ def _code(each: Planned, layout: Layout, name: str) -> str:
     for place in places:
         if place.is_file() and any(place.resolve().is_relative_to(folder.resolve()) for folder in folders):
             return f"{place.resolve()}:{attribute}"
-    raise DeploymentWrong(
-        f"{each.name}: there is no {file} among its artifacts",
-        hint="add it to the recipe's Artifacts",
-        code="COMPONENT_CONFIGURATION_NOT_VALID",
-    )
+    raise _wrong(f"{each.name}: there is no {file} among its artifacts", "add it to the recipe's Artifacts")
 
 
 def _folder(component: Planned, layout: Layout, asked: str) -> Path:
@@ -90,8 +86,13 @@ def _folder(component: Planned, layout: Layout, asked: str) -> Path:
     the archive, as AWS has it.
     """
     assert component.model is not None  # noqa: S101 the caller asked
-    if component.model.sample:
-        return manifest.SAMPLES / component.model.sample
+    if sample := component.model.sample:
+        if sample not in manifest.sample_names():
+            raise _wrong(
+                f"{component.name}: Verge.Sample is {sample!r}, and no model of that name ships with the agent",
+                f"there are {', '.join(manifest.sample_names())}",
+            )
+        return manifest.SAMPLES / sample
     artifacts = component.manifest.artifacts
     names = [file_name(each.uri) for each in artifacts if each.unarchive is Unarchive.ZIP]
     archive, _, inside = asked.partition("/")
@@ -103,12 +104,25 @@ def _folder(component: Planned, layout: Layout, asked: str) -> Path:
     folder = unpacked / inside if wanted == named else unpacked
     if wanted not in names or not folder.is_dir() or not folder.resolve().is_relative_to(unpacked.resolve()):
         told = component.model.archive or asked
-        raise DeploymentWrong(
+        raise _wrong(
             f"{component.name} has {f'no archive {told!r}' if told else 'several archives, and none of them is named'}",
-            hint=f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
-            code="COMPONENT_CONFIGURATION_NOT_VALID",
+            f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
         )
     return manifest.unwrapped(folder)
+
+
+def _inside(component: Planned, key: str, told: str) -> str:
+    """A path in the model's folder, as it is."""
+    if told.startswith("/") or ".." in Path(told).parts:
+        raise _wrong(
+            f"{component.name}: Verge.Manifest.{key} is {told!r}, which leads out of the model's folder",
+            "name a file that the component brings",
+        )
+    return told
+
+
+def _wrong(message: str, hint: str) -> DeploymentWrong:
+    return DeploymentWrong(message, hint=hint, code="COMPONENT_CONFIGURATION_NOT_VALID")
 
 
 def _difference(spec: ModelSpec) -> str:

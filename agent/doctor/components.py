@@ -113,7 +113,7 @@ def _group(group: str, names: list[str], facts: Mapping[str, Any], folder: Path)
         who = f"all {len(names)} components" if lacking == names else ", ".join(lacking)
         yield Finding.warn(group, f"{who}: {what}", fix)
     if not lacks:
-        yield Finding.ok(group, f"{len(names)} components can be deployed; they ask for {_asked(names, facts, folder)}")
+        yield Finding.ok(group, f"{', '.join(names)}: each asks for {_asked(names, facts, folder)}")
 
 
 def _asked(names: Iterable[str], facts: Mapping[str, Any], folder: Path) -> str:

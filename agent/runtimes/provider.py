@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from agent.runtimes.wheels import read
 from agent.strict import nearest
 
 __all__ = ["Provider"]
+
+log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 
@@ -56,11 +60,15 @@ class Provider:
         return looked if looked and os.access(looked.python, os.X_OK) else None
 
     async def recall(self, spec: RuntimeSpec) -> Environment | None:
-        """What served before, the agent's own Python included: a start must not wait for an index out of reach."""
-        if found := self.find(spec) or self._recalled.get(spec):
-            return found
-        if not Shelf(spec.root).is_own(request(spec)):
-            return None
+        """What served before, the agent's own Python included: a start must not wait for an index out of reach.
+
+        Raises ``RuntimeRefused`` where the folder cannot be read.
+        """
+        with _usable(spec.root):
+            if found := self.find(spec) or self._recalled.get(spec):
+                return found
+            if not Shelf(spec.root).is_own(request(spec)):
+                return None
         why = f"nothing could be installed under {spec.root}; it is tried again when the component changes"
         try:
             self._recalled[spec] = await present.look(spec.family, parse_pins(spec.packages), why=why)
@@ -79,10 +87,14 @@ class Provider:
             hint = nearest(spec.family, self._families) or f"known: {known}"
             raise RuntimeRefused(f"there is no runtime family {spec.family!r}", hint=hint, code="runtime-unknown")
         pins = parse_pins(spec.packages)
-        if found := self.find(spec):
-            return found
-        if not spec.install:
-            return await self._present(spec, pins)
+        with _usable(spec.root):
+            if found := self.find(spec):
+                return found
+            if not spec.install:
+                return await self._present(spec, pins)
+            return await self._in_time(spec, pins, tell)
+
+    async def _in_time(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell) -> Environment:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._install(spec, pins, tell)
@@ -92,16 +104,15 @@ class Provider:
                 hint="a slow connection? bring the wheels in a wheelhouse",
                 code="runtime-timeout",
             ) from None
-        except OSError as error:
-            raise RuntimeRefused(
-                f"{spec.root} cannot be used: {error}", hint="let MLRootPath name a folder that the agent may write to"
-            ) from error
 
     def prune(self, kept: Iterable[Environment], roots: Iterable[Path] = ()) -> None:
         """Remove our environments that are not ``kept``, in every root heard of and in ``roots``."""
         folders = {Path(environment.python).parent.parent for environment in kept}
         for root in self._roots | set(roots):
-            Shelf(root).prune(folders)
+            try:
+                Shelf(root).prune(folders)
+            except OSError as error:
+                log.warning("environments in %s are left as they are: %s", root, error)
 
     # -- building ------------------------------------------------------------------------------------------
 
@@ -166,6 +177,16 @@ class Provider:
             hint="let UseInstaller be true, or make an environment under MLRootPath",
             tried=tried,
         )
+
+
+@contextmanager
+def _usable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RuntimeRefused(
+            f"{root} cannot be used: {error}", hint="let MLRootPath name a folder that the agent may write to"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Where tunings are kept: one JSON file per model and wish, whole or not there.
 
-A file that cannot be read as a tuning is set aside beside its place, for whoever wonders, and counts as none.
+A file that cannot be read as a tuning is set aside beside its place, for whoever wonders, and counts as none.  The
+newest files stay, whatever they are: models come and go for years.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = "tuning"
 _ASIDE = ".unreadable"
+_MOST = 256
+"""Files of a few kilobytes."""
 
 
 def digest(path: Path) -> str:
@@ -82,6 +85,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning), indent=2) + b"\n")
+            self._thin()
         except OSError as error:
             log.warning("the tuning of %s cannot be kept in %s: %s", tuning.model, path, error.strerror)
             self._unkept[path] = tuning
@@ -94,6 +98,11 @@ class Store:
         for path in found:
             path.unlink(missing_ok=True)
         return len(found)
+
+    def _thin(self) -> None:
+        by_age = sorted((each.stat().st_mtime_ns, each) for each in self.folder.iterdir() if each.is_file())
+        for _, path in by_age[:-_MOST]:
+            path.unlink(missing_ok=True)
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         aside = path.with_name(path.name + _ASIDE)

@@ -212,6 +212,15 @@ def test_what_is_shown_of_a_bad_value_is_short() -> None:
     assert len(refusal(InferenceInterval="x" * 10_000).message) < 300
 
 
+@pytest.mark.parametrize("key", ["UseCamera", "InferenceInterval", "ModelResourceKey"])
+def test_a_password_in_an_address_that_stands_where_it_should_not_is_not_told(key) -> None:
+    address = "rtsp://admin:hunter2@door.local/live?token=a1b2c3"
+    told = refusal(**{key: {"model": address + "/.."} if key == "ModelResourceKey" else address}).message
+    assert "rtsp://…" in told
+    assert "hunter2" not in told
+    assert "a1b2c3" not in told
+
+
 def test_nothing_is_like_absent() -> None:
     assert block(InferenceInterval=None, UseCamera=None, Accelerator=None, ImageName=None) == block()
     assert block(ImageDirectory="", ImageName=" ") == block()

@@ -71,6 +71,23 @@ def test_a_cloud_document_is_read_with_everything_that_matters() -> None:
     assert found.capabilities == ("SUB_DEPLOYMENTS",)
 
 
+def test_what_was_written_for_aws_s_own_command_line_is_read_as_it_is() -> None:
+    update = {"reset": ["/UseCamera"], "merge": '{"InferenceInterval": "2"}'}
+    told = {
+        "targetArn": "arn:aws:iot:eu-west-1:123456789012:thing/edge-1",
+        "components": {"com.a": {"componentVersion": "2.1.4", "configurationUpdate": update}},
+    }
+    wanted = read(told).wanted["com.a"]
+    assert (str(wanted.requirement), wanted.merge, wanted.reset) == (
+        "2.1.4",
+        {"InferenceInterval": "2"},
+        ("/UseCamera",),
+    )
+    for text in ("{", "7", "{'a': 1}", "[]", "[" * 2000):
+        with pytest.raises(DeploymentWrong, match="merge"):
+            read({"components": {"com.a": {"version": "1.0.0", "configurationUpdate": {"merge": text}}}})
+
+
 def test_a_local_document_adds_and_removes_and_leaves_a_failure_as_it_is() -> None:
     found = read(LOCAL, Source.LOCAL)
     assert (found.id, found.group, found.timestamp_ms) == ("r1", "thinggroup/lab", 1_700_000_000_000)
@@ -187,9 +204,9 @@ def test_a_managed_template_is_rejected_and_not_failed() -> None:
             "components.a.version is 'one': expected a version or a range",
         ),
         (
-            {"components": {"a": {"version": "1.0.0", "configurationUpdate": {"merge": "{}"}}}},
+            {"components": {"a": {"version": "1.0.0", "configurationUpdate": {"merge": []}}}},
             "DEPLOYMENT_DOCUMENT_NOT_VALID",
-            "components.a.configurationUpdate.merge is '{}': expected an object",
+            "components.a.configurationUpdate.merge is a list: expected an object",
         ),
         (
             {"components": {"a": {"version": "1.0.0", "configurationUpdate": {"reset": ["/a", 1]}}}},

@@ -8,10 +8,11 @@ import pytest
 
 from agent.deployment.blocks import InferenceBlock, ManifestBlock, ModelBlock
 from agent.deployment.environments import runtime_for
+from agent.deployment.errors import DeploymentWrong
 from agent.deployment.layout import Layout
 from agent.deployment.model_target import ModelTarget, model_target
 from agent.deployment.plan import Action, Kind, Planned
-from agent.inference.manifest import Manifest, ModelOptions, ModelSpec
+from agent.inference.manifest import SAMPLES, Manifest, ModelOptions, ModelSpec
 from agent.recipes.configuration import update
 from agent.recipes.recipe import Artifact, Recipe, Unarchive
 from agent.recipes.recipe import Manifest as RecipeManifest
@@ -52,6 +53,24 @@ def test_golden_frames_are_found_however_deep_the_archive_wraps_the_model(tmp_pa
         target = found(tmp_path, model)
         assert target.spec.manifest.file == str(unpacked / folders / "cats.tflite")
         assert target.golden == unpacked / folders / "golden"
+
+
+@pytest.mark.parametrize(
+    ("block", "key"),
+    [
+        (ModelBlock(manifest=ManifestBlock(file="/models/other.tflite")), "File"),
+        (ModelBlock(manifest=ManifestBlock(file="../../other/1.0.0/m/other.tflite")), "File"),
+        (ModelBlock(manifest=ManifestBlock(labels="/etc/passwd")), "Labels"),
+        (ModelBlock(sample="../models/classifier"), "Sample"),
+        (ModelBlock(sample=str(SAMPLES / "classifier")), "Sample"),
+    ],
+)
+def test_a_block_leads_to_nothing_but_what_its_component_or_the_agent_brings(tmp_path, block, key) -> None:
+    unpacked = Layout(tmp_path).unarchived("cats", VERSION) / "cats"
+    unpacked.mkdir(parents=True)
+    (unpacked / "cats.tflite").write_bytes(b"a network")
+    with pytest.raises(DeploymentWrong, match=rf"cats: Verge\.(Manifest\.)?{key} is"):
+        found(tmp_path, block)
 
 
 def environment(family: str) -> Environment:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.deployment.blocks import ManifestBlock, ModelBlock, RunBlock
-from agent.deployment.catalogue import NUCLEUS, Catalogue
+from agent.deployment.catalogue import NUCLEUS, Catalogue, unpinned
 from agent.deployment.errors import DeploymentWrong
 from agent.deployment.plan import Action, ActiveSet, Kind, Plan, plan
 from agent.deployment.request import LOCAL_GROUP, Deployment, RunWith, Source, Wanted
@@ -315,3 +315,15 @@ def test_a_plan_leads_from_any_set_to_any_other_and_then_has_nothing_left_to_do(
     assert {each.name for each in found.removed} == old.keys() - new.keys()
     assert {each.name for each in found.having(Action.INSTALL)} == new.keys() - old.keys()
     assert not planned(*recipes(new), before=found).changes
+
+
+def test_a_pin_of_the_agent_s_own_parts_stands_for_all_of_2_x_and_nothing_else_is_loosened() -> None:
+    wishes = {
+        NUCLEUS: {"g": Requirement.parse("2.9.6")},
+        "aws.greengrass.Cli": {"g": Requirement.parse("3.0.0"), "h": Requirement.parse(">=2.0.0 <2.1.0")},
+        "com.a": {"g": Requirement.parse("2.9.6")},
+    }
+    told = {name: {group: str(each) for group, each in groups.items()} for name, groups in unpinned(wishes).items()}
+    assert told == {
+        NUCLEUS: {"g": "*"}, "aws.greengrass.Cli": {"g": "3.0.0", "h": ">=2.0.0 <2.1.0"}, "com.a": {"g": "2.9.6"},
+    }  # fmt: skip

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from agent.runtimes.errors import RuntimeRefused
 from agent.runtimes.provider import Provider
 from agent.runtimes.spec import RuntimeSpec
 
@@ -56,3 +57,12 @@ async def test_another_wish_is_not_served_by_what_served_the_first(tmp_path) -> 
     other = RuntimeSpec("com.acme.Runtime", "opencv", tmp_path / "root", index=False, packages=("numpy>=1",))
     assert await Provider().recall(other) is None
     assert await Provider().recall(spec) is not None
+
+
+@pytest.mark.parametrize("install", [True, False])
+async def test_a_root_that_cannot_even_be_looked_at_is_refused_and_does_not_end_the_agent(tmp_path, install) -> None:
+    spec = RuntimeSpec("com.acme.Runtime", "opencv", tmp_path / ("x" * 300), install=install)
+    with pytest.raises(RuntimeRefused, match="cannot be used"):
+        await Provider().recall(spec)
+    with pytest.raises(RuntimeRefused, match="cannot be used"):
+        await Provider().provide(spec)

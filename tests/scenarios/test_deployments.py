@@ -400,8 +400,12 @@ def _script_version(agent: agents.Agent, since: str) -> str:
 
 def _make_commit_fail(path: Path) -> None:
     """As a disk would that gives out in the wrong moment."""
+    _make_fail(path, "INSERT ON sets")
+
+
+def _make_fail(path: Path, event: str) -> None:
     database = sqlite3.connect(path)
-    database.execute("CREATE TRIGGER full BEFORE INSERT ON sets BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    database.execute(f"CREATE TRIGGER full BEFORE {event} BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
     database.commit()
     database.close()
 
@@ -420,6 +424,22 @@ def test_a_disk_that_is_full_at_the_commit_puts_the_old_set_back(config, fleet, 
         ended = deploy(agent, second(fleet, cameras))
         assert ended["detailedStatus"] == "FAILED_ROLLBACK_COMPLETE"
         assert "disk is full" in ended["failureCause"]
+        assert (answering(agent), script_says(agent)) == ("1.0.0", "first")
+
+
+@pytest.mark.parametrize("event", ["INSERT ON", "UPDATE ON"])
+def test_a_disk_that_takes_no_note_fails_the_deployment_and_the_agent_lives_and_starts(
+    config, fleet, cameras, tmp_path, event
+):
+    ledger = tmp_path / "data" / "deployments" / "ledger.db"
+    with agents.running(config, tmp_path) as agent:
+        deploy(agent, first(fleet, cameras))
+        _make_fail(ledger, f"{event} deployments")
+        ended = deploy(agent, second(fleet, cameras))
+        assert ended["detailedStatus"] == "FAILED_NO_STATE_CHANGE"
+        assert "disk is full" in ended["failureCause"]
+        assert (answering(agent), script_says(agent)) == ("1.0.0", "first")
+    with agents.running(config, tmp_path) as agent:
         assert (answering(agent), script_says(agent)) == ("1.0.0", "first")
 
 

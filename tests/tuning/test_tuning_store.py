@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from agent.inference.manifest import ModelOptions, resolve
+from agent.tuning import store as tuning_store
 from agent.tuning.store import Store, digest, stale
 from agent.tuning.values import Combination, Machine, Measured, Tuning, Wish
 
@@ -49,6 +50,17 @@ def test_two_wishes_of_one_model_do_not_meet(tmp_path) -> None:
     assert store.find(DIGEST, WISH) == TUNING
     assert store.forget(DIGEST) == 2
     assert store.find(DIGEST, WISH) is None
+
+
+def test_only_the_newest_are_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tuning_store, "_MOST", 3)
+    store = Store(tmp_path)
+    kept = [store.keep(msgspec.structs.replace(TUNING, digest=f"sha256:{number:064}")) for number in range(5)]
+    for age, path in enumerate(reversed(kept[2:])):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert set(store.folder.iterdir()) == set(kept[2:])
+    newest = store.keep(TUNING)
+    assert set(store.folder.iterdir()) == {newest, *kept[3:]}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 100, b'{"format": 1}'])
