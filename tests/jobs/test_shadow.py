@@ -28,8 +28,8 @@ from agent.jobs.shadow_events import (
     Taken,
     Wanted,
 )
-from agent.transport.base import Message
 from agent.transport.memory import MemoryBus, MemoryTransport
+from tests.support.shadow import CloudShadow
 
 PACE = Pace(first_s=10, setback_s=1, cap_s=60, refresh_s=300)
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thing/one:1"
@@ -188,55 +188,6 @@ def test_no_order_of_events_begins_the_deployment_seen_last_again_or_speaks_with
 
 
 # -- over a bus -----------------------------------------------------------------------------------------------
-
-
-class CloudShadow:
-    """A named shadow that keeps AWS's rules of versions, in as few lines as they need."""
-
-    def __init__(self, transport, base) -> None:
-        self.state = {"desired": {}, "reported": {}}
-        self.version = 0
-        self.updates: list[dict] = []
-        self._transport = transport
-        self._base = base
-        transport.subscribe(f"{base}/get", self._get, qos=1)
-        transport.subscribe(f"{base}/update", self._update, qos=1)
-        self.changed = asyncio.Event()
-
-    def _say(self, tail, told) -> None:
-        self._transport.publish(Message(f"{self._base}/{tail}", json.dumps(told).encode(), qos=1))
-
-    def _get(self, _message) -> None:
-        if self.version:
-            self._say("get/accepted", {"state": self.state, "version": self.version, "timestamp": 1})
-        else:
-            self._say("get/rejected", {"code": 404, "message": "No shadow exists"})
-
-    def _update(self, message) -> None:
-        told = json.loads(message.payload)
-        token = {"clientToken": told["clientToken"]} if "clientToken" in told else {}
-        if told.get("version", self.version) != self.version:
-            self._say("update/rejected", {"code": 409, "message": "Version conflict", **token})
-            return
-        self.put(told["state"], token)
-        self.updates.append(told)
-        self.changed.set()
-
-    def put(self, state, token=()) -> None:
-        self.version += 1
-        for section, values in state.items():
-            self.state[section] |= values
-        self._say("update/accepted", {"state": state, "version": self.version, "timestamp": 1, **dict(token)})
-        if "desired" in state:
-            self._say("update/delta", {"state": state["desired"], "version": self.version, "timestamp": 1})
-        self._say("update/documents", {"current": {"state": self.state, "version": self.version}})
-
-    async def reported(self, status):
-        async with asyncio.timeout(5):
-            while self.state["reported"].get("status") != status:
-                self.changed.clear()
-                await self.changed.wait()
-        return self.state["reported"]
 
 
 @asynccontextmanager

@@ -319,6 +319,21 @@ async def test_what_the_broker_refuses_is_counted_by_its_code_and_the_rest_goes_
                 spool.publish(Message("a", bytes(5000), 1))
 
 
+async def test_what_a_broker_would_hang_up_on_is_lost_alone(own_broker: Broker, tmp_path: Path):
+    options = replace(own_broker.options, outbox=OutboxOptions())
+    async with create("receiver", own_broker.options) as receiver, create("t", options, folder=tmp_path) as spool:
+        inbox = Inbox()
+        receiver.subscribe("a", inbox, qos=1)
+        await subscribed(receiver, "a-mark")
+        await connected(spool)
+        with pytest.raises(PublishRefused):
+            spool.publish(Message("a\tb", b"x", 1))
+        spool.publish(Message("a", b"x", 1, content_type="a\0b"))
+        spool.publish(Message("a", b"y", 1))
+        await inbox.wait(1)
+        assert (inbox.payloads, spool.outbox.lost) == ([b"y"], {"bad-property": 1})
+
+
 # -- disks --------------------------------------------------------------------------------------------------
 
 

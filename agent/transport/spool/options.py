@@ -18,16 +18,18 @@ class OutboxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     path: str = ""
     """The database; empty: ``outbox/<transport>.db`` in the agent's data folder."""
-    topics: tuple[str, ...] = ("#",)
+    topics: tuple[str, ...] = ("#", "$aws/things/+/greengrassv2/health/json")
     """What goes through the outbox, if its QoS is 1 or 2.  As in MQTT, ``#`` does not stand for ``$aws/…``: Jobs and
-    shadows are conversations that repeat what was not answered, and old questions must not be asked again."""
+    shadows are conversations that repeat what was not answered, and old questions must not be asked again.  Fleet
+    status messages are told once."""
     max_bytes: Positive = 512 * _MIB
     """Bound of what waits, as rows on disk."""
     max_age_s: Annotated[float, msgspec.Meta(gt=0)] = 7 * 86_400.0
     policy: Literal["drop-oldest", "drop-new", "newest-per-stream"] = "drop-oldest"
     """What gives way of the lowest rank there is; ``newest-per-stream``: the oldest with a newer one on its topic."""
     first: tuple[str, ...] = (
-        "verge/+/deployments/#", "verge/+/status", "verge/+/components/+", "verge/+/streams/+", "$aws/#",
+        "verge/+/deployments/#", "verge/+/status", "verge/+/components/+", "verge/+/streams/+",
+        "verge/+/transports/+", "$aws/#",
     )  # fmt: skip
     """Sent before everything else, and the last to give way."""
     last: tuple[str, ...] = ("verge/+/snapshots/#",)

@@ -142,7 +142,7 @@ class Spool:
             return
         if not valid_topic(message.topic):
             raise PublishRefused(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="use no wildcards and no NUL"
+                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         message = identified(message, f"{self._run}-{self._number + 1:x}")
         facts, size = written(message)
