@@ -125,8 +125,7 @@ def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mappi
     thing = config.thing or platform.node() or "verge"
     transports = {key: _named(with_files(options, folder), thing) for key, options in config.transports.items()}
     for key, options in transports.items():
-        if isinstance(options, MqttOptions):
-            _check_password(key, options)
+        _check_password(key, options)
     aws = _of_device(with_files(config.aws or AwsOptions(), folder), transports)
     greengrass = with_files(config.greengrass, folder)
     return msgspec.structs.replace(
@@ -225,14 +224,13 @@ def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name:
     )
 
 
-def _check_password(name: str, options: MqttOptions) -> None:
-    check_plaintext(
-        name,
-        options.host,
-        tls=options.tls is not None,
-        password=options.password is not None,
-        allowed=options.allow_plaintext_password,
-    )
+def _check_password(name: str, options: TransportOptions) -> None:
+    if isinstance(options, MqttOptions):
+        allowed, has = options.allow_plaintext_password, options.password is not None
+        check_plaintext(name, options.host, tls=options.tls is not None, password=has, allowed=allowed)
+    elif (proxy := options.proxy) is not None:
+        allowed, has = proxy.allow_plaintext_password, proxy.password is not None
+        check_plaintext(f"{name}.proxy", proxy.host, tls=None, password=has, allowed=allowed)
 
 
 def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> AwsOptions:
@@ -248,8 +246,17 @@ def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> A
     )
 
 
+_LONGEST_ID = 128
+
+
 def _named(options: TransportOptions, thing: str) -> TransportOptions:
     """IoT Core knows a client by the name of its thing."""
     if isinstance(options, IotCoreOptions) and not options.client_id:
+        if len(thing.encode()) > _LONGEST_ID:
+            raise ConfigWrong(
+                f"thing is {len(thing)} characters long, and IoT Core takes {_LONGEST_ID}",
+                code="bad-thing",
+                hint="give it a shorter name, or the transport a client_id",
+            )
         return msgspec.structs.replace(options, client_id=thing)
     return options

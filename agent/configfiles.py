@@ -15,6 +15,7 @@ Options = TypeVar("Options", bound=msgspec.Struct)
 
 _SECRETS = {"password_file", "pin_file", "token_file"}
 _FILES = {"ca_file", "cert_file", "key_file"}
+_KEYS = {"key_file"}
 
 
 def with_files(options: Options, folder: Path) -> Options:
@@ -28,7 +29,15 @@ def with_files(options: Options, folder: Path) -> Options:
             changes[key.removesuffix("_file")] = _secret(folder / Path(value).expanduser())
         elif value and key in _FILES:
             changes[key] = str(folder / Path(value).expanduser())
+            if key in _KEYS:
+                _check_key(Path(changes[key]))
     return msgspec.structs.replace(options, **changes)
+
+
+def _check_key(path: Path) -> None:
+    """Refuse a private key that everybody can read; a group of services may share one."""
+    if path.exists() and path.stat().st_mode & 0o007:
+        raise ConfigWrong(f"the key {path} can be read by others", code="secret-exposed", hint=f"chmod o= {path}")
 
 
 def _secret(path: Path) -> str:

@@ -6,19 +6,23 @@ streams) become one topic level each: what MQTT gives a meaning to is replaced.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-__all__ = ["RESULTS", "SNAPSHOTS", "Topics", "camera_of", "level"]
+__all__ = ["RESULTS", "SNAPSHOTS", "UNWANTED", "Topics", "camera_of", "level"]
 
 RESULTS = "verge/{thing}/results/{stream}"
 SNAPSHOTS = "verge/{thing}/snapshots/{stream}"
 
-_SPECIAL = str.maketrans("/+#\0", "____")
+_NO_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+UNWANTED = re.compile(f"[\0-\x1f\x7f-\x9f\ufdd0-\ufdef{_NO_CHARACTERS}]")
+"""NUL, control characters and what is no character: MQTT lets a receiver hang up on them, and brokers do."""
+_SPECIAL = str.maketrans("/+#", "___")
 
 
 def level(name: str) -> str:
     """A name as one topic level."""
-    return name.translate(_SPECIAL) or "_"
+    return UNWANTED.sub("_", name).translate(_SPECIAL) or "_"
 
 
 def camera_of(topic_filter: str, topic: str) -> str:

@@ -100,7 +100,9 @@ def files(thing: str, cert: Path, key: Path, **new: Any) -> None:
 @click.option("--template", required=True, metavar="NAME", help="The provisioning template.")
 @_PARAMETERS
 def rotate_command(config: Path, template: str, parameters: tuple[str, ...]) -> None:
-    """Get a new certificate for the same thing, as a job would; an agent that runs uses it from its next start on.
+    """Get a new certificate for the same thing, as a job would.
+
+    It connects as the thing, so stop the agent first: both would take the connection from each other.
 
     \b
     Example:

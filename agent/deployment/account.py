@@ -45,7 +45,7 @@ async def enter(
     tasks: asyncio.TaskGroup, stack: AsyncExitStack,
 ) -> Account:  # fmt: skip
     """The account of a thing; its servers run until the stack is left.  Raises ``ConfigWrong``."""
-    operation = _rotation(thing, *link, tasks)
+    operation = _rotation(thing, *link, tasks, stack)
     if aws is None:
         return Account(operation=operation)
     from agent.aws.iot import IotCredentials  # noqa: PLC0415
@@ -70,10 +70,12 @@ async def _granted(
 
 
 def _rotation(
-    thing: str, transport: Transport, options: TransportOptions, tasks: asyncio.TaskGroup
+    thing: str, transport: Transport, options: TransportOptions, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> Operation | None:
     if not isinstance(options, IotCoreOptions) or options.way != "certificate":
         return None
     from agent.provision.operation import Rotation  # noqa: PLC0415
 
-    return Rotation(thing, options, transport, tasks)
+    rotation = Rotation(thing, options, transport, tasks)
+    stack.push_async_callback(rotation.close)
+    return rotation

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.config import Config
 from agent.doctor.finding import Finding, size
-from agent.transport.options import IotCoreOptions
+from agent.transport.options import IotCoreOptions, TransportOptions
 
 __all__ = ["data_folder", "findings", "mode", "secret"]
 
@@ -58,13 +58,22 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def _inline(options: TransportOptions) -> bool:
+    """Whether a secret stands in the configuration itself."""
+    if not isinstance(options, IotCoreOptions):
+        return bool(options.password)
+    tables = (options.pkcs11, options.authorizer, options.proxy)
+    files = ("pin", "password", "token")
+    return any(
+        getattr(table, key, None) and not getattr(table, f"{key}_file", None) for table in tables for key in files
+    )
+
+
 def _passwords(config: Config) -> Iterator[Finding]:
     for name, options in config.transports.items():
-        if isinstance(options, IotCoreOptions):
-            continue
-        if options.password_file:
+        if not isinstance(options, IotCoreOptions) and options.password_file:
             yield secret(f"password {name}", config.folder / Path(options.password_file).expanduser())
-        elif options.password:
+        elif _inline(options):
             yield Finding.warn(
                 f"password {name}",
                 "stands in the configuration",

@@ -82,6 +82,8 @@ def _status(config: Config, topics: Topics) -> Iterator[Need]:
     components, streams = topics.component(_DOCTOR), topics.stream(_DOCTOR)
     yield _retained(transport, f"{topics.base}/components/+", components, "the state of what runs")
     yield _retained(transport, f"{topics.base}/streams/+", streams, "the counters of streams")
+    links = topics.transport(_DOCTOR)
+    yield _retained(transport, f"{topics.base}/transports/+", links, "the state of links and what waits for them")
 
 
 def _stream(config: Config, name: str, stream: StreamOptions) -> Iterator[Need]:

@@ -1,6 +1,6 @@
 """Which of the topics that the agent needs it may really use: each broker is asked, topic by topic.
 
-The role alias is asked for beside them, since the same policy says who may have its credentials.
+The role alias and the Greengrass data plane are asked beside them, since the same policy says who may use these.
 
 Over IoT Core only the thing itself may ask, so it is asked with the agent's own client id, in its own session: an
 agent that runs loses its connection for that moment and comes back by itself.  Other brokers are asked by a second
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from agent.aws.iot import IotCredentials
 from agent.aws.options import AwsOptions
 from agent.config import Config, load
+from agent.doctor import dataplane
 from agent.doctor.asking import Answer, Told, ask
 from agent.doctor.finding import Finding
 from agent.doctor.needs import Direction, Need, needs
@@ -52,7 +53,7 @@ async def findings(config: Config) -> list[Finding]:
     for name in config.transports:
         mine = [one for one in wanted if one.transport == name]
         found += await _broker(name, config, mine)
-    return [*found, *await role(config.aws, config.thing)]
+    return [*found, *await role(config.aws, config.thing), *await dataplane.findings(config.greengrass, config.aws)]
 
 
 async def role(options: AwsOptions | None, thing: str) -> list[Finding]:

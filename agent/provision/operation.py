@@ -30,6 +30,7 @@ class Rotation:
         self._options = options
         self._transport = transport
         self._tasks = tasks
+        self._running: set[asyncio.Task[None]] = set()
         self._alone = asyncio.Lock()
 
     def takes(self, job: Job) -> bool:
@@ -38,7 +39,16 @@ class Rotation:
 
     def begin(self, job: Job, client: JobsClient) -> None:
         """Run the job and report its end to ``client``, also where it was cancelled meanwhile."""
-        self._tasks.create_task(self._run(job, client), name="agent.provision.rotation")
+        task = self._tasks.create_task(self._run(job, client), name="agent.provision.rotation")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Break off what runs; the job is handed out again."""
+        running = tuple(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def _run(self, job: Job, client: JobsClient) -> None:
         client.report(job, Status.IN_PROGRESS, {"step": "rotating"})
@@ -51,5 +61,5 @@ class Rotation:
             code, message = getattr(error, "code", "disk"), getattr(error, "message", str(error))
             client.report(job, Status.FAILED, {"code": code, "reason": message})
         else:
-            log.warning("certificate %s is in use from the next start on", told["certificateId"])
+            log.warning("certificate %s is in use from the next connection on", told["certificateId"])
             client.report(job, Status.SUCCEEDED, told)

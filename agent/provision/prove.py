@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from agent.aws.detached import detached
 from agent.errors import BrokerUnreachable
 from agent.provision.errors import ProvisioningRefused
 from agent.provision.visitor import Visitor, as_thing
@@ -47,7 +48,8 @@ async def prove(options: IotCoreOptions, thing: str, *, patience_s: float = 10.0
     deadline = loop.time() + patience_s
     while True:
         try:
-            return await asyncio.to_thread(_prove, options, thing)
+            # Nobody who leaves waits for a broker that does not answer.
+            return await asyncio.wrap_future(detached(lambda: _prove(options, thing), "verge-prove"))
         except BrokerUnreachable as error:
             if loop.time() + _AGAIN_S < deadline:
                 await asyncio.sleep(_AGAIN_S)

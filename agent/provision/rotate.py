@@ -6,8 +6,8 @@ The document of the job::
 
 New key → signed over the connection that is there → registered by the template, which makes the certificate active and
 attaches it to the same thing → connected with it → the links of the identity's folder changed.  Whatever fails before
-that leaves the old one in use.  The transport goes on with what it read at its start: the new one is in use from its
-next start on, and ``verge provision rollback`` goes back.
+that leaves the old one in use.  A connection lasts: the transport uses the new one from its next connection on, and
+``verge provision rollback`` goes back.
 """
 
 from __future__ import annotations

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
 
 from agent.errors import ConfigWrong, PublishRefused
 from agent.transport.base import Message, Transport
 from agent.transport.memory import MemoryTransport, shared_bus
 from agent.transport.mqtt import MqttTransport
 from agent.transport.options import IotCoreOptions, MemoryOptions, TransportOptions
+from agent.transport.spool.options import OutboxOptions
 from agent.transport.spool.spool import Spool
 
 __all__ = ["create"]
+
+_BATCHES_ABREAST: Final = 4
 
 
 def create(
@@ -38,7 +44,16 @@ def create(
             )
 
     path = (folder or Path()) / (options.outbox.path or f"outbox/{name}.db")
-    return Spool(transport, options.outbox, path, check=check)
+    return Spool(transport, _filling_batches(options.outbox, options), path, check=check)
+
+
+def _filling_batches(outbox: OutboxOptions, options: TransportOptions) -> OutboxOptions:
+    """The outbox's options with so many in flight that batches get full: else each waits for its time, half empty."""
+    batch = options.batch if isinstance(options, IotCoreOptions) else None
+    if batch is None:
+        return outbox
+    enough = min(_BATCHES_ABREAST * batch.max_messages, options.max_queued_messages)
+    return replace(outbox, in_flight=max(outbox.in_flight, enough))
 
 
 def _over_network(name: str, options: TransportOptions, will: Message | None) -> MqttTransport:

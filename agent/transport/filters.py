@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-__all__ = ["TopicTable", "matches", "overlap", "share_stripped", "valid_filter", "valid_topic"]
+from agent.topics import UNWANTED
+
+__all__ = ["TopicTable", "matches", "overlap", "share_stripped", "valid_filter", "valid_text", "valid_topic"]
 
 T = TypeVar("T")
 
@@ -16,14 +18,22 @@ _MAX_BYTES = 65_535
 _SHARE = "$share/"
 
 
+def valid_text(text: str) -> bool:
+    """Whether every broker takes ``text`` as a topic or a property: no control character, at most 65 535 bytes."""
+    try:
+        return not UNWANTED.search(text) and len(text.encode()) <= _MAX_BYTES
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8
+        return False
+
+
 def valid_topic(topic: str) -> bool:
-    """Whether ``topic`` may be published on: not empty, no wildcard, no NUL, at most 65 535 bytes."""
-    return _valid_text(topic) and "+" not in topic and "#" not in topic
+    """Whether ``topic`` may be published on: not empty, no wildcard, no control character, at most 65 535 bytes."""
+    return bool(topic) and valid_text(topic) and "+" not in topic and "#" not in topic
 
 
 def valid_filter(topic_filter: str) -> bool:
     """Whether ``topic_filter`` may be subscribed to, ``$share/group/…`` included."""
-    if not _valid_text(topic_filter):
+    if not topic_filter or not valid_text(topic_filter):
         return False
     if topic_filter.startswith(_SHARE):
         group, _, rest = topic_filter.removeprefix(_SHARE).partition("/")
@@ -62,15 +72,6 @@ def overlap(one: str, other: str) -> bool:
             return False
     longer = max(first, second, key=len)
     return len(first) == len(second) or longer[min(len(first), len(second))] == "#"
-
-
-def _valid_text(text: str) -> bool:
-    if not text or "\0" in text:
-        return False
-    try:
-        return len(text.encode()) <= _MAX_BYTES
-    except UnicodeEncodeError:  # lone surrogates have no UTF-8
-        return False
 
 
 def _wildcards_alone(topic_filter: str) -> bool:

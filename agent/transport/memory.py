@@ -165,7 +165,7 @@ class MemoryTransport:
         """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken."""
         if not valid_topic(message.topic):
             raise PublishRefused(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="use no wildcards and no NUL"
+                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         if self._state.connected:
             self._send(message, on_delivered)

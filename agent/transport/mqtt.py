@@ -134,7 +134,7 @@ class MqttTransport:
         """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken."""
         if not valid_topic(message.topic):
             raise PublishRefused(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="use no wildcards and no NUL"
+                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         self.limits.check(message)
         if self._closed or (not message.qos and not self._state.connected):

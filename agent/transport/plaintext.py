@@ -23,11 +23,15 @@ def loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def check_plaintext(name: str, host: str, *, tls: bool, password: bool, allowed: bool) -> None:
-    """Raise ``ConfigWrong`` where the transport ``name`` would send a password in the clear and may not."""
+def check_plaintext(name: str, host: str, *, tls: bool | None, password: bool, allowed: bool) -> None:
+    """Raise ``ConfigWrong`` where ``transports.<name>`` would send a password in the clear and may not.
+
+    ``tls`` is None where there is none to be had.
+    """
     if password and not tls and not allowed and not loopback(host):
+        exception = "name the exception: allow_plaintext_password = true"
         raise ConfigWrong(
             f"transports.{name} would send its password to {host} in the clear",
             code="plaintext-password",
-            hint=f"add transports.{name}.tls, or name the exception: allow_plaintext_password = true",
+            hint=exception if tls is None else f"add transports.{name}.tls, or {exception}",
         )

@@ -14,6 +14,7 @@ from paho.mqtt.properties import Properties
 
 from agent.errors import PublishRefused
 from agent.transport.base import Message
+from agent.transport.filters import valid_text
 
 __all__ = [
     "connack_limits",
@@ -28,6 +29,7 @@ _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA, _USER_PROPERTY = b"\
 _two_bytes, _four_bytes = Struct("!H").pack, Struct("!I").pack
 _MAX_TEXT, _MAX_EXPIRY_S = 2**16 - 1, 2**32 - 1
 _MORE = 0x80
+_SHOWN = 40
 
 _LIMITS = (
     "MaximumPacketSize",
@@ -89,17 +91,24 @@ def publish_properties(message: Message) -> Properties | None:
             raise _no_property(f"an expiry of {message.expiry_s} s")
         parts += [_EXPIRY, _four_bytes(message.expiry_s)]
     if message.content_type is not None:
-        parts += [_CONTENT_TYPE, _counted(message.content_type.encode())]
+        parts += [_CONTENT_TYPE, _text(message.content_type)]
     if message.response_topic is not None:
-        parts += [_RESPONSE_TOPIC, _counted(message.response_topic.encode())]
+        parts += [_RESPONSE_TOPIC, _text(message.response_topic)]
     if message.correlation_data is not None:
         parts += [_CORRELATION_DATA, _counted(message.correlation_data)]
     for key, value in message.user_properties:
-        parts += [_USER_PROPERTY, _counted(key.encode()), _counted(value.encode())]
+        parts += [_USER_PROPERTY, _text(key), _text(value)]
     if not parts:
         return None
     packed = b"".join(parts)
     return _Packed(_varint(len(packed)) + packed)
+
+
+def _text(text: str) -> bytes:
+    if not valid_text(text):
+        raise _no_property(f"{text[:_SHOWN]!r}")
+    data = text.encode()
+    return _two_bytes(len(data)) + data
 
 
 def _counted(data: bytes) -> bytes:
@@ -119,7 +128,7 @@ def _varint(value: int) -> bytes:
 
 
 def _no_property(what: str) -> PublishRefused:
-    hint = f"a text or datum has at most {_MAX_TEXT} bytes, an expiry 0 to {_MAX_EXPIRY_S} s"
+    hint = f"at most {_MAX_TEXT} bytes, no control characters in texts, an expiry of 0 to {_MAX_EXPIRY_S} s"
     return PublishRefused(f"{what} cannot be a message's property", code="bad-property", hint=hint)
 
 

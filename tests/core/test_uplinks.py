@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import jsonschema
 import msgspec
 
+from agent.results.schemas import schema
 from agent.topics import Topics
 from agent.transport.base import Message
 from agent.transport.memory import MemoryBus, MemoryTransport
@@ -37,3 +39,6 @@ async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_l
         ours.restore()
         await says(lambda told: told.get("connected") and told["outbox"]["delivered"] == 1)
         running.cancel()
+        jsonschema.validate(
+            msgspec.json.decode(retained[topics.transport("cloud")]), msgspec.json.decode(schema("transport-status"))
+        )

@@ -40,8 +40,14 @@ def test_a_stream_needs_its_input_its_outputs_and_its_snapshots_where_they_are()
     }
     found = needs(config(streams))
     assert told(found, "local", Direction.SUBSCRIBE) == ["cameras/+/frame"]
-    assert told(found, "local", Direction.PUBLISH)[3:] == ["verge/t/snapshots/line_3"]
+    assert told(found, "local", Direction.PUBLISH)[4:] == ["verge/t/snapshots/line_3"]
     assert told(found, "cloud", Direction.PUBLISH) == ["verge/t/results/line_3/+", "x/+/y", "verge/t/results/door"]
+
+
+def test_what_the_agent_says_of_itself_is_needed_where_it_says_it() -> None:
+    said = ["verge/t/status", "verge/t/components/+", "verge/t/streams/+", "verge/t/transports/+"]
+    assert told(needs(config({})), "local", Direction.PUBLISH) == said
+    assert told(needs(config({}, status={"transport": "cloud"})), "cloud", Direction.PUBLISH) == said
 
 
 def test_what_is_switched_off_is_not_needed() -> None:

@@ -125,7 +125,8 @@ async def test_to_ask_leaves_nothing_behind_and_changes_nothing(certificates, br
 
 async def test_a_local_broker_is_asked_by_a_second_client_and_keeps_its_own_words(tmp_path) -> None:
     config = load(CONFIGS / "iot-core.toml", {})
-    rules = ["topic readwrite verge/edge-1/components/#", "topic readwrite cameras/#", "topic read verge/#"]
+    rules = ["topic readwrite verge/edge-1/components/#", "topic readwrite verge/edge-1/transports/#"]
+    rules += ["topic readwrite cameras/#", "topic read verge/#"]
     (tmp_path / "acl").write_text("\n".join(rules))
     with Broker(lines=[f"acl_file {tmp_path / 'acl'}"]) as local:
         options = replace(local.options, client_id="verge")

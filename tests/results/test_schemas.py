@@ -22,6 +22,7 @@ CONTEXTS = st.builds(
     now=st.datetimes().map(lambda moment: lambda: moment),
 )
 STREAM = {
+    "source": {"kind": "topic", "name": "cameras/+/frame", "state": "running"},
     "stream": "line-3",
     "state": "running",
     "model": {"component": "ssd", "version": "1.0.0", "digest": "sha256:00", "backend": "litert 2.3.0"},

@@ -70,7 +70,7 @@ def test_these_are_topics(topic: str):
     assert valid_topic(topic)
 
 
-@pytest.mark.parametrize("topic", ["", "+", "a/#", "a\0", "a" * 65_536, "\ud800"])
+@pytest.mark.parametrize("topic", ["", "+", "a/#", "a\0", "a\t", "\x9f", "\uffff", "a" * 65_536, "\ud800"])
 def test_these_are_no_topics(topic: str):
     assert not valid_topic(topic)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.errors import BrokerUnreachable, NotConnected, PublishRefused, VergeError
+from agent.provision.keys import new_key
 from agent.transport.base import Message
 from agent.transport.factory import create
 from agent.transport.iotcore.options import BasicIngestOptions, BatchOptions, IotCoreLimits, IotCoreOptions
@@ -21,6 +25,7 @@ from agent.transport.spool.options import OutboxOptions
 from tests.support.broker import Broker, free_port
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
+from tests.support.provisioning import Authority
 from tests.support.wire import Wire
 
 Options = Callable[..., IotCoreOptions]
@@ -319,6 +324,48 @@ async def test_a_flood_of_qos_0_that_finds_no_room_is_dropped_and_counted_and_qo
         assert len(inbox.messages) + receiver.counts.dropped == 500
 
 
+async def test_a_new_certificate_is_used_from_the_next_connection_on_and_nothing_is_lost(
+    iotcore: Options, certificates: Certificates, thing: str, topic: str, tmp_path: Path
+):
+    authority, cert, key = Authority(tmp_path), tmp_path / "c.pem", tmp_path / "k.pem"
+    shutil.copy(certificates.client_cert, cert)
+    shutil.copy(certificates.client_key, key)
+    names = ["use_identity_as_username true"]
+    with Broker(tls=authority.trusted(certificates), client_certificates=True, listener=names) as broker:
+        async with Wire(broker.port) as wire:
+            options = iotcore(
+                port=wire.port, client_id=thing, session_expiry_s=60, cert_file=str(cert), key_file=str(key)
+            )
+            receiving = iotcore(port=broker.port)
+            async with IotCoreTransport("t", options) as transport, IotCoreTransport("r", receiving) as receiver:
+                inbox, answers = Inbox(), Inbox()
+                receiver.subscribe(topic, inbox, qos=1)
+                transport.subscribe(f"{topic}/answer", answers, qos=1)
+                await subscribed(receiver, f"{topic}/r")
+                await subscribed(transport, f"{topic}/t")
+                made = new_key()
+                key.write_bytes(made)
+                cert.write_bytes(authority.sign(load_pem_private_key(made, None).public_key()))
+                ends = ends_of(transport, [Message(topic, b"%d" % number, qos=1) for number in range(50)])
+                wire.cut()
+                await state_of(transport, lambda state: not state.connected)
+                more = ends_of(transport, [Message(topic, b"%d" % number, qos=1) for number in range(50, 60)])
+                wire.mend()
+                await connected(transport)
+                await wait_for(lambda: [*ends, *more] == [None] * 60)
+                await inbox.until(lambda messages: len({message.payload for message in messages}) == 60)
+                assert list(dict.fromkeys(inbox.payloads)) == [b"%d" % number for number in range(60)]
+                await delivered(receiver, Message(f"{topic}/answer", b"x", qos=1))
+                await answers.wait(1)
+                cert.write_bytes(b"no certificate")  # what cannot be used is not
+                wire.cut()
+                await state_of(transport, lambda state: not state.connected)
+                wire.mend()
+                await connected(transport)
+        users = re.findall(rf"as {re.escape(thing)} \(.*u'([^']*)'", broker.log)
+    assert users == ["client", "AWS IoT Certificate", "AWS IoT Certificate"]
+
+
 # -- batches and rules -------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +458,21 @@ async def test_behind_an_outbox_results_wait_on_disk_and_go_up_in_batches(
                     await inbox.wait(count + 1)
         assert numbers == list(range(20))
         assert len(inbox.messages) < 20
+
+
+async def test_behind_an_outbox_batches_get_as_full_as_they_may(iotcore: Options, thing: str, tmp_path: Path):
+    topic = f"verge/{thing}/results/door"
+    async with IotCoreTransport("receiver", iotcore()) as receiver:
+        inbox = Inbox()
+        receiver.subscribe(topic, inbox, qos=1)
+        await subscribed(receiver, thing)
+        batch = BatchOptions(max_messages=100, max_s=60.0)  # more than the outbox has in flight by itself
+        async with create("cloud", iotcore(batch=batch, outbox=OutboxOptions()), folder=tmp_path) as spool:
+            for number in range(500):
+                spool.publish(Message(topic, b"%d" % number, qos=1))
+            await inbox.wait(5)
+        batches = [json.loads(message.payload)["messages"] for message in inbox.messages]
+        assert [len(each) for each in batches] == [100] * 5
 
 
 # -- taking it down ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def test_each_way_has_its_port_and_protocol(told: dict[str, Any], way: str, port
         ({"cert_file": "c.pem", "sigv4": {}}, "cert_file goes together with key_file or pkcs11"),
         ({"endpoint": "broker", "sigv4": {}}, "sigv4.region is needed"),
         ({**FILES, "batch": {"max_bytes": 131_073}}, "above the 131072 bytes"),
+        ({**FILES, "batch": {}, "limits": {"bytes_per_s": 101_023}}, "above the 99999 bytes"),
         ({**FILES, "batch": {"topics": ["a/#/b"]}}, "'a/#/b' is no MQTT topic filter"),
         ({**FILES, "basic_ingest": {"rule": "a/b"}}, "Expected `str` matching regex"),
         ({**FILES, "client_id": "t" * 129}, "length <= 128"),
@@ -153,7 +155,7 @@ def test_files_are_found_beside_the_configuration_and_secrets_read(tmp_path: Pat
         (tmp_path / name).write_text(f"the {name}\n")
         (tmp_path / name).chmod(0o600)
     tables = {
-        "files": {**FILES, "ca_file": "ca.pem", "proxy": {"host": "p", "username": "u", "password_file": "proxy"}},
+        "files": {**FILES, "ca_file": "ca.pem", "proxy": {"host": "::1", "username": "u", "password_file": "proxy"}},
         "module": {"cert_file": "c.pem", "pkcs11": {"library": "l.so", "pin_file": "pin"}},
         "authorizer": {"authorizer": {"password_file": "password", "token_file": "token", "token_key": "t"}},
     }
@@ -172,6 +174,29 @@ def test_files_are_found_beside_the_configuration_and_secrets_read(tmp_path: Pat
 
 
 # -- what it needs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "fine"),
+    [
+        ("127.0.0.1", {}, True),
+        ("proxy.example", {}, False),
+        ("proxy.example", {"allow_plaintext_password": True}, True),
+    ],
+)
+def test_a_proxy_s_password_is_not_sent_in_the_clear_unless_told_so(host: str, more: dict[str, Any], *, fine: bool):
+    proxy = {"host": host, "username": "u", "password": "p", **more}
+    with nullcontext() if fine else pytest.raises(ConfigWrong, match=r"transports\.cloud\.proxy would send"):
+        config(cloud={"type": "iotcore", "endpoint": ENDPOINT, "proxy": proxy, **FILES})
+
+
+@pytest.mark.parametrize(("mode", "fine"), [(0o600, True), (0o640, True), (0o644, False), (0o604, False)])
+def test_a_private_key_that_everybody_can_read_is_refused(tmp_path: Path, mode: int, *, fine: bool):
+    key = tmp_path / "k.pem"
+    key.touch()
+    key.chmod(mode)
+    with nullcontext() if fine else pytest.raises(ConfigWrong, match="can be read by others"):
+        config(cloud={"type": "iotcore", "endpoint": ENDPOINT, "cert_file": "c.pem", "key_file": str(key)})
 
 
 def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: Path, certificates: Certificates):

@@ -9,7 +9,7 @@ from agent.transport.base import Message
 from agent.transport.limits import MAX_PACKET_BYTES, MQTT_5, MQTT_311, BrokerLimits, SizeSuspicion, publish_bytes
 from agent.transport.properties import publish_properties
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cn"], exclude_characters="\ufeff"), max_size=20)
 MESSAGES = st.builds(
     Message,
     topic=TEXT.filter(bool).map(lambda text: text.replace("+", "p").replace("#", "h")),

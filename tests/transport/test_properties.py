@@ -8,7 +8,7 @@ from agent.errors import PublishRefused
 from agent.transport.base import Message
 from agent.transport.properties import publish_properties
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0+#"), max_size=200)
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=200)
 MESSAGES = st.builds(
     Message,
     st.just("t"),
@@ -46,6 +46,11 @@ def test_a_message_without_properties_has_none():
         Message("t", b"", content_type="x" * 65_536),
         Message("t", b"", correlation_data=bytes(65_536)),
         Message("t", b"", user_properties=(("k", "é" * 40_000),)),
+        Message("t", b"", content_type="a\0b"),
+        Message("t", b"", response_topic="a\tb"),
+        Message("t", b"", user_properties=(("k\x7f", "v"),)),
+        Message("t", b"", user_properties=(("k", "\ufffe"),)),
+        Message("t", b"", user_properties=(("k", "\udc80"),)),
         Message("t", b"", expiry_s=-1),
         Message("t", b"", expiry_s=2**32),
     ],

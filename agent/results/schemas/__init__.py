@@ -8,7 +8,7 @@ from agent.errors import ConfigWrong
 
 __all__ = ["SCHEMAS", "schema"]
 
-SCHEMAS = ("native", "aws", "failure", "stream-status", "component-status", "agent-status")
+SCHEMAS = ("native", "aws", "failure", "stream-status", "component-status", "agent-status", "transport-status")
 
 
 def schema(name: str) -> bytes:

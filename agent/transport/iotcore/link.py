@@ -2,6 +2,10 @@
 
 The client connects and reconnects by itself, backing off with jitter.  On each connection the subscriptions are
 reconciled with what the broker's session still holds, then what waited goes out, then the link is said to be up.
+
+A client keeps the certificate that it began with.  Where the files have changed when a connection ends (the device has
+a new certificate), another client takes over with what they hold now; the old one's unacknowledged messages are sent
+again.
 """
 
 from __future__ import annotations
@@ -9,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachable, ConfigWrong
 from agent.transport.base import LinkState, Message
 from agent.transport.iotcore.client import Client
 from agent.transport.iotcore.events import Arrived, Attempting, Down, Event, Published, Stopped, Subscribed, Up
@@ -45,8 +50,12 @@ class Link:
         self._options = options
         self._will = will
         self._changed = events.changed
+        self._read = _files(options)
         self._tls = tls_context(options)
         self._client: Client | None = None
+        self._renewing = False
+        self._fresh = True
+        """The client has had no connection yet."""
         self._up = self._leaving = False
         self._said: LinkState | None = None
         self._began = asyncio.Event()
@@ -59,7 +68,12 @@ class Link:
         self.handover = Handover(
             self._hear, max_messages=options.max_queued_messages, max_bytes=options.max_queued_bytes
         )
-        self._client = Client(options, self._tls, self._will, self.handover.put)
+        self._begin(self.handover)
+
+    def _begin(self, handover: Handover) -> None:
+        self._fresh = True
+        self._began.clear()
+        self._client = Client(self._options, self._tls, self._will, handover.put)
         self._client.start()
 
     async def leave(self, within_s: float) -> None:
@@ -99,16 +113,18 @@ class Link:
             case Attempting():
                 self._began.set()
             case Stopped():
-                self._stopped.set()
+                self._at_rest()
         if self.sending.idle:
             self._quiet.set()
 
     def _go_up(self, limits: BrokerLimits, *, session_present: bool) -> None:
-        if self._client is None:
+        if self._client is None or self._renewing:
             return
         self._up = True
         self.receiving.up(self._client, limits, session_present=session_present)
-        self.sending.up(self._client, limits, session_kept=session_present)
+        # What an earlier client had sent, this one knows nothing of.
+        self.sending.up(self._client, limits, session_kept=session_present and not self._fresh)
+        self._fresh = False
         self._say(LinkState(connected=True, session_present=session_present), limits)
 
     def _go_down(self, trouble: BrokerUnreachable) -> None:
@@ -118,6 +134,28 @@ class Link:
         self.sending.down()
         if not self._leaving:
             self._say(LinkState(connected=False, reason=str(trouble)), None)
+            self._renew()
+
+    def _renew(self) -> None:
+        """Have another client take over where the files are not those that this one began with."""
+        files = _files(self._options)
+        if self._client is None or self._renewing or files == self._read:
+            return
+        try:
+            self._tls = tls_context(self._options)
+        except ConfigWrong as error:
+            log.warning("the new certificate of %s is not used: %s", self._options.address, error)
+            return
+        self._read, self._renewing = files, True
+        self._client.stop()
+
+    def _at_rest(self) -> None:
+        if not self._renewing or self._leaving or self.handover is None:
+            self._stopped.set()
+            return
+        self._renewing = False
+        log.info("connecting to %s with the new certificate", self._options.address)
+        self._begin(self.handover)
 
     def _say(self, state: LinkState, limits: BrokerLimits | None) -> None:
         if state == self._said:
@@ -129,6 +167,19 @@ class Link:
         else:
             log.warning("%s", state.reason)
         self._changed(state, limits)
+
+
+def _files(options: IotCoreOptions) -> tuple[tuple[int, int] | None, ...]:
+    """Which files prove who the agent is, as they are on disk now."""
+    return tuple(_identity(Path(name)) for name in (options.cert_file, options.key_file) if name)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _KIB, _MIB = 1024, 1024 * 1024
+_AROUND_BYTES = _KIB
+"""Of a publish around its payload: the longest topic and a batch's properties."""
 _ALPN_PORT = 443
 _REGION = re.compile(r"[^.]+\.(?:[^.]+\.)*iot\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
@@ -78,6 +80,8 @@ class ProxyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     username: str | None = None
     password: str | None = None
     password_file: str | None = None
+    allow_plaintext_password: bool = False
+    """Send the password to a proxy on another machine, which is spoken with in the clear."""
 
 
 class IotCoreLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -191,8 +195,9 @@ class IotCoreOptions(
             raise ValueError("cert_file goes together with key_file or pkcs11")
         if self.sigv4 is not None and not self.region:
             raise ValueError("sigv4.region is needed: endpoint does not name one")
-        if self.batch is not None and self.batch.max_bytes > self.limits.payload_bytes:
-            raise ValueError(f"batch.max_bytes is above the {self.limits.payload_bytes} bytes that limits allow")
+        most = min(self.limits.payload_bytes, self.limits.bytes_per_s - _AROUND_BYTES)
+        if self.batch is not None and self.batch.max_bytes > most:
+            raise ValueError(f"batch.max_bytes is above the {most} bytes that limits allow")
 
     @property
     def way(self) -> Way:

@@ -287,7 +287,7 @@ class Spool:
             log.warning("a message of the outbox of %s is lost: %s", self.name, error)
             self._over(seq, error.code)
         else:
-            self._counts.update(delivered=1, replayed=replayed)
+            self._counts.update(delivered=1, replayed=int(replayed))
             self._tell(seq, None)
             self._feed(events.Ended(seq))
         self._look_whether_settled()

@@ -1,0 +1,49 @@
+"""Whether the Greengrass data plane answers this device, and allows it both requests: asked about what nobody has."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Final
+
+from agent.artifacts.options import Patience
+from agent.aws.options import AwsOptions
+from agent.doctor.finding import Finding
+from agent.errors import VergeError
+from agent.greengrass.client import DataPlane
+from agent.greengrass.messages import Operation, Question
+from agent.greengrass.options import GreengrassOptions
+from agent.recipes import platform
+from agent.recipes.versions import Requirement
+
+__all__ = ["findings"]
+
+_ONCE: Final = Patience(give_up_after_s=0.0)
+_NOBODY_HAS: Final = "verge.doctor"
+_UNKNOWN: Final = "RESOURCE_NOT_FOUND"
+
+
+async def findings(options: GreengrassOptions, aws: AwsOptions | None) -> list[Finding]:
+    """One for each request; none where the cloud is not asked.  ``options`` are ``filled``."""
+    if not options.enabled:
+        return []
+    plane = DataPlane(options, patience=_ONCE, little=_ONCE)
+    question = Question(_NOBODY_HAS, (("verge-doctor", Requirement.parse("*")),))
+    found = [await _found(Operation.RESOLVE, plane.resolve(question, platform.detect()))]
+    region, account = (aws.place(), aws.account) if aws else (None, "")
+    if not (region and account):
+        return [
+            *found,
+            Finding.ok(f"greengrass {Operation.ARTIFACT}", "not asked: aws.region or aws.account is missing"),
+        ]
+    arn = f"arn:aws:greengrass:{region}:{account}:components:{_NOBODY_HAS}:versions:1.0.0"
+    return [*found, await _found(Operation.ARTIFACT, plane.artifact_url(arn, "nothing"))]
+
+
+async def _found(operation: Operation, asked: Awaitable[object]) -> Finding:
+    check = f"greengrass {operation}"
+    try:
+        await asked
+    except VergeError as error:
+        if error.code != _UNKNOWN:
+            return Finding.of(check, error)
+    return Finding.ok(check, "allowed")
