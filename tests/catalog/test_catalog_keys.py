@@ -19,7 +19,7 @@ TFLITE_IC = "aws.greengrass.TensorFlowLiteImageClassification"
 TFLITE_OD = "aws.greengrass.TensorFlowLiteObjectDetection"
 DLR_IC = "aws.greengrass.DLRImageClassification"
 DLR_OD = "aws.greengrass.DLRObjectDetection"
-IMAGES, WORK = "/verge/images", "/root/work/C"
+IMAGES, WORK = "/verge/images", "/verge/work/C"
 DEVICE = Device("amd64", IMAGES, WORK)
 
 
@@ -238,7 +238,7 @@ PICTURES = [
     ("/in", "deeper/a.png", "/in/deeper", "a.png"),
     ("/in", "/else/a.png", "/else", "a.png"),
     ("in", "a.png", f"{WORK}/in", "a.png"),
-    ("../shared", "a.png", "/root/work/shared", "a.png"),
+    ("../shared", "a.png", "/verge/work/shared", "a.png"),
     ("~/in", "a.png", "~/in", "a.png"),
     ("/in", "*.jpg", "/in", "*.jpg"),
     ("/in", "a[1].jpg", "/in", "a[[]1].jpg"),
