@@ -282,8 +282,7 @@ class Desk:
     async def _end(self, deployment: Deployment, outcome: Outcome) -> None:
         if outcome.status not in COMMITTED:
             await self._ledger.end(self._orders[deployment.id].seq, msgspec.json.encode(outcome))
-        # Only now: whoever asks for it meanwhile, as a job handed out again does, is told too.
-        order = self._orders.pop(deployment.id)
+        order = self._orders.pop(deployment.id)  # only now: a job that is handed out again meanwhile is told too
         self._tell(End(deployment.id, deployment.source, outcome, deployment), order.seq, order.asker)
 
     # -- out -------------------------------------------------------------------------------------------------
@@ -291,6 +290,7 @@ class Desk:
     def _unnoted(self, identity: str, arrival: Arrival, error: LedgerBroken) -> None:
         """What cannot be written down is not begun: whoever asked hears it."""
         outcome = failed(DetailedStatus.FAILED_NO_STATE_CHANGE, error)
+        log.warning("deployment %s is not begun: %s", identity, error)
         self._publish(identity, topic_payload(identity, outcome))
         arrival.asker.ended(identity, outcome)
 
