@@ -12,20 +12,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from agent.config import Config
-from agent.deployment.options import DeploymentOptions
+from agent.config.deployments import DeploymentOptions
+from agent.config.load import Config
 from agent.errors import VergeError
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
+from agent.inference.tuning.tuner import Tuner
 from agent.inference.values import PoolStatus
+from agent.mqtt.factory import create
+from agent.mqtt.transport import Transport
 from agent.results.formats import Context
-from agent.status import StatusBoard
+from agent.status.board import StatusBoard
+from agent.status.transports import Uplinks
 from agent.streams.streams import Streams
 from agent.topics import Topics
-from agent.transport.base import Transport
-from agent.transport.factory import create
-from agent.tuning.tuner import Tuner
-from agent.uplinks import Uplinks
 
 __all__ = ["Agent", "running"]
 
@@ -79,7 +79,7 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         await _deployments(agent, config.deployments, topics, tasks, stack)
     uplinks = Uplinks(topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s)
     for telling in (agent.board.run(), uplinks.run()):
-        stack.callback(tasks.create_task(telling, name="agent.status").cancel)
+        stack.callback(tasks.create_task(telling, name="agent.status.board").cancel)
     agent.board.ready()
 
 
@@ -87,7 +87,7 @@ async def _deployments(
     agent: Agent, options: DeploymentOptions, topics: Topics, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> None:
     # Imported here: an agent that takes no deployments does not carry what they need.
-    from agent.deployment import parts  # noqa: PLC0415
+    from agent.greengrass import wiring as parts  # noqa: PLC0415
 
     config = agent.config
     name = options.transport or config.first_transport

@@ -7,20 +7,20 @@
     │   ├── ConfigWrong             the configuration cannot be used
     │   ├── FrameRefused            a payload is no picture, or one past the limits
     │   ├── ModelRefused            a model cannot be loaded, or refused a picture
-    │   ├── RecipeWrong …           a recipe, a stored configuration (``agent.recipes``)
-    │   ├── DeploymentWrong …       a document, a set, a golden frame (``agent.deployment``)
-    │   ├── ArtifactWrong           an artifact that is not what it should be (``agent.artifacts``)
-    │   ├── ComponentRefused        a set of scripts that cannot be run (``agent.components``)
-    │   ├── JobRefused              what the Jobs service does not do (``agent.jobs.service``)
+    │   ├── RecipeWrong …           a recipe, a stored configuration (``agent.greengrass.recipes``)
+    │   ├── DeploymentWrong …       a document, a set, a golden frame (``agent.greengrass.deployments``)
+    │   ├── ArtifactWrong           an artifact that is not what it should be (``agent.greengrass.artifacts``)
+    │   ├── ComponentRefused        a set of scripts that cannot be run (``agent.greengrass.components``)
+    │   ├── JobRefused              what the Jobs service does not do (``agent.aws.jobs.service``)
     │   ├── BackendUnavailable      what the model needs is not installed here
-    │   ├── KeyWrong                a key of an AWS component's configuration (``agent.catalog``)
-    │   ├── RuntimeRefused          no combination gives a runtime here (``agent.runtimes``)
+    │   ├── KeyWrong                a key of an AWS component's configuration (``agent.greengrass.catalog``)
+    │   ├── RuntimeRefused          no combination gives a runtime here (``agent.inference.environments``)
     │   └── PublishRefused          a message the broker would not take
     └── Unreachable                 what we could not reach: back off and retry
         ├── BrokerUnreachable       no connection to the broker
-        ├── ArtifactUnreachable     an artifact cannot be had now (``agent.artifacts``)
-        ├── LedgerBroken            the ledger's disk (``agent.deployment``)
-        ├── RuntimeUnreachable      a runtime cannot be had now (``agent.runtimes``)
+        ├── ArtifactUnreachable     an artifact cannot be had now (``agent.greengrass.artifacts``)
+        ├── LedgerBroken            the ledger's disk (``agent.greengrass.deployments``)
+        ├── RuntimeUnreachable      a runtime cannot be had now (``agent.inference.environments``)
         ├── NotConnected            a message could not be queued while the link is down
         └── WorkerLost              a worker process died, hung or was replaced
 

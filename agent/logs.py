@@ -9,8 +9,8 @@ import logging
 import os
 import sys
 
+from agent.config.strict import nearest
 from agent.errors import ConfigWrong
-from agent.strict import nearest
 
 __all__ = ["configure"]
 

@@ -24,7 +24,7 @@ from agent.aws import answers
 from agent.aws.answers import Asker, Refusal
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
-from agent.aws.options import AwsOptions
+from agent.config.aws import AwsOptions
 from agent.errors import ConfigWrong
 
 __all__ = ["IotCredentials"]

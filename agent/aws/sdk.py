@@ -15,7 +15,7 @@ from botocore.credentials import RefreshableCredentials
 
 from agent.aws import answers
 from agent.aws.credentials import CredentialsProvider
-from agent.aws.options import AwsOptions
+from agent.config.aws import AwsOptions
 
 __all__ = ["session"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from agent import __version__
+from agent.config.strict import nearest
 from agent.errors import Unreachable, VergeError
-from agent.strict import nearest
 
 __all__ = ["main"]
 

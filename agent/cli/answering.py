@@ -9,9 +9,9 @@ from time import perf_counter
 from msgspec.structs import replace
 
 from agent.cli.pictures import Source
-from agent.doctor.alone import MODEL, loaded
+from agent.config.streams import Limits
 from agent.errors import VergeError, WorkerLost
-from agent.frames.frame import Limits
+from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, PoolState, Snapshot

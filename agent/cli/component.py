@@ -10,13 +10,14 @@ from typing import Any
 import click
 import msgspec
 
-from agent.artifacts.digest import Digest
 from agent.cli import goldens, loop, packing, skeletons
 from agent.cli.packing import Packed, Source
 from agent.cli.proving import prove
 from agent.cli.skeletons import ARCHIVES, Kind
+from agent.config.models import ModelOptions
 from agent.errors import ConfigWrong
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+from agent.greengrass.artifacts.digest import Digest
+from agent.inference.manifest import SAMPLES, resolve
 
 __all__ = ["command"]
 

@@ -15,7 +15,7 @@ from agent.cli.jobs_broker import broker_options
 from agent.cli.jobs_tables import show_json
 from agent.cli.rollout import exit_status, rolled_out
 from agent.cli.sending import TIMEOUT_S, followed, near, new_id, sealed, thing_option
-from agent.config import Config
+from agent.config.load import Config
 from agent.errors import ConfigWrong
 
 __all__ = ["command"]

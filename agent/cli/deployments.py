@@ -16,7 +16,7 @@ from agent.cli.retained import retained
 from agent.cli.sending import thing_option
 from agent.cli.tables import console, table
 from agent.cli.times import local
-from agent.config import Config
+from agent.config.load import Config
 
 __all__ = ["command"]
 

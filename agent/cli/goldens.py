@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from agent.cli.pictures import Source
-from agent.deployment.expected import record
-from agent.deployment.golden import FOLDER, NAME, GoldenLimits, check, load
-from agent.doctor.alone import MODEL, loaded
 from agent.errors import ConfigWrong
 from agent.files import write_atomically
+from agent.greengrass.deployments.golden import FOLDER, NAME, GoldenLimits, check, load
+from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec
+from agent.results.expected import record
 
 __all__ = ["agrees", "recorded"]
 

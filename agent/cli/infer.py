@@ -12,9 +12,10 @@ from agent.cli import loop
 from agent.cli.annotations import Annotations
 from agent.cli.answering import Answered, answer, limited
 from agent.cli.pictures import Source, expand
-from agent.doctor.alone import loaded
+from agent.config.models import ModelOptions
 from agent.errors import VergeError
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.inference.alone import loaded
+from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.values import Answer, Description
 from agent.results.result import Reason
 

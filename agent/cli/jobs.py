@@ -15,24 +15,24 @@ import click
 from msgspec.structs import replace
 
 from agent import logs
+from agent.aws.jobs.service.caller import Caller, calling
+from agent.aws.jobs.service.serve import JobsService
+from agent.aws.jobs.service.store import JobStore
+from agent.aws.jobs.topics import GREENGRASS, PREFIX
 from agent.cli import jobs_words as words
 from agent.cli import loop
 from agent.cli.jobs_broker import broker_options
 from agent.cli.jobs_tables import show_executions, show_groups, show_job, show_jobs, show_json
-from agent.config import Config
-from agent.doctor.visit import Visit, plain
+from agent.config.load import Config
 from agent.errors import Unreachable
-from agent.jobs.service.caller import Caller, calling
-from agent.jobs.service.serve import JobsService
-from agent.jobs.service.store import JobStore
-from agent.jobs.topics import GREENGRASS, PREFIX
+from agent.mqtt.client import MqttTransport
+from agent.mqtt.visit import Visit, plain
 from agent.results.ulid import Ulids
 from agent.service import serve as serve_until_signal
-from agent.transport.mqtt import MqttTransport
 
 __all__ = ["command"]
 
-log = logging.getLogger("agent.jobs")
+log = logging.getLogger("agent.aws.jobs")
 
 _LOOK_S = 0.5
 _MAX_QUEUED = 100_000

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from agent.config import Config, load, parse
+from agent.config.load import Config, load, parse
 
 __all__ = ["broker_options"]
 

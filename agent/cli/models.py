@@ -11,8 +11,9 @@ import msgspec
 
 from agent.cli import loop
 from agent.cli.trials import Trial, attempt, backends
+from agent.config.models import ModelOptions
 from agent.errors import ModelRefused, VergeError
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve, sample_names
+from agent.inference.manifest import ModelSpec, resolve, sample_names
 from agent.inference.values import Description
 from agent.results.result import Reason
 

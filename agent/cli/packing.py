@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from agent.artifacts.digest import Digest
-from agent.artifacts.unpack import measure
 from agent.errors import ConfigWrong
 from agent.files import write_atomically
-from agent.recipes import lint, reader
-from agent.recipes.findings import Finding, Level
-from agent.recipes.recipe import Artifact, Recipe, Unarchive
-from agent.recipes.writer import to_dict
+from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.unpack import measure
+from agent.greengrass.recipes import lint, reader
+from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
+from agent.greengrass.recipes.writer import to_dict
 
 __all__ = ["Packed", "Source", "find", "pack"]
 

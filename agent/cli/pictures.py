@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.config.streams import Limits
 from agent.errors import FrameRefused
-from agent.frames.frame import Limits, Picture
+from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 
 __all__ = ["STDIN", "SUFFIXES", "Source", "expand"]

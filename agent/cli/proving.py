@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.artifacts.uri import file_name
 from agent.cli import goldens, loop
 from agent.cli.packing import Source
-from agent.deployment import blocks
-from agent.deployment.blocks import ModelBlock
-from agent.deployment.kinds import Kind, kind_of
-from agent.deployment.kinds import model_of as model_block
+from agent.config.models import ModelOptions
 from agent.errors import ConfigWrong
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
-from agent.recipes.recipe import Unarchive
+from agent.greengrass.artifacts.uri import file_name
+from agent.greengrass.deployments import blocks
+from agent.greengrass.deployments.blocks import ModelBlock
+from agent.greengrass.deployments.kinds import Kind, kind_of
+from agent.greengrass.deployments.kinds import model_of as model_block
+from agent.greengrass.recipes.recipe import Unarchive
+from agent.inference.manifest import ModelSpec, resolve
 
 __all__ = ["model_of", "prove"]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
+from agent.aws.provision.enroll import Claim, Done, Wish, by_claim, from_files
+from agent.aws.provision.home import Home
+from agent.aws.provision.prove import prove
+from agent.aws.provision.rotate import OPERATION, RotateWish, rotate
 from agent.cli import loop
-from agent.config import Config, load
+from agent.config.iotcore import IotCoreOptions
+from agent.config.load import Config, load
 from agent.errors import ConfigWrong
-from agent.provision.enroll import Claim, Done, Wish, by_claim, from_files
-from agent.provision.home import Home
-from agent.provision.prove import prove
-from agent.provision.rotate import OPERATION, RotateWish, rotate
-from agent.transport.factory import create
-from agent.transport.iotcore.options import IotCoreOptions
-from agent.transport.mqtt import MqttTransport
+from agent.mqtt.client import MqttTransport
+from agent.mqtt.factory import create
 
 __all__ = ["command"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import click
 import msgspec
 
-from agent.recipes import lint, reader
-from agent.recipes.errors import RecipeWrong
-from agent.recipes.findings import Finding, Level
-from agent.recipes.recipe import Recipe
+from agent.greengrass.recipes import lint, reader
+from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.recipe import Recipe
 
 __all__ = ["command"]
 

@@ -1,6 +1,6 @@
 """An agent as its broker shows it: asked what is live, given a document, followed to the end.
 
-Before a document is sent, the agent is asked what is live (``agent.deployment.inquiry``): a broker drops what nobody
+Before a document is sent, the agent is asked what is live (``deployments.inquiry``): a broker drops what nobody
 subscribed to, and an answer proves that documents are heard.  How a deployment goes is heard on its retained topic;
 its end also on a response topic, which is the only way for a document that is refused unread.
 """
@@ -18,12 +18,12 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.cli.retained import retained
-from agent.config import Config
-from agent.deployment.inquiry import REQUEST
-from agent.doctor.visit import Visit, plain
+from agent.config.load import Config
 from agent.errors import ConfigWrong, Unreachable
+from agent.greengrass.deployments.inquiry import REQUEST
+from agent.mqtt.transport import Message
+from agent.mqtt.visit import Visit, plain
 from agent.topics import Topics, level
-from agent.transport.base import Message
 
 __all__ = ["UNDER_WAY", "Remote", "Sets", "base_of", "link", "reached", "thing_of"]
 

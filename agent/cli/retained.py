@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from agent.transport.base import Message, Transport
+from agent.mqtt.transport import Message, Transport
 
 __all__ = ["retained"]
 

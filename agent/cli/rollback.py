@@ -11,7 +11,7 @@ from agent.cli import endings, loop, remote
 from agent.cli.endings import Ending
 from agent.cli.jobs_broker import broker_options
 from agent.cli.sending import TIMEOUT_S, followed, new_id, sealed, thing_option
-from agent.config import Config
+from agent.config.load import Config
 from agent.errors import ConfigWrong
 
 __all__ = ["command"]

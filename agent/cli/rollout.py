@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
+from agent.aws.jobs.service.caller import calling
 from agent.cli import remote
-from agent.config import Config
+from agent.config.load import Config
 from agent.errors import Unreachable
-from agent.jobs.service.caller import calling
 
 __all__ = ["counted", "exit_status", "rolled_out"]
 

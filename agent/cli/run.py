@@ -12,7 +12,7 @@ import click
 
 from agent import logs
 from agent.app import running
-from agent.config import load
+from agent.config.load import load
 from agent.service import serve
 
 __all__ = ["command"]

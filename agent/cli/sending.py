@@ -13,9 +13,9 @@ import click
 from agent.cli import remote
 from agent.cli.endings import Ending
 from agent.cli.following import follow
-from agent.config import Config
-from agent.deployment.trust import Link
+from agent.config.load import Config
 from agent.errors import ConfigWrong
+from agent.greengrass.deployments.trust import Link
 from agent.results.ulid import Ulids
 
 __all__ = ["TIMEOUT_S", "followed", "near", "new_id", "sealed", "thing_option"]

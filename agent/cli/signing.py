@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.deployment.keys import PREFIX, PublicKey
-from agent.deployment.trust import MAX_BYTES, Envelope, Kind, Sidecar, Signature, signed_content
 from agent.errors import ConfigWrong
-from agent.recipes import document as texts
-from agent.recipes.errors import RecipeWrong
+from agent.greengrass.deployments.keys import PREFIX, PublicKey
+from agent.greengrass.deployments.trust import MAX_BYTES, Envelope, Kind, Sidecar, Signature, signed_content
+from agent.greengrass.recipes import document as texts
+from agent.greengrass.recipes.errors import RecipeWrong
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 
 from agent.errors import ConfigWrong
+from agent.greengrass.recipes.reader import parse
 from agent.inference.manifest import SAMPLES, Manifest, ModelSpec
-from agent.recipes.reader import parse
 
 __all__ = ["ARCHIVES", "Kind", "write", "write_model"]
 

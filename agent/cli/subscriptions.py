@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.config import Config
+from agent.config.load import Config
+from agent.config.strict import nearest
 from agent.errors import ConfigWrong
-from agent.strict import nearest
 from agent.topics import RESULTS, Topics, level
 
 __all__ = ["Subscriptions", "configured", "usual"]

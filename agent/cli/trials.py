@@ -12,8 +12,8 @@ import msgspec
 from agent.cli.answering import answer
 from agent.cli.pictures import Source
 from agent.doctor import child
-from agent.doctor.alone import loaded
 from agent.errors import BackendUnavailable, VergeError
+from agent.inference.alone import loaded
 from agent.inference.manifest import SAMPLES, ModelSpec
 from agent.inference.values import Answer, Description
 

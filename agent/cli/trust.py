@@ -13,11 +13,11 @@ import msgspec
 
 from agent.cli import signing
 from agent.cli.signing import PrivateKey
-from agent.deployment import keys
-from agent.deployment.keys import PublicKey
-from agent.deployment.trust import Kind, open_document, recipe_signer
 from agent.errors import ConfigWrong
 from agent.files import write_atomically
+from agent.greengrass.deployments import keys
+from agent.greengrass.deployments.keys import PublicKey
+from agent.greengrass.deployments.trust import Kind, open_document, recipe_signer
 
 __all__ = ["command"]
 

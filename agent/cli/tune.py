@@ -11,13 +11,14 @@ from typing import Any
 import click
 import msgspec
 
-from agent import config as configuration
 from agent.cli import loop
-from agent.config import Config
+from agent.config import load as configuration
+from agent.config.load import Config
+from agent.config.models import ModelOptions
 from agent.errors import ConfigWrong
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
-from agent.tuning.store import Store
-from agent.tuning.tune import BUDGET_S, digest_of, tune
+from agent.inference.manifest import ModelSpec, resolve
+from agent.inference.tuning.store import Store
+from agent.inference.tuning.tune import BUDGET_S, digest_of, tune
 
 __all__ = ["command"]
 

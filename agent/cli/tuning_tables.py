@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent.cli.tables import console, table
+from agent.inference.tuning.values import Measured, Tuning
 from agent.results.result import Reason
-from agent.tuning.values import Measured, Tuning
 
 __all__ = ["show"]
 

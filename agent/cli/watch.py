@@ -13,8 +13,8 @@ from agent.cli import loop
 from agent.cli.lines import Lines, as_json
 from agent.cli.subscriptions import Subscriptions, configured, usual
 from agent.cli.watching import Heard, Notice, watching
-from agent.config import load, parse
-from agent.transport.options import TransportOptions
+from agent.config.load import load, parse
+from agent.config.transports import TransportOptions
 
 __all__ = ["command"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.cli.subscriptions import Subscriptions
-from agent.doctor.visit import Visit
-from agent.transport.base import LinkState, Message
-from agent.transport.options import TransportOptions
+from agent.config.transports import TransportOptions
+from agent.mqtt.transport import LinkState, Message
+from agent.mqtt.visit import Visit
 
 __all__ = ["Heard", "Notice", "Watch", "watching"]
 

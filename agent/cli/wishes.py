@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from agent.artifacts.digest import Digest
-from agent.artifacts.uri import file_name
-from agent.deployment.trust import Envelope
 from agent.errors import ConfigWrong
-from agent.recipes import reader, writer
-from agent.recipes.recipe import Artifact, Recipe
+from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.uri import file_name
+from agent.greengrass.deployments.trust import Envelope
+from agent.greengrass.recipes import reader, writer
+from agent.greengrass.recipes.recipe import Artifact, Recipe
 
 __all__ = ["identity_in", "read_document", "recipes_of", "update_of", "wish"]
 

@@ -18,13 +18,13 @@ from typing import Any, Self
 
 import msgspec
 
+from agent.aws.jobs.service.caller import Caller, calling
+from agent.config.transports import MqttOptions
 from agent.demo.child import Child
 from agent.errors import Unreachable
-from agent.jobs.service.caller import Caller, calling
+from agent.mqtt.factory import create
+from agent.mqtt.transport import Message, Transport
 from agent.topics import Topics
-from agent.transport.base import Message, Transport
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
 
 __all__ = ["Done", "Jobs"]
 

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.aws.jobs.topics import PREFIX
 from agent.demo.broker import Broker
-from agent.demo.ear import Ear
 from agent.demo.jobs import Jobs
 from agent.demo.kit import Kit
+from agent.demo.listener import Ear
 from agent.demo.rehearsal import Rehearsal, install, rehearse
 from agent.errors import Unreachable
-from agent.jobs.topics import PREFIX
 
 __all__ = ["STREAM", "THING", "Least", "Plot", "aws_prefix", "plotted"]
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from agent.demo.ear import Ear
 from agent.demo.jobs import Done, Jobs
 from agent.demo.kit import BAD, CLASSIFIER, DETECTOR, Kit
+from agent.demo.listener import Ear
 
 __all__ = ["FAILED", "Failure", "Rehearsal", "Swap", "install", "rehearse"]
 

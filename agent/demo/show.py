@@ -26,7 +26,7 @@ from agent import __version__
 from agent.demo import broker as brokers
 from agent.demo.broker import Broker
 from agent.demo.child import Child
-from agent.demo.ear import Ear
+from agent.demo.listener import Ear
 from agent.demo.plot import STREAM, THING, Least, Plot, aws_prefix, plotted
 from agent.demo.rehearsal import Rehearsal
 from agent.demo.scores import Summary

@@ -9,10 +9,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.config.transports import MqttOptions
 from agent.doctor.needs import Direction, Need
-from agent.provision.visitor import Visitor
-from agent.transport.filters import matches
-from agent.transport.options import MqttOptions
+from agent.mqtt.probe import Visitor
+from agent.topics import matches
 
 __all__ = ["Answer", "Told", "ask"]
 

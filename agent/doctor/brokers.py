@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from agent.config import Config
+from agent.config.load import Config
 from agent.doctor.finding import Finding, size
-from agent.doctor.visit import Visit
 from agent.errors import VergeError
-from agent.transport.limits import MAX_PACKET_BYTES, BrokerLimits
+from agent.mqtt.limits import MAX_PACKET_BYTES, BrokerLimits
+from agent.mqtt.visit import Visit
 
 __all__ = ["findings", "limits"]
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.config import Config, load
+from agent.config.load import Config, load
 from agent.doctor import brokers, components, files, libraries, machine, models, tls
 from agent.doctor.finding import Finding
 from agent.errors import VergeError

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent import catalog
-from agent.catalog import requirements as asked
-from agent.catalog.entries import ENTRIES
 from agent.doctor import machine
 from agent.doctor.finding import Finding, size
-from agent.recipes.platform import detect
-from agent.recipes.recipe import ComponentType
-from agent.runtimes import requirements, survey
-from agent.runtimes.choose import choose
-from agent.runtimes.combinations import FAMILIES
-from agent.runtimes.host import Host
+from agent.greengrass import catalog
+from agent.greengrass.catalog import requirements as asked
+from agent.greengrass.catalog.entries import ENTRIES
+from agent.greengrass.recipes.platform import detect
+from agent.greengrass.recipes.recipe import ComponentType
+from agent.inference.environments import requirements, survey
+from agent.inference.environments.choose import choose
+from agent.inference.environments.combinations import FAMILIES
+from agent.inference.environments.host import Host
 
 __all__ = ["findings", "groups", "pythons", "runtimes"]
 
@@ -83,7 +83,7 @@ def runtimes(host: Host) -> list[Finding]:
 
 
 def groups(facts: Mapping[str, Any], folder: Path) -> list[Finding]:
-    """Whether a device with these facts (``agent.catalog.requirements.FACTS``) has what components ask for."""
+    """Whether a device with these facts (``catalog.requirements.FACTS``) has what components ask for."""
     return [
         finding
         for group, kind in _GROUPS.items()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Final
 
-from agent.artifacts.options import Patience
-from agent.aws.options import AwsOptions
+from agent.config.artifacts import Patience
+from agent.config.aws import AwsOptions
+from agent.config.greengrass import GreengrassOptions
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
-from agent.greengrass.client import DataPlane
-from agent.greengrass.messages import Operation, Question
-from agent.greengrass.options import GreengrassOptions
-from agent.recipes import platform
-from agent.recipes.versions import Requirement
+from agent.greengrass.cloud.client import DataPlane
+from agent.greengrass.cloud.messages import Operation, Question
+from agent.greengrass.recipes import platform
+from agent.greengrass.recipes.versions import Requirement
 
 __all__ = ["findings"]
 

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.config import Config
+from agent.config.load import Config
+from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.doctor.finding import Finding, size
-from agent.transport.options import IotCoreOptions, TransportOptions
 
 __all__ = ["data_folder", "findings", "mode", "secret"]
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agent.config import Config
-from agent.doctor.alone import MODEL, loaded
+from agent.config.load import Config
+from agent.config.models import ModelOptions
+from agent.config.streams import Limits
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
-from agent.frames.frame import Limits
 from agent.frames.recognise import recognise
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+from agent.inference.alone import MODEL, loaded
+from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.values import Description
 
 __all__ = ["configured", "sample"]

@@ -11,18 +11,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from agent.config import Config
-from agent.deployment.fleet import health_topic
-from agent.deployment.inquiry import REQUEST
-from agent.deployment.options import DeploymentOptions
-from agent.jobs.shadow_client import shadow_base
-from agent.jobs.topics import GREENGRASS, JobTopics
-from agent.jobs.wording import filters
-from agent.streams.options import StreamOptions
+from agent.aws.jobs.shadow_client import shadow_base
+from agent.aws.jobs.topics import GREENGRASS, JobTopics
+from agent.aws.jobs.wording import filters
+from agent.config.deployments import DeploymentOptions
+from agent.config.iotcore import IotCoreOptions
+from agent.config.load import Config
+from agent.config.streams import StreamOptions
+from agent.greengrass.deployments.inquiry import REQUEST
+from agent.greengrass.fleet.service import health_topic
+from agent.mqtt.iotcore.quotas import ingested
+from agent.mqtt.transport import Message
 from agent.topics import Topics, level
-from agent.transport.base import Message
-from agent.transport.iotcore.options import IotCoreOptions
-from agent.transport.iotcore.rules import ingested
 
 __all__ = ["Direction", "Need", "Probe", "needs"]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.config import Config
+from agent.config.load import Config
+from agent.config.transports import IotCoreOptions, TlsOptions, TransportOptions
 from agent.doctor.certificate import validity
 from agent.doctor.files import secret
 from agent.doctor.finding import Finding
-from agent.transport.options import IotCoreOptions, TlsOptions, TransportOptions
 
 __all__ = ["authorities", "certificate", "findings", "pair"]
 

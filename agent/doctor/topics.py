@@ -16,16 +16,16 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.aws.iot import IotCredentials
-from agent.aws.options import AwsOptions
-from agent.config import Config, load
+from agent.config.aws import AwsOptions
+from agent.config.iotcore import IotCoreOptions
+from agent.config.load import Config, load
+from agent.config.transports import MqttOptions
 from agent.doctor import dataplane
 from agent.doctor.asking import Answer, Told, ask
 from agent.doctor.finding import Finding
 from agent.doctor.needs import Direction, Need, needs
 from agent.errors import VergeError
-from agent.provision.visitor import as_thing
-from agent.transport.iotcore.options import IotCoreOptions
-from agent.transport.options import MqttOptions
+from agent.mqtt.probe import as_thing
 
 __all__ = ["examine", "findings", "role"]
 

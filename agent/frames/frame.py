@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Frame", "Limits", "Picture"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a payload may cost before it is decoded."""
-
-    max_bytes: int = 16 * 1024 * 1024
-    max_pixels: int = 50_000_000
-    max_json_depth: int = 8
+__all__ = ["Frame", "Picture"]
 
 
 @dataclass(frozen=True, slots=True)

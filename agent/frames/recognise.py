@@ -16,10 +16,11 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Raw
 
+from agent.config.streams import Limits
 from agent.errors import FrameRefused
 from agent.frames import headers
 from agent.frames.envelope import captured_at, open_envelope, opening, spelled, url_refused
-from agent.frames.frame import Limits, Picture
+from agent.frames.frame import Picture
 
 __all__ = ["REFUSALS", "recognise"]
 

@@ -14,20 +14,11 @@ from typing import Any
 
 import msgspec
 
+from agent.config.models import ModelOptions
+from agent.config.strict import build, nearest
 from agent.errors import ConfigWrong, ModelRefused
-from agent.strict import build, nearest
 
-__all__ = [
-    "LABEL_FILES",
-    "MODEL_SUFFIXES",
-    "SAMPLES",
-    "Manifest",
-    "ModelOptions",
-    "ModelSpec",
-    "resolve",
-    "sample_names",
-    "unwrapped",
-]
+__all__ = ["LABEL_FILES", "MODEL_SUFFIXES", "SAMPLES", "Manifest", "ModelSpec", "resolve", "sample_names", "unwrapped"]
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "models"
 MODEL_SUFFIXES = (".tflite", ".onnx", ".pb", ".caffemodel", ".xml")
@@ -57,40 +48,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     postprocess_options: dict[str, Any] = {}
     autotune: bool = False
     """Whether the fastest backend and number of threads are measured on the device."""
-
-
-class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model in the configuration: which one, what to override, and how to run it."""
-
-    source: str
-    """The name of a sample, a folder, or a model file."""
-    backend: str = ""
-    task: str = ""
-    labels: str = ""
-    input: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    usual_options: dict[str, Any] = {}
-    """Options that hold where neither the manifest nor ``options`` says otherwise; not for a task of one's own."""
-    backend_options: dict[str, Any] = {}
-    preprocess: str = ""
-    preprocess_options: dict[str, Any] = {}
-    postprocess: str = ""
-    postprocess_options: dict[str, Any] = {}
-    autotune: bool | None = None
-    accelerator: str = "auto"
-    workers: int = 1
-    threads: int = 0
-    """Per worker; 0 shares the machine's processors between the workers."""
-    memory_mb: int = 0
-    """How much a worker may take beyond the loaded model; 0 is no limit."""
-    deadline_s: float = 2.0
-    """At least this long may a picture take before its worker counts as hung."""
-    load_timeout_s: float = 120.0
-    interpreter: str = ""
-    """Another Python for the workers; empty is the agent's own."""
-    python_path: tuple[str, ...] = ()
-    """Folders in which a worker finds backends and tasks named ``module:Class``."""
-    environment: dict[str, str] = {}
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):

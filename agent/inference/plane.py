@@ -14,14 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from agent.config.streams import Limits
+from agent.config.strict import nearest
 from agent.errors import ModelRefused, NotConnected, VergeError, WorkerLost
-from agent.frames.frame import Limits, Picture
+from agent.frames.frame import Picture
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.pool import Pool
 from agent.inference.quarantine import Quarantine
 from agent.inference.values import Answer, Description, PoolState, PoolStatus, Snapshot
-from agent.strict import nearest
 
 __all__ = ["InferencePlane"]
 

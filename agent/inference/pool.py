@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from agent.config.streams import Limits
 from agent.errors import VergeError, WorkerLost, Wrong
-from agent.frames.frame import Limits
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.process import DEPTH, Worker

@@ -16,12 +16,12 @@ from pathlib import Path
 from string import Formatter
 from typing import Protocol, TypeAlias
 
+from agent.config.results import FileSinkOptions
 from agent.errors import ConfigWrong, VergeError
+from agent.mqtt.transport import Delivered, Message
 from agent.results.disk import DiskLosses
-from agent.results.options import FileSinkOptions
 from agent.results.result import Prediction, Result
 from agent.topics import level
-from agent.transport.base import Delivered, Message
 
 __all__ = ["FileSink", "LogSink", "Publish", "Sink", "TopicSink"]
 

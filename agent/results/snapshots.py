@@ -11,8 +11,8 @@ import re
 from collections import Counter, deque
 from pathlib import Path
 
+from agent.config.results import SnapshotOptions
 from agent.results.disk import DiskLosses
-from agent.results.options import SnapshotOptions
 from agent.results.recent import Recent
 from agent.results.result import Result
 

@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, Protocol
 from msgspec import Struct
 
 from agent.errors import FrameRefused
-from agent.transport.base import Message
+from agent.mqtt.transport import Message
 
 __all__ = ["Receive", "Source", "SourceState", "SourceStatus"]
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from agent.config.sources import CameraOptions, Target, target
 from agent.errors import VergeError
+from agent.mqtt.backoff import Backoff
+from agent.mqtt.transport import Message
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
-from agent.sources.options import CameraOptions, Target, target
 from agent.sources.player import Loss, Opened, Player, Shot, refusal
 from agent.sources.secrecy import label, shown
-from agent.transport.backoff import Backoff
-from agent.transport.base import Message
 
 __all__ = ["CameraSource"]
 

@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
+from agent.config.sources import DirectoryOptions
 from agent.errors import FrameRefused
+from agent.mqtt.transport import Message
 from agent.sources.aside import aside
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
 from agent.sources.folder import MAX_ENTRIES, FolderMissing, Shot, look, read
-from agent.sources.options import DirectoryOptions
 from agent.sources.watch import Entry, Watch, pick
-from agent.transport.base import Message
 
 __all__ = ["DirectorySource"]
 

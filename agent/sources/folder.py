@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.config.sources import is_pattern, matches
 from agent.errors import FrameRefused, Unreachable
-from agent.sources.options import is_pattern, matches
 from agent.sources.watch import Entry
 
 __all__ = ["MAX_ENTRIES", "FolderMissing", "Shot", "look", "read"]

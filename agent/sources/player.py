@@ -30,11 +30,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from agent.config.sources import CameraOptions, Target
 from agent.errors import VergeError, Wrong
 from agent.inference.child import shortage
 from agent.inference.runtime.ring import Ring
 from agent.sources.child import CameraChild
-from agent.sources.options import CameraOptions, Target
 from agent.sources.secrecy import scrubber
 
 __all__ = ["Loss", "Opened", "Player", "Shot", "refusal"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
+from agent.mqtt.transport import Message, Transport
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
 from agent.topics import camera_of
-from agent.transport.base import Message, Transport
 
 __all__ = ["TopicSource"]
 

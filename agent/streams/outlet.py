@@ -15,9 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from agent.config.streams import OutputOptions, StreamOptions
 from agent.errors import ConfigWrong, VergeError
 from agent.frames.frame import Frame
 from agent.inference.values import Answer, Description, Snapshot
+from agent.mqtt.transport import Message, Transport
 from agent.results import formats
 from agent.results.filters import Filters
 from agent.results.formats import Context, Format
@@ -25,8 +27,6 @@ from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result
 from agent.results.sinks import FileSink, LogSink, Sink, TopicSink
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
 from agent.results.ulid import Ulids
-from agent.streams.options import OutputOptions, StreamOptions
-from agent.transport.base import Message, Transport
 
 __all__ = ["Outlet"]
 

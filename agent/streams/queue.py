@@ -15,26 +15,18 @@ time: ``now`` comes from the caller, monotonic seconds.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from dataclasses import dataclass
 
+from agent.config.streams import Policy
 from agent.frames.frame import Frame
 
-__all__ = ["QUEUE_FULL", "SUPERSEDED", "TOO_MANY_CAMERAS", "TOO_OLD", "CameraQueues", "Drop", "Policy"]
+__all__ = ["QUEUE_FULL", "SUPERSEDED", "TOO_MANY_CAMERAS", "TOO_OLD", "CameraQueues", "Drop"]
 
 SUPERSEDED = "superseded"
 QUEUE_FULL = "queue-full"
 TOO_OLD = "too-old"
 TOO_MANY_CAMERAS = "too-many-cameras"
-
-
-class Policy(enum.StrEnum):
-    """What happens to a frame that finds no room."""
-
-    LATEST = "latest"
-    FIFO = "fifo"
-    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,20 +27,20 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from agent.config.streams import Limits, StreamOptions
 from agent.errors import FrameRefused, VergeError
-from agent.frames.frame import Frame, Limits
+from agent.frames.frame import Frame
 from agent.frames.recognise import recognise
 from agent.frames.reports import Reports
 from agent.inference.job import Job
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, PoolState
+from agent.mqtt.transport import Message
 from agent.sources.base import Source, SourceStatus
 from agent.sources.pacer import Pacer
-from agent.streams.options import StreamOptions
 from agent.streams.outlet import Outlet
 from agent.streams.queue import CameraQueues, Drop
 from agent.streams.tally import Tally
-from agent.transport.base import Message
 
 __all__ = ["STOPPING", "Stream"]
 

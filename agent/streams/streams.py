@@ -15,19 +15,17 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from agent.config.streams import Limits, Policy, StreamOptions, objection
+from agent.config.strict import nearest
 from agent.errors import ConfigWrong
-from agent.frames.frame import Limits
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus
+from agent.mqtt.transport import Transport
 from agent.results.formats import Context
 from agent.sources.base import Source
-from agent.streams.inputs import objection, same_source, source
-from agent.streams.options import StreamOptions
+from agent.streams.inputs import same_source, source
 from agent.streams.outlet import Outlet
-from agent.streams.queue import Policy
 from agent.streams.stream import Stream
-from agent.strict import nearest
-from agent.transport.base import Transport
 
 __all__ = ["Streams", "Switched"]
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import msgspec
 
+from agent.config.streams import Limits
 from agent.errors import VergeError
-from agent.frames.frame import Limits, Picture
+from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane

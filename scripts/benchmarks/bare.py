@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from agent.inference.manifest import ModelOptions, resolve
+from agent.config.models import ModelOptions
+from agent.inference.manifest import resolve
 from agent.inference.runtime import decode
 from agent.inference.runtime.session import Session
 from scripts.benchmarks import WARM, frames

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from agent.inference.manifest import Manifest, ModelOptions, ModelSpec, resolve
+from agent.config.models import ModelOptions
+from agent.inference.manifest import Manifest, ModelSpec, resolve
 from scripts.benchmarks import onnxcopy, tflite
 
 FORMS: Mapping[str, tuple[str, str]] = {

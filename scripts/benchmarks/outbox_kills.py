@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.config.transports import MqttOptions
 from agent.errors import VergeError
-from agent.transport.base import Message, Transport
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
-from agent.transport.spool.entry import ID
+from agent.mqtt.factory import create
+from agent.mqtt.outbox.record import ID
+from agent.mqtt.transport import Message, Transport
 from scripts.benchmarks import outbox_parts as parts
 from scripts.benchmarks import rig
 

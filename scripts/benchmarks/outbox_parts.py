@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from agent.transport.base import Message
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
-from agent.transport.spool.options import OutboxOptions
-from agent.transport.spool.spool import Spool
+from agent.config.outbox import OutboxOptions
+from agent.config.transports import MqttOptions
+from agent.mqtt.factory import create
+from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.transport import Message
 
 SIZE = 300
 STREAMS = 4

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from agent.inference.manifest import ModelOptions, resolve
+from agent.config.models import ModelOptions
+from agent.inference.manifest import resolve
 from scripts.benchmarks import MODEL, cpu, http, rig
 from scripts.benchmarks.client import Target
 

@@ -10,8 +10,8 @@ from agent.aws import answers
 from agent.aws.answers import Asker, Refusal
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
-from agent.deployment.errors import TYPES
 from agent.errors import Unreachable, Wrong
+from agent.greengrass.deployments.errors import TYPES
 from tests.aws.endpoint import EXPIRES, SECRET, TOKEN, body, said
 
 NOW = (EXPIRES - timedelta(hours=1)).timestamp()

@@ -12,9 +12,9 @@ import pytest
 from agent.aws.answers import Asker
 from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
 from agent.aws.iot import IotCredentials
-from agent.aws.options import AwsOptions
+from agent.config.aws import AwsOptions
+from agent.config.strict import convert
 from agent.errors import ConfigWrong
-from agent.strict import convert
 from tests.aws.endpoint import EXPIRES, Endpoint, said
 from tests.support import certs
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.artifacts.stores.s3 import S3Store
-from agent.artifacts.stores.s3options import AwsStoreOptions
 from agent.aws import sdk
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsWrong
 from agent.aws.iot import IotCredentials
-from agent.aws.options import AwsOptions
+from agent.config.aws import AwsOptions
+from agent.greengrass.artifacts.stores.s3 import S3Store
+from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
 from tests.aws.endpoint import TOKEN, Endpoint, body, said
 from tests.support.s3 import FakeS3, Object
 

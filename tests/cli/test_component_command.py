@@ -16,17 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.artifacts.digest import Digest
-from agent.artifacts.unpack import unpack
-from agent.artifacts.wanted import Wanted
 from agent.cli import packing
-from agent.deployment import blocks
-from agent.deployment.golden import GoldenLimits, check, load
-from agent.doctor.alone import MODEL, loaded
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
-from agent.recipes import lifecycle, lint, reader
-from agent.recipes.recipe import ComponentType
-from agent.recipes.variables import Context, Values, interpolate
+from agent.config.models import ModelOptions
+from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.unpack import unpack
+from agent.greengrass.artifacts.wanted import Wanted
+from agent.greengrass.deployments import blocks
+from agent.greengrass.deployments.golden import GoldenLimits, check, load
+from agent.greengrass.recipes import lifecycle, lint, reader
+from agent.greengrass.recipes.recipe import ComponentType
+from agent.greengrass.recipes.variables import Context, Values, interpolate
+from agent.inference.alone import MODEL, loaded
+from agent.inference.manifest import SAMPLES, resolve
 from tests.support.commands import invoke
 from tests.support.models import onnx_constant
 

@@ -15,8 +15,8 @@ from agent.doctor import components, files, machine, tls
 from agent.doctor.brokers import limits
 from agent.doctor.certificate import validity
 from agent.doctor.finding import Status
-from agent.runtimes.host import Host, Interpreter
-from agent.transport.limits import BrokerLimits
+from agent.inference.environments.host import Host, Interpreter
+from agent.mqtt.limits import BrokerLimits
 from tests.support import certs
 from tests.support.broker import Broker, free_port
 

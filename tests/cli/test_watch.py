@@ -14,7 +14,7 @@ from paho.mqtt import publish
 
 from agent.cli.lines import Lines, as_json, labels
 from agent.cli.subscriptions import configured, usual
-from agent.config import parse
+from agent.config.load import parse
 from agent.errors import ConfigWrong
 from tests.support.broker import free_port
 

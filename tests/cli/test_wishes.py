@@ -9,9 +9,9 @@ import json
 import pytest
 
 from agent.cli import wishes
-from agent.deployment.document import parse
-from agent.deployment.request import FailurePolicy, Source
 from agent.errors import ConfigWrong, Wrong
+from agent.greengrass.deployments.document import parse
+from agent.greengrass.deployments.request import FailurePolicy, Source
 
 RECIPE = {
     "RecipeFormatVersion": "2020-01-25",

@@ -20,7 +20,7 @@ import pytest
 
 import agent
 from agent.cli import COMMANDS, verge
-from agent.config import load
+from agent.config.load import load
 from agent.inference.manifest import resolve
 from agent.results.schemas import schema
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.topics import Topics, camera_of, level
-from agent.transport.filters import matches, valid_topic
+from agent.topics import Topics, camera_of, level, matches, valid_topic
 
 
 @pytest.mark.parametrize(

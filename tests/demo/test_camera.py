@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agent
+from agent.config.transports import MqttOptions
 from agent.demo import broker as brokers
 from agent.demo import camera
 from agent.demo.camera import Pan
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
+from agent.mqtt.factory import create
 from tests.support.inbox import Inbox
 
 PICTURES = Path(agent.__file__).parent / "samples" / "images"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.transports import MqttOptions
 from agent.demo import broker as brokers
 from agent.demo.broker import HOST
 from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong
-from agent.transport.base import Message
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
+from agent.mqtt.factory import create
+from agent.mqtt.transport import Message
 from tests.support.inbox import Inbox
 
 KINDS = [
@@ -89,9 +89,9 @@ async def test_what_is_retained_is_there_for_who_comes_later(kind, tmp_path):
 
 SUDDEN_DEATH = """
 import asyncio, os, sys
-from agent.transport.base import Message
-from agent.transport.factory import create
-from agent.transport.options import MqttOptions
+from agent.mqtt.transport import Message
+from agent.mqtt.factory import create
+from agent.config.transports import MqttOptions
 
 async def main():
     will = Message("demo/will", b"gone", qos=1, retain=True)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import agent
-from agent.config import load
+from agent.config.load import load
 from agent.demo.broker import HOST
 
 ROOT = Path(agent.__file__).parents[1]

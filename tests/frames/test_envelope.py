@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.streams import Limits
 from agent.errors import FrameRefused
 from agent.frames.envelope import IMAGE_KEYS, MAX_CANDIDATES, nesting, open_envelope
-from agent.frames.frame import Limits
 from agent.frames.recognise import recognise
 from tests.support import pictures
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import agent.frames
+from agent.config.streams import Limits
 from agent.errors import FrameRefused
-from agent.frames.frame import Limits, Picture
+from agent.frames.frame import Picture
 from agent.frames.recognise import REFUSALS, recognise
 from tests.support import pictures
 

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.doctor.alone import MODEL, loaded
+from agent.config.models import ModelOptions
 from agent.errors import ConfigWrong, ModelRefused, VergeError
 from agent.frames.frame import Picture
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.inference.alone import MODEL, loaded
+from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.runtime import plugins
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.values import Answer, Snapshot

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import agent
 from agent.inference.manifest import SAMPLES
-from tests.runtimes import house
+from tests.inference.environments import house
 from tests.support import agent as agents
 
 ROOT = Path(agent.__file__).parents[1]

@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+from agent.config.models import ModelOptions
 from agent.errors import BackendUnavailable, ModelRefused, WorkerLost
 from agent.frames.frame import Picture
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
 from tests.support import tvm
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.models import ModelOptions
 from agent.errors import ConfigWrong, ModelRefused
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve, sample_names
+from agent.inference.manifest import SAMPLES, resolve, sample_names
 from agent.inference.runtime import labels
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from agent.config.models import ModelOptions
+from agent.config.streams import Limits
 from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
-from agent.frames.frame import Limits
 from agent.frames.recognise import recognise
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus, Snapshot
 from tests.support import unruly

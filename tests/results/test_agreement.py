@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.results.agreement import agree, difference
+from agent.results.comparison import agree, difference
 from agent.results.result import Box, Prediction, Tensor
 
 

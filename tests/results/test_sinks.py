@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.results import FileSinkOptions
 from agent.errors import ConfigWrong, NotConnected, PublishRefused
-from agent.results.options import FileSinkOptions
 from agent.results.sinks import FileSink, LogSink, TopicSink
 from tests.results.made_results import TEXT, prediction, result
 

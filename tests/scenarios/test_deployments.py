@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.deployment.ledger import Step
+from agent.greengrass.deployments.ledger import Step
 from agent.results.result import utc
 from tests.support import agent as agents
 from tests.support import unruly
@@ -305,7 +305,7 @@ def test_a_second_deployment_waits_for_the_first(config, fleet, cameras, tmp_pat
 
 
 PAUSE = """
-import agent.deployment.ledger as ledger, asyncio, os, sys
+import agent.greengrass.deployments.ledger as ledger, asyncio, os, sys
 step, real = sys.argv.pop(1), ledger.Ledger
 async def held():
     print("HELD", flush=True)

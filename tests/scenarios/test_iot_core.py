@@ -23,18 +23,18 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
-from agent.deployment.fleet import health_topic
-from agent.deployment.ledger import Step
-from agent.jobs.messages import Status
-from agent.jobs.service.caller import Caller, calling
-from agent.jobs.service.serve import JobsService
-from agent.jobs.service.store import JobStore
-from agent.jobs.shadow_client import shadow_base
-from agent.jobs.topics import GREENGRASS
-from agent.transport.base import Delivered, Handler, Message, Transport
-from agent.transport.mqtt import MqttTransport
-from agent.transport.spool.entry import route
-from agent.transport.spool.options import OutboxOptions
+from agent.aws.jobs.messages import Status
+from agent.aws.jobs.service.caller import Caller, calling
+from agent.aws.jobs.service.serve import JobsService
+from agent.aws.jobs.service.store import JobStore
+from agent.aws.jobs.shadow_client import shadow_base
+from agent.aws.jobs.topics import GREENGRASS
+from agent.config.outbox import OutboxOptions
+from agent.greengrass.deployments.ledger import Step
+from agent.greengrass.fleet.service import health_topic
+from agent.mqtt.client import MqttTransport
+from agent.mqtt.outbox.record import route
+from agent.mqtt.transport import Delivered, Handler, Message, Transport
 from tests.aws.endpoint import Endpoint
 from tests.support import agent as agents
 from tests.support import unruly

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from agent.jobs.service.caller import Caller, calling
-from agent.jobs.service.serve import JobsService
-from agent.jobs.service.store import JobStore
-from agent.provision.enroll import Wish, from_files
-from agent.provision.home import Home
-from agent.transport.mqtt import MqttTransport
+from agent.aws.jobs.service.caller import Caller, calling
+from agent.aws.jobs.service.serve import JobsService
+from agent.aws.jobs.service.store import JobStore
+from agent.aws.provision.enroll import Wish, from_files
+from agent.aws.provision.home import Home
+from agent.mqtt.client import MqttTransport
 from tests.support import agent as agents
 from tests.support.cloud import Cloud
 from tests.support.inbox import connected, subscribed, wait_for

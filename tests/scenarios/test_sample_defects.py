@@ -27,14 +27,15 @@ import numpy as np
 import pytest
 
 import agent as package
-from agent import catalog
-from agent.catalog import keys
-from agent.catalog.families import FAMILIES
-from agent.doctor.alone import MODEL, loaded
+from agent.config.models import ModelOptions
 from agent.frames.frame import Picture
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
-from agent.recipes.recipe import ComponentType
-from tests.runtimes import house
+from agent.greengrass import catalog
+from agent.greengrass.catalog import keys
+from agent.greengrass.catalog.families import FAMILIES
+from agent.greengrass.recipes.recipe import ComponentType
+from agent.inference.alone import MODEL, loaded
+from agent.inference.manifest import SAMPLES, resolve
+from tests.inference.environments import house
 from tests.support import agent as agents
 from tests.support import models, pictures, unruly
 from tests.support.beats import Rhythm

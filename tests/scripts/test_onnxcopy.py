@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from agent.inference.manifest import SAMPLES, ModelOptions, resolve
+from agent.config.models import ModelOptions
+from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.runtime import decode
 from agent.inference.runtime.session import Session
 from scripts.benchmarks import frames, onnxcopy, tflite

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import FrameRefused
+from agent.mqtt.transport import Message
 from agent.sources.base import Source
-from agent.transport.base import Message
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.frames.frame import Limits
+from agent.config.sources import CameraOptions
+from agent.config.streams import Limits
 from agent.frames.recognise import recognise
 from agent.inference.runtime.decode import decode
+from agent.mqtt.backoff import Backoff
 from agent.sources.base import SourceState
 from agent.sources.camera import CameraSource
-from agent.sources.options import CameraOptions
-from agent.transport.backoff import Backoff
 from tests.sources.cameras import HEIGHT, WIDTH, number, serving, video
 from tests.sources.receiver import Given, Receiver, until
 
@@ -322,7 +322,7 @@ CORE = """
 import asyncio, sys
 from pathlib import Path
 from agent.sources.camera import CameraSource
-from agent.sources.options import CameraOptions
+from agent.config.sources import CameraOptions
 
 async def main():
     camera = CameraSource(CameraOptions(source=sys.argv[1], loop=True), Path(), max_bytes=1 << 20)

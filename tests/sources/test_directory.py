@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from agent.config.sources import DirectoryOptions
 from agent.sources import folder as disk
 from agent.sources.base import SourceState
 from agent.sources.directory import DirectorySource
-from agent.sources.options import DirectoryOptions
 from tests.sources.receiver import Receiver, until
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.config import parse
+from agent.config.load import parse
+from agent.config.sources import CameraOptions, DirectoryOptions
+from agent.config.streams import InputOptions, Policy, StreamOptions, objection
 from agent.errors import ConfigWrong
-from agent.sources.options import CameraOptions, DirectoryOptions
-from agent.streams.inputs import objection, same_source
-from agent.streams.options import InputOptions, StreamOptions
-from agent.streams.queue import Policy
+from agent.streams.inputs import same_source
 
 FOLDER = {"directory": {"path": "pictures"}}
 CAMERA = {"camera": {"source": 0}}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.streams import Policy
 from agent.frames.frame import Frame, Picture
-from agent.streams.queue import QUEUE_FULL, SUPERSEDED, TOO_MANY_CAMERAS, TOO_OLD, CameraQueues, Policy
+from agent.streams.queue import QUEUE_FULL, SUPERSEDED, TOO_MANY_CAMERAS, TOO_OLD, CameraQueues
 
 PICTURE = Picture(b"", "jpeg", 1, 1)
 

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from agent.frames.frame import Limits
+from agent.config.streams import InputOptions, Limits, Policy, StreamOptions
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
+from agent.mqtt.memory import MemoryBus, MemoryTransport
+from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import Source
 from agent.streams.inputs import source
-from agent.streams.options import InputOptions, StreamOptions
 from agent.streams.outlet import Outlet
-from agent.streams.queue import Policy
 from agent.streams.stream import Stream
-from agent.transport.base import Message
-from agent.transport.memory import MemoryBus, MemoryTransport
 from tests.support import unruly
 
 OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))

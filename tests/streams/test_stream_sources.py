@@ -11,19 +11,17 @@ from pathlib import Path
 
 import msgspec
 
-from agent.frames.frame import Limits
+from agent.config.sources import CameraOptions, DirectoryOptions
+from agent.config.streams import InputOptions, Limits, Policy, StreamOptions
 from agent.inference.plane import InferencePlane
+from agent.mqtt.memory import MemoryBus, MemoryTransport
+from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import SourceState
 from agent.sources.camera import CameraSource
-from agent.sources.options import CameraOptions, DirectoryOptions
-from agent.status import StreamReport
-from agent.streams.options import InputOptions, StreamOptions
-from agent.streams.queue import Policy
+from agent.status.board import StreamReport
 from agent.streams.stream import Stream
 from agent.streams.streams import Streams
-from agent.transport.base import Message
-from agent.transport.memory import MemoryBus, MemoryTransport
 from tests.sources.cameras import video
 from tests.support import unruly
 

@@ -18,7 +18,7 @@ from typing import Self
 
 import pytest
 
-from agent.transport.options import MqttOptions
+from agent.config.transports import MqttOptions
 from tests.support.certs import Certificates
 
 _READY_S = 10.0

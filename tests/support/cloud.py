@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import pytest
 
-from agent.provision.acl import Access
-from agent.transport.iotcore.options import IotCoreOptions
-from agent.transport.options import MqttOptions
+from agent.aws.provision.acl import Access
+from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import MqttOptions
 from tests.support.broker import Broker, free_port
 from tests.support.certs import Certificates
 

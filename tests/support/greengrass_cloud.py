@@ -19,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import unquote
 
-from agent.recipes import platform, reader
-from agent.recipes.errors import NoManifest
-from agent.recipes.recipe import Recipe
-from agent.recipes.versions import Requirement
-from tests.artifacts.web import Page, Web
+from agent.greengrass.recipes import platform, reader
+from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.recipe import Recipe
+from agent.greengrass.recipes.versions import Requirement
+from tests.greengrass.artifacts.web import Page, Web
 from tests.support.certs import Certificates
 
 RESOLVE = "ResolveComponentCandidates"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from agent.errors import VergeError
-from agent.transport.base import LinkState, Message, Transport
+from agent.mqtt.transport import LinkState, Message, Transport
 
 _PATIENCE_S = 10.0
 

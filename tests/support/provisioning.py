@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.transport.base import Message, Transport
+from agent.mqtt.transport import Message, Transport
 from tests.support.certs import Certificates
 
 CSR, KEYS, REGISTER = "create-from-csr", "create", "provision"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from agent.transport.base import Message, Transport
+from agent.mqtt.transport import Message, Transport
 
 
 class CloudShadow:

@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from agent.config.models import ModelOptions
 from agent.frames.frame import Picture
-from agent.inference.manifest import ModelOptions, ModelSpec, resolve
+from agent.inference.manifest import ModelSpec, resolve
 from tests.support.plugins.unruly import CUES
 
 PLUGINS = Path(__file__).parent / "plugins"

@@ -14,9 +14,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Self
 
+from agent.config.strict import nearest
 from agent.errors import ConfigWrong
 from agent.results.result import Result
-from agent.strict import nearest
 
 __all__ = ["FORMATS", "GROUP", "Context", "Format", "load", "names"]
 

@@ -10,15 +10,7 @@ from agent.inference.runtime.base import Geometry
 from agent.inference.runtime.boxes import Candidates, from_centres
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import finite, softmax
-from agent.inference.runtime.tasks.decoders.base import (
-    Decoder,
-    Network,
-    are_boxes,
-    are_rows,
-    find,
-    refuse,
-    strongest,
-)
+from agent.inference.runtime.tasks.decoders.base import Decoder, Network, are_boxes, are_rows, find, refuse, strongest
 
 __all__ = ["Detr"]
 

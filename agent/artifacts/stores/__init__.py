@@ -1,1 +1,0 @@
-"""Where artifacts come from; see ``agent.artifacts.registry`` for their names."""

@@ -1,0 +1,149 @@
+"""The Jobs service on a broker: hear, do, write down, answer.
+
+Requests that arrive together are done together: one transaction, one sync, then the answers.  Nothing is said that is
+not on disk.  A request past ``MAX_WAITING`` is answered with RequestThrottled.  When the service comes, every device
+with something pending is told what is next, so that nobody waits for a question to be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self
+
+from agent.aws.jobs.messages import Code
+from agent.aws.jobs.service.book import Book, Notice
+from agent.aws.jobs.service.conversation import Outgoing, answer, notifications, refuse
+from agent.aws.jobs.service.management import ANSWERS, BASE, VERBS, failure, manage
+from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.store import JobStore
+from agent.aws.jobs.topics import PREFIX, request_filters
+from agent.errors import VergeError
+from agent.mqtt.transport import Message, Transport
+
+__all__ = ["MAX_WAITING", "JobsService", "steady_clock"]
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+_QOS = 1
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch that do not jump when the clock is set."""
+    epoch = time.time() - time.monotonic()
+    return lambda: epoch + time.monotonic()
+
+
+class JobsService:
+    """Serves devices and management on ``transport`` while it is entered; ``clock`` tells seconds since the epoch."""
+
+    def __init__(
+        self, transport: Transport, store: JobStore, *, prefix: str = PREFIX, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._transport = transport
+        self._store = store
+        self._prefix = prefix
+        self._clock = clock or steady_clock()
+        self._waiting: deque[Message] = deque()
+        self._timer: asyncio.Handle | None = None
+        self._subscribed: list[str] = []
+        self._queue = Queue(Book(store.read()))
+
+    async def __aenter__(self) -> Self:
+        for topic_filter in (*request_filters(self._prefix), *(f"{BASE}/{verb}" for verb in VERBS)):
+            self._transport.subscribe(topic_filter, self._hear, qos=_QOS)
+            self._subscribed.append(topic_filter)
+        self._publish(self._tell([Notice(place, True, True) for place in self._queue.book.places()], self._clock()))
+        self._work_soon()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for topic_filter in self._subscribed:
+            self._transport.unsubscribe(topic_filter, self._hear)
+        self._subscribed.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _hear(self, message: Message) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(message)
+            self._work_soon()
+        else:
+            self._refuse([message], Code.REQUEST_THROTTLED, "too many requests wait")
+
+    def _work_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """Do everything that waits, then look when to come back."""
+        now = self._clock()
+        asked, self._waiting = self._waiting, deque()
+        answers = [answered for message in asked if (answered := self._answer(message, now)) is not None]
+        self._queue.tick(now)
+        notices = self._queue.book.take_notices()
+        try:
+            self._store.write(self._queue.book.take_changes())
+        except sqlite3.Error as error:
+            # What is not on disk did not happen.
+            log.exception("the jobs could not be written; going back to what was")
+            self._queue = Queue(Book(self._store.read()))
+            self._refuse(asked, Code.INTERNAL_ERROR, f"the jobs could not be written: {error}")
+        else:
+            self._publish(answers)
+            self._publish(self._tell(notices, now))
+        due = self._queue.due()
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._work)
+
+    def _answer(self, message: Message, now: float) -> Message | None:
+        verb = message.topic.removeprefix(f"{BASE}/")
+        if verb in VERBS:
+            return self._managed(message, verb, now)
+        done = answer(self._queue, self._prefix, message.topic, message.payload, now)
+        return None if done is None else _message(done)
+
+    def _managed(self, message: Message, verb: str, now: float) -> Message | None:
+        if not _answerable(message):
+            log.warning("%s was not done: its response topic is not under %s", message.topic, ANSWERS)
+            return None
+        return _reply(message, manage(self._queue, verb, message.payload, now))
+
+    def _refuse(self, asked: Iterable[Message], code: Code, reason: str) -> None:
+        """Tell those who asked that the service cannot serve them now."""
+        now = self._clock()
+        for message in asked:
+            if not message.topic.startswith(f"{BASE}/"):
+                self._publish([refuse(message.topic, message.payload, code, reason, now)])
+            elif _answerable(message):
+                self._publish([_reply(message, failure(code, reason))])
+
+    def _tell(self, notices: list[Notice], now: float) -> Iterator[Outgoing]:
+        for notice in notices:
+            yield from notifications(self._queue, self._prefix, notice, now)
+
+    def _publish(self, messages: Iterable[Outgoing | Message]) -> None:
+        for message in messages:
+            try:
+                self._transport.publish(message if isinstance(message, Message) else _message(message))
+            except VergeError as error:
+                # Devices repeat a request that nobody answered.
+                log.warning("an answer did not go out: %s", error)
+
+
+def _answerable(message: Message) -> bool:
+    return message.response_topic is not None and message.response_topic.startswith(ANSWERS)
+
+
+def _reply(message: Message, payload: bytes) -> Message:
+    return Message(message.response_topic or "", payload, qos=_QOS, correlation_data=message.correlation_data)
+
+
+def _message(outgoing: Outgoing) -> Message:
+    return Message(outgoing.topic, outgoing.payload, qos=_QOS)

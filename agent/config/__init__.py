@@ -1,0 +1,1 @@
+"""Every key that a person can set, in one place: frozen structs, each value bounded once."""

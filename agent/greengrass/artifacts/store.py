@@ -1,0 +1,212 @@
+"""The seam to the places artifacts come from.
+
+A store says how to open a URI at an offset; the base class promises the rest, for ours and for strangers':
+
+- what is whole becomes visible, and nothing else: the bytes gather beside the target and are renamed;
+- never more bytes than allowed, on the disk's word before and during;
+- hashed while they stream; what is put together from two answers and does not match is fetched once more
+  from the start, what came in one piece and does not match is wrong;
+- what is interrupted goes on where it stopped, if the source still has the same content;
+- what cannot be reached is tried again with growing, random delays; what is wrong is not;
+- a cancellation at any point leaves a partial file that the next attempt takes up;
+- a store's own exceptions come out as ``ArtifactWrong`` or ``ArtifactUnreachable``, also while iterating.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from agent.config.artifacts import Limits, Patience, StoreOptions
+from agent.errors import VergeError
+from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.partial import Partial
+from agent.greengrass.artifacts.thread import in_thread
+from agent.greengrass.artifacts.uri import shown
+
+__all__ = ["Content", "Heard", "Store"]
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+Heard: TypeAlias = Callable[[int, int | None], None]
+"""Told the bytes that are here and the bytes there will be, if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a source gives: the bytes from ``offset`` to the end."""
+
+    chunks: AsyncIterator[bytes]
+    offset: int = 0
+    total: int | None = None
+    """Bytes of the whole artifact, if the source tells."""
+    version: str | None = None
+    """Another text whenever the content is another; None when the source does not tell."""
+
+
+class Store(ABC):
+    """A place artifacts come from."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+
+    @abstractmethod
+    def _open(self, uri: str, offset: int, version: str | None) -> AbstractAsyncContextManager[Content]:
+        """Give the bytes of ``uri`` from ``offset`` on if its content is still ``version``, else from 0."""
+
+    async def close(self) -> None:  # noqa: B027 most stores hold nothing between two artifacts
+        """Let go of connections."""
+
+    async def size(self, uri: str, patience: Patience | None = None) -> int | None:
+        """How many bytes there are, None if the source does not tell.
+
+        Raises:
+            ArtifactWrong: it cannot be had.
+            ArtifactUnreachable: it could not be reached for as long as ``patience`` lasts.
+        """
+
+        async def ask() -> int | None:
+            with self._translated(uri):
+                async with self._open(uri, 0, None) as content:
+                    return content.total
+
+        return await _persist(ask, patience or Patience(), shown(uri), lambda: 0)
+
+    async def fetch(
+        self,
+        uri: str,
+        into: Path,
+        *,
+        digest: Digest | None = None,
+        limits: Limits | None = None,
+        patience: Patience | None = None,
+        heard: Heard = lambda _done, _total: None,
+    ) -> Digest:
+        """Download to ``into``, bounded, verified, visible only when whole; the digest of what came.
+
+        Raises:
+            ArtifactWrong: it cannot be had or is not what was promised.
+            ArtifactUnreachable: no byte came for as long as ``patience`` lasts; what came before is kept.
+        """
+        limits = limits or Limits()
+        partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
+        download = _Download(uri, partial, digest, heard)
+        try:
+            await in_thread(partial.open, digest is not None)
+            return await self._complete(download, patience or Patience())
+        finally:
+            partial.close()
+
+    async def _complete(self, download: _Download, patience: Patience) -> Digest:
+        """Fill the partial file until it is what was promised; a second chance for what was pieced together."""
+        partial, wanted = download.partial, download.digest
+        for last in (False, True):
+            if partial.digest != wanted:
+                await _persist(lambda: self._fill(download), patience, shown(download.uri), lambda: partial.furthest)
+            came = partial.digest
+            if wanted in {None, came}:
+                await in_thread(partial.finish)
+                return came
+            if last or partial.pieces <= 1:
+                break
+            logger.info("%s does not match its digest after it was resumed; once more", shown(download.uri))
+            await in_thread(partial.restart)
+        partial.discard()
+        raise ArtifactWrong(
+            f"{shown(download.uri)} has the digest {came}, the recipe says {wanted}",
+            hint="publish the file that the recipe was written for, or a new version",
+            code="ARTIFACT_CHECKSUM_MISMATCH",
+        )
+
+    async def _fill(self, download: _Download) -> None:
+        """One answer of the source, from where the partial file ends."""
+        partial = download.partial
+        resumable = download.digest is not None or partial.version is not None
+        offset = partial.size if resumable else 0
+        with self._translated(download.uri):
+            async with self._open(download.uri, offset, partial.version) as content:
+                fits = _continues(content, partial, offset)
+                if fits:
+                    await self._pour(content, download)
+                    return
+        if offset == 0:
+            raise ArtifactWrong(f"{shown(download.uri)}: the source does not begin at the first byte")
+        # What is there belongs to another content, and the source would only go on: begin anew.
+        await in_thread(partial.restart)
+        await self._fill(download)
+
+    async def _pour(self, content: Content, download: _Download) -> None:
+        partial = download.partial
+        if content.offset != partial.size:
+            await in_thread(partial.restart)
+        partial.version = content.version or partial.version
+        partial.pieces += 1
+        partial.expect(content.total)
+        async for chunk in content.chunks:
+            await in_thread(partial.write, chunk)
+            download.heard(partial.size, content.total)
+        if content.total is not None and partial.size != content.total:
+            raise ArtifactUnreachable(
+                f"{shown(download.uri)} ended after {partial.size} of {content.total} bytes",
+                hint="the link or the server broke off",
+            )
+
+    @contextmanager
+    def _translated(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except VergeError:
+            raise
+        except OSError as error:
+            raise ArtifactUnreachable(f"{shown(uri)}: {error.strerror or type(error).__name__}") from error
+        except Exception as error:
+            raise ArtifactWrong(
+                f"{shown(uri)}: {type(self).__name__} failed with {type(error).__name__}",
+                hint="this is a defect of the store; the log has its traceback",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    uri: str
+    partial: Partial
+    digest: Digest | None
+    heard: Heard
+
+
+def _continues(content: Content, partial: Partial, offset: int) -> bool:
+    """Whether the bytes can be used: from the start, or after ours and of the same content."""
+    if content.offset == 0:
+        return True
+    same = content.version is None or partial.version is None or content.version == partial.version
+    return content.offset == offset and same
+
+
+async def _persist(
+    attempt: Callable[[], Awaitable[Answer]], patience: Patience, what: str, furthest: Callable[[], int]
+) -> Answer:
+    """Repeat while the source is unreachable; what gets further earns new patience."""
+    failures, since, mark = 0, time.monotonic(), furthest()
+    while True:
+        try:
+            return await attempt()
+        except ArtifactUnreachable as error:
+            now = time.monotonic()
+            if furthest() > mark:
+                failures, since, mark = 0, now, furthest()
+            delay_s = random.uniform(0.0, patience.ceiling_s(failures))
+            failures += 1
+            if now + delay_s - since > patience.give_up_after_s:
+                raise
+            logger.info("%s; next attempt for %s in %.1f s", error.message, what, delay_s)
+        await asyncio.sleep(delay_s)

@@ -1,0 +1,1 @@
+"""Where artifacts come from; see ``agent.greengrass.artifacts.registry`` for their names."""

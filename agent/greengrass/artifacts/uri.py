@@ -1,0 +1,68 @@
+"""What an artifact's URI tells: its scheme, its file's name, and how it may be shown.
+
+A URI can carry a password before its host or a signature in its query; only ``shown`` goes into messages
+and logs.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from agent.greengrass.artifacts.errors import ArtifactWrong
+
+__all__ = ["file_name", "not_valid", "scheme", "shown", "split"]
+
+_UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
+_MAX_NAME_BYTES = 200
+"""A file system takes 255; ours adds to names while they are under way."""
+
+
+def split(uri: str) -> SplitResult:
+    """The parts of a URI that has a scheme.
+
+    Raises:
+        ArtifactWrong: EMPTY_ARTIFACT_URI, EMPTY_ARTIFACT_SCHEME or ARTIFACT_URI_NOT_VALID.
+    """
+    if not uri:
+        raise ArtifactWrong("the artifact has no URI", hint="fill in Artifacts[].Uri", code="EMPTY_ARTIFACT_URI")
+    if _UNFIT.search(uri):
+        raise not_valid(uri, "it holds a blank, a backslash or a control character; write them as %20, %5C, …")
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:
+        raise not_valid(uri, "its host or port cannot be read") from None
+    if not parts.scheme:
+        raise ArtifactWrong(
+            f"the artifact's URI {shown(uri)} has no scheme",
+            hint="write https://… or file:///…",
+            code="EMPTY_ARTIFACT_SCHEME",
+        )
+    return parts
+
+
+def scheme(uri: str) -> str:
+    """The scheme in lower case; raises as ``split``."""
+    return split(uri).scheme
+
+
+def file_name(uri: str) -> str:
+    """The last segment of the path, fit to be a file's name; raises as ``split``."""
+    name = unquote(split(uri).path.rpartition("/")[2])
+    if name in {"", ".", ".."} or "/" in name or not name.isprintable() or len(name.encode()) > _MAX_NAME_BYTES:
+        raise not_valid(uri, "its last segment is no name for a file")
+    return name
+
+
+def shown(uri: str) -> str:
+    """The URI without user, password, query and fragment: for messages and logs."""
+    head = re.split(r"[?#]", uri, maxsplit=1)[0]
+    front, slashes, rest = head.partition("//")
+    authority, slash, path = rest.partition("/")
+    return f"{front}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def not_valid(uri: str, why: str) -> ArtifactWrong:
+    """The error of a URI that cannot be used."""
+    return ArtifactWrong(f"the artifact's URI {shown(uri)} is not valid", hint=why, code="ARTIFACT_URI_NOT_VALID")

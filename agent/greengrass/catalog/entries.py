@@ -1,0 +1,186 @@
+"""Every component of the catalog, as a table: what it is, what it is configured with, which versions there are of it.
+
+The versions are those that AWS's documentation lists, and room for the patches that came since: documents ask for
+whatever was the latest when they were written, and behind each number stands the same agent.  AWS raised a patch
+with every nucleus and narrowed the nucleus to that one; here every version takes any nucleus 2.x.
+
+A recipe's configuration is AWS's own, key for key, and nothing of Verge's: it stays on a device when the owner puts a
+component of the same name in place, and a model or a runtime that it named would then outlive its recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent.greengrass.catalog.families import FAMILIES, Family
+from agent.greengrass.recipes.recipe import ComponentType, Dependency
+from agent.greengrass.recipes.versions import Requirement, Version
+
+__all__ = ["ENTRIES", "NOT_YET_SERVED", "Entry", "Series"]
+
+NOT_YET_SERVED: Final = "not yet served: this agent has no server of that interface yet; clients find nothing to call"
+"""What the status of a server's component says."""
+
+_NEWEST: Final = 20
+"""The last patch of a series that may still have grown."""
+_EVERYWHERE: Final = ("arm", "aarch64", "amd64")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The versions ``major.minor.first`` to ``major.minor.last``."""
+
+    major: int
+    minor: int
+    first: int = 0
+    last: int = _NEWEST
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A component in one or more series of versions; ``block`` is the ``Verge`` block that stands for it."""
+
+    type: ComponentType
+    description: str
+    series: tuple[Series, ...]
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    dependencies: Mapping[str, Dependency] = field(default_factory=dict)
+    architectures: tuple[str, ...] = _EVERYWHERE
+    """Empty: every one."""
+    block: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Every version."""
+        return tuple(
+            Version(each.major, each.minor, patch) for each in self.series for patch in range(each.first, each.last + 1)
+        )
+
+
+def _hard(requirement: str) -> Dependency:
+    return Dependency(Requirement.parse(requirement))
+
+
+def _soft(requirement: str) -> Dependency:
+    return Dependency(Requirement.parse(requirement), hard=False)
+
+
+_NUCLEUS: Final = {"aws.greengrass.Nucleus": _soft(">=2.0.0 <3.0.0")}
+_SERIES_21: Final = (Series(2, 1),)
+_SERIES_20: Final = (Series(2, 0),)
+_TASKS: Final = {"classifier": "Classifies pictures", "detector": "Finds objects in pictures"}
+_OLD_STORES: Final = {
+    "classifier": "variant.ImageClassification.ModelStore",
+    "detector": "variant.ObjectDetection.ModelStore",
+}
+"""What the stores of DLR were called in 2.0.x, when there was no other runtime."""
+
+
+def _inference(name: str, family: Family, series: tuple[Series, ...], needs: Mapping[str, Dependency]) -> Entry:
+    policy = {
+        "policyDescription": f"Lets the component publish its results on {family.topic}",
+        "operations": ["aws.greengrass#PublishToIoTCore"],
+        "resources": [family.topic],
+    }
+    return Entry(
+        ComponentType.INFERENCE,
+        f"{_TASKS[family.sample]} at an interval, with the model of {family.store}",
+        series,
+        configuration={
+            "accessControl": {"aws.greengrass.ipc.mqttproxy": {f"{name}:mqttproxy:1": policy}},
+            "PublishResultsOnTopic": family.topic,
+            "ImageName": family.image,
+            "InferenceInterval": "3600",
+            "ModelResourceKey": dict(family.archives),
+        },
+        dependencies={**_NUCLEUS, **needs},
+    )
+
+
+def _of_family(name: str, family: Family) -> tuple[Entry, ...]:
+    needs = {family.store: _hard(family.store_range), family.runtime: _hard(family.runtime_range)}
+    found = [_inference(name, family, _SERIES_21, needs)]
+    if family.runtime == "variant.DLR":
+        older = {_OLD_STORES[family.sample]: _hard("~2.0.0"), family.runtime: _soft("~1.3.0")}
+        found.append(_inference(name, family, _SERIES_20, older))
+    return tuple(found)
+
+
+def _store(sample: str, series: tuple[Series, ...]) -> tuple[Entry, ...]:
+    what = f"The {sample} that ships with the agent; a component of this name and of your own brings another model"
+    return (Entry(ComponentType.MODEL, what, series, dependencies=_NUCLEUS, block={"Sample": sample}),)
+
+
+def _runtime(name: str, family: str, series: tuple[Series, ...], *, aws: bool) -> tuple[Entry, ...]:
+    return (
+        Entry(
+            ComponentType.RUNTIME,
+            f"An environment of its own in which workers run models with {family}",
+            series,
+            configuration={
+                "MLRootPath": f"../{name}/{'greengrass_ml' if aws else 'environments'}",
+                "UseInstaller": "true",
+            },
+            dependencies=_NUCLEUS,
+            architectures=_EVERYWHERE if aws else (),
+            block={"Runtime": family},
+        ),
+    )
+
+
+def _edge_manager() -> tuple[Entry, ...]:
+    capture = {
+        "CaptureDataBatchSize": "10",
+        "CaptureDataBufferSize": "30",
+        "CaptureDataDestination": "Cloud",
+        "CaptureDataPeriodicUpload": "false",
+        "CaptureDataPeriodicUploadPeriodSeconds": "8",
+        "CaptureDataPushPeriodSeconds": "4",
+        "CaptureDataBase64EmbedLimit": "3072",
+        "FolderPrefix": "sme-capture",
+    }
+    common = {
+        **capture,
+        "SagemakerEdgeLogVerbose": "false",
+        "UnixSocketName": "/tmp/aws.greengrass.SageMakerEdgeManager.sock",  # noqa: S108 where clients look for it
+    }
+    deploying = {"DbEnable": "false", "DeploymentEnable": "false", "DeploymentPollInterval": "1440"}
+    what = "SageMaker Edge Manager's agent: models over gRPC on a local socket"
+    needs = {**_NUCLEUS, "aws.greengrass.TokenExchangeService": _hard(">=0.0.0")}
+    sixty_four = ("aarch64", "amd64")
+    return (
+        Entry(ComponentType.SERVER, what, (Series(1, 2), Series(1, 3)), common | deploying, needs, sixty_four),
+        Entry(ComponentType.SERVER, what, (Series(1, 0), Series(1, 1)), common, needs, sixty_four),
+    )
+
+
+def _edge_agent() -> tuple[Entry, ...]:
+    return (
+        Entry(
+            ComponentType.SERVER,
+            "Lookout for Vision's edge agent: anomaly models over gRPC on a local socket",
+            (Series(0, 1, 36, 60), Series(1, 0), Series(1, 1), Series(1, 2)),
+            configuration={"Socket": "unix:///tmp/aws.iot.lookoutvision.EdgeAgent.sock"},
+            architectures=("aarch64", "amd64"),
+        ),
+    )
+
+
+_STORES: Final = {family.store: family.sample for family in FAMILIES.values()}
+
+ENTRIES: Final[Mapping[str, tuple[Entry, ...]]] = {
+    **{name: _of_family(name, family) for name, family in FAMILIES.items()},
+    **{name: _store(sample, _SERIES_21) for name, sample in _STORES.items()},
+    **{name: _store(sample, _SERIES_20) for sample, name in _OLD_STORES.items()},
+    "variant.TensorFlowLite": _runtime("variant.TensorFlowLite", "litert", (Series(2, 5),), aws=True),
+    "variant.DLR": _runtime("variant.DLR", "dlr", (Series(1, 3), Series(1, 6)), aws=True),
+    **{
+        f"verge.runtime.{family}": _runtime(f"verge.runtime.{family}", family, (Series(1, 0, 0, 0),), aws=False)
+        for family in ("litert", "onnx", "opencv", "dlr")
+    },
+    "aws.greengrass.SageMakerEdgeManager": _edge_manager(),
+    "aws.iot.lookoutvision.EdgeAgent": _edge_agent(),
+}
+"""Name → what it is, in each of its series."""

@@ -1,0 +1,73 @@
+"""The seam between the lifecycle and what is run: whatever performs steps and can be killed is a component.
+
+A component of scripts is one kind (``scripts``).  Something inside the agent, such as an inference stream, is
+another: it answers ``NOTHING`` to Install and Startup, and performs Run by loading its model, calling ``spawned`` once
+it serves, and returning when it ends; it lets itself be cancelled.  ``kill`` is called after that and sees that
+nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from agent.greengrass.components.spec import ComponentSpec
+from agent.greengrass.components.states import Problem, StatusCode
+from agent.greengrass.recipes.lifecycle import StepName
+
+__all__ = ["NOTHING", "OK", "Factory", "Outcome", "Result", "Runner", "failed"]
+
+
+class Result(StrEnum):
+    """How a step ended."""
+
+    OK = "ok"
+    NOTHING = "nothing to do"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended, and why when it failed."""
+
+    result: Result
+    problem: Problem | None = None
+
+
+OK = Outcome(Result.OK)
+NOTHING = Outcome(Result.NOTHING)
+
+_CODES: Mapping[tuple[StepName, str], StatusCode] = {
+    (step, suffix): StatusCode(f"{step.upper()}_{suffix}")
+    for step in StepName
+    for suffix in ("ERROR", "TIMEOUT", "IO_ERROR", "MISSING_DEFAULT_RUNWITH")
+    if f"{step.upper()}_{suffix}" in set(StatusCode)
+}
+
+
+def failed(step: StepName, suffix: str, reason: str) -> Outcome:
+    """A failure under the step's own code; a step that has no code of that kind uses its ``…_ERROR``, or RUN's."""
+    code = _CODES.get((step, suffix)) or _CODES.get((step, "ERROR")) or StatusCode.RUN_ERROR
+    return Outcome(Result.FAILED, Problem(code, reason))
+
+
+class Runner(Protocol):
+    """Performs the steps of one component."""
+
+    async def perform(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
+        """Perform a step to its end; of Run, call ``spawned`` once it is under way.
+
+        May be cancelled, and is killed then.  A ``VergeError`` is a failure like any other.
+        """
+
+    async def kill(self) -> None:
+        """End everything that belongs to the component, and return when it is gone."""
+
+    def update(self, spec: ComponentSpec) -> str:
+        """Be what ``spec`` says from the next step on, with its limits at once; say what of it is not possible here."""
+
+
+Factory = Callable[[ComponentSpec, str], Runner]
+"""Makes the runner of a component from what it is to be and its token."""

@@ -1,0 +1,238 @@
+"""The runner of recipes: a component's steps are scripts for the shell.
+
+*Privilege.*  A root agent runs scripts as the component's user or the default one, never silently as root; a step
+that requires privilege runs as root.  An agent that is not root runs everything as itself, and says so where more was
+asked for: there is no user to switch to, and most scripts that ask for root work without it.
+
+*The end of a step* is the end of its shell.  What the shell left running stays part of the component and is ended with
+it, except when the step ran out of time: then it goes at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent.greengrass.components import environment, kin
+from agent.greengrass.components.identity import ROOT, Identity, give, look_up
+from agent.greengrass.components.kin import Kin
+from agent.greengrass.components.limits import Enforcer
+from agent.greengrass.components.logs import ComponentLog, pump
+from agent.greengrass.components.process import Script
+from agent.greengrass.components.record import Record
+from agent.greengrass.components.runner import NOTHING, OK, Outcome, failed
+from agent.greengrass.components.spec import ComponentSpec, RunAs
+from agent.greengrass.recipes.lifecycle import Condition, Skip, Step, StepName
+
+__all__ = ["ScriptRunner", "Surroundings"]
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS_S = 1.0
+_WORK_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the scripts of all components share."""
+
+    env: Mapping[str, str]
+    default_user: RunAs | None
+    enforcer: Enforcer
+    tasks: asyncio.TaskGroup
+    shell: str = "/bin/sh"
+
+
+class ScriptRunner:
+    """Performs the steps of one component's recipe."""
+
+    def __init__(
+        self, spec: ComponentSpec, token: str, surroundings: Surroundings, log_: ComponentLog, record: Record
+    ) -> None:
+        self._spec = spec
+        self._token = token
+        self._around = surroundings
+        self._log = log_
+        self._record = record
+        self._prepared = False
+        self._outlived: set[Kin] = set()
+        self._scripts: dict[Script, tuple[asyncio.Task[None], ...]] = {}
+
+    async def perform(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
+        """Run the step's script to its end, or say why it could not be run."""
+        todo = self._spec.lifecycle.steps.get(step)
+        if todo is None or not todo.script.strip():
+            return NOTHING
+        try:
+            who, owner = self._who(todo), self._owner()
+        except LookupError as error:
+            return failed(step, "MISSING_DEFAULT_RUNWITH", str(error.args[0]))
+        env = self._env(step, todo, who)
+        if todo.skip_if is not None and skips(todo.skip_if, env, self._spec.work):
+            return NOTHING
+        try:
+            script = await _born(self._start(step, todo, env, who, owner))
+        except OSError as error:
+            return failed(step, "IO_ERROR", f"The {step} script could not be started: {error}.")
+        spawned()
+        return await self._finish(step, script, None if step is StepName.STARTUP else todo.timeout_s)
+
+    async def kill(self) -> None:
+        """End every process of the component and read its last words."""
+        left = await kin.end(self._kin)
+        if left:
+            log.error("component %s: process(es) %s would not end", self._spec.name, sorted(each.pid for each in left))
+        await self._last_words()
+        self._outlived = left
+        if not left:
+            self._around.enforcer.release(self._spec.name)
+            self._record.clear()
+        self._log.close()
+
+    def update(self, spec: ComponentSpec) -> str:
+        """Be this from the next step on; limits hold at once."""
+        if spec.limits != self._spec.limits:
+            pids = [each.pid for each in self._kin()]
+            self._around.enforcer.update(spec.name, pids, spec.limits)
+        same = (spec.work, spec.owned, spec.run_as) == (self._spec.work, self._spec.owned, self._spec.run_as)
+        self._spec, self._prepared = spec, self._prepared and same
+        return self._around.enforcer.note(spec.limits)
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    def _who(self, step: Step) -> Identity | None:
+        """The user to switch to, None for no switch; raises ``LookupError`` with a sentence."""
+        spec = self._spec
+        if os.geteuid() != 0:
+            if step.privileged or (spec.run_as is not None and look_up(spec.run_as).uid != os.geteuid()):
+                self._say("WARN", "The agent is not root: the script runs as the agent's own user.")
+            return None
+        if step.privileged and spec.privileged:
+            return look_up(ROOT)
+        who = spec.run_as or self._around.default_user
+        if who is None:
+            raise LookupError("The agent is root, and no user is set for components to run as.")
+        return look_up(who)
+
+    def _env(self, step: StepName, todo: Step, who: Identity | None) -> dict[str, str]:
+        base = {**self._around.env, **(who.env if who else {}), **self._spec.env}
+        if step is StepName.UNINSTALL:
+            base["GREENGRASS_COMPONENT_VERSION"] = self._spec.version
+        return environment.of_step(base, self._token, self._spec.lifecycle, todo)
+
+    async def _start(
+        self, step: StepName, todo: Step, env: Mapping[str, str], who: Identity | None, owner: Identity | None
+    ) -> Script:
+        if not self._prepared:
+            await asyncio.to_thread(self._prepare, owner)
+            self._prepared = True
+        self._record.open()
+        script = await Script.start(todo.script, work=self._spec.work, env=env, who=who, shell=self._around.shell)
+        try:
+            self._record.add(script.kin)
+            self._around.enforcer.attach(self._spec.name, script.kin.pid, self._spec.limits)
+            script.go()
+        except OSError:
+            script.close()
+            raise
+        name = f"agent.component.{self._spec.name}.{step}"
+        context = {"scriptName": f"services.{self._spec.name}.lifecycle.{step}.script"}
+        self._scripts[script] = tuple(
+            self._around.tasks.create_task(
+                pump(reader, partial(self._log.write, level, event, context=context)), name=f"{name}.{event}"
+            )
+            for reader, level, event in ((script.stdout, "INFO", "stdout"), (script.stderr, "WARN", "stderr"))
+        )
+        return script
+
+    def _owner(self) -> Identity | None:
+        """Whose the component's files are, whoever runs the step; None leaves them the agent's."""
+        who = self._spec.run_as or self._around.default_user
+        return look_up(who) if who is not None and os.geteuid() == 0 else None
+
+    def _prepare(self, owner: Identity | None) -> None:
+        work = self._spec.work
+        work.mkdir(parents=True, exist_ok=True)
+        work.chmod(_WORK_MODE)
+        if owner is not None:
+            os.chown(work, owner.uid, owner.gid)
+            give((work, *(path for path in self._spec.owned if path.exists())), owner)
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    async def _finish(self, step: StepName, script: Script, timeout_s: float | None) -> Outcome:
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await script.wait()
+        except TimeoutError:
+            await kin.end(lambda sessions: kin.family({script.kin}, sessions=sessions))
+            return failed(step, "TIMEOUT", f"The {step} script did not end within {timeout_s:g} s.")
+        self._outlived |= await asyncio.to_thread(kin.left_behind, script.kin.pid)
+        self._forget_finished()
+        return OK if status == 0 else failed(step, "ERROR", f"The {step} script {_cause(status)}.")
+
+    async def _last_words(self) -> None:
+        """Read what is left in the pipes, but not for ever."""
+        scripts, self._scripts = self._scripts, {}
+        pumps = [task for tasks in scripts.values() for task in tasks]
+        if pumps:
+            _, late = await asyncio.wait(pumps, timeout=_LAST_WORDS_S)
+            for task in late:
+                task.cancel()
+            if late:
+                self._say("WARN", "The rest of the output was dropped: it came faster than it could be written.")
+        for script in scripts:
+            script.close()
+
+    def _forget_finished(self) -> None:
+        for script, pumps in list(self._scripts.items()):
+            if all(task.done() for task in pumps):
+                script.close()
+                del self._scripts[script]
+
+    def _kin(self, sessions: Collection[int] = ()) -> set[Kin]:
+        listed = self._around.enforcer.pids(self._spec.name)
+        return kin.family(self._record.leaders | self._outlived, self._token, listed, sessions)
+
+    def _say(self, level: str, sentence: str) -> None:
+        self._log.write(level, "lifecycle", sentence, {})
+
+
+async def _born(starting: Coroutine[Any, Any, Script]) -> Script:
+    """Start a script; when cancelled, only after it was started, so that whoever kills next can find it."""
+    task = asyncio.get_running_loop().create_task(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        task.exception()
+        raise
+
+
+def skips(skip: Skip, env: Mapping[str, str], work: Path) -> bool:
+    """Whether a step counts as nothing to do; a relative file is looked for in the work folder."""
+    if skip.condition is Condition.ON_PATH:
+        holds = shutil.which(skip.argument, path=env.get("PATH", os.defpath)) is not None
+    else:
+        name = skip.argument
+        home = env.get("HOME", "")
+        # os.path says no where it may not look; a Path would raise.
+        holds = os.path.exists(work / (f"{home}{name[1:]}" if name.startswith("~/") else name))  # noqa: PTH110
+    return holds is not skip.unless
+
+
+def _cause(status: int) -> str:
+    if status >= 0:
+        return f"exited with code {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

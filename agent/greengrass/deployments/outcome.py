@@ -1,0 +1,177 @@
+"""How a deployment ended, and how that is told: to AWS IoT Jobs, to the shadow and on the agent's own topic.
+
+======================================  =====================================================  =============
+detailed status                         when                                                   job
+======================================  =====================================================  =============
+SUCCESSFUL                              the new set is live                                    SUCCEEDED
+FAILED_NO_STATE_CHANGE                  it failed before anything was changed                  FAILED
+FAILED_ROLLBACK_COMPLETE                it failed, and the old set is live again               FAILED
+FAILED_ROLLBACK_NOT_REQUESTED           it failed, and the document said to leave it so        FAILED
+FAILED_UNABLE_TO_ROLLBACK               it failed, and so did the way back                     FAILED
+REJECTED                                it was not taken up                                    REJECTED
+======================================  =====================================================  =============
+
+The error stack is the list of codes from the general to the cause, without repeats; the types tell who can mend it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from agent.aws.jobs.messages import MAX_DETAIL_VALUE, Status
+from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong, ModelRefused, VergeError, WorkerLost
+from agent.greengrass.deployments.errors import NONE, TYPES
+from agent.inference.environments.errors import RuntimeRefused, RuntimeUnreachable
+
+__all__ = [
+    "DetailedStatus",
+    "Outcome",
+    "error_stack",
+    "error_types",
+    "failed",
+    "job_details",
+    "shadow_details",
+    "topic_payload",
+]
+
+
+class DetailedStatus(StrEnum):
+    """How a deployment ended, in Greengrass's words."""
+
+    SUCCESSFUL = "SUCCESSFUL"
+    FAILED_NO_STATE_CHANGE = "FAILED_NO_STATE_CHANGE"
+    FAILED_ROLLBACK_COMPLETE = "FAILED_ROLLBACK_COMPLETE"
+    FAILED_ROLLBACK_NOT_REQUESTED = "FAILED_ROLLBACK_NOT_REQUESTED"
+    FAILED_UNABLE_TO_ROLLBACK = "FAILED_UNABLE_TO_ROLLBACK"
+    REJECTED = "REJECTED"
+
+    @property
+    def job_status(self) -> Status:
+        """How its job ends."""
+        return _JOB_STATUS[self]
+
+
+_JOB_STATUS = {
+    DetailedStatus.SUCCESSFUL: Status.SUCCEEDED,
+    DetailedStatus.FAILED_NO_STATE_CHANGE: Status.FAILED,
+    DetailedStatus.FAILED_ROLLBACK_COMPLETE: Status.FAILED,
+    DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED: Status.FAILED,
+    DetailedStatus.FAILED_UNABLE_TO_ROLLBACK: Status.FAILED,
+    DetailedStatus.REJECTED: Status.REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A deployment's end: ``cause`` is a sentence, ``stack`` Greengrass's codes, ``types`` who can mend it."""
+
+    status: DetailedStatus
+    cause: str = ""
+    stack: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+    @property
+    def job_status(self) -> Status:
+        """How its job ends."""
+        return self.status.job_status
+
+
+_BROKEN = ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN")
+_FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = (
+    (ModelRefused, _BROKEN, "USER_COMPONENT_ERROR"),
+    (WorkerLost, _BROKEN, "USER_COMPONENT_ERROR"),
+    (BackendUnavailable, _BROKEN, "DEPENDENCY_ERROR"),
+    (RuntimeRefused, _BROKEN, "DEPENDENCY_ERROR"),
+    (RuntimeUnreachable, ("NETWORK_ERROR",), "NETWORK_ERROR"),
+    (ConfigWrong, ("COMPONENT_CONFIGURATION_NOT_VALID",), NONE),
+    (BrokerUnreachable, ("MQTT_CONNECTION_FAILED",), "NETWORK_ERROR"),
+    (ConnectionError, ("NETWORK_ERROR",), "NETWORK_ERROR"),
+    (OSError, ("IO_ERROR",), NONE),
+)
+"""Errors that do not speak in Greengrass's codes: what they are in its words, and their type."""
+
+_FULL = ("DISK_SPACE_CRITICAL",)
+
+
+def failed(status: DetailedStatus, error: BaseException) -> Outcome:
+    """The outcome of a deployment that ended with ``error``."""
+    first = "DEPLOYMENT_REJECTED" if status is DetailedStatus.REJECTED else "DEPLOYMENT_FAILURE"
+    return Outcome(status, _sentence(error), error_stack(error, first=first), error_types(error))
+
+
+def error_stack(error: BaseException, *, first: str = "DEPLOYMENT_FAILURE") -> tuple[str, ...]:
+    """``first``, then the codes down the chain of causes, each once."""
+    codes = (code for each in _chain(error) for code in _spoken(each)[0])
+    return tuple(dict.fromkeys((first, *codes)))
+
+
+def error_types(error: BaseException) -> tuple[str, ...]:
+    """The types of everything down the chain of causes, each once; unknown where nothing in it is known."""
+    spoken = [_spoken(each) for each in _chain(error)]
+    types = tuple(dict.fromkeys(kind for _, kind in spoken if kind != NONE))
+    return types if types or any(codes for codes, _ in spoken) else ("UNKNOWN_ERROR",)
+
+
+def job_details(outcome: Outcome) -> dict[str, str]:
+    """The ``statusDetails`` of a job: texts of at most 1024 characters, lists as JSON that stays whole."""
+    details = {"detailed-deployment-status": outcome.status.value}
+    if outcome.cause:
+        details["deployment-failure-cause"] = outcome.cause[:MAX_DETAIL_VALUE]
+    if outcome.stack:
+        details["deployment-error-stack"] = _listed(outcome.stack)
+        details["deployment-error-types"] = _listed(outcome.types)
+    return details
+
+
+def shadow_details(outcome: Outcome) -> dict[str, Any]:
+    """The ``statusDetails`` of the deployment shadow and of health messages."""
+    return {
+        "detailedStatus": outcome.status.value,
+        "failureCause": outcome.cause,
+        "errorStack": list(outcome.stack),
+        "errorTypes": list(outcome.types),
+    }
+
+
+def topic_payload(deployment: str, outcome: Outcome) -> dict[str, Any]:
+    """What is retained on the topic of the deployment with the id ``deployment`` once it has ended."""
+    return {"id": deployment, "status": outcome.job_status.value, **shadow_details(outcome)}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        yield following
+        seen.add(id(following))
+        implied = None if following.__suppress_context__ else following.__context__
+        following = following.__cause__ or implied
+
+
+def _spoken(error: BaseException) -> tuple[tuple[str, ...], str]:
+    """An error in Greengrass's words: its codes and its type."""
+    if isinstance(error, VergeError) and error.code in TYPES:
+        return (error.code,), TYPES[error.code]
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return _FULL, TYPES[_FULL[0]]
+    if isinstance(kind := getattr(error, "error_type", None), str):
+        return (getattr(error, "code", ""),), kind
+    return next(((codes, kind) for cls, codes, kind in _FOREIGN if isinstance(error, cls)), ((), NONE))
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _listed(items: tuple[str, ...]) -> str:
+    """As many of the items as fit, as JSON."""
+    for count in range(len(items), 0, -1):
+        if len(text := msgspec.json.encode(items[:count]).decode()) <= MAX_DETAIL_VALUE:
+            return text
+    return "[]"

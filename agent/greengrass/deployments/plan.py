@@ -1,0 +1,284 @@
+"""What becomes of each component: the resolved set against the one that is active.
+
+==============  ======================================================================================
+action          when
+==============  ======================================================================================
+``INSTALL``     it was not there
+``UPDATE``      another version, another recipe, another manifest of it, or it was broken: anew
+``RECONFIGURE`` the same, with another configuration, run user or (a stream) model
+``KEEP``        nothing changes
+``REMOVE``      nobody wants it any more; it goes after the new set is healthy
+==============  ======================================================================================
+
+What a component is (``kinds``) comes from its recipe and its configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from graphlib import TopologicalSorter
+from typing import Any, TypeAlias
+
+from agent.greengrass import catalog
+from agent.greengrass.catalog.keys import Device
+from agent.greengrass.deployments import blocks
+from agent.greengrass.deployments.blocks import InferenceBlock, ModelBlock, RuntimeBlock
+from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.kinds import Kind, kind_of, model_of
+from agent.greengrass.deployments.request import Deployment, RunWith
+from agent.greengrass.deployments.resolver import Resolution
+from agent.greengrass.recipes import configuration, platform
+from agent.greengrass.recipes.configuration import Tree
+from agent.greengrass.recipes.platform import Attributes
+from agent.greengrass.recipes.recipe import Artifact, ComponentType, Manifest, Recipe
+from agent.greengrass.recipes.versions import Version
+
+__all__ = ["Action", "Active", "ActiveSet", "Fetch", "Kind", "Plan", "Planned", "Removed", "plan", "removed"]
+
+
+DeviceOf: TypeAlias = Callable[[str], Device]
+
+
+class Action(StrEnum):
+    """What becomes of a component."""
+
+    INSTALL = "install"
+    UPDATE = "update"
+    RECONFIGURE = "reconfigure"
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A component as it is now."""
+
+    recipe: Recipe
+    manifest: Manifest
+    kind: Kind
+    run_with: RunWith | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSet:
+    """What is live now, by name; nothing on a new device."""
+
+    components: Mapping[str, Active] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> dict[str, Version]:
+        """What the resolver and the groups take for running."""
+        return {name: active.recipe.version for name, active in self.components.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """An artifact that must be there before activation."""
+
+    component: str
+    version: Version
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A component of the new set, and what becomes of it; ``old`` is None for one that is new."""
+
+    action: Action
+    kind: Kind
+    recipe: Recipe
+    manifest: Manifest
+    old: Version | None
+    configuration: Tree
+    run_with: RunWith
+    model: ModelBlock | None = None
+    """Of a MODEL."""
+    inference: InferenceBlock | None = None
+    """Of an INFERENCE."""
+    runtime: RuntimeBlock | None = None
+    """Of a RUNTIME."""
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.recipe.name
+
+    @property
+    def new(self) -> Version:
+        """Its version in the new set."""
+        return self.recipe.version
+
+    @property
+    def hard(self) -> frozenset[str]:
+        """The components that must be ready before it starts."""
+        return frozenset(name for name, each in self.recipe.dependencies.items() if each.hard)
+
+    @property
+    def soft(self) -> frozenset[str]:
+        """The components that must be there."""
+        return frozenset(name for name, each in self.recipe.dependencies.items() if not each.hard)
+
+    @property
+    def active(self) -> Active:
+        """The component as it is once the plan is done."""
+        return Active(self.recipe, self.manifest, self.kind, self.run_with)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A component that nobody wants any more."""
+
+    name: str
+    version: Version
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a deployment does: ``components`` dependencies first, ``removed`` dependers first."""
+
+    deployment: Deployment
+    components: tuple[Planned, ...]
+    removed: tuple[Removed, ...] = ()
+
+    def having(self, *actions: Action) -> tuple[Planned, ...]:
+        """The components with one of the actions, dependencies first."""
+        return tuple(each for each in self.components if each.action in actions)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be done at all."""
+        return bool(self.removed) or any(each.action is not Action.KEEP for each in self.components)
+
+    @property
+    def fetches(self) -> tuple[Fetch, ...]:
+        """The artifacts of what is installed or updated."""
+        return tuple(
+            Fetch(each.name, each.new, artifact)
+            for each in self.having(Action.INSTALL, Action.UPDATE)
+            for artifact in each.manifest.artifacts
+        )
+
+    @property
+    def result(self) -> ActiveSet:
+        """What is live once the plan is done."""
+        return ActiveSet({each.name: each.active for each in self.components})
+
+
+def plan(
+    active: ActiveSet,
+    resolution: Resolution,
+    deployment: Deployment,
+    configs: Mapping[str, Tree],
+    attributes: Attributes,
+    *,
+    broken: Collection[str] = (),
+    device: DeviceOf = lambda _component: blocks.ANYWHERE,
+) -> Plan:
+    """Compare the resolved set with the active one.
+
+    ``configs`` are the stored configurations of the active components, ``attributes`` this device, ``broken`` the
+    components that gave up: they are installed anew.  ``device`` is what AWS's keys of a component depend on.
+
+    Raises:
+        NoManifest: a component is not for this device.
+        DeploymentWrong: a component is of a type that the agent cannot run, its ``Verge`` block cannot be used, or
+            one is to be configured that is not there.
+        LifecycleWrong: scripts of a component that a stream names as its model cannot be read.
+    """
+    if unknown := sorted(deployment.wanted.keys() - resolution.components.keys()):
+        raise DeploymentWrong(
+            f"{', '.join(unknown)} cannot be configured: it is not deployed",
+            hint="deploy it: name a version",
+            code="COMPONENT_METADATA_NOT_VALID_IN_DEPLOYMENT",
+        )
+    planned: dict[str, Planned] = {}
+    models: dict[str, str] = {}
+    runtimes = frozenset(name for name, each in resolution.components.items() if _is_runtime(each))
+    for name in reversed(resolution.order):
+        old = active.components.get(name)
+        before = configs.get(name) if old else None
+        each = _planned(resolution.components[name], old, before, deployment, attributes, models, (device, runtimes))
+        planned[name] = replace(each, action=Action.UPDATE) if old and name in broken else each
+        if each.inference:
+            models[each.inference.stream.model] = name
+    components = tuple(_with_its_model(planned[name], planned) for name in resolution.order)
+    return Plan(deployment, components, removed(active, resolution.components))
+
+
+def _planned(
+    recipe: Recipe,
+    old: Active | None,
+    before: Tree | None,
+    deployment: Deployment,
+    attributes: Attributes,
+    models: Mapping[str, str],
+    here: tuple[DeviceOf, frozenset[str]],
+) -> Planned:
+    """``models`` are the components that streams name as their models, each with one of those streams."""
+    manifest = platform.choose(recipe, attributes)
+    wanted = deployment.wanted.get(recipe.name)
+    after = configuration.update(
+        before,
+        reset=wanted.reset if wanted else (),
+        defaults=recipe.configuration,
+        merge=wanted.merge if wanted else None,
+        timestamp=deployment.timestamp_ms,
+    )
+    plain = catalog.completed(recipe, after.to_plain())
+    kind = kind_of(recipe, manifest, plain, models)
+    run_with = ((wanted.run_with if wanted else None) or RunWith()).over(old.run_with if old else None)
+    return Planned(
+        action=_action(old, Active(recipe, manifest, kind, run_with), same=before is not None and _same(before, after)),
+        kind=kind,
+        recipe=recipe,
+        manifest=manifest,
+        old=old.recipe.version if old else None,
+        configuration=after,
+        run_with=run_with,
+        model=model_of(recipe, manifest, plain) if kind is Kind.MODEL else None,
+        inference=_stream(recipe, plain, *here) if kind is Kind.INFERENCE else None,
+        runtime=blocks.runtime(recipe.name, plain) if kind is Kind.RUNTIME else None,
+    )
+
+
+def _stream(recipe: Recipe, plain: Mapping[str, Any], device: DeviceOf, runtimes: Collection[str]) -> InferenceBlock:
+    return blocks.inference(recipe.name, plain, recipe.dependencies, device(recipe.name), runtimes)
+
+
+def _is_runtime(recipe: Recipe) -> bool:
+    if recipe.type is ComponentType.GENERIC:
+        return blocks.is_runtime(recipe.configuration)
+    return recipe.type is ComponentType.RUNTIME
+
+
+def _action(old: Active | None, new: Active, *, same: bool) -> Action:
+    if old is None:
+        return Action.INSTALL
+    if replace(old, run_with=new.run_with) != new:
+        return Action.UPDATE
+    return Action.KEEP if same and (old.run_with or RunWith()) == new.run_with else Action.RECONFIGURE
+
+
+def _same(before: Tree, after: Tree) -> bool:
+    """Whether two configurations say the same, whenever it was said; true is not 1."""
+    one, other = (json.dumps(tree.to_plain(), sort_keys=True) for tree in (before, after))
+    return one == other
+
+
+def _with_its_model(each: Planned, planned: Mapping[str, Planned]) -> Planned:
+    """A stream follows its model: it is reconfigured where that changes."""
+    if each.action is Action.KEEP and each.inference and planned[each.inference.stream.model].action is not Action.KEEP:
+        return replace(each, action=Action.RECONFIGURE)
+    return each
+
+
+def removed(active: ActiveSet, kept: Collection[str]) -> tuple[Removed, ...]:
+    """What of the active set is not among the names that stay, dependers first."""
+    gone = {name: each for name, each in sorted(active.components.items()) if name not in kept}
+    graph = {name: sorted(gone.keys() & each.recipe.dependencies.keys()) for name, each in gone.items()}
+    order = reversed(list(TopologicalSorter(graph).static_order()))
+    return tuple(Removed(name, gone[name].recipe.version, gone[name].kind) for name in order)

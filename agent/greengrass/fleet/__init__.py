@@ -1,0 +1,1 @@
+"""What a device publishes for its fleet: component states and Greengrass health messages."""

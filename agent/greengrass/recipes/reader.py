@@ -1,0 +1,224 @@
+"""A recipe's text → its value: everything that Greengrass accepts loads, what it refuses is refused with the place.
+
+Keys that the format knows are matched in any case, and so are the words of its enumerations.  What belongs to the
+author (platforms, lifecycles, configuration, names of components) keeps its spelling.  Null means absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.config.strict import nearest
+from agent.greengrass.recipes.document import MAX_BYTES, Document, load
+from agent.greengrass.recipes.errors import RecipeUnreadable, VersionWrong
+from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.place import Place
+from agent.greengrass.recipes.recipe import (
+    FORMAT,
+    Artifact,
+    ComponentType,
+    Dependency,
+    Manifest,
+    Permission,
+    Recipe,
+    Unarchive,
+)
+from agent.greengrass.recipes.versions import Requirement, Version
+
+__all__ = ["parse", "parse_with_warnings", "read"]
+
+_RECIPE = (
+    "RecipeFormatVersion", "ComponentName", "ComponentVersion", "ComponentType", "ComponentDescription",
+    "ComponentPublisher", "ComponentSource", "ComponentConfiguration", "ComponentDependencies", "Manifests",
+    "Lifecycle",
+)  # fmt: skip
+_REQUIRED = {
+    "RecipeFormatVersion": FORMAT,
+    "ComponentName": "the component's name",
+    "ComponentVersion": "a version MAJOR.MINOR.PATCH",
+}
+_CONFIGURATION = ("DefaultConfiguration",)
+_DEPENDENCY = ("VersionRequirement", "DependencyType")
+_MANIFEST = ("Name", "Platform", "Lifecycle", "Selections", "Artifacts")
+_ARTIFACT = ("Uri", "Unarchive", "Permission", "Digest", "Algorithm")
+_PERMISSION = ("Read", "Execute")
+
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
+_NAME_TOLD = "1 to 128 letters, digits, dots, underscores and hyphens"
+_DOTS = frozenset((".", ".."))
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)")
+_NOT_IN_A_URI = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]|%(?![0-9A-Fa-f]{2})")
+_GUESSES = 100
+"""For how many unknown keys a near one is sought: it is slow, and a document may hold a hundred thousand."""
+_HARD = {"hard": True, "soft": False}
+
+
+def parse(text: bytes | str, name: str) -> Recipe:
+    """Read a recipe; ``name`` is the document's, for the error.  Raises ``RecipeWrong``."""
+    return parse_with_warnings(text, name)[0]
+
+
+def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[Finding, ...]]:
+    """The recipe, and the keys in it that mean nothing or stand twice.  Raises ``RecipeWrong``."""
+    document = load(text, name)
+    reader = _Reader()
+    recipe = reader.recipe(Place(name, "", document.value))
+    return recipe, (*_repeated(document), *reader.findings)
+
+
+def read(path: Path) -> tuple[Recipe, tuple[Finding, ...]]:
+    """Read a recipe's file, as ``parse_with_warnings`` does.  Raises ``RecipeWrong``."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecipeUnreadable(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
+    return parse_with_warnings(text, str(path))
+
+
+def _repeated(document: Document) -> list[Finding]:
+    hint = "the last one counts; remove the others"
+    keys = dict.fromkeys(document.repeated)
+    return [Finding(Level.WARNING, key, f"the key {key} stands twice in one mapping", hint) for key in keys]
+
+
+class _Reader:
+    """Reads places into values and collects what it stumbles over."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def recipe(self, place: Place) -> Recipe:
+        found = self._fields(place, _RECIPE)
+        if lacking := next((key for key in _REQUIRED if key not in found), None):
+            raise place.missing(lacking, _REQUIRED[lacking])
+        if found["RecipeFormatVersion"].text() != FORMAT:
+            raise found["RecipeFormatVersion"].wrong(FORMAT)
+        manifests = found.get("Manifests")
+        recipe = Recipe(
+            name=_component_name(found["ComponentName"]),
+            version=_version(found["ComponentVersion"]),
+            type=found["ComponentType"].word(ComponentType) if "ComponentType" in found else ComponentType.GENERIC,
+            description=_text(found.get("ComponentDescription")),
+            publisher=_text(found.get("ComponentPublisher")),
+            source=_text(found.get("ComponentSource")),
+            configuration=self._configuration(found.get("ComponentConfiguration")),
+            dependencies=self._dependencies(found.get("ComponentDependencies")),
+            manifests=tuple(self._manifest(each) for each in manifests.items()) if manifests else (),
+            lifecycle=found["Lifecycle"].data() if "Lifecycle" in found else {},
+        )
+        if not recipe.manifests:
+            raise place.missing("Manifests", "at least one manifest", code="RECIPE_MISSING_MANIFEST")
+        return recipe
+
+    def _configuration(self, place: Place | None) -> dict[str, object]:
+        found = self._fields(place, _CONFIGURATION) if place else {}
+        return found["DefaultConfiguration"].data() if found else {}
+
+    def _dependencies(self, place: Place | None) -> dict[str, Dependency]:
+        return {key: self._dependency(key, each) for key, each in place.entries()} if place else {}
+
+    def _dependency(self, name: str, place: Place) -> Dependency:
+        if not _is_name(name):
+            expected = f"a component's name, which has {_NAME_TOLD}"
+            raise Place(place.source, place.path, name).wrong(expected, code="COMPONENT_DEPENDENCY_NOT_VALID")
+        found = self._fields(place, _DEPENDENCY)
+        requirement = found.get("VersionRequirement")
+        if requirement is None:
+            raise place.missing("VersionRequirement", "a version requirement such as ~2.1.0")
+        kind = found.get("DependencyType")
+        hard = _HARD.get(kind.text().lower()) if kind else True
+        if kind and hard is None:
+            raise kind.wrong("one of HARD, SOFT")
+        return Dependency(_requirement(requirement), hard=bool(hard))
+
+    def _manifest(self, place: Place) -> Manifest:
+        found = self._fields(place, _MANIFEST)
+        platform, selections, artifacts = (found.get(key) for key in ("Platform", "Selections", "Artifacts"))
+        return Manifest(
+            name=_text(found.get("Name")),
+            platform={key: _text(each) for key, each in platform.entries()} if platform else {},
+            lifecycle=found["Lifecycle"].data() if "Lifecycle" in found else {},
+            selections=tuple(each.text() for each in selections.items()) if selections else (),
+            artifacts=tuple(self._artifact(each) for each in artifacts.items()) if artifacts else (),
+        )
+
+    def _artifact(self, place: Place) -> Artifact:
+        found = self._fields(place, _ARTIFACT)
+        if "Uri" not in found:
+            raise place.missing("Uri", "where the artifact is", code="EMPTY_ARTIFACT_URI")
+        granted = self._fields(found["Permission"], _PERMISSION) if "Permission" in found else {}
+        read, execute = granted.get("Read"), granted.get("Execute")
+        may_read = read.word(Permission) if read else Permission.OWNER
+        may_execute = execute.word(Permission) if execute else Permission.NONE
+        return Artifact(
+            uri=_uri(found["Uri"]),
+            unarchive=found["Unarchive"].word(Unarchive) if "Unarchive" in found else Unarchive.NONE,
+            # Who may execute a file may read it.
+            read=max(may_read, may_execute, key=list(Permission).index),
+            execute=may_execute,
+            digest=_text(found.get("Digest")),
+            algorithm=_text(found.get("Algorithm")),
+        )
+
+    def _fields(self, place: Place, known: Sequence[str]) -> dict[str, Place]:
+        """The entries that the format knows and that are not null, by their canonical names."""
+        spelled = {key.lower(): key for key in known}
+        found: dict[str, Place] = {}
+        for key, each in place.entries():
+            name = spelled.get(key.lower())
+            if name is None:
+                guess = nearest(key, known) if len(self.findings) < _GUESSES else None
+                hint = guess or f"known here: {', '.join(known)}"
+                self.findings.append(Finding(Level.WARNING, each.path, f"the key {key} means nothing here", hint))
+            elif name in found:
+                message = f"the key {name} stands here in two spellings"
+                self.findings.append(
+                    Finding(Level.WARNING, each.path, message, "the last one counts; remove the other")
+                )
+            if name is not None:
+                found[name] = each
+        return {name: each for name, each in found.items() if each.value is not None}
+
+
+def _text(place: Place | None) -> str | None:
+    return place.text() if place and place.value is not None else None
+
+
+def _component_name(place: Place) -> str:
+    name = place.text()
+    if not _is_name(name):
+        raise place.wrong(_NAME_TOLD)
+    return name
+
+
+def _is_name(text: str) -> bool:
+    # Names become names of folders.
+    return _NAME.fullmatch(text) is not None and text not in _DOTS
+
+
+def _version(place: Place) -> Version:
+    try:
+        return Version.parse(place.text())
+    except VersionWrong as error:
+        raise place.wrong("a version MAJOR.MINOR.PATCH", kind=VersionWrong, hint=error.hint) from error
+
+
+def _requirement(place: Place) -> Requirement:
+    try:
+        return Requirement.parse(place.text())
+    except VersionWrong as error:
+        raise place.wrong("a version requirement", kind=VersionWrong, hint=error.hint) from error
+
+
+def _uri(place: Place) -> str:
+    uri = place.text()
+    if not uri:
+        raise place.wrong("where the artifact is", code="EMPTY_ARTIFACT_URI")
+    if not _SCHEME.match(uri):
+        raise place.wrong("a URI with a scheme such as s3:, https: or file:", code="EMPTY_ARTIFACT_SCHEME")
+    if _NOT_IN_A_URI.search(uri):
+        raise place.wrong("a URI without blanks, quotes and braces", code="ARTIFACT_URI_NOT_VALID")
+    return uri

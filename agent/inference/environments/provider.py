@@ -1,0 +1,254 @@
+"""The door to runtimes: what is built is found, what is not is built, proved and only then handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from packaging.requirements import Requirement
+
+from agent.config.strict import nearest
+from agent.files import remove_tree
+from agent.inference.environments import present, survey
+from agent.inference.environments.build import build
+from agent.inference.environments.choose import Candidate, Choice, Source, choose, parse_pins
+from agent.inference.environments.combinations import FAMILIES, Combination
+from agent.inference.environments.errors import Fallen, IndexUnreachable, RuntimeRefused, RuntimeUnreachable
+from agent.inference.environments.proof import prove
+from agent.inference.environments.requirements import room
+from agent.inference.environments.shelf import Record, Shelf, folders_of, listing, request
+from agent.inference.environments.spec import Environment, RuntimeSpec
+from agent.inference.environments.wheels import read
+
+__all__ = ["Provider"]
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+_OWN = "the agent's own Python"
+
+
+class Provider:
+    """Environments for runtime components; ``timeout_s`` bounds one build with all its tries, as Greengrass does."""
+
+    def __init__(self, *, timeout_s: float = 900.0, families: Mapping[str, Sequence[Combination]] = FAMILIES) -> None:
+        self._timeout_s = timeout_s
+        self._families = families
+        self._roots: set[Path] = set()
+        self._looked: dict[RuntimeSpec, Environment] = {}
+        self._recalled: dict[RuntimeSpec, Environment] = {}
+
+    def find(self, spec: RuntimeSpec) -> Environment | None:
+        """What is built and proved already; None where something would have to be done."""
+        shelf = Shelf(spec.root)
+        self._roots.add(spec.root)
+        wish = request(spec)
+        for folder, record in shelf.ready():
+            serves = wish in record.requests
+            if not spec.install:
+                serves = not present.against(record.packages, parse_pins(spec.packages))
+            if record.family == spec.family and serves:
+                return shelf.environment(folder, record)
+        looked = self._looked.get(spec)
+        return looked if looked and os.access(looked.python, os.X_OK) else None
+
+    async def recall(self, spec: RuntimeSpec) -> Environment | None:
+        """What served before, the agent's own Python included: a start must not wait for an index out of reach.
+
+        Raises ``RuntimeRefused`` where the folder cannot be read.
+        """
+        with _usable(spec.root):
+            if found := self.find(spec) or self._recalled.get(spec):
+                return found
+            if not Shelf(spec.root).is_own(request(spec)):
+                return None
+        why = f"nothing could be installed under {spec.root}; it is tried again when the component changes"
+        try:
+            self._recalled[spec] = await present.look(spec.family, parse_pins(spec.packages), why=why)
+        except Fallen:
+            return None
+        return self._recalled[spec]
+
+    async def provide(self, spec: RuntimeSpec, tell: Tell = lambda _line: None) -> Environment:
+        """Find it, else build it; ``tell`` hears of the progress.
+
+        Raises ``RuntimeRefused`` naming each combination and why it fell, ``RuntimeUnreachable`` where that was for
+        want of the package index or of time.
+        """
+        if spec.family not in self._families:
+            known = ", ".join(self._families)
+            hint = nearest(spec.family, self._families) or f"known: {known}"
+            raise RuntimeRefused(f"there is no runtime family {spec.family!r}", hint=hint, code="runtime-unknown")
+        pins = parse_pins(spec.packages)
+        with _usable(spec.root):
+            if found := self.find(spec):
+                return found
+            if not spec.install:
+                return await self._present(spec, pins)
+            return await self._in_time(spec, pins, tell)
+
+    async def _in_time(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell) -> Environment:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._install(spec, pins, tell)
+        except TimeoutError:
+            raise RuntimeUnreachable(
+                f"the {spec.family} runtime was not ready within {self._timeout_s:g} s",
+                hint="a slow connection? bring the wheels in a wheelhouse",
+                code="runtime-timeout",
+            ) from None
+
+    def prune(self, kept: Iterable[Environment], roots: Iterable[Path] = ()) -> None:
+        """Remove our environments that are not ``kept``, in every root heard of and in ``roots``."""
+        folders = {Path(environment.python).parent.parent for environment in kept}
+        for root in self._roots | set(roots):
+            try:
+                Shelf(root).prune(folders)
+            except OSError as error:
+                log.warning("environments in %s are left as they are: %s", root, error)
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    async def _install(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell) -> Environment:
+        work = _Work(spec, Shelf(spec.root), tell)
+        async with work.shelf.locked(tell) as lock:
+            if found := self.find(spec):
+                return found
+            await asyncio.to_thread(work.shelf.clear)
+            choice, shortage = await self._choose(spec, pins)
+            tried, unreachable = list(choice.fallen), False
+            for candidate in choice.candidates:
+                if unreachable and candidate.source is Source.INDEX:
+                    tried.append(f"{candidate}: not tried")
+                    continue
+                try:
+                    return await work.attempt(candidate, lock)
+                except Fallen as fell:
+                    unreachable = unreachable or isinstance(fell, IndexUnreachable)
+                    tried.append(f"{candidate}: {fell}")
+                    tell(tried[-1])
+            return await self._last(spec, pins, tell, _Failure(tuple(tried), unreachable, shortage))
+
+    async def _choose(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> tuple[Choice, str]:
+        """The candidates; none, and why, where the disk has no room."""
+        host = await survey.host(spec.root, spec.interpreter)
+        if short := room(host.free_bytes):
+            return Choice((), (f"{spec.root}: {short.what}",)), short.fix
+        if spec.wheelhouse is None and not spec.index:
+            return Choice((), ("there is nothing to install from: no wheelhouse, and the index is switched off",)), ""
+        wheels = None if spec.wheelhouse is None else read(listing(spec.wheelhouse))
+        return choose(self._families[spec.family], host, wheelhouse=wheels, index=spec.index, pins=pins), ""
+
+    async def _last(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell, failure: _Failure) -> Environment:
+        """The agent's own interpreter, unless the user named another or brought the wheels; or the end."""
+        if spec.wheelhouse is not None or not survey.is_own(spec.interpreter):
+            raise failure.error(spec)
+        try:
+            why = f"nothing could be installed under {spec.root} ({'; '.join(failure.tried)})"
+            environment = await present.look(spec.family, pins, why=why)
+        except Fallen as fell:
+            raise failure.error(spec, f"{_OWN}: {fell}") from fell
+        tell(environment.description)
+        await asyncio.to_thread(Shelf(spec.root).note_own, request(spec))
+        return environment
+
+    async def _present(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> Environment:
+        """What is there, where nothing may be installed."""
+        why = "UseInstaller is false, nothing was installed"
+        found = [python for python in present.places(spec.root, spec.family) if python.exists()]
+        tried = [] if found else [f"there is no environment under {spec.root}"]
+        for python in [*found, None]:
+            try:
+                environment = await present.look(spec.family, pins, python, why)
+            except Fallen as fell:
+                tried.append(f"{python or _OWN}: {fell}")
+            else:
+                self._looked[spec] = environment
+                return environment
+        raise RuntimeRefused(
+            f"no {spec.family} runtime was found, and UseInstaller is false",
+            hint="let UseInstaller be true, or make an environment under MLRootPath",
+            tried=tried,
+        )
+
+
+@contextmanager
+def _usable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RuntimeRefused(
+            f"{root} cannot be used: {error}", hint="let MLRootPath name a folder that the agent may write to"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """How a build came to nothing."""
+
+    tried: tuple[str, ...]
+    unreachable: bool
+    shortage: str
+
+    def error(self, spec: RuntimeSpec, *last: str) -> RuntimeRefused | RuntimeUnreachable:
+        tried = (*self.tried, *last)
+        message = f"no {spec.family} runtime can be had for {spec.component}"
+        if self.unreachable:
+            hint = "check the network and pip's settings for the index, or bring the wheels in a wheelhouse"
+            return RuntimeUnreachable(message, hint=hint, tried=tried)
+        if self.shortage:
+            return RuntimeRefused(message, hint=self.shortage, tried=tried, code="runtime-no-room")
+        hint = "install a Python that the wheels are for, add wheels to the wheelhouse, or loosen the requirements"
+        return RuntimeRefused(message, hint=hint, tried=tried)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One wish on its way to an environment."""
+
+    spec: RuntimeSpec
+    shelf: Shelf
+    tell: Tell
+
+    async def attempt(self, candidate: Candidate, lock: int) -> Environment:
+        """Build and prove a candidate; it counts only when this returns.  Raises ``Fallen``."""
+        folder = self.shelf.folder(self.spec.family, candidate, listing(self.spec.wheelhouse))
+        record = self.shelf.read(folder)
+        wish = request(self.spec)
+        if record is None:
+            try:
+                record = await self._build(candidate, folder, lock)
+            except BaseException:
+                await asyncio.to_thread(remove_tree, folder)
+                raise
+        requests = tuple({*record.requests, wish})
+        self.shelf.mark(folder, msgspec.structs.replace(record, requests=requests))
+        if kept := self.shelf.link(folder, self.spec.family):
+            self.tell(kept)
+        await asyncio.to_thread(self.shelf.clear)
+        self.tell(f"ready: {record.description}")
+        return self.shelf.environment(folder, record)
+
+    async def _build(self, candidate: Candidate, folder: Path, lock: int) -> Record:
+        self.tell(f"building {candidate}: {', '.join(candidate.requirements)}")
+        wheelhouse = folders_of(self.spec.wheelhouse)
+        built = await build(candidate, folder, wheelhouse=wheelhouse, lock=lock, tell=self.tell)
+        self.tell(f"proving {candidate}")
+        backend = await prove(self.spec.family, str(built.python))
+        # A mark that reaches the disk before what it vouches for would vouch for nothing after a power cut.
+        await asyncio.to_thread(os.sync)
+        names = ", ".join(f"{name} {version}" for name, version in sorted(built.packages.items()))
+        return Record(
+            family=self.spec.family,
+            requests=(),
+            packages=dict(built.packages),
+            wheels=dict(built.wheels),
+            description=f"{backend} on Python {candidate.interpreter.release} from {candidate.source}: {names}",
+        )

@@ -1,0 +1,122 @@
+"""Where tunings are kept: one JSON file per model and wish, whole or not there.
+
+A file that cannot be read as a tuning is set aside beside its place, for whoever wonders, and counts as none.  The
+newest files stay, whatever they are: models come and go for years.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from agent.files import write_atomically
+from agent.inference.tuning.values import Machine, Tuning, Wish
+
+__all__ = ["Store", "digest", "stale"]
+
+log = logging.getLogger(__name__)
+
+FOLDER = "tuning"
+_ASIDE = ".unreadable"
+_MOST = 256
+"""Files of a few kilobytes."""
+
+
+def digest(path: Path) -> str:
+    """``sha256:…`` of a model's file or folder, as its worker tells it too; blocks while it reads.
+
+    Raises ``OSError``.
+    """
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    whole = hashlib.sha256()
+    for name in sorted(_files(path)):
+        whole.update(f"{name}\0{digest(path / name)}\n".encode("utf-8", "surrogateescape"))
+    return f"sha256:{whole.hexdigest()}"
+
+
+def stale(tuning: Tuning, machine: Machine) -> str:
+    """What has changed since it was measured, as a sentence; empty when it still holds."""
+    then = msgspec.structs.asdict(tuning.machine)
+    now = msgspec.structs.asdict(machine)
+    for fact in ("cpu", "architecture", "cpus", "python"):
+        if then[fact] != now[fact]:
+            return f"{fact} was {then[fact]} and is {now[fact]}"
+    for name in sorted(then["packages"].keys() | now["packages"].keys()):
+        before, after = (each["packages"].get(name, "not there") for each in (then, now))
+        if before != after:
+            return f"{name} was {before} and is {after}"
+    return ""
+
+
+class Store:
+    """The tunings in a data folder; every method blocks while it reads or writes."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / FOLDER
+        self._unkept: dict[Path, Tuning] = {}
+
+    def path(self, digest: str, wish: Wish) -> Path:
+        """Where the tuning of a model is kept."""
+        wished = hashlib.sha256(msgspec.json.encode(wish, order="sorted")).hexdigest()[:8]
+        return self.folder / f"{digest.removeprefix('sha256:')}-{wished}.json"
+
+    def find(self, digest: str, wish: Wish) -> Tuning | None:
+        """What was kept of a model; None where there is nothing that can be read."""
+        path = self.path(digest, wish)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Tuning)
+        except FileNotFoundError:
+            log.debug("nothing is kept in %s", path)
+        except msgspec.MsgspecError as error:
+            self._set_aside(path, error)
+        except OSError as error:
+            log.warning("the tuning in %s cannot be read: %s", path, error.strerror)
+        return self._unkept.get(path)
+
+    def keep(self, tuning: Tuning) -> Path | None:
+        """Keep a tuning in place of the last one; None where the disk refuses, and then until this program ends."""
+        path = self.path(tuning.digest, tuning.wish)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning), indent=2) + b"\n")
+            self._thin()
+        except OSError as error:
+            log.warning("the tuning of %s cannot be kept in %s: %s", tuning.model, path, error.strerror)
+            self._unkept[path] = tuning
+            return None
+        return path
+
+    def forget(self, digest: str) -> int:
+        """Remove all that was kept of a model; how much it was.  Raises ``OSError``."""
+        found = sorted(self.folder.glob(f"{digest.removeprefix('sha256:')}-*.json"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        return len(found)
+
+    def _thin(self) -> None:
+        by_age = sorted((each.stat().st_mtime_ns, each) for each in self.folder.iterdir() if each.is_file())
+        for _, path in by_age[:-_MOST]:
+            path.unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(path.name + _ASIDE)
+        try:
+            path.replace(aside)
+        except OSError as problem:
+            log.warning("the tuning in %s is unreadable (%s) and in the way: %s", path, error, problem.strerror)
+        else:
+            log.warning("the tuning in %s is unreadable (%s); it is set aside as %s", path, error, aside.name)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """What of a folder is the model's: without hidden files and what Python leaves behind."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
+            yield str(path.relative_to(folder))

@@ -1,0 +1,190 @@
+"""A link to IoT Core, from ``start`` to ``leave``: what the client tells is heard here, on the event loop.
+
+The client connects and reconnects by itself, backing off with jitter.  On each connection the subscriptions are
+reconciled with what the broker's session still holds, then what waited goes out, then the link is said to be up.
+
+A client keeps the certificate that it began with.  Where the files have changed when a connection ends (the device has
+a new certificate), another client takes over with what they hold now; the old one's unacknowledged messages are sent
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+from agent.config.iotcore import IotCoreOptions
+from agent.errors import BrokerUnreachable, ConfigWrong
+from agent.mqtt.connection import LinkEvents
+from agent.mqtt.iotcore.awscrt import Client
+from agent.mqtt.iotcore.awscrt_options import tls_context
+from agent.mqtt.iotcore.events import Arrived, Attempting, Down, Event, Published, Stopped, Subscribed, Up
+from agent.mqtt.iotcore.handover import Handover
+from agent.mqtt.iotcore.receiving import Receiving
+from agent.mqtt.iotcore.sending import Sending
+from agent.mqtt.limits import BrokerLimits
+from agent.mqtt.transport import LinkState, Message
+
+__all__ = ["Link"]
+
+log = logging.getLogger("agent.mqtt.iotcore")
+
+P = ParamSpec("P")
+
+_STOP_S = 5.0
+"""How long the client may take to come to rest."""
+
+
+class Link:
+    """IoT Core's connection; what is wanted of its halves is asked through ``do``."""
+
+    def __init__(self, options: IotCoreOptions, will: Message | None, events: LinkEvents) -> None:
+        self.sending = Sending(options.limits, events.ended)
+        self.receiving = Receiving(options.address, events.received, events.subscribed)
+        self.trouble: BrokerUnreachable | None = None
+        """Why the last connection or attempt ended."""
+        self.handover: Handover | None = None
+        self._options = options
+        self._will = will
+        self._changed = events.changed
+        self._read = _files(options)
+        self._tls = tls_context(options)
+        self._client: Client | None = None
+        self._renewing = False
+        self._fresh = True
+        """The client has had no connection yet."""
+        self._up = self._leaving = False
+        self._said: LinkState | None = None
+        self._began = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def start(self) -> None:
+        """Connect, and serve until told to leave."""
+        options = self._options
+        self.handover = Handover(
+            self._hear, max_messages=options.max_queued_messages, max_bytes=options.max_queued_bytes
+        )
+        self._begin(self.handover)
+
+    def _begin(self, handover: Handover) -> None:
+        self._fresh = True
+        self._began.clear()
+        self._client = Client(self._options, self._tls, self._will, handover.put)
+        self._client.start()
+
+    async def leave(self, within_s: float) -> None:
+        """Send what waits, within ``within_s``, say goodbye and end."""
+        client = self._client
+        if client is None:
+            return
+        self._leaving = True
+        try:
+            if not self.sending.idle and (self._up or self.trouble is None):
+                self._quiet.clear()
+                await _within(within_s, self._quiet)
+        finally:
+            # It is let go only when nothing of it runs any more, and only one that began says when it ended.
+            await _within(_STOP_S, self._began)
+            client.stop()
+            if not await _within(_STOP_S, self._stopped):
+                log.warning("the client of %s did not come to rest in %g s", self._options.address, _STOP_S)
+            self._client = None
+
+    def do(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a method of ``sending`` or ``receiving``."""
+        call(*args, **kwargs)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Arrived():
+                self.receiving.arrived(event)
+            case Published(ticket, error):
+                self.sending.published(ticket, error)
+            case Subscribed(ticket, failures):
+                self.receiving.answered(ticket, failures)
+            case Up(session_present, limits):
+                self._go_up(limits, session_present=session_present)
+            case Down(trouble):
+                self._go_down(trouble)
+            case Attempting():
+                self._began.set()
+            case Stopped():
+                self._at_rest()
+        if self.sending.idle:
+            self._quiet.set()
+
+    def _go_up(self, limits: BrokerLimits, *, session_present: bool) -> None:
+        if self._client is None or self._renewing:
+            return
+        self._up = True
+        self.receiving.up(self._client, limits, session_present=session_present)
+        # What an earlier client had sent, this one knows nothing of.
+        self.sending.up(self._client, limits, session_kept=session_present and not self._fresh)
+        self._fresh = False
+        self._say(LinkState(connected=True, session_present=session_present), limits)
+
+    def _go_down(self, trouble: BrokerUnreachable) -> None:
+        self._up = False
+        self.trouble = trouble
+        self.receiving.down()
+        self.sending.down()
+        if not self._leaving:
+            self._say(LinkState(connected=False, reason=str(trouble)), None)
+            self._renew()
+
+    def _renew(self) -> None:
+        """Have another client take over where the files are not those that this one began with."""
+        files = _files(self._options)
+        if self._client is None or self._renewing or files == self._read:
+            return
+        try:
+            self._tls = tls_context(self._options)
+        except ConfigWrong as error:
+            log.warning("the new certificate of %s is not used: %s", self._options.address, error)
+            return
+        self._read, self._renewing = files, True
+        self._client.stop()
+
+    def _at_rest(self) -> None:
+        if not self._renewing or self._leaving or self.handover is None:
+            self._stopped.set()
+            return
+        self._renewing = False
+        log.info("connecting to %s with the new certificate", self._options.address)
+        self._begin(self.handover)
+
+    def _say(self, state: LinkState, limits: BrokerLimits | None) -> None:
+        if state == self._said:
+            return
+        self._said = state
+        if state.connected:
+            kept = "session kept" if state.session_present else "new session"
+            log.info("connected to %s (IoT Core, %s)", self._options.address, kept)
+        else:
+            log.warning("%s", state.reason)
+        self._changed(state, limits)
+
+
+def _files(options: IotCoreOptions) -> tuple[tuple[int, int] | None, ...]:
+    """Which files prove who the agent is, as they are on disk now."""
+    return tuple(_identity(Path(name)) for name in (options.cert_file, options.key_file) if name)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,319 @@
+"""The outbox around a transport, itself a ``Transport``.
+
+A message of QoS 1 or 2 goes through the writer to the store; what is stored goes to the schedule, which says what is
+sent; its PUBACK takes it out of the store.  All other calls pass through.  The event loop never waits for the disk
+and holds a bounded number of messages: what is not stored yet, what is in flight, live, or read ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from agent.config.outbox import OutboxOptions
+from agent.errors import NotConnected, PublishRefused, Unreachable, VergeError
+from agent.mqtt.outbox import events
+from agent.mqtt.outbox.clock import Clock
+from agent.mqtt.outbox.database import Connect, Drop
+from agent.mqtt.outbox.record import SHIFT, Entry, Sorting, identified, written
+from agent.mqtt.outbox.scheduler import Schedule
+from agent.mqtt.outbox.status import OutboxStatus
+from agent.mqtt.outbox.store import Job, Report, Store, connect
+from agent.mqtt.outbox.writer import Writer
+from agent.mqtt.transport import Delivered, Handler, LinkState, Message, Transport
+from agent.topics import valid_topic
+
+__all__ = ["Spool"]
+
+log = logging.getLogger("agent.mqtt.inflight")
+
+_LEAVE_S = 2.0
+
+
+class Spool:
+    """``inner`` with an outbox in the file ``path``; ``check`` raises for what the broker would never take."""
+
+    def __init__(
+        self,
+        inner: Transport,
+        options: OutboxOptions,
+        path: Path,
+        *,
+        check: Callable[[Message], None] = lambda _: None,
+        clock: Clock | None = None,
+        connecting: Connect = connect,
+    ) -> None:
+        self.name = inner.name
+        self.inner = inner
+        self._check = check
+        self._clock = clock or Clock()
+        self._sorting = Sorting(options)
+        self._options = options
+        self._store = Store(path, options, lambda topic: self._sorting.route(topic).rank, connecting)
+        self._schedule = Schedule(options)
+        self._writer = Writer(self.name, self._store, self._clock, self._schedule.held, self._hear)
+        self._number = self._clock.now_ms() * 1000
+        """Of the last message; later than any of an earlier process, where the clock is right."""
+        self._run = secrets.token_hex(6)
+        self._callers: dict[int, Delivered] = {}
+        self._replaying: set[int] = set()
+        self._events: deque[events.Event] = deque()
+        self._feeding = False
+        self._settled = asyncio.Event()
+        self._closed = False
+        self._status = OutboxStatus("disk")
+        self._lost: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        inner.watch(self._on_link)
+
+    # -- Transport ------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> LinkState:
+        """The link as it is now."""
+        return self.inner.state
+
+    @property
+    def outbox(self) -> OutboxStatus:
+        """How the outbox is."""
+        return replace(
+            self._status,
+            depth=self._status.depth + len(self._writer),
+            bytes=self._status.bytes + self._writer.bytes,
+            in_flight=len(self._schedule.flying),
+            delivered=self._counts["delivered"],
+            replayed=self._counts["replayed"],
+            superseded=self._counts["superseded"],
+            lost=dict(self._lost),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._writer.open()
+        await self.inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self._settle()
+        finally:
+            await self.inner.__aexit__(*exc_info)
+            await self._writer.close()
+            for seq in tuple(self._callers):
+                self._tell(seq, NotConnected(f"{self.name} was closed before a message was on disk or delivered"))
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
+        """Have ``handler`` called for each message that matches, now and after each reconnect."""
+        self.inner.subscribe(topic_filter, handler, qos=qos, manual_ack=manual_ack)
+
+    def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
+        """Forget the pair; the last handler of a filter also leaves it at the broker."""
+        self.inner.unsubscribe(topic_filter, handler)
+
+    def acknowledge(self, message: Message) -> None:
+        """Acknowledge a message of a ``manual_ack`` subscription: it is done with."""
+        self.inner.acknowledge(message)
+
+    def watch(self, listener: Callable[[LinkState], None]) -> None:
+        """Have ``listener`` called whenever the link goes up or down."""
+        self.inner.watch(listener)
+
+    def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
+        """Put a message into the outbox; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken.
+
+        ``on_delivered`` is called once: with None when the message is on disk, or the broker has it, whichever is
+        first; or with the error that lost it before that.  QoS 0 passes by the outbox.
+        """
+        route = self._sorting.route(message.topic)
+        if not message.qos or not route.stored:
+            self.inner.publish(message, on_delivered)
+            return
+        if not valid_topic(message.topic):
+            raise PublishRefused(
+                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
+            )
+        message = identified(message, f"{self._run}-{self._number + 1:x}")
+        facts, size = written(message)
+        self._check(message)
+        self._check_room(message, size)
+        self._number += 1
+        entry = Entry(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size)
+        if on_delivered is not None:
+            self._callers[entry.seq] = on_delivered
+        self._writer.add(entry)
+
+    def _check_room(self, message: Message, size: int) -> None:
+        if self._closed:
+            raise NotConnected(f"no link for {message.topic!r}: closed")
+        if size > self._options.max_bytes:
+            raise PublishRefused(
+                f"a message of {size} bytes for {message.topic!r} is larger than the whole outbox",
+                code="outbox-too-small",
+                hint="raise max_bytes of the outbox",
+            )
+        if not self._writer.has_room(size):
+            self._lost["outbox-busy"] += 1
+            raise NotConnected(
+                f"no room for {message.topic!r}: {len(self._writer)} messages wait for the disk",
+                code="outbox-busy",
+                hint="publish less at once, or name a faster disk",
+            )
+
+    # -- what came of it -------------------------------------------------------------------------------------
+
+    def _hear(self, job: Job, report: Report) -> None:
+        """What came of a job, to whom it concerns: the callers, the counters, the schedule."""
+        if report.opened:
+            self._number = max(self._number, report.last)
+            self._clock.not_before(report.newest_ms)
+            self._feed(events.Opened(report.topics))
+        if report.broken:
+            self._lost["corrupt"] += report.broken
+        for seq in report.durable:
+            self._tell(seq, None)
+        dropped = {drop.seq for drop in report.drops}
+        fresh = {entry.seq for entry in job.adds}
+        self._count(report.drops)
+        self._feed(events.Stored([entry for entry in job.adds if entry.seq not in dropped]))
+        if waiting := [drop.topic for drop in report.drops if drop.seq not in fresh]:
+            self._feed(events.Dropped(waiting))
+        self._feed(events.Removed(report.removed))
+        for loaded in report.loaded:
+            self._feed(loaded)
+        if job.tick:
+            self._feed(events.Tick())
+        self._describe(report)
+        self._look_whether_settled()
+
+    def _count(self, drops: list[Drop]) -> None:
+        for drop in drops:
+            if drop.reason == "superseded":
+                self._counts["superseded"] += 1
+                self._tell(drop.seq, None)
+                continue
+            self._lost[drop.reason] += 1
+            self._tell(
+                drop.seq,
+                NotConnected(
+                    f"the outbox of {self.name} could not keep a message for {drop.topic!r}",
+                    code=drop.reason,
+                    hint="raise max_bytes of the outbox, make room on the disk, or publish less",
+                ),
+            )
+
+    def _describe(self, report: Report) -> None:
+        store, trouble = self._store, self._store.trouble
+        oldest = store.oldest_ms if report.messages else None
+        self._status = OutboxStatus(
+            state="memory" if trouble else "disk",
+            reason=f"{trouble.reason} (hint: {trouble.hint})" if trouble else "",
+            depth=report.messages,
+            bytes=report.bytes,
+            oldest_age_s=None if oldest is None else max(0.0, (self._clock.now_ms() - oldest) / 1e3),
+            set_aside=str(store.set_aside or ""),
+        )
+
+    # -- the schedule ---------------------------------------------------------------------------------------
+
+    def _on_link(self, state: LinkState) -> None:
+        self._feed(events.Link(state.connected))
+        self._look_whether_settled()
+
+    def _feed(self, event: events.Event) -> None:
+        """Tell the schedule, and do what it says; what comes of that is told in turn."""
+        self._events.append(event)
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            while self._events:
+                self._perform(self._schedule.step(self._events.popleft()))
+        finally:
+            self._feeding = False
+
+    def _perform(self, effects: list[events.Effect]) -> None:
+        taken = True
+        for effect in effects:
+            match effect:
+                case events.Send(entry, replayed):
+                    # Where one is not taken, those behind it are not tried: they would overtake it.
+                    taken = taken and self._send(entry, replayed=replayed)
+                    if not taken:
+                        self._events.appendleft(events.Bounced(entry.seq))
+                case events.Remove(seq):
+                    self._writer.remove(seq)
+                case events.Load():
+                    self._writer.load(effect)
+
+    def _send(self, entry: Entry, *, replayed: bool) -> bool:
+        """Hand a message to the transport; False where that has no room."""
+        now_ms, message = self._clock.now_ms(), entry.message
+        left_s = entry.left_s(now_ms)
+        if now_ms - entry.at_ms > self._options.max_age_s * 1e3 or (left_s is not None and left_s <= 0):
+            self._over(entry.seq, "expired")
+            return True
+        if left_s is not None:
+            message = replace(message, expiry_s=left_s)
+        try:
+            self.inner.publish(message, partial(self._ended, entry.seq))
+        except Unreachable:
+            return False
+        except VergeError as error:
+            self._over(entry.seq, error.code)
+            return True
+        if replayed:
+            self._replaying.add(entry.seq)
+        return True
+
+    def _ended(self, seq: int, error: VergeError | None) -> None:
+        """The transport is done with a message."""
+        replayed = seq in self._replaying
+        self._replaying.discard(seq)
+        if isinstance(error, Unreachable):
+            self._feed(events.Bounced(seq))
+        elif error is not None:
+            log.warning("a message of the outbox of %s is lost: %s", self.name, error)
+            self._over(seq, error.code)
+        else:
+            self._counts.update(delivered=1, replayed=int(replayed))
+            self._tell(seq, None)
+            self._feed(events.Ended(seq))
+        self._look_whether_settled()
+
+    def _over(self, seq: int, reason: str) -> None:
+        self._lost[reason] += 1
+        self._tell(seq, PublishRefused(f"a message for {self.name} is lost", code=reason))
+        self._feed(events.Ended(seq))
+
+    def _tell(self, seq: int, error: VergeError | None) -> None:
+        caller = self._callers.pop(seq, None)
+        if caller is None:
+            return
+        try:
+            caller(error)
+        except Exception:
+            log.exception("who waited for a message of %s failed", self.name)
+
+    # -- leaving --------------------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """Wait until all is stored, and what was published last is delivered where the link is up."""
+        self._feed(events.Leaving())
+        self._look_whether_settled()
+        await self._settled.wait()
+
+    def _look_whether_settled(self) -> None:
+        if self._closed and not self._writer and (self._schedule.idle or not self.inner.state.connected):
+            self._settled.set()

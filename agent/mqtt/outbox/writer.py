@@ -1,0 +1,132 @@
+"""The outbox's thread: what is to be written is collected, and one batch after the other goes to the store.
+
+While one batch is written the next is collected (group commit).  Removals have no hurry: they ride with the next
+batch, and go alone a second later at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from agent.mqtt.outbox.clock import Clock
+from agent.mqtt.outbox.database import Drop
+from agent.mqtt.outbox.events import Load, Loaded
+from agent.mqtt.outbox.record import Entry
+from agent.mqtt.outbox.store import Job, Report, Store
+
+__all__ = ["Writer"]
+
+log = logging.getLogger("agent.mqtt.inflight")
+
+_TICK_S = 1.0
+_BATCH = 2000
+_PENDING_MESSAGES = 10_000
+_PENDING_BYTES = 16 * 1024 * 1024
+_REMOVALS = 500
+"""So many have company enough."""
+
+
+class Writer:
+    """``held`` tells what is in memory of the store's messages; ``hear`` is told what came of each job."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        clock: Clock,
+        held: Callable[[], Iterable[Entry]],
+        hear: Callable[[Job, Report], None],
+    ) -> None:
+        self.bytes = 0
+        """Of what is not written yet."""
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._held = held
+        self._hear = hear
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"agent.outbox.{name}")
+        self._adds: deque[Entry] = deque()
+        self._removes: list[int] = []
+        self._loads: list[Load] = []
+        self._writing = 0
+        self._work = asyncio.Event()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._adds) + self._writing
+
+    async def open(self) -> None:
+        """Open the store, and write from now on."""
+        self._loop = asyncio.get_running_loop()
+        await self._turn(tick=True)
+        self._task = self._loop.create_task(self._run(), name=f"agent.outbox.{self._name}")
+
+    async def close(self) -> None:
+        """Write what there is, and close the store."""
+        self._closing = True
+        self._work.set()
+        await self._task
+        await self._loop.run_in_executor(self._thread, self._store.close)
+        self._thread.shutdown()
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message of so many bytes can wait to be written."""
+        return len(self._adds) < _PENDING_MESSAGES and (not self._adds or self.bytes + size <= _PENDING_BYTES)
+
+    def add(self, entry: Entry) -> None:
+        """Write a message, as soon as may be."""
+        self._adds.append(entry)
+        self.bytes += entry.size
+        self._work.set()
+
+    def remove(self, seq: int) -> None:
+        """Remove a message, some time."""
+        self._removes.append(seq)
+        if len(self._removes) >= _REMOVALS:
+            self._work.set()
+
+    def load(self, load: Load) -> None:
+        """Read, as soon as may be."""
+        self._loads.append(load)
+        self._work.set()
+
+    async def _run(self) -> None:
+        due = self._loop.time() + _TICK_S
+        while not self._closing or self._adds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._work.wait()
+            self._work.clear()
+            tick = self._loop.time() >= due
+            due = self._loop.time() + _TICK_S if tick else due
+            await self._turn(tick=tick)
+        await self._turn(tick=False)
+
+    async def _turn(self, *, tick: bool) -> None:
+        job = self._job(tick=tick)
+        try:
+            report = await self._loop.run_in_executor(self._thread, self._store.perform, job)
+        except Exception:
+            log.exception("the outbox of %s failed unexpectedly; a batch is lost", self._name)
+            report = Report(
+                drops=[Drop(entry.seq, entry.message.topic, "outbox-failed") for entry in job.adds],
+                loaded=[Loaded(load, None, exhausted=False) for load in job.loads],
+            )
+            self._removes += job.removes
+        self._writing = 0
+        self._hear(job, report)
+
+    def _job(self, *, tick: bool) -> Job:
+        adds = [self._adds.popleft() for _ in range(min(len(self._adds), _BATCH))]
+        self._writing = len(adds)
+        self.bytes -= sum(entry.size for entry in adds)
+        removes, self._removes = self._removes, []
+        loads, self._loads = self._loads, []
+        if self._adds:
+            self._work.set()
+        return Job(self._clock.now_ms(), adds, removes, tuple(self._held()), loads, tick)

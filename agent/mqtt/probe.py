@@ -1,0 +1,154 @@
+"""A client for a short visit: it tries what a broker allows, and takes nothing that is meant for others.
+
+It is paho's, pumped by hand without a thread: one question, one answer, and a broker that hangs up instead of answering
+has answered too.  Nothing that comes is acknowledged: what waits in a session that the agent keeps at the broker is
+there for the agent afterwards.  The ``Transport`` seam tells neither SUBACK from silence nor leaves a message
+unacknowledged, so it is not used here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import MqttOptions, TlsOptions
+from agent.errors import BrokerUnreachable
+from agent.mqtt.paho import new_client
+from agent.mqtt.properties import publish_properties
+from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused
+from agent.mqtt.tls import tls_context
+from agent.mqtt.transport import Message
+from agent.topics import matches
+
+__all__ = ["Visitor", "as_thing"]
+
+_WAIT_S = 5.0
+_PUMP_S = 0.05
+_MOST_IN_FLIGHT = 65_535
+
+
+class Visitor:
+    """One client, connected while it is entered; every method blocks until it is answered, at most some seconds.
+
+    Entering raises ``BrokerUnreachable`` or ``ConfigWrong``; so does a question after which the broker hung up and
+    cannot be reached again.
+    """
+
+    def __init__(self, options: MqttOptions) -> None:
+        self.five = options.version != "3.1.1"
+        """Whether the broker tells of refused publications."""
+        self._options = options
+        version = MQTTProtocolVersion.MQTTv5 if self.five else MQTTProtocolVersion.MQTTv311
+        self._client = new_client(options, version, None, tls_context(options.tls) if options.tls else None)
+        self._client.manual_ack_set(True)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._connack: ReasonCode | None = None
+        self._lost: ReasonCode | None = None
+        self._reasons: dict[int, ReasonCode] = {}
+        self._heard: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._connect()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._client.disconnect()
+        self._pump(lambda: self._lost is not None, _PUMP_S)
+
+    def subscribe(self, topic_filter: str) -> str | None:
+        """Ask for a filter; why it is refused, None when it is granted."""
+        return self._question(lambda: self._client.subscribe(topic_filter, qos=1)[1])
+
+    def publish(self, topic: str, payload: bytes = b"", *, retain: bool = False) -> str | None:
+        """Send a message with QoS 1; why it is refused, None when the broker has it."""
+        self._heard.clear()
+        properties = publish_properties(Message(topic, payload)) if self.five else None
+        return self._question(lambda: self._client.publish(topic, payload, 1, retain, properties).mid)
+
+    def hears(self, topic_filter: str, timeout_s: float) -> bool:
+        """Whether something comes under the filter in time, counted from the last ``publish``."""
+
+        def came() -> bool:
+            return any(matches(topic_filter, topic) for topic in self._heard)
+
+        self._pump(came, timeout_s)
+        return came()
+
+    def _connect(self) -> None:
+        self._connack = self._lost = None
+        address = self._options.address
+        try:
+            self._client.reconnect()
+        except OSError as error:
+            raise connect_failed(error, address) from error
+        self._pump(lambda: self._connack is not None, _WAIT_S)
+        if self._connack is None:
+            if self._lost is not None:
+                raise connection_lost(self._lost.value, str(self._lost), address)
+            raise BrokerUnreachable(f"no answer from {address}", code="timeout", hint="check host, port and TLS")
+        if self._connack.is_failure:
+            raise connection_refused(self._connack.value, str(self._connack), address)
+
+    def _question(self, put: Callable[[], int | None]) -> str | None:
+        number = put()
+        self._pump(lambda: number in self._reasons or self._lost is not None, _WAIT_S)
+        reason = self._reasons.pop(number, None) if number is not None else None
+        if reason is not None:
+            return str(reason) if reason.is_failure else None
+        if self._lost is None:
+            return f"no answer within {_WAIT_S:g} s"
+        why = str(self._lost)
+        self._connect()
+        return f"the broker hung up: {why}"
+
+    def _pump(self, done: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < deadline:
+            if self._client.loop(_PUMP_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+
+    def _on_connect(self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _more: Any) -> None:
+        self._connack = reason
+
+    def _on_disconnect(
+        self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _more: Any
+    ) -> None:
+        self._lost = reason
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, number: int, reasons: Sequence[ReasonCode], _more: Properties | None
+    ) -> None:
+        self._reasons[number] = reasons[0]
+
+    def _on_publish(self, _client: Client, _data: Any, number: int, reason: ReasonCode, _more: Any) -> None:
+        self._reasons[number] = reason
+
+    def _on_message(self, _client: Client, _data: Any, received: MQTTMessage) -> None:
+        self._heard.append(received.topic)
+
+
+def as_thing(options: IotCoreOptions, thing: str) -> MqttOptions:
+    """How to visit IoT Core as the thing itself, in its own session; for ``options`` with certificate and key files."""
+    alpn = (options.alpn_used,) if options.alpn_used else ()
+    return MqttOptions(
+        host=options.endpoint,
+        port=options.port_used,
+        client_id=options.client_id or thing,
+        tls=TlsOptions(ca_file=options.ca_file, cert_file=options.cert_file, key_file=options.key_file, alpn=alpn),
+        keepalive_s=options.keepalive_s,
+        connect_timeout_s=options.connect_timeout_s,
+        clean_start=False,
+        session_expiry_s=options.session_expiry_s,
+        receive_maximum=_MOST_IN_FLIGHT,  # what waits unacknowledged must not hold back what is waited for
+    )

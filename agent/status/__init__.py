@@ -1,0 +1,1 @@
+"""What the agent publishes of itself: its state, its streams and its transports."""

@@ -1,0 +1,317 @@
+"""What the agent says of itself: retained topics that a dashboard can trust.
+
+========================  ==================================================================================
+topic                     when
+========================  ==================================================================================
+``…/status``              once everything is in place, and on every connection from then on: online; on
+                          leaving, and as the last will: offline
+``…/components/<model>``  whenever a model's workers change
+``…/streams/<stream>``    when the state, model, or a kind of loss changes (at most once a second), and every
+                          ``statistics_interval_s`` while frames come
+========================  ==================================================================================
+
+Everything is published anew when the link comes back, so what is retained is never older than the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from agent import __version__
+from agent.errors import VergeError
+from agent.inference.values import PoolState, PoolStatus
+from agent.mqtt.transport import LinkState, Message, Transport
+from agent.results.result import utc
+from agent.streams.stream import Stream
+from agent.topics import Topics
+
+__all__ = ["StatusBoard", "StreamReport", "agent_status"]
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+_SETTLE_S = 1.0
+
+COMPONENT_STATES = {
+    PoolState.STARTING: "STARTING",
+    PoolState.RUNNING: "RUNNING",
+    PoolState.BACKOFF: "ERRORED",
+    PoolState.BROKEN: "BROKEN",
+    PoolState.STOPPED: "FINISHED",
+}
+"""A model's state in the words of Greengrass."""
+
+
+def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
+    """The payload of the status topic; the last will has no ``since``."""
+    told: dict[str, Any] = {"state": state, "thing": thing, "version": __version__, "pid": os.getpid()}
+    if since is not None:
+        told["since"] = utc(since)
+    return _encode(told)
+
+
+class StreamReport:
+    """What is published of a stream, and whether it changed in more than its numbers."""
+
+    def __init__(self, stream: Stream, model: Callable[[str], PoolStatus]) -> None:
+        self.name = stream.name
+        self._stream = stream
+        self._tally = stream.tally
+        self._find = model
+        self._since = time.time()
+        self._state = ""
+        self.stopped = False
+
+    def _model(self) -> PoolStatus:
+        return self._find(self._stream.options.model)
+
+    def told(self) -> dict[str, Any]:
+        """The payload of the stream's topic."""
+        tally, status = self._tally, self._model()
+        state = PoolState.STOPPED if self.stopped else status.state
+        if state.value != self._state:
+            self._state, self._since = state.value, time.time()
+        latency = tally.latency()
+        told: dict[str, Any] = {
+            "stream": self.name,
+            "state": self._state,
+            "model": _model_facts(status),
+            "source": self._stream.source_status,
+            "received": tally.received,
+            "answered": tally.answered,
+            "dropped": dict(tally.dropped),
+            "failed": dict(tally.failed),
+            "pending": tally.pending,
+            "held_back": dict(self._stream.lost),
+            "restarts": status.restarts,
+            "fps": tally.fps(time.monotonic()),
+            "latency_ms": asdict(latency) if latency else None,
+            "cameras": {name: asdict(camera) for name, camera in tally.cameras.items()},
+            "since": utc(self._since),
+        }
+        if status.reason:
+            told["reason"] = status.reason
+        return told
+
+    def shape(self) -> tuple[Any, ...]:
+        """What a change of is worth telling at once: everything but the numbers."""
+        status = self._model()
+        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._stream.lost}))
+        source = self._stream.source_status
+        model = status.state, status.reason, status.restarts, status.description
+        told = source.name, source.interval_s, source.state, source.reason, source.reconnects
+        return *model, *told, kinds, self._tally.answered > 0
+
+    def counts(self) -> tuple[int, ...]:
+        """The numbers that a frame changes."""
+        tally = self._tally
+        return (
+            tally.received,
+            tally.answered,
+            tally.dropped.total(),
+            tally.failed.total(),
+            sum(self._stream.lost.values()),
+        )
+
+
+class StatusBoard:
+    """Publishes the retained topics while it is entered."""
+
+    def __init__(self, thing: str, topics: Topics, transport: Transport, interval_s: float) -> None:
+        self._thing = thing
+        self._topics = topics
+        self._transport = transport
+        self._interval_s = interval_s
+        self._since = time.time()
+        self._streams: dict[str, StreamReport] = {}
+        self._models: dict[str, PoolStatus] = {}
+        self._others: dict[str, bytes] = {}
+        self._remarks: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
+        self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
+        self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self._ready = False
+        self._open = False
+
+    @staticmethod
+    def will(thing: str, topics: Topics) -> Message:
+        """What the broker says for an agent that is gone."""
+        return Message(topics.status, agent_status(thing, "offline"), qos=1, retain=True)
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        self._transport.watch(self._on_link)
+        if self._transport.state.connected:
+            self._on_link(self._transport.state)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A link that comes back from now on must not say "online" after the goodbye.
+        self._open = self._ready = False
+        self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
+
+    def ready(self) -> None:
+        """Everything is in place: who sends something now is heard."""
+        self._ready = True
+        if self._transport.state.connected:
+            self._online()
+
+    def add(self, stream: Stream) -> None:
+        """Tell of this stream from now on."""
+        self._streams[stream.name] = StreamReport(stream, self.status)
+        self.changed()
+
+    def remove(self, stream: Stream) -> None:
+        """Tell of this stream for the last time: it is stopped."""
+        report = self._streams.pop(stream.name)
+        report.stopped = True
+        self._stream(report)
+
+    def model(self, name: str, status: PoolStatus) -> None:
+        """A model's workers changed.  Of a deployed one, ``name`` is ``component@version#…``."""
+        self._models[name] = status
+        self._component(name, status)
+        if status.state is PoolState.STOPPED and "@" in name:
+            del self._models[name]
+            self._remarks.pop(name, None)
+        self.changed()
+        for listener in self._listeners:
+            listener()
+
+    def remark(self, name: str, why: str) -> None:
+        """What a person should know of a model though it runs."""
+        self._remarks[name] = why
+        if name in self._models:
+            self._component(name, self._models[name])
+
+    def annotate(self, component: str, note: str) -> None:
+        """What a person should know of a deployed model, whichever of its ways of running there are."""
+        if self._notes.get(component, "") == note:
+            return
+        self._notes[component] = note
+        for name, status in self._models.items():
+            if name.partition("@")[0] == component:
+                self._component(name, status)
+
+    def component(self, name: str, told: dict[str, Any]) -> None:
+        """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
+        self.retain(self._topics.component(name), _encode({"component": name, **told}))
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Retain something else that is the agent's to say; it is said anew on every connection."""
+        self._others[topic] = payload
+        self._publish(topic, payload)
+
+    def forget(self, name: str) -> None:
+        """Something other than a model is gone for good: nothing is retained of it any more."""
+        topic = self._topics.component(name)
+        self._others.pop(topic, None)
+        self._publish(topic, b"")
+
+    def status(self, name: str) -> PoolStatus:
+        """How a model's workers are, or were when they were last heard of."""
+        return self._models.get(name, PoolStatus(PoolState.STARTING))
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called whenever a model's workers change, and some time after a stream did."""
+        self._listeners.append(listener)
+
+    def changed(self) -> None:
+        """Something about a stream may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publish stream reports until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._interval_s
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._changed.wait()
+            # Asked of the clock: a change that is already there is returned before the timeout is looked at.
+            everything = loop.time() >= due
+            if everything:
+                due = loop.time() + self._interval_s
+            self._changed.clear()
+            self._tell(everything=everything)
+            for listener in self._listeners:
+                listener()
+            await asyncio.sleep(min(_SETTLE_S, self._interval_s))
+
+    def _tell(self, *, everything: bool) -> None:
+        for report in self._streams.values():
+            shape, counts = self._published.get(report.name, ((), ()))
+            if report.shape() != shape or (everything and report.counts() != counts):
+                self._stream(report)
+
+    def _stream(self, report: StreamReport) -> None:
+        self._published[report.name] = report.shape(), report.counts()
+        self._publish(self._topics.stream(report.name), _encode(report.told()))
+
+    def _component(self, name: str, status: PoolStatus) -> None:
+        remark = self._remarks.get(name, "")
+        name, _, deployed = name.partition("@")
+        if deployed and status.state is PoolState.STOPPED:
+            # The version that goes says nothing where another one stays.
+            others = [each for key, each in self._models.items() if key.startswith(f"{name}@") and each is not status]
+            status = others[-1] if others else status
+        told = {
+            "component": name,
+            "state": COMPONENT_STATES[status.state],
+            "version": status.description.version if status.description else "",
+            "reason": "; ".join(filter(None, (status.reason, remark, self._notes.get(name, "")))),
+            "since": utc(time.time()),
+            "model": _model_facts(status),
+            "workers": status.workers,
+            "restarts": status.restarts,
+        }
+        self._publish(self._topics.component(name), _encode(told))
+
+    def _on_link(self, state: LinkState) -> None:
+        if not state.connected or not self._open:
+            return
+        if self._ready:
+            self._online()
+        for name, status in self._models.items():
+            self._component(name, status)
+        for topic, payload in self._others.items():
+            self._publish(topic, payload)
+        for report in self._streams.values():
+            self._stream(report)
+
+    def _online(self) -> None:
+        self._publish(self._topics.status, agent_status(self._thing, "online", self._since))
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        message = Message(topic, payload, qos=1, retain=True, content_type="application/json")
+        try:
+            self._transport.publish(message)
+        except VergeError as error:
+            log.debug("%s waits for the link: %s", topic, error)
+
+
+def _model_facts(status: PoolStatus) -> dict[str, Any] | None:
+    model = status.description
+    if model is None:
+        return None
+    return {
+        "component": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "backend": model.backend,
+        "accelerator": model.accelerator,
+        "task": model.task,
+    }

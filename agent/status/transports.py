@@ -1,0 +1,63 @@
+"""What the agent says of its transports: a retained topic for each, with what waits in its outbox and what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from agent.mqtt.transport import Transport
+from agent.topics import Topics
+
+__all__ = ["Uplinks"]
+
+_encode = msgspec.json.Encoder().encode
+
+Retain = Callable[[str, bytes], None]
+
+
+class Uplinks:
+    """Tells of transports while it runs: at once when a link goes up or down, of numbers every ``interval_s``."""
+
+    def __init__(
+        self, topics: Topics, transports: Mapping[str, Transport], retain: Retain, *, interval_s: float
+    ) -> None:
+        self._topics = topics
+        self._transports = transports
+        self._retain = retain
+        self._interval_s = interval_s
+        self._said: dict[str, bytes] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        for transport in self._transports.values():
+            transport.watch(lambda _state: self._changed.set())
+        while True:
+            self._changed.clear()
+            self._tell()
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def _tell(self) -> None:
+        for name, transport in self._transports.items():
+            payload = _encode(told(name, transport))
+            if self._said.get(name) != payload:
+                self._said[name] = payload
+                self._retain(self._topics.transport(name), payload)
+
+
+def told(name: str, transport: Transport) -> dict[str, Any]:
+    """The payload of a transport's topic."""
+    state = transport.state
+    found: dict[str, Any] = {"transport": name, "connected": state.connected, "reason": state.reason}
+    # What a transport counts beyond the seam; one with an outbox has another inside.
+    parts = {"outbox": getattr(transport, "outbox", None)}
+    parts["messages"] = getattr(getattr(transport, "inner", transport), "counts", None)
+    return found | {key: asdict(part) for key, part in parts.items() if part is not None}

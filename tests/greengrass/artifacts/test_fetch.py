@@ -1,0 +1,251 @@
+"""All artifacts of a deployment: room first, then in parallel, all or none."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from agent.config.artifacts import Patience
+from agent.greengrass.artifacts.cache import Cache
+from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.fetch import Fetcher
+from agent.greengrass.artifacts.wanted import Wanted, mode_of
+from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
+from tests.greengrass.artifacts import zips
+from tests.greengrass.artifacts.web import Act
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def fetcher(cache, patience):
+    return Fetcher(cache, patience=patience, progress_interval_s=0)
+
+
+def wanted_file(web, tmp_path, name, data, **facts) -> Wanted:
+    web.put(f"/{name}", data)
+    return Wanted(web.url(f"/{name}"), tmp_path / "1.0.0" / name, digest_of(data), **facts)
+
+
+async def test_artifacts_of_several_schemes_stand_where_they_are_wanted(web, fetcher, tmp_path):
+    archive = zips.packed([("labels.txt", b"cat"), ("sub/model", b"weights")])
+    local = tmp_path / "local.txt"
+    local.write_bytes(b"local")
+    wanted = [
+        wanted_file(web, tmp_path, "model.zip", archive, unpack_to=tmp_path / "unarchived" / "model", mode=0o444),
+        wanted_file(web, tmp_path, "run.sh", b"echo", mode=0o555),
+        Wanted(local.as_uri(), tmp_path / "1.0.0" / "local.txt"),
+    ]
+    found = await fetcher.fetch_all(wanted)
+    assert [found[item] for item in wanted] == [digest_of(archive), digest_of(b"echo"), digest_of(b"local")]
+    assert {path.name for path in (tmp_path / "1.0.0").iterdir()} == {"model.zip", "run.sh", "local.txt"}
+    assert stat.S_IMODE((tmp_path / "1.0.0" / "run.sh").stat().st_mode) == 0o555
+    assert (tmp_path / "unarchived" / "model" / "sub" / "model").read_bytes() == b"weights"
+
+
+async def test_what_the_cache_has_is_not_fetched_again(web, fetcher, tmp_path):
+    item = wanted_file(web, tmp_path, "model", b"weights")
+    await fetcher.fetch_all([item])
+    asked = len(web.requests)
+    again = Wanted(item.uri, tmp_path / "2.0.0" / "model", item.digest)
+    await fetcher.fetch_all([again])
+    assert len(web.requests) == asked
+    assert again.file.samefile(item.file)
+
+
+async def test_a_rotten_entry_is_fetched_anew(web, fetcher, cache, tmp_path, patience):
+    item = wanted_file(web, tmp_path, "model", b"weights", shared=False)
+    await fetcher.fetch_all([item])
+    cache.path(item.digest).chmod(0o600)
+    cache.path(item.digest).write_bytes(b"weightz")
+    later = Fetcher(Cache(cache.folder), patience=patience)  # as after a restart
+    await later.fetch_all([item])
+    assert item.file.read_bytes() == cache.path(item.digest).read_bytes() == b"weights"
+
+
+async def test_one_content_wanted_twice_is_fetched_once(web, fetcher, tmp_path):
+    first = wanted_file(web, tmp_path, "a", b"weights")
+    second = wanted_file(web, tmp_path, "b", b"weights")
+    found = await fetcher.fetch_all([first, second])
+    assert found == {first: digest_of(b"weights"), second: digest_of(b"weights")}
+    assert {path for path, _ in web.requests} == {"/a"}
+
+
+async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
+    wanted = [Wanted(f"https://host/{folder}/model", tmp_path / "model") for folder in "ab"]
+    with pytest.raises(ArtifactWrong) as refusal:
+        await fetcher.fetch_all(wanted)
+    assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
+
+
+@pytest.mark.parametrize("uri", ["docker:image", "ftp://host/a"])
+async def test_a_scheme_that_nothing_serves_is_refused_before_anything_is_fetched(web, fetcher, tmp_path, uri):
+    wanted = [wanted_file(web, tmp_path, "a", b"weights"), Wanted(uri, tmp_path / "x")]
+    with pytest.raises(ArtifactWrong) as refusal:
+        await fetcher.fetch_all(wanted)
+    assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
+    assert refusal.value.hint
+    assert web.requests == []
+
+
+async def test_the_first_failure_cancels_the_others_and_nothing_is_placed(web, fetcher, tmp_path):
+    let_go = threading.Event()
+    good, slow = (wanted_file(web, tmp_path, name, os.urandom(200_000)) for name in ("good", "slow"))
+    wrong = Wanted(web.url("/good"), tmp_path / "1.0.0" / "wrong", digest_of(b"other"))
+    web.pages["/slow"].acts.extend([Act(), Act(cut_after=100_000, hold=let_go)])
+    with pytest.raises(ArtifactWrong) as refusal:
+        await asyncio.wait_for(fetcher.fetch_all([good, slow, wrong]), 10)
+    let_go.set()
+    assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
+    assert not (tmp_path / "1.0.0").exists()
+
+
+async def test_downloads_run_in_parallel_and_no_more_than_allowed(web, cache, tmp_path, patience):
+    running, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(2, timeout=10)
+
+    def enter() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        both.wait()
+        with lock:
+            running -= 1
+
+    wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(1000)) for number in range(6)]
+    for page in web.pages.values():
+        page.acts.extend([Act(), Act(before=enter)])
+    await Fetcher(cache, parallel=2, patience=patience).fetch_all(wanted)
+    assert most == 2
+
+
+async def test_progress_sums_over_the_artifacts_and_ends_whole(web, fetcher, tmp_path):
+    heard = []
+    wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(300_000)) for number in range(3)]
+    await fetcher.fetch_all(wanted, heard.append)
+    assert [progress.bytes_done for progress in heard] == sorted(progress.bytes_done for progress in heard)
+    last = heard[-1]
+    assert (last.bytes_done, last.bytes_total, last.artifacts_done, last.artifacts_total) == (900_000, 900_000, 3, 3)
+
+
+async def test_too_little_room_is_told_before_the_first_byte(web, tmp_path, patience):
+    cache = Cache(tmp_path / "cache", max_bytes=500_000)
+    wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(300_000)) for number in range(2)]
+    with pytest.raises(ArtifactWrong) as refusal:
+        await Fetcher(cache, patience=patience).fetch_all(wanted)
+    assert refusal.value.code == "DISK_SPACE_CRITICAL"
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+async def test_an_archive_that_is_not_fit_is_told_before_anything_is_placed(web, fetcher, tmp_path):
+    evil = zips.write(tmp_path / "evil.zip", [("../evil", b"x")]).read_bytes()
+    wanted = [
+        wanted_file(web, tmp_path, "good", b"weights"),
+        wanted_file(web, tmp_path, "evil.zip", evil, unpack_to=tmp_path / "unarchived"),
+    ]
+    with pytest.raises(ArtifactWrong) as refusal:
+        await fetcher.fetch_all(wanted)
+    assert refusal.value.code == "IO_UNZIP_ERROR"
+    assert not (tmp_path / "1.0.0").exists()
+    assert not (tmp_path / "unarchived").exists()
+
+
+async def test_a_fetch_that_failed_goes_on_where_it_stopped(web, cache, tmp_path):
+    data = os.urandom(400_000)
+    item = wanted_file(web, tmp_path, "model", data)
+    web.pages["/model"].always = Act(cut_after=250_000)
+    web.pages["/model"].ranges = False
+    impatient = Fetcher(cache, patience=Patience(base_s=0.01, cap_s=0.01, give_up_after_s=0.05))
+    with pytest.raises(ArtifactUnreachable):
+        await impatient.fetch_all([item])
+    web.pages["/model"].always = None
+    web.pages["/model"].ranges = True
+    await impatient.fetch_all([item])
+    assert web.ranges()[-1] == "bytes=250000-"
+    assert item.file.read_bytes() == data
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 4 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("root may mount a small disk: sudo -E python -m pytest tests/greengrass/artifacts/test_fetch.py")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+async def test_a_small_disk_that_fills_up_is_told_and_stays_usable(web, small_disk, tmp_path, patience):
+    item = wanted_file(web, tmp_path, "model", os.urandom(5_000_000))
+    web.pages["/model"].always = Act(chunked=True)  # so that nobody knows the size before
+    cache = Cache(small_disk / "cache", reserve_bytes=1_000_000)
+    with pytest.raises(ArtifactWrong) as refusal:
+        await Fetcher(cache, patience=patience).fetch_all([item])
+    assert refusal.value.code == "DISK_SPACE_CRITICAL"
+    facts = os.statvfs(small_disk)
+    assert 1_000_000 <= facts.f_bavail * facts.f_frsize < 2_000_000
+
+
+async def test_a_cache_on_another_disk_than_the_versions_copies(web, small_disk, tmp_path, patience):
+    archive = zips.packed([("model", b"weights")])
+    item = wanted_file(web, tmp_path, "model.zip", archive, unpack_to=tmp_path / "unarchived")
+    await Fetcher(Cache(small_disk, reserve_bytes=1_000_000), patience=patience).fetch_all([item])
+    assert item.file.read_bytes() == archive
+    assert (tmp_path / "unarchived" / "model").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("read", "execute", "mode"),
+    [
+        ("NONE", "NONE", 0o400),
+        ("OWNER", "NONE", 0o440),
+        ("ALL", "NONE", 0o444),
+        ("OWNER", "OWNER", 0o550),
+        ("NONE", "OWNER", 0o550),
+        ("ALL", "OWNER", 0o554),
+        ("OWNER", "ALL", 0o555),
+        ("NONE", "ALL", 0o555),
+    ],
+)
+def test_permissions_are_greengrass_s_and_nobody_may_write(read, execute, mode):
+    assert mode_of(Permission(read), Permission(execute)) == mode
+
+
+def test_a_recipe_s_artifact_stands_in_greengrass_s_layout(tmp_path):
+    artifact = Artifact(
+        "https://host/DLR.model.v1.zip?signature",
+        Unarchive.ZIP,
+        Permission.ALL,
+        digest="47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        algorithm="SHA-256",
+    )
+    wanted = Wanted.of(artifact, tmp_path / "artifacts", tmp_path / "unarchived")
+    assert wanted.file == tmp_path / "artifacts" / "DLR.model.v1.zip"
+    assert wanted.unpack_to == tmp_path / "unarchived" / "DLR.model.v1"
+    assert (wanted.mode, wanted.digest) == (0o444, digest_of(b""))
+
+
+def test_the_core_imports_the_http_client_only_when_it_is_used():
+    code = (
+        "import sys, agent.greengrass.artifacts.fetch; print(sorted({'urllib3', 'numpy', 'cv2'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"

@@ -1,0 +1,175 @@
+"""Whose a process is, how it is ended, and what is done about those an agent that was killed left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from agent.greengrass.components import kin
+from agent.greengrass.components.kin import Kin
+from agent.greengrass.components.record import Record, end_survivors
+
+AGENT = """
+import asyncio, sys
+from pathlib import Path
+from agent.greengrass.components.spec import ComponentSpec, RunAs
+from agent.greengrass.components.supervisor import Supervisor
+from agent.greengrass.recipes.lifecycle import parse
+
+async def main(root):
+    run = "echo $$ >> pids; (setsid sh -c 'echo $$ >> pids; sleep 1000' &); sleep 1000"
+    spec = ComponentSpec("a", "1.0.0", parse({"Run": run}), root / "work")
+    async with Supervisor(run=root / "run", logs=root / "logs", env={}, run_as=RunAs("0")) as supervisor:
+        await supervisor.apply({"a": spec})
+        await asyncio.Event().wait()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_is_known_by_its_pid_and_its_start(sleeper):
+    known = kin.kin_of(sleeper.pid)
+    assert kin.family({known}) == {known}
+    assert kin.family({replace(known, started=known.started + 1)}) == set()
+
+
+def test_the_family_is_the_session_the_children_and_whoever_carries_the_token():
+    env = {**os.environ, "SVCUID": "TOKEN-OF-THIS-TEST"}
+    script = "sleep 1000 & setsid sleep 1000 & exec sleep 1000"
+    leader = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True)
+    try:
+        by_token = {pid.pid for pid in kin.family((), "TOKEN-OF-THIS-TEST")}
+        while len(by_token) < 3:
+            by_token = {pid.pid for pid in kin.family((), "TOKEN-OF-THIS-TEST")}
+        assert leader.pid in by_token
+        assert kin.family({kin.kin_of(leader.pid)}) == kin.family((), "TOKEN-OF-THIS-TEST")
+        assert kin.family((), "TOKEN-OF-THIS") == set()
+    finally:
+        for each in kin.family((), "TOKEN-OF-THIS-TEST"):
+            os.kill(each.pid, signal.SIGKILL)
+        leader.wait()
+
+
+def test_the_agent_is_nobodys_kin():
+    assert kin.family({kin.kin_of(os.getpid())}, listed={os.getpid()}) == set()
+
+
+async def test_what_ignores_sigterm_is_killed():
+    deaf = await asyncio.create_subprocess_exec(
+        "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1000; done",
+        stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    await deaf.stdout.readline()
+    known = {kin.kin_of(deaf.pid)}
+    assert await kin.end(lambda sessions: kin.family(known, sessions=sessions), term_s=0.1) == set()
+    assert await deaf.wait() == -signal.SIGKILL
+    deaf._transport.close()
+
+
+async def test_a_session_that_goes_on_having_children_while_it_is_killed_leaves_none(alive):
+    for _ in range(10):
+        fertile = await asyncio.create_subprocess_exec(
+            "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done",
+            stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        await fertile.stdout.readline()
+        known = {kin.kin_of(fertile.pid)}
+        await kin.end(lambda sessions, known=known: kin.family(known, sessions=sessions), term_s=0.0)
+        await fertile.wait()
+        fertile._transport.close()
+        assert kin.left_behind(fertile.pid) == set()
+
+
+async def test_what_listens_to_sigterm_may_take_its_time():
+    polite = await asyncio.create_subprocess_exec(
+        "sh", "-c", "trap 'sleep 0.2; exit 7' TERM; echo ready; while :; do sleep 0.05; done",
+        stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    await polite.stdout.readline()
+    known = {kin.kin_of(polite.pid)}
+    assert await kin.end(lambda sessions: kin.family(known, sessions=sessions)) == set()
+    assert await polite.wait() == 7
+    polite._transport.close()
+
+
+# -- records --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_record_of_a_stranger_ends_nobody(tmp_path, sleeper):
+    known = kin.kin_of(sleeper.pid)
+    stranger = asdict(replace(known, started=known.started - 1))
+    content = {"boot": kin.boot(), "token": "NOBODY-HAS-IT", "leaders": [stranger]}
+    (tmp_path / "a.processes.json").write_text(json.dumps(content))
+    assert await end_survivors(tmp_path) == []
+    assert sleeper.poll() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_record_from_before_a_reboot_ends_nobody(tmp_path, sleeper):
+    content = {"boot": "another", "token": "", "leaders": [asdict(kin.kin_of(sleeper.pid))]}
+    (tmp_path / "a.processes.json").write_text(json.dumps(content))
+    assert await end_survivors(tmp_path) == []
+    assert sleeper.poll() is None
+
+
+async def test_a_record_that_cannot_be_read_is_dropped(tmp_path):
+    (tmp_path / "a.processes.json").write_bytes(b"{")
+    assert await end_survivors(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_record_ends_exactly_what_it_names(tmp_path, sleeper):
+    Record(tmp_path, "a", "NOBODY-HAS-IT").add(kin.kin_of(sleeper.pid))
+    assert await end_survivors(tmp_path) == ["a"]
+    assert sleeper.wait() == -signal.SIGTERM
+
+
+def test_a_record_is_there_only_while_there_may_be_processes(tmp_path):
+    record = Record(tmp_path, "a", "TOKEN")
+    record.open()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.processes.json"]
+    record.add(Kin(1, 1))
+    record.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_agent_killed_at_once_and_started_again_has_one_copy_running(tmp_path, until, alive):
+    def start() -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", AGENT, str(tmp_path)], cwd=Path(__file__).parents[3])
+
+    def pids() -> list[int]:
+        path = tmp_path / "work/pids"
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+    first = start()
+    await until(lambda: len(pids()) == 2)
+    old = pids()
+    first.kill()
+    first.wait()
+    assert all(alive(pid) for pid in old)
+    second = start()
+    try:
+        await until(lambda: len(pids()) == 4)
+        assert [alive(pid) for pid in pids()] == [False, False, True, True]
+    finally:
+        second.kill()
+        second.wait()
+        assert await end_survivors(tmp_path / "run") == ["a"]
+    assert not any(alive(pid) for pid in pids())

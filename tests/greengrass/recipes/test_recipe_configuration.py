@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.errors import Wrong
+from agent.greengrass.recipes.configuration import ConfigurationCorrupt, Leaf, Tree, update
+from agent.greengrass.recipes.pointer import MISSING
+
+DASHBOARD = {
+    "name": None,
+    "mode": "REQUEST",
+    "network": {"useHttps": True, "port": {"http": 80, "https": 443}},
+    "tags": [],
+}
+
+
+def test_the_dashboard_of_the_documentation_goes_through_its_two_deployments():
+    first = {"name": "Factory 2A", "network": {"useHttps": False, "port": {"http": 8080}}, "tags": ["a", "b"]}
+    tree = update(None, reset=[], defaults=DASHBOARD, merge=first, timestamp=1000)
+    assert tree.to_plain() == {
+        "name": "Factory 2A",
+        "mode": "REQUEST",
+        "network": {"useHttps": False, "port": {"http": 8080, "https": 443}},
+        "tags": ["a", "b"],
+    }
+    second = update(
+        tree, reset=["/network/useHttps", "/tags"], defaults=DASHBOARD, merge={"tags": ["c", "d"]}, timestamp=2000
+    )
+    assert second.to_plain() == {
+        "name": "Factory 2A",
+        "mode": "REQUEST",
+        "network": {"useHttps": True, "port": {"http": 8080, "https": 443}},
+        "tags": ["c", "d"],
+    }
+
+
+MERGES = [
+    # stored, merged, result
+    ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"a": {"b": 3, "c": 2}}),
+    ({"a": 1}, {"a": 2}, {"a": 2}),
+    ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+    ({"a": [1]}, {"a": 2}, {"a": 2}),
+    ({"a": 1}, {"a": None}, {"a": None}),
+    ({"a": 1}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+    ({"a": {"b": 1}}, {"a": 1}, {"a": 1}),
+    ({"a": {"b": 1}}, {"a": [1]}, {"a": [1]}),
+    ({"a": {"b": 1}}, {"a": None}, {"a": None}),
+    ({"Name": 1}, {"nAME": 2}, {"Name": 2}),
+    ({"a": 1}, {"A": {"B": 1}}, {"a": {"B": 1}}),
+    ({"a": {"b": 1}}, {"a": {}}, {"a": {"b": 1}}),
+    ({}, {"a": {}}, {"a": {}}),
+    ({"a": 1}, {"a": {}}, {"a": {}}),
+]
+
+
+@pytest.mark.parametrize(("stored", "merged", "expected"), MERGES)
+def test_a_merge_does_what_the_table_says(stored, merged, expected):
+    assert Tree.of(stored, 5).merge(merged, 5).to_plain() == expected
+
+
+@pytest.mark.parametrize(("at", "expected"), [(9_000, "deployment"), (10_000, "deployment"), (11_000, "component")])
+def test_what_is_newer_than_the_deployment_stays(at, expected):
+    tree = Tree.of({"key": "old"}, 5).merge({"key": "component"}, at)
+    assert update(tree, [], {}, {"key": "deployment"}, 10_000).to_plain() == {"key": expected}
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"), [({"a": {"b": 1}}, {"a": 2}), ({"a": 2}, {"a": {"b": 1}}), ({"a": [1]}, {"a": {}})]
+)
+def test_what_is_newer_stays_also_when_its_kind_differs(newer, older):
+    assert Tree.of(newer, 20).merge(older, 10).to_plain() == newer
+
+
+def test_a_newer_leaf_does_not_keep_its_siblings():
+    tree = Tree.of({"a": {"x": 1, "y": 1}}, 5).merge({"a": {"x": 2}}, 20)
+    assert tree.merge({"a": {"x": 3, "y": 3}}, 10).to_plain() == {"a": {"x": 2, "y": 3}}
+
+
+RESETS = [
+    ([""], {}),
+    (["/a", ""], {}),
+    (["/a"], {"L": [1, 2], "m/n": {"~": 1}}),
+    (["/a/B"], {"a": {"c": None}, "L": [1, 2], "m/n": {"~": 1}}),
+    (["/a/b", "/a/c"], {"a": {}, "L": [1, 2], "m/n": {"~": 1}}),
+    (["/A/C", "/l"], {"a": {"b": 1}, "m/n": {"~": 1}}),
+    (["/m~1n/~0"], {"a": {"b": 1, "c": None}, "L": [1, 2], "m/n": {}}),
+    (["/L/0", "/none", "/a/b/c", "a", "/"], {"a": {"b": 1, "c": None}, "L": [1, 2], "m/n": {"~": 1}}),
+]
+
+
+@pytest.mark.parametrize(("pointers", "expected"), RESETS)
+def test_a_reset_deletes_what_its_pointers_address(pointers, expected):
+    tree = Tree.of({"a": {"b": 1, "c": None}, "L": [1, 2], "m/n": {"~": 1}}, 5)
+    assert tree.reset(pointers).to_plain() == expected
+
+
+def test_a_deployment_resets_then_fills_then_merges():
+    running = Tree.of({"kept": 1, "reset": 1, "both": 1}, 5)
+    defaults = {"kept": 2, "reset": 2, "both": 2, "new": 2}
+    after = update(running, reset=["/reset", "/both"], defaults=defaults, merge={"both": 3}, timestamp=10)
+    assert after.to_plain() == {"kept": 1, "reset": 2, "both": 3, "new": 2}
+
+
+def test_changed_defaults_do_not_reach_a_device_that_has_the_old_ones():
+    old = update(None, [], {"a": 1, "gone": 1, "map": {"x": 1}, "leaf": 1, "null": None}, None, 10)
+    new = update(old, [], {"A": 2, "map": {"x": 2, "y": 2}, "leaf": {"z": 2}, "null": 2}, None, 20)
+    assert new.to_plain() == {"a": 1, "gone": 1, "map": {"x": 1, "y": 2}, "leaf": 1, "null": None}
+
+
+def test_pointers_and_keys_read_without_case_and_not_into_lists():
+    tree = Tree.of({"A": {"b": [1, 2]}}, 5)
+    assert tree.get("") == {"A": {"b": [1, 2]}}
+    assert tree.get("/a/B") == [1, 2]
+    assert tree.at(["a", "b"]) == [1, 2]
+    assert [tree.get(each) for each in ("/a/b/0", "/c", "a", "/A/b/x")] == [MISSING] * 4
+
+
+def test_what_a_tree_gives_away_is_a_copy():
+    mine = {"a": [1]}
+    tree = Tree.of(mine, 5)
+    mine["a"].append(2)
+    tree.to_plain()["a"].append(3)
+    assert tree.to_plain() == {"a": [1]}
+
+
+def test_a_tree_tells_when_it_was_set_last():
+    assert Tree.of({"a": 1}, 5).merge({"b": {"c": 1}}, 9).newest == 9
+    assert Tree().newest == 1
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"5", b'{"at":1,"value":2}', b'{"at":"x","nodes":{}}', b'{"at":1,"nodes":[]}', b"\xff"]
+)
+def test_a_stored_configuration_that_cannot_be_read_is_our_error(text):
+    with pytest.raises(ConfigurationCorrupt) as caught:
+        Tree.load(text)
+    assert isinstance(caught.value, Wrong)
+
+
+keys = st.sampled_from(["a", "b", "c", "A", "B", "ab", ""])
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 1.0, 2.5]),
+    st.text(max_size=2),
+    st.lists(st.integers(0, 3), max_size=2),
+)
+plains = st.dictionaries(
+    keys, st.recursive(leaves, lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=6), max_size=4
+)
+times = st.integers(2, 6)
+trees = st.lists(st.tuples(plains, times), max_size=3).map(lambda steps: merged(Tree(), steps))
+
+
+def merged(tree, steps):
+    for plain, at in steps:
+        tree = tree.merge(plain, at)
+    return tree
+
+
+def respelled(value, spell):
+    return {spell(key): respelled(inner, spell) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def lowered(value):
+    return respelled(value, str.lower)
+
+
+def typed(value):
+    """Equal only when numbers are of one kind: 1, 1.0 and True differ."""
+    return json.dumps(value, sort_keys=True)
+
+
+def leaves_of(tree):
+    for _, node in tree.nodes.values():
+        yield from [node] if isinstance(node, Leaf) else leaves_of(node)
+
+
+@settings(max_examples=60)
+@given(trees, times)
+def test_law_merging_nothing_changes_nothing(tree, at):
+    assert tree.merge({}, at) == tree
+    assert update(tree, [], {}, None, at) == tree
+
+
+@settings(max_examples=60)
+@given(trees, plains, times)
+def test_law_merging_twice_at_one_time_is_merging_once(tree, plain, at):
+    once = tree.merge(plain, at)
+    assert once.merge(plain, at) == once
+
+
+@settings(max_examples=60)
+@given(trees, plains)
+def test_law_defaults_never_overwrite(tree, defaults):
+    filled = tree.fill(defaults)
+    before = {id(leaf) for leaf in leaves_of(tree)}
+    assert before <= {id(leaf) for leaf in leaves_of(filled)}
+    assert filled.fill(defaults) == filled
+
+
+@settings(max_examples=60)
+@given(plains.map(lowered), plains.map(lowered), times)
+def test_law_the_later_of_two_merges_wins_in_whichever_order_they_come(earlier, later, at):
+    in_order = Tree().merge(earlier, at).merge(later, at + 1)
+    out_of_order = Tree().merge(later, at + 1).merge(earlier, at)
+    assert typed(in_order.to_plain()) == typed(out_of_order.to_plain())
+
+
+@settings(max_examples=60)
+@given(trees, plains.map(lowered), times)
+def test_law_the_case_of_keys_does_not_matter(tree, plain, at):
+    for operate in (Tree.merge, lambda tree, plain, _: tree.fill(plain)):
+        one, other = operate(tree, plain, at), operate(tree, respelled(plain, str.upper), at)
+        assert typed(lowered(one.to_plain())) == typed(lowered(other.to_plain()))
+
+
+@settings(max_examples=60)
+@given(plains.map(lowered), times)
+def test_law_values_keep_their_kind(plain, at):
+    assert typed(Tree.of(plain, at).to_plain()) == typed(plain)
+    assert typed(Tree.load(Tree.of(plain, at).dump()).to_plain()) == typed(plain)
+
+
+@settings(max_examples=60)
+@given(trees)
+def test_law_a_tree_survives_its_store_with_its_times(tree):
+    assert Tree.load(tree.dump()) == tree
+
+
+@settings(max_examples=60)
+@given(trees, st.lists(st.sampled_from(["/a", "/B", "/c/a", "/a/b/a", "/"]), max_size=3))
+def test_law_what_was_reset_is_gone_and_resetting_twice_is_resetting_once(tree, pointers):
+    after = tree.reset(pointers)
+    assert [after.get(each) for each in pointers] == [MISSING] * len(pointers)
+    assert after.reset(pointers) == after

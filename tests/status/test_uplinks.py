@@ -1,0 +1,44 @@
+"""What the agent says of its transports."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import jsonschema
+import msgspec
+
+from agent.config.outbox import OutboxOptions
+from agent.mqtt.memory import MemoryBus, MemoryTransport
+from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.transport import Message
+from agent.results.schemas import schema
+from agent.status.transports import Uplinks
+from agent.topics import Topics
+
+
+async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_link_is_back(tmp_path: Path) -> None:
+    bus, retained, topics = MemoryBus(), {}, Topics("box")
+    ours = MemoryTransport(bus, "agent")
+    async with (
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+        Spool(ours, OutboxOptions(), tmp_path / "o.db") as spool,
+    ):
+        uplinks = Uplinks(topics, {"cloud": spool}, retained.__setitem__, interval_s=0.05)
+        running = tasks.create_task(uplinks.run())
+
+        async def says(check) -> None:
+            while not check(msgspec.json.decode(retained.get(topics.transport("cloud"), b"null")) or {}):
+                await asyncio.sleep(0.005)
+
+        await says(lambda told: told.get("connected") and told["outbox"]["depth"] == 0)
+        ours.drop()
+        spool.publish(Message("results/a", b"{}", qos=1))
+        await says(lambda told: not told.get("connected", True) and told["outbox"]["depth"] == 1)
+        ours.restore()
+        await says(lambda told: told.get("connected") and told["outbox"]["delivered"] == 1)
+        running.cancel()
+        jsonschema.validate(
+            msgspec.json.decode(retained[topics.transport("cloud")]), msgspec.json.decode(schema("transport-status"))
+        )
