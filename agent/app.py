@@ -44,7 +44,7 @@ class Agent:
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Agent]:
-    """An agent at work until the context is left; raises ``ConfigWrong`` or ``ModelRefused`` for what cannot start.
+    """An agent at work until the context is left; raises ``InvalidInputError`` for what cannot start.
 
     A model that cannot be loaded stops the start: a typing error should be seen at once, not in a topic.
     """

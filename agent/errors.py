@@ -2,27 +2,27 @@
 
 ::
 
-    VergeError                      code, message, hint
-    ├── Wrong                       what we were given is wrong: report it, do not retry
-    │   ├── ConfigWrong             the configuration cannot be used
-    │   ├── FrameRefused            a payload is no picture, or one past the limits
-    │   ├── ModelRefused            a model cannot be loaded, or refused a picture
-    │   ├── RecipeWrong …           a recipe, a stored configuration (``agent.greengrass.recipes``)
-    │   ├── DeploymentWrong …       a document, a set, a golden frame (``agent.greengrass.deployments``)
-    │   ├── ArtifactWrong           an artifact that is not what it should be (``agent.greengrass.artifacts``)
-    │   ├── ComponentRefused        a set of scripts that cannot be run (``agent.greengrass.components``)
-    │   ├── JobRefused              what the Jobs service does not do (``agent.aws.jobs.service``)
-    │   ├── BackendUnavailable      what the model needs is not installed here
-    │   ├── KeyWrong                a key of an AWS component's configuration (``agent.greengrass.catalog``)
-    │   ├── RuntimeRefused          no combination gives a runtime here (``agent.inference.environments``)
-    │   └── PublishRefused          a message the broker would not take
-    └── Unreachable                 what we could not reach: back off and retry
-        ├── BrokerUnreachable       no connection to the broker
-        ├── ArtifactUnreachable     an artifact cannot be had now (``agent.greengrass.artifacts``)
-        ├── LedgerBroken            the ledger's disk (``agent.greengrass.deployments``)
-        ├── RuntimeUnreachable      a runtime cannot be had now (``agent.inference.environments``)
-        ├── NotConnected            a message could not be queued while the link is down
-        └── WorkerLost              a worker process died, hung or was replaced
+    VergeError                          code, message, hint
+    ├── InvalidInputError               what we were given is wrong: report it, do not retry
+    │   ├── ConfigError                 the configuration cannot be used
+    │   ├── FrameError                  a payload is no picture, or one past the limits
+    │   ├── ModelRefusedError           a model cannot be loaded, or refused a picture
+    │   ├── BackendUnavailableError     what the model needs is not installed here
+    │   ├── PublishError                a message the broker would not take
+    │   ├── RecipeError …               a recipe, a stored configuration (``agent.greengrass.recipes``)
+    │   ├── ArtifactError               an artifact that is not what it should be (``agent.greengrass.artifacts``)
+    │   ├── ComponentError              a set of scripts that cannot be run (``agent.greengrass.components``)
+    │   ├── ComponentKeyError           a key of an AWS component's configuration (``agent.greengrass.catalog``)
+    │   ├── DeploymentError …           a document, a set, a golden frame (``agent.greengrass.deployments``)
+    │   ├── JobError                    what the Jobs service does not do (``agent.aws.jobs.service``)
+    │   └── UnsupportedRuntimeError     no combination gives a runtime here (``agent.inference.environments``)
+    └── UnreachableError                what we could not reach: back off and retry
+        ├── BrokerUnreachableError      no connection to the broker
+        ├── NotConnectedError           a message could not be queued while the link is down
+        ├── WorkerLostError             a worker process died, hung or was replaced
+        ├── ArtifactUnreachableError    an artifact cannot be had now (``agent.greengrass.artifacts``)
+        ├── LedgerError                 the ledger's disk (``agent.greengrass.deployments``)
+        └── RuntimeUnreachableError     a runtime cannot be had now (``agent.inference.environments``)
 
 ``code`` is a stable kebab-case word for status topics, logs and programs; ``message`` says what
 happened; ``hint`` says what to do about it.
@@ -33,17 +33,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "BackendUnavailable",
-    "BrokerUnreachable",
-    "ConfigWrong",
-    "FrameRefused",
-    "ModelRefused",
-    "NotConnected",
-    "PublishRefused",
-    "Unreachable",
+    "BackendUnavailableError",
+    "BrokerUnreachableError",
+    "ConfigError",
+    "FrameError",
+    "InvalidInputError",
+    "ModelRefusedError",
+    "NotConnectedError",
+    "PublishError",
+    "UnreachableError",
     "VergeError",
-    "WorkerLost",
-    "Wrong",
+    "WorkerLostError",
 ]
 
 
@@ -62,61 +62,61 @@ class VergeError(Exception):
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message
 
 
-class Wrong(VergeError):
+class InvalidInputError(VergeError):
     """What we were given is wrong; trying again gives the same answer."""
 
     default_code = "wrong"
 
 
-class ConfigWrong(Wrong):
+class ConfigError(InvalidInputError):
     """The configuration cannot be used."""
 
     default_code = "config-wrong"
 
 
-class FrameRefused(Wrong):
+class FrameError(InvalidInputError):
     """A payload is not a picture the agent takes."""
 
     default_code = "not-an-image"
 
 
-class ModelRefused(Wrong):
+class ModelRefusedError(InvalidInputError):
     """A model cannot be loaded, or cannot answer what it was asked."""
 
     default_code = "model-refused"
 
 
-class BackendUnavailable(Wrong):
+class BackendUnavailableError(InvalidInputError):
     """The backend, task or accelerator a model asks for is not available here."""
 
     default_code = "backend-unavailable"
 
 
-class PublishRefused(Wrong):
+class PublishError(InvalidInputError):
     """A message exceeds what the broker takes, or its topic is not one to publish on."""
 
     default_code = "publish-refused"
 
 
-class Unreachable(VergeError):
+class UnreachableError(VergeError):
     """What we need cannot be reached now; back off and try again."""
 
     default_code = "unreachable"
 
 
-class BrokerUnreachable(Unreachable):
+class BrokerUnreachableError(UnreachableError):
     """There is no connection to the broker."""
 
     default_code = "broker-unreachable"
 
 
-class NotConnected(Unreachable):
+class NotConnectedError(UnreachableError):
     """A message could not be taken because the link is down and the queue for it is full."""
 
     default_code = "not-connected"
 
 
-class WorkerLost(Unreachable):
+class WorkerLostError(UnreachableError):
     """A worker process died, hung or was replaced while it held the frame."""
 
     default_code = "worker-lost"

@@ -10,7 +10,7 @@ import os
 import sys
 
 from agent.config.strict import nearest
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["configure"]
 
@@ -18,9 +18,9 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(level: str) -> None:
-    """Log to standard error from ``level`` on; raises ``ConfigWrong`` for a level that is none."""
+    """Log to standard error from ``level`` on; raises ``ConfigError`` for a level that is none."""
     if level not in _LEVELS:
-        raise ConfigWrong(
+        raise ConfigError(
             f"there is no log level {level!r}", hint=nearest(level, _LEVELS) or f"known: {', '.join(_LEVELS)}"
         )
     clock = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 
 __all__ = ["EARLY_S", "Asker", "Refusal", "held_s", "parse", "refused"]
 
@@ -79,7 +79,7 @@ def parse(status: int, body: bytes, now: float) -> Credentials | Refusal:
     """What was answered at ``now``.
 
     Raises:
-        CredentialsUnreachable: it is no answer of the provider, or it has expired on arrival.
+        CredentialsUnreachableError: it is no answer of the provider, or it has expired on arrival.
     """
     if status != _OK:
         return Refusal(status, _printable(body))
@@ -87,12 +87,12 @@ def parse(status: int, body: bytes, now: float) -> Credentials | Refusal:
         told = msgspec.json.decode(body, type=_Body).credentials
     except msgspec.MsgspecError:
         # Not even the error's text may be passed on: it could quote a secret.
-        raise CredentialsUnreachable(
+        raise CredentialsUnreachableError(
             "the credentials endpoint answers with what are no credentials", hint="is aws.credentials_endpoint right?"
         ) from None
     expires = told.expiration if told.expiration.tzinfo else told.expiration.replace(tzinfo=UTC)
     if expires.timestamp() <= now:
-        raise CredentialsUnreachable(
+        raise CredentialsUnreachableError(
             f"the credentials endpoint gave credentials that expired at {expires:%Y-%m-%dT%H:%M:%SZ}",
             hint="check the device's clock",
         )
@@ -108,16 +108,16 @@ def held_s(outcome: Credentials | Refusal, now: float) -> float:
     return _HELD_SERVER_S if outcome.status in _SERVER_ERRORS else _HELD_OTHER_S
 
 
-def refused(refusal: Refusal, asker: Asker) -> CredentialsWrong | CredentialsUnreachable:
+def refused(refusal: Refusal, asker: Asker) -> CredentialsError | CredentialsUnreachableError:
     """The error of a refusal: a sentence, and what to do about it."""
     said = _message(refusal.answer)
     message = f"no credentials for {asker.thing} by the role alias {asker.role_alias}: "
     message += f"the endpoint answers {refusal.status}" + (f", {said}" if said else "")
     if refusal.status in _CLIENT_ERRORS and refusal.status != _TOO_MANY:
         hint = _hint(refusal.status, said.lower()).format(thing=asker.thing, alias=asker.role_alias, arn=asker.arn)
-        return CredentialsWrong(message, hint=hint, status=refusal.status, answer=refusal.answer)
+        return CredentialsError(message, hint=hint, status=refusal.status, answer=refusal.answer)
     hint = "the credentials endpoint has trouble, or is asked too often"
-    return CredentialsUnreachable(message, hint=hint, status=refusal.status, answer=refusal.answer)
+    return CredentialsUnreachableError(message, hint=hint, status=refusal.status, answer=refusal.answer)
 
 
 def _hint(status: int, said: str) -> str:

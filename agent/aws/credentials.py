@@ -30,6 +30,6 @@ class CredentialsProvider(Protocol):
         """Credentials that hold now; blocks, may be called by any thread.
 
         Raises:
-            CredentialsWrong: there are none for this device.
-            CredentialsUnreachable: there are none now.
+            CredentialsError: there are none for this device.
+            CredentialsUnreachableError: there are none now.
         """

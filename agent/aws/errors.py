@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from agent.errors import Unreachable, VergeError, Wrong
+from agent.errors import InvalidInputError, UnreachableError, VergeError
 
-__all__ = ["CredentialsUnreachable", "CredentialsWrong"]
+__all__ = ["CredentialsError", "CredentialsUnreachableError"]
 
 
-class _OfEndpoint(VergeError):
+class _EndpointError(VergeError):
     """``status`` and ``answer`` are what the credentials endpoint said; None and empty when it said nothing."""
 
     def __init__(
@@ -24,13 +24,13 @@ class _OfEndpoint(VergeError):
         self.answer = answer
 
 
-class CredentialsWrong(_OfEndpoint, Wrong):
+class CredentialsError(_EndpointError, InvalidInputError):
     """The device gets no credentials, however often it asks."""
 
     default_code = "CREDENTIAL_ENDPOINT_AUTH_FAILURE"
 
 
-class CredentialsUnreachable(_OfEndpoint, Unreachable):
+class CredentialsUnreachableError(_EndpointError, UnreachableError):
     """The device gets no credentials now."""
 
     default_code = "CREDENTIAL_ENDPOINT_SERVER_ERROR"

@@ -23,9 +23,9 @@ from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 from agent.aws import answers
 from agent.aws.answers import Asker, Refusal
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.config.aws import AwsOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["IotCredentials"]
 
@@ -72,12 +72,12 @@ class IotCredentials:
     def of(cls, options: AwsOptions, thing: str) -> Self | None:
         """The provider that the configuration asks for, None when it names no role alias.
 
-        Raises ``ConfigWrong`` when something that it needs is missing or no host.
+        Raises ``ConfigError`` when something that it needs is missing or no host.
         """
         if not options.role_alias:
             return None
         if not (options.cert_file and options.key_file):
-            raise ConfigWrong(
+            raise ConfigError(
                 "aws.role_alias needs the device's certificate",
                 code="aws-no-certificate",
                 hint="set aws.cert_file and aws.key_file, or use a transport of the type iotcore",
@@ -137,23 +137,23 @@ class IotCredentials:
             context = ssl.create_default_context(cafile=self._ca_file)
             context.load_cert_chain(self._cert_file, self._key_file, password=_no_password)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise CredentialsWrong(
+            raise CredentialsError(
                 f"the device's certificate cannot be used: {getattr(error, 'strerror', None) or error}",
                 hint=f"check {self._cert_file} and {self._key_file}: PEM, not encrypted, readable by the agent",
                 code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",
             ) from error
         return context
 
-    def _not_connected(self, error: urllib3.exceptions.HTTPError) -> CredentialsWrong | CredentialsUnreachable:
+    def _not_connected(self, error: urllib3.exceptions.HTTPError) -> CredentialsError | CredentialsUnreachableError:
         host = urlsplit(self._url).netloc
         tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
         if tls is None or isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-            return CredentialsUnreachable(
+            return CredentialsUnreachableError(
                 f"the credentials endpoint {host} cannot be reached: {_reason(error)}",
                 hint="check the network, the proxy and aws.credentials_endpoint",
                 code="NETWORK_ERROR",
             )
-        return CredentialsWrong(
+        return CredentialsError(
             f"no TLS with the credentials endpoint {host}: {_reason(error)}",
             hint="check aws.ca_file, the device's clock, and that IoT Core has its certificate active",
             code="TLS_HANDSHAKE_FAILURE",
@@ -162,7 +162,7 @@ class IotCredentials:
 
 def _host(endpoint: str) -> str:
     if not _HOST.fullmatch(endpoint):
-        raise ConfigWrong(
+        raise ConfigError(
             f"aws.credentials_endpoint {endpoint!r} is no host" if endpoint else "aws.credentials_endpoint is missing",
             code="IOT_CRED_ENDPOINT_FORMAT_NOT_VALID",
             hint="`aws iot describe-endpoint --endpoint-type iot:CredentialProvider` tells it",

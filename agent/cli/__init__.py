@@ -16,7 +16,7 @@ import click
 
 from agent import __version__
 from agent.config.strict import nearest
-from agent.errors import Unreachable, VergeError
+from agent.errors import UnreachableError, VergeError
 
 __all__ = ["main"]
 
@@ -84,7 +84,7 @@ class Commands(click.Group):
             click.secho(f"verge: {error.message}", fg="red", err=True)
             if error.hint:
                 click.echo(f"       {error.hint}", err=True)
-            raise click.exceptions.Exit(3 if isinstance(error, Unreachable) else 2) from None
+            raise click.exceptions.Exit(3 if isinstance(error, UnreachableError) else 2) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agent.cli.answering import Answered
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.inference.values import Answer, Snapshot
 
@@ -48,6 +48,6 @@ class Annotations:
         return next(path for path in (self._folder / name for name in names) if path not in self._taken)
 
 
-def _unwritable(path: Path, error: OSError) -> ConfigWrong:
+def _unwritable(path: Path, error: OSError) -> ConfigError:
     hint = "name another folder with --annotate"
-    return ConfigWrong(f"{path} cannot be written: {error.strerror}", hint=hint, code="annotation-unwritable")
+    return ConfigError(f"{path} cannot be written: {error.strerror}", hint=hint, code="annotation-unwritable")

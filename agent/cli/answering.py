@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from agent.cli.pictures import Source
 from agent.config.streams import Limits
-from agent.errors import VergeError, WorkerLost
+from agent.errors import VergeError, WorkerLostError
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
@@ -40,7 +40,7 @@ async def answer(plane: InferencePlane, source: Source, snapshot: Snapshot | Non
         picture = source.read(Limits())
         status = plane.describe(MODEL)
         if status.state is PoolState.BROKEN:
-            raise WorkerLost(f"the model lost every worker: {status.reason}", code="model-broken")
+            raise WorkerLostError(f"the model lost every worker: {status.reason}", code="model-broken")
         began = perf_counter()
         told = await plane.infer(MODEL, picture, snapshot=snapshot, label=source.stem)
         return Answered(source, told, (perf_counter() - began) * 1e3)

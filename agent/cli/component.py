@@ -15,7 +15,7 @@ from agent.cli.packing import Packed, Source
 from agent.cli.proving import prove
 from agent.cli.skeletons import ARCHIVES, Kind
 from agent.config.models import ModelOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.artifacts.digest import Digest
 from agent.inference.manifest import SAMPLES, resolve
 
@@ -66,7 +66,7 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
     names = [name, f"{name}.Model"] if begun is Kind.INFERENCE and not model else [name]
     made = [parent / each for each in names]
     if taken := next((folder for folder in made if folder.exists()), None):
-        raise ConfigWrong(f"{taken} is there already", code="not-written", hint="choose another name or --dir")
+        raise ConfigError(f"{taken} is there already", code="not-written", hint="choose another name or --dir")
     # The model comes first: it is what can fail, and then nothing is written.
     if begun is Kind.MODEL or len(names) > 1:
         _begin_model(made[-1], names[-1], model or _SAMPLE, run=not no_run)

@@ -16,7 +16,7 @@ from agent.cli.sending import thing_option
 from agent.cli.tables import console, table
 from agent.cli.times import local
 from agent.config.load import Config
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.topics import Topics
 
 __all__ = ["command"]
@@ -55,7 +55,9 @@ async def _collected(config: Config, thing: str) -> Told:
         address = visit.options.address
     agent = found.pop(f"{base}/status", None)
     if agent is None and not found:
-        raise Unreachable(f"there is no agent called {name} on {address}", code="no-agent", hint="start it: verge run")
+        raise UnreachableError(
+            f"there is no agent called {name} on {address}", code="no-agent", hint="start it: verge run"
+        )
     components = [each for topic, each in sorted(found.items()) if topic.startswith(f"{base}/components/")]
     streams = [each for topic, each in sorted(found.items()) if topic.startswith(f"{base}/streams/")]
     return {"thing": name, "agent": agent, "components": components, "streams": streams}

@@ -16,7 +16,7 @@ from agent.cli.jobs_tables import show_json
 from agent.cli.rollout import exit_status, rolled_out
 from agent.cli.sending import TIMEOUT_S, followed, near, new_id, sealed, thing_option
 from agent.config.load import Config
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -153,7 +153,7 @@ def _of_file(file: Path, more: dict[str, Any]) -> Document:
     """The file's document; bytes that are not added to stay as they are."""
     text, told = wishes.read_document(file)
     if "signatures" in told and more:
-        raise ConfigWrong(f"{file} is signed: nothing can be added to it", code="not-deployable", hint="sign it last")
+        raise ConfigError(f"{file} is signed: nothing can be added to it", code="not-deployable", hint="sign it last")
     identity = wishes.identity_in(told)
     if "signatures" in told or (identity and not more):
         return text, identity

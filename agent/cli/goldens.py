@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from agent.cli.pictures import Source
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.greengrass.deployments.golden import FOLDER, NAME, GoldenLimits, check, load
 from agent.inference.alone import MODEL, loaded
@@ -47,7 +47,7 @@ async def recorded(spec: ModelSpec, folder: Path, pictures: Sequence[Path]) -> N
     text = msgspec.json.format(msgspec.json.encode({"pictures": list(entries.values())}), indent=2)
     if len(entries) > limits.max_pictures or len(text) > limits.max_expected_bytes:
         hint = f"devices take {limits.max_pictures} pictures and {limits.max_expected_bytes} bytes of {NAME}"
-        raise ConfigWrong(f"{golden} would hold too much", code="golden-wrong", hint=hint)
+        raise ConfigError(f"{golden} would hold too much", code="golden-wrong", hint=hint)
     _write(golden, pictures, text)
 
 
@@ -56,7 +56,7 @@ def _entries(golden: Path) -> dict[str, dict[str, Any]]:
     if not load(golden, GoldenLimits()):
         return {}
     if not (golden / NAME).exists():
-        raise ConfigWrong(f"{golden} is written by hand, in TOML", code="golden-wrong", hint=f"turn it into {NAME}")
+        raise ConfigError(f"{golden} is written by hand, in TOML", code="golden-wrong", hint=f"turn it into {NAME}")
     told = msgspec.json.decode((golden / NAME).read_bytes())
     return {entry["picture"]: entry for entry in told["pictures"]}
 
@@ -69,4 +69,4 @@ def _write(golden: Path, pictures: Sequence[Path], text: bytes) -> None:
                 shutil.copyfile(path, golden / path.name)
         write_atomically(golden / NAME, text + b"\n")
     except OSError as error:
-        raise ConfigWrong(f"{golden} cannot be written: {error}", code="not-written") from error
+        raise ConfigError(f"{golden} cannot be written: {error}", code="not-written") from error

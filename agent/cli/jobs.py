@@ -24,7 +24,7 @@ from agent.cli import loop
 from agent.cli.jobs_broker import broker_options
 from agent.cli.jobs_tables import show_executions, show_groups, show_job, show_jobs, show_json
 from agent.config.load import Config
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.visit import Visit, plain
 from agent.results.ulid import Ulids
@@ -205,7 +205,7 @@ async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[J
 
 @asynccontextmanager
 async def _asking(config: Config) -> AsyncIterator[Caller]:
-    """A caller on the first broker of the configuration; raises ``BrokerUnreachable``."""
+    """A caller on the first broker of the configuration; raises ``BrokerUnreachableError``."""
     options = replace(plain(config.first_transport, config.transports[config.first_transport]), version="5")
     async with Visit("jobs", options, "jobs-cli") as visit:
         await visit.reach()
@@ -231,7 +231,7 @@ async def _created(config: Config, request: dict[str, Any], *, wait: bool) -> tu
         asked = {"jobId": job["jobId"]}
         while job["status"] == "IN_PROGRESS":
             await asyncio.sleep(_LOOK_S)
-            with suppress(Unreachable):  # a service or broker that restarts is waited for
+            with suppress(UnreachableError):  # a service or broker that restarts is waited for
                 job = await caller.ask("describe", asked)
         return job, await caller.ask("executions", asked)
 

@@ -12,7 +12,7 @@ import msgspec
 from agent.cli import loop
 from agent.cli.trials import Trial, attempt, backends
 from agent.config.models import ModelOptions
-from agent.errors import ModelRefused, VergeError
+from agent.errors import ModelRefusedError, VergeError
 from agent.inference.manifest import ModelSpec, resolve, sample_names
 from agent.inference.values import Description
 from agent.results.result import Reason
@@ -78,7 +78,7 @@ def _facts(spec: ModelSpec) -> dict[str, Any]:
         size = sum(each.stat().st_size for each in files)
     except OSError as error:
         hint = "check file = … in its manifest.toml"
-        raise ModelRefused(
+        raise ModelRefusedError(
             f"the model file {manifest.file} cannot be read: {error.strerror}", hint=hint, code="model-missing"
         ) from error
     return {

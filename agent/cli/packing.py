@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.unpack import measure
@@ -68,7 +68,7 @@ class Packed:
 
 
 def find(folder: Path) -> Source:
-    """The component in a folder.  Raises ``ConfigWrong`` and ``RecipeWrong``, also for what no device would take."""
+    """The component in a folder.  Raises ``ConfigError`` and ``RecipeError``, also for what no device would take."""
     path = next((folder / name for name in _RECIPES if (folder / name).is_file()), None)
     if path is None:
         raise _wrong(f"there is no recipe.yaml in {folder}", hint="begin one: verge component init")
@@ -84,8 +84,8 @@ def pack(source: Source, out: Path, base_uri: str = "file:") -> Packed:
     """Write a component's recipe and artifacts below ``out``; ``base_uri`` is where devices will find the latter.
 
     Raises:
-        ConfigWrong: a file is missing or cannot be written.
-        ArtifactWrong: devices would refuse the archive.
+        ConfigError: a file is missing or cannot be written.
+        ArtifactError: devices would refuse the archive.
     """
     recipe = source.recipe
     place = f"{recipe.name}/{recipe.version}"
@@ -160,5 +160,5 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _wrong(message: str, hint: str | None = None) -> ConfigWrong:
-    return ConfigWrong(message, code="component-not-packed", hint=hint)
+def _wrong(message: str, hint: str | None = None) -> ConfigError:
+    return ConfigError(message, code="component-not-packed", hint=hint)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.streams import Limits
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 
@@ -36,7 +36,7 @@ class Source:
         return "stdin" if self.name == STDIN else Path(self.name).stem
 
     def read(self, limits: Limits) -> Picture:
-        """The picture; raises ``FrameRefused`` for what cannot be read or is none."""
+        """The picture; raises ``FrameError`` for what cannot be read or is none."""
         # One byte past the limit is enough to be refused for.
         size = limits.max_bytes + 1
         if self.name == STDIN:
@@ -47,12 +47,10 @@ class Source:
                 return recognise(file.read(size), None, limits)
         except IsADirectoryError:
             hint = f"a folder is searched for {', '.join(SUFFIXES)}; name other files themselves"
-            raise FrameRefused("there is no picture in the folder", hint=hint, code="folder-empty") from None
+            raise FrameError("there is no picture in the folder", hint=hint, code="folder-empty") from None
         except OSError as error:
             hint = "check the path; quote a pattern that the shell must not expand"
-            raise FrameRefused(
-                f"the file cannot be read: {error.strerror}", hint=hint, code="file-unreadable"
-            ) from error
+            raise FrameError(f"the file cannot be read: {error.strerror}", hint=hint, code="file-unreadable") from error
 
 
 def expand(arguments: Sequence[str]) -> list[Source]:

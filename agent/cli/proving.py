@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.cli import goldens, loop
 from agent.cli.packing import Source
 from agent.config.models import ModelOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
@@ -23,12 +23,12 @@ __all__ = ["model_of", "prove"]
 def prove(source: Source, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
     """How many golden frames the component's model answered as expected; None when none was run.
 
-    ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenDisagrees`` among it.
+    ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenMismatchError`` among it.
     """
     found = model_of(source)
     if found is None:
         if pictures:
-            raise ConfigWrong(f"{source.folder} brings no model that could answer pictures", code="no-model")
+            raise ConfigError(f"{source.folder} brings no model that could answer pictures", code="no-model")
         return None
     folder, spec = found
     if not run:
@@ -78,5 +78,5 @@ def _folder(source: Source, model: ModelBlock) -> Path | None:
     if len(named) > 1:
         names = ", ".join(file_name(each.uri) for each in named)
         hint = f"Verge.Archive names one of {names}"
-        raise ConfigWrong(f"{source.recipe.name}: which archive holds the model?", code="no-model", hint=hint)
+        raise ConfigError(f"{source.recipe.name}: which archive holds the model?", code="no-model", hint=hint)
     return source.content(named[0]) if named else None

@@ -15,7 +15,7 @@ from agent.aws.provision.rotate import OPERATION, RotateWish, rotate
 from agent.cli import loop
 from agent.config.iotcore import IotCoreOptions
 from agent.config.load import Config, load
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
 
@@ -149,7 +149,7 @@ def _cloud(config: Config) -> tuple[str, IotCoreOptions]:
     for name, options in config.transports.items():
         if isinstance(options, IotCoreOptions) and options.way == "certificate":
             return name, options
-    raise ConfigWrong(
+    raise ConfigError(
         "no transport of the configuration is of the type iotcore with cert_file and key_file", code="no-certificate"
     )
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from agent.greengrass.recipes import lint, reader
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.findings import Finding, Level
 from agent.greengrass.recipes.recipe import Recipe
 
@@ -56,7 +56,7 @@ def check(files: Sequence[Path], as_json: bool) -> None:
 def _checked(path: Path) -> tuple[Recipe | None, tuple[Finding, ...]]:
     try:
         recipe, warnings = reader.read(path)
-    except RecipeWrong as error:
+    except RecipeError as error:
         message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
         return None, (Finding(Level.ERROR, error.path, f"{message} [{error.code}]", error.hint),)
     return recipe, (*warnings, *lint.check(recipe))

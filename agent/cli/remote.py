@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from agent.cli.retained import retained
 from agent.config.load import Config
-from agent.errors import ConfigWrong, Unreachable
+from agent.errors import ConfigError, UnreachableError
 from agent.greengrass.deployments.inquiry import REQUEST
 from agent.mqtt.transport import Message
 from agent.mqtt.visit import Visit, plain
@@ -46,7 +46,7 @@ class Sets:
 
 @asynccontextmanager
 async def link(config: Config) -> AsyncIterator[Visit]:
-    """The broker that deployments come by; raises ``BrokerUnreachable``."""
+    """The broker that deployments come by; raises ``BrokerUnreachableError``."""
     name = (config.deployments.transport if config.deployments else "") or config.first_transport
     async with Visit("deploy", replace(plain(name, config.transports[name]), version="5"), "deploy") as visit:
         await visit.reach()
@@ -54,14 +54,16 @@ async def link(config: Config) -> AsyncIterator[Visit]:
 
 
 async def thing_of(visit: Visit, prefix: str) -> str:
-    """The one agent that is online; raises ``Unreachable`` where there is none, ``ConfigWrong`` for more."""
+    """The one agent that is online; raises ``UnreachableError`` where there is none, ``ConfigError`` for more."""
     found = await retained(visit, [f"{base_of('+', prefix)}/status"])
     things = sorted({str(told.get("thing")) for told in found.values() if told.get("state") == "online"})
     if not things:
-        raise Unreachable(f"no agent is online on {visit.options.address}", code="no-agent", hint="start it: verge run")
+        raise UnreachableError(
+            f"no agent is online on {visit.options.address}", code="no-agent", hint="start it: verge run"
+        )
     if len(things) > 1:
         shown = ", ".join(things[:8]) + (", …" if len(things) > 8 else "")  # noqa: PLR2004 a line of them
-        raise ConfigWrong(f"{len(things)} agents are online: {shown}", code="which-thing", hint="name one of them")
+        raise ConfigError(f"{len(things)} agents are online: {shown}", code="which-thing", hint="name one of them")
     return things[0]
 
 
@@ -87,7 +89,7 @@ class Remote:
         self._progress: Callable[[str, Told], None] = _nobody
 
     async def sets(self) -> Sets:
-        """What is live; raises ``Unreachable`` when the agent does not answer."""
+        """What is live; raises ``UnreachableError`` when the agent does not answer."""
         give_up = asyncio.get_running_loop().time() + _PATIENCE_S
         while True:
             with suppress(TimeoutError):
@@ -110,14 +112,14 @@ class Remote:
         try:
             await asyncio.wait_for(given, _PATIENCE_S)
         except TimeoutError:
-            raise Unreachable("the broker did not take the document in time", code="not-sent") from None
+            raise UnreachableError("the broker did not take the document in time", code="not-sent") from None
 
     async def deploy(
         self, document: bytes, identity: str | None, told: Callable[[Told], None], *, timeout_s: float
     ) -> Told:
         """How the deployment ended; ``told`` hears how far it is, where its ``identity`` is known.
 
-        Raises ``Unreachable`` when it has not ended in time: it may still.
+        Raises ``UnreachableError`` when it has not ended in time: it may still.
         """
         ended: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         own = None if identity is None else f"{self.base}/deployments/{level(identity)}"
@@ -137,7 +139,9 @@ class Remote:
             return ended.result() if ended.done() else answered.result()
         except TimeoutError:
             hint = "it may still end: verge deployments tells; --timeout waits longer"
-            raise Unreachable(f"{self.thing} did not finish within {timeout_s:g} s", code="no-end", hint=hint) from None
+            raise UnreachableError(
+                f"{self.thing} did not finish within {timeout_s:g} s", code="no-end", hint=hint
+            ) from None
         finally:
             self._progress = _nobody
             answered.cancel()
@@ -171,14 +175,16 @@ class Remote:
         found = await retained(self._visit, [f"{self.base}/status"])
         return str(next(iter(found.values()), {}).get("state", ""))
 
-    def _silent(self, state: str) -> Unreachable:
+    def _silent(self, state: str) -> UnreachableError:
         if state == "online":
             hint = "its configuration needs a table [deployments], and may name another broker there"
-            return Unreachable(
+            return UnreachableError(
                 f"{self.thing} is online and takes no deployments here", code="no-deployments", hint=hint
             )
         words = f"{self.thing} is {state}" if state else f"there is no agent called {self.thing}"
-        return Unreachable(f"{words} on {self._visit.options.address}", code="no-agent", hint="start it: verge run")
+        return UnreachableError(
+            f"{words} on {self._visit.options.address}", code="no-agent", hint="start it: verge run"
+        )
 
 
 def base_of(thing: str, prefix: str) -> str:

@@ -12,7 +12,7 @@ from agent.cli.endings import Ending
 from agent.cli.jobs_broker import broker_options
 from agent.cli.sending import TIMEOUT_S, followed, new_id, sealed, thing_option
 from agent.config.load import Config
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -55,7 +55,7 @@ async def _rolled_back(
     """How it ended; None when that is not waited for."""
     async with remote.reached(config, thing) as agent:
         if (await agent.sets()).previous is None:
-            raise ConfigWrong(
+            raise ConfigError(
                 f"{agent.thing} has nothing to roll back to: no set was live before the one that is",
                 code="nothing-to-roll-back-to",
                 hint="deploy what is wanted: verge deploy",

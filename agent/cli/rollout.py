@@ -12,7 +12,7 @@ import msgspec
 from agent.aws.jobs.service.caller import calling
 from agent.cli import remote
 from agent.config.load import Config
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 
 __all__ = ["counted", "exit_status", "rolled_out"]
 
@@ -27,7 +27,7 @@ async def rolled_out(
 ) -> tuple[Told, list[Told]]:
     """The job and its executions, once it ended; with ``timeout_s`` None as soon as it is made.
 
-    Raises ``JobRefused``, and ``Unreachable`` where there is no Jobs service or the time is over.
+    Raises ``JobError``, and ``UnreachableError`` where there is no Jobs service or the time is over.
     """
     request = {"jobId": identity, "targets": [f"group:{group}"], "document": msgspec.Raw(document)}
     async with remote.link(config) as visit, calling(visit) as caller:
@@ -39,11 +39,11 @@ async def rolled_out(
                 while job["status"] == "IN_PROGRESS":
                     told(counted(job))
                     await asyncio.sleep(_LOOK_S)
-                    with suppress(Unreachable):  # a service or broker that restarts is waited for
+                    with suppress(UnreachableError):  # a service or broker that restarts is waited for
                         job = await caller.ask("describe", {"jobId": identity})
         except TimeoutError:
             hint = f"it goes on: verge jobs describe {identity}"
-            raise Unreachable(
+            raise UnreachableError(
                 f"job {identity}: {counted(job)} after {timeout_s:g} s", code="no-end", hint=hint
             ) from None
         return job, await caller.ask("executions", {"jobId": identity})

@@ -14,7 +14,7 @@ from agent.cli import remote
 from agent.cli.endings import Ending
 from agent.cli.following import follow
 from agent.config.load import Config
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.deployments.trust import Link
 from agent.results.ulid import Ulids
 
@@ -53,7 +53,7 @@ def sealed(content: bytes, key: Path | None, secret: Path | None, thing: str | N
     from agent.cli import signing  # noqa: PLC0415 what signs needs a library that sending does not
 
     if secret is not None and not (words := signing.content(secret).strip()):
-        raise ConfigWrong(f"there is no passphrase in {secret}", code="passphrase-missing")
+        raise ConfigError(f"there is no passphrase in {secret}", code="passphrase-missing")
     private = signing.PrivateKey.read(key, words if secret else None)
     now = datetime.now(UTC)
     return signing.seal(signing.with_claims(content, thing, now + timedelta(days=_DAYS), now), private)

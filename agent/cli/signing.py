@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.deployments.keys import PREFIX, PublicKey
 from agent.greengrass.deployments.trust import MAX_BYTES, Envelope, Kind, Sidecar, Signature, signed_content
 from agent.greengrass.recipes import document as texts
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,19 +37,19 @@ class PrivateKey:
 
     @classmethod
     def read(cls, path: Path, passphrase: bytes | None = None) -> PrivateKey:
-        """Read a key's file; raises ``ConfigWrong`` for one that is none or that others can read."""
+        """Read a key's file; raises ``ConfigError`` for one that is none or that others can read."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
         if path.exists() and path.stat().st_mode & 0o077:
-            raise ConfigWrong(f"the key {path} can be read by others", code="key-exposed", hint=f"chmod 600 {path}")
+            raise ConfigError(f"the key {path} can be read by others", code="key-exposed", hint=f"chmod 600 {path}")
         try:
             key = load_pem_private_key(content(path), passphrase or None)
         except (ValueError, TypeError) as error:
             told = "wrong passphrase?" if passphrase else "is it a PEM file, and does it want --passphrase-file?"
-            raise ConfigWrong(f"{path} cannot be read as a private key", code="key-unreadable", hint=told) from error
+            raise ConfigError(f"{path} cannot be read as a private key", code="key-unreadable", hint=told) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise ConfigWrong(f"{path} is no Ed25519 key", code="key-unreadable", hint="make one: verge trust keygen")
+            raise ConfigError(f"{path} is no Ed25519 key", code="key-unreadable", hint="make one: verge trust keygen")
         return cls(key)
 
     def pem(self, passphrase: bytes | None = None) -> bytes:
@@ -77,7 +77,7 @@ def generate(out: Path, comment: str, passphrase: bytes | None) -> PublicKey:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
         except OSError as error:
-            raise ConfigWrong(f"{path} cannot be written: {error.strerror}", code="key-not-written") from error
+            raise ConfigError(f"{path} cannot be written: {error.strerror}", code="key-not-written") from error
     return key.public
 
 
@@ -90,18 +90,18 @@ def public_key(path: Path, passphrase: bytes | None) -> PublicKey:
 
 
 def kind_of(text: bytes, name: str) -> Kind:
-    """Whether a file is a recipe or a deployment document.  Raises ``ConfigWrong`` for what can be neither."""
+    """Whether a file is a recipe or a deployment document.  Raises ``ConfigError`` for what can be neither."""
     try:
         value = texts.load(text, name).value
         keys = {key.lower() for key in value} if isinstance(value, Mapping) else set()
         if "recipeformatversion" in keys:
             return Kind.RECIPE
         msgspec.json.decode(text, type=dict[str, Any])
-    except (RecipeWrong, msgspec.DecodeError) as error:
+    except (RecipeError, msgspec.DecodeError) as error:
         hint = "a document is a JSON object, a recipe JSON or YAML"
-        raise ConfigWrong(f"{name} can be neither document nor recipe", code="not-signable", hint=hint) from error
+        raise ConfigError(f"{name} can be neither document nor recipe", code="not-signable", hint=hint) from error
     if "signatures" in keys:
-        raise ConfigWrong(f"{name} is signed already", code="not-signable", hint="sign the document itself anew")
+        raise ConfigError(f"{name} is signed already", code="not-signable", hint="sign the document itself anew")
     return Kind.DOCUMENT
 
 
@@ -129,10 +129,10 @@ def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:
 
 
 def content(path: Path) -> bytes:
-    """A file that is to be signed or checked, or a key's; raises ``ConfigWrong``."""
+    """A file that is to be signed or checked, or a key's; raises ``ConfigError``."""
     try:
         with path.open("rb") as file:
             text = file.read(2 * MAX_BYTES)
     except OSError as error:
-        raise ConfigWrong(f"{path} cannot be read: {error.strerror}", code="file-unreadable") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", code="file-unreadable") from error
     return text

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from string import Template
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.recipes.reader import parse
 from agent.inference.manifest import SAMPLES, Manifest, ModelSpec
 
@@ -152,7 +152,7 @@ configuration from the recipe by environment variables.
 def write(kind: Kind, folder: Path, name: str, model: str = "") -> None:
     """Write a component's recipe, page and program into a new folder; ``model`` is the one that answers.
 
-    Raises ``RecipeWrong`` for names that are none, ``ConfigWrong`` where there is something already.
+    Raises ``RecipeError`` for names that are none, ``ConfigError`` where there is something already.
     """
     words = {"name": name, "model": model, "folder": ARCHIVES.get(kind, "")}
     recipe = Template(_RECIPES[kind]).substitute(words)
@@ -167,13 +167,13 @@ def write(kind: Kind, folder: Path, name: str, model: str = "") -> None:
             (folder / ARCHIVES[kind] / "main.py").write_text(_MAIN)
     except OSError as error:
         hint = "choose another name or --dir"
-        raise ConfigWrong(f"{folder} cannot be made: {error.strerror}", code="not-written", hint=hint) from error
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}", code="not-written", hint=hint) from error
 
 
 def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
     """Copy a model's files into a new folder with a manifest; ``wanted`` is what it was found by.
 
-    Raises ``ConfigWrong`` for files that cannot be copied.
+    Raises ``ConfigError`` for files that cannot be copied.
     """
     source = Path(wanted).expanduser() if Path(wanted).expanduser().exists() else SAMPLES / wanted
     if Path(spec.manifest.file).is_dir():
@@ -186,7 +186,7 @@ def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
             for path in filter(None, (spec.manifest.file, spec.manifest.labels)):
                 shutil.copy(path, folder)
     except (OSError, shutil.Error) as error:
-        raise ConfigWrong(f"{source} cannot be copied: {error}", code="not-written") from error
+        raise ConfigError(f"{source} cannot be copied: {error}", code="not-written") from error
     if not (folder / "manifest.toml").exists():
         (folder / "manifest.toml").write_text(_manifest(spec.manifest))
 

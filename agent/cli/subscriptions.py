@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.config.load import Config
 from agent.config.strict import nearest
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.topics import RESULTS, Topics, level
 
 __all__ = ["Subscriptions", "configured", "usual"]
@@ -37,9 +37,9 @@ def usual(stream: str = "") -> Subscriptions:
 
 
 def configured(config: Config, stream: str = "") -> Mapping[str, Subscriptions]:
-    """By transport, those of the configuration's streams; raises ``ConfigWrong`` for a stream it does not have."""
+    """By transport, those of the configuration's streams; raises ``ConfigError`` for a stream it does not have."""
     if stream and stream not in config.streams:
-        raise ConfigWrong(
+        raise ConfigError(
             f"there is no stream {stream!r}",
             code="unknown-stream",
             hint=nearest(stream, config.streams) or f"known: {', '.join(config.streams) or 'none'}",

@@ -12,7 +12,7 @@ import msgspec
 from agent.cli.answering import answer
 from agent.cli.pictures import Source
 from agent.doctor import child
-from agent.errors import BackendUnavailable, VergeError
+from agent.errors import BackendUnavailableError, VergeError
 from agent.inference.alone import loaded
 from agent.inference.manifest import SAMPLES, ModelSpec
 from agent.inference.values import Answer, Description
@@ -47,7 +47,7 @@ async def attempt(spec: ModelSpec, backend: str) -> Trial:
         named = backend == spec.manifest.backend
         if not named and not (await child.ask("backend", backend, path))["accepts"]:
             suffix = Path(path).suffix or "such"
-            raise BackendUnavailable(f"it does not read {suffix} files", code="model-format-unknown")
+            raise BackendUnavailableError(f"it does not read {suffix} files", code="model-format-unknown")
         async with loaded(_with_backend(spec, backend)) as (plane, description):
             outcomes = [(await answer(plane, _PICTURE)).outcome for _ in range(_RUNS)]
     except VergeError as error:

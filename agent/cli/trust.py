@@ -13,7 +13,7 @@ import msgspec
 
 from agent.cli import signing
 from agent.cli.signing import PrivateKey
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.greengrass.deployments import keys
 from agent.greengrass.deployments.keys import PublicKey
@@ -171,7 +171,7 @@ def _passphrase(file: Path | None) -> bytes | None:
         return None
     words = signing.content(file).strip()
     if not words:
-        raise ConfigWrong(f"there is no passphrase in {file}", code="passphrase-missing")
+        raise ConfigError(f"there is no passphrase in {file}", code="passphrase-missing")
     return words
 
 
@@ -179,4 +179,4 @@ def _write(path: Path, data: bytes) -> None:
     try:
         write_atomically(path, data)
     except OSError as error:
-        raise ConfigWrong(f"{path} cannot be written: {error.strerror}", code="not-written") from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", code="not-written") from error

@@ -15,7 +15,7 @@ from agent.cli import loop
 from agent.config import load as configuration
 from agent.config.load import Config
 from agent.config.models import ModelOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.tuning.store import Store
 from agent.inference.tuning.tune import BUDGET_S, digest_of, tune
@@ -110,9 +110,9 @@ def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:
         click.echo(f"{spec.name}: {told}; an agent that loads it with autotune = true measures it anew")
 
 
-def _unkept(store: Store, why: str | None = None) -> ConfigWrong:
+def _unkept(store: Store, why: str | None = None) -> ConfigError:
     hint = "run it as the agent's user, or name its configuration with -c"
-    return ConfigWrong(f"{store.folder} cannot be written{f': {why}' if why else ''}", hint=hint, code="not-written")
+    return ConfigError(f"{store.folder} cannot be written{f': {why}' if why else ''}", hint=hint, code="not-written")
 
 
 def _tell(line: str) -> None:

@@ -99,7 +99,7 @@ class Watch:
 
 @asynccontextmanager
 async def watching(brokers: Mapping[str, tuple[TransportOptions, Subscriptions]]) -> AsyncIterator[Watch]:
-    """Connect to every broker and listen; raises ``BrokerUnreachable`` when one is not there."""
+    """Connect to every broker and listen; raises ``BrokerUnreachableError`` when one is not there."""
     visits = {name: Visit(name, options, "watch") for name, (options, _) in brokers.items()}
     async with AsyncExitStack() as stack:
         for visit in visits.values():

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments.trust import Envelope
@@ -44,7 +44,7 @@ def wish(
 
 
 def read_document(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """A document's bytes and what they say; raises ``ConfigWrong``."""
+    """A document's bytes and what they say; raises ``ConfigError``."""
     try:
         text = path.read_bytes()
         told = msgspec.json.decode(text)
@@ -96,7 +96,7 @@ def _is_update(value: object) -> bool:
 def recipes_of(folder: Path, artifacts: Path | None, *, near: bool) -> list[dict[str, Any]]:
     """The recipes below a folder as they go into a document; ``near`` is an agent on this machine.
 
-    Raises ``RecipeWrong`` for a file that is no recipe and ``ConfigWrong`` for artifacts that the agent could not have.
+    Raises ``RecipeError`` for a file that is no recipe and ``ConfigError`` for artifacts that the agent could not have.
     """
     if not folder.is_dir():
         raise _wrong(f"there is no folder {folder}")
@@ -137,5 +137,5 @@ def _found(recipe: Recipe, artifact: Artifact, folder: Path | None, *, near: boo
 _PACK = "verge component pack writes recipes and artifacts"
 
 
-def _wrong(message: str, hint: str | None = None) -> ConfigWrong:
-    return ConfigWrong(message, code="not-deployable", hint=hint)
+def _wrong(message: str, hint: str | None = None) -> ConfigError:
+    return ConfigError(message, code="not-deployable", hint=hint)

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["overridden"]
 
@@ -25,25 +25,25 @@ def overridden(
     environment: Mapping[str, str],
     check: Callable[[Mapping[str, Any], str], Checked],
 ) -> Checked:
-    """What ``check`` makes of the values; raises its ``ConfigWrong``, and one about a variable names the variable."""
+    """What ``check`` makes of the values; raises its ``ConfigError``, and one about a variable names the variable."""
     variables = {
         key.removeprefix(_PREFIX).lower().replace("__", "."): key
         for key in sorted(environment)
         if key.startswith(_PREFIX)
     }
     values = {place: _value(environment[key]) for place, key in variables.items()}
-    refused: dict[str, ConfigWrong] = {}
+    refused: dict[str, ConfigError] = {}
     while True:
         try:
             return check(_with(parsed, values), name)
-        except ConfigWrong as error:
+        except ConfigError as error:
             place = _at_fault(error.message, name, variables, parsed)
             if place is None:
                 raise
             if place in refused or values[place] == environment[variables[place]]:
                 told = refused.get(place, error)
                 message = told.message.replace(f" in {name}", f" in {variables[place]}", 1)
-                raise ConfigWrong(message, code=told.code, hint=told.hint) from error
+                raise ConfigError(message, code=told.code, hint=told.hint) from error
             # It is TOML by chance: a password of digits, a name like a date.
             refused[place], values[place] = error, environment[variables[place]]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self, TypeAlias
 import msgspec
 
 from agent.config.aws import AwsOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["GreengrassOptions"]
 
@@ -38,7 +38,7 @@ class GreengrassOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     read_timeout_s: Seconds = 30.0
 
     def filled(self, aws: AwsOptions | None) -> Self:
-        """The same with what is left out taken from ``[aws]``.  Raises ``ConfigWrong`` when something is missing."""
+        """The same with what is left out taken from ``[aws]``.  Raises ``ConfigError`` when something is missing."""
         aws = aws or AwsOptions()
         filled = msgspec.structs.replace(
             self,
@@ -48,7 +48,7 @@ class GreengrassOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             ca_file=self.ca_file or aws.ca_file,
         )
         if not (filled.cert_file and filled.key_file):
-            raise ConfigWrong(
+            raise ConfigError(
                 "the Greengrass data plane needs the device's certificate",
                 code="aws-no-certificate",
                 hint="set greengrass.cert_file and greengrass.key_file, or use a transport of the type iotcore",
@@ -58,11 +58,11 @@ class GreengrassOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     @property
     def base_url(self) -> str:
-        """``https://host:port``.  Raises ``ConfigWrong`` for an endpoint that is none."""
+        """``https://host:port``.  Raises ``ConfigError`` for an endpoint that is none."""
         found = _ENDPOINT.fullmatch(self.data_endpoint)
         if found is None:
             told = f"greengrass.data_endpoint {self.data_endpoint!r} is no host"
-            raise ConfigWrong(
+            raise ConfigError(
                 told if self.data_endpoint else "greengrass.data_endpoint is missing, and so is aws.region",
                 code="IOT_DATA_ENDPOINT_FORMAT_NOT_VALID",
                 hint="write greengrass-ats.iot.REGION.amazonaws.com",

@@ -28,7 +28,7 @@ from agent.config.secrets import with_files
 from agent.config.streams import Limits, StreamOptions, objection
 from agent.config.strict import convert, nearest
 from agent.config.transports import IotCoreOptions, MqttOptions, TransportOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
 
@@ -101,11 +101,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read the file and the environment; raises ``ConfigWrong`` with the place and a hint."""
+    """Read the file and the environment; raises ``ConfigError`` with the place and a hint."""
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
             code="config-missing",
             hint="name a file with -c; configs/local.toml is a commented start",
@@ -113,7 +113,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     try:
         parsed = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigWrong(f"{path} is not TOML: {error}", code="config-unreadable") from error
+        raise ConfigError(f"{path} is not TOML: {error}", code="config-unreadable") from error
     return parse(parsed, str(path), path.parent.resolve(), os.environ if environment is None else environment)
 
 
@@ -146,17 +146,17 @@ def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
     try:
         return wanted.expanduser()
     except RuntimeError as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"nothing can be kept in {wanted}: there is no such home folder", code="no-home", hint="set data_dir"
         ) from error
 
 
 def _checked(values: Mapping[str, Any], name: str) -> Config:
     if "folder" in values:
-        raise ConfigWrong(f"unknown key folder in {name}", code="unknown-key")
+        raise ConfigError(f"unknown key folder in {name}", code="unknown-key")
     config = convert(Config, _typed(values, name), name)
     if not config.transports:
-        raise ConfigWrong(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
+        raise ConfigError(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
     _check_references(config, name)
     return config
 
@@ -177,7 +177,7 @@ def _typed(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         told = table.get("type", MqttOptions.kind)
         if told not in _TRANSPORTS:
             known = ", ".join(_TRANSPORTS)
-            raise ConfigWrong(
+            raise ConfigError(
                 f"transports.{key}.type in {name}: there is no type {told!r}",
                 code="wrong-value",
                 hint=nearest(str(told), _TRANSPORTS) or f"known: {known}",
@@ -196,7 +196,7 @@ def _check_references(config: Config, name: str) -> None:
             place = (
                 f"streams.{stream}.input.{wrong.key} in {name}:" if wrong.key else f"streams.{stream}.input in {name}"
             )
-            raise ConfigWrong(f"{place} {wrong.said}", code=wrong.code, hint=wrong.hint)
+            raise ConfigError(f"{place} {wrong.said}", code=wrong.code, hint=wrong.hint)
     for place, transport in _transports_named(config):
         if transport and transport not in config.transports:
             raise _missing("transport", transport, place, config.transports, name)
@@ -214,8 +214,8 @@ def _transports_named(config: Config) -> list[tuple[str, str]]:
     return named
 
 
-def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name: str) -> ConfigWrong:
-    return ConfigWrong(
+def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name: str) -> ConfigError:
+    return ConfigError(
         f"{place} in {name}: there is no {kind} {wanted!r}",
         code=f"unknown-{kind}",
         hint=nearest(wanted, known) or f"known: {', '.join(known) or 'none'}",
@@ -251,7 +251,7 @@ def _named(options: TransportOptions, thing: str) -> TransportOptions:
     """IoT Core knows a client by the name of its thing."""
     if isinstance(options, IotCoreOptions) and not options.client_id:
         if len(thing.encode()) > _LONGEST_ID:
-            raise ConfigWrong(
+            raise ConfigError(
                 f"thing is {len(thing)} characters long, and IoT Core takes {_LONGEST_ID}",
                 code="bad-thing",
                 hint="give it a shorter name, or the transport a client_id",

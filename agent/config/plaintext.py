@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["check_plaintext", "loopback"]
 
@@ -24,13 +24,13 @@ def loopback(host: str) -> bool:
 
 
 def check_plaintext(name: str, host: str, *, tls: bool | None, password: bool, allowed: bool) -> None:
-    """Raise ``ConfigWrong`` where ``transports.<name>`` would send a password in the clear and may not.
+    """Raise ``ConfigError`` where ``transports.<name>`` would send a password in the clear and may not.
 
     ``tls`` is None where there is none to be had.
     """
     if password and not tls and not allowed and not loopback(host):
         exception = "name the exception: allow_plaintext_password = true"
-        raise ConfigWrong(
+        raise ConfigError(
             f"transports.{name} would send its password to {host} in the clear",
             code="plaintext-password",
             hint=exception if tls is None else f"add transports.{name}.tls, or {exception}",

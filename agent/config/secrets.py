@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["with_files"]
 
@@ -37,7 +37,7 @@ def with_files(options: Options, folder: Path) -> Options:
 def _check_key(path: Path) -> None:
     """Refuse a private key that everybody can read; a group of services may share one."""
     if path.exists() and path.stat().st_mode & 0o007:
-        raise ConfigWrong(f"the key {path} can be read by others", code="secret-exposed", hint=f"chmod o= {path}")
+        raise ConfigError(f"the key {path} can be read by others", code="secret-exposed", hint=f"chmod o= {path}")
 
 
 def _secret(path: Path) -> str:
@@ -45,7 +45,7 @@ def _secret(path: Path) -> str:
         mode = path.stat().st_mode
         text = path.read_text().strip()
     except OSError as error:
-        raise ConfigWrong(f"the secret {path} cannot be read: {error.strerror}", code="secret-missing") from error
+        raise ConfigError(f"the secret {path} cannot be read: {error.strerror}", code="secret-missing") from error
     if mode & 0o077:
-        raise ConfigWrong(f"the secret {path} can be read by others", code="secret-exposed", hint=f"chmod 600 {path}")
+        raise ConfigError(f"the secret {path} can be read by others", code="secret-exposed", hint=f"chmod 600 {path}")
     return text

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["build", "convert", "nearest"]
 
@@ -26,16 +26,16 @@ _STEPS = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 
 
 def build(kind: type[Value], text: bytes, name: str) -> Value:
-    """Read TOML as ``kind``; ``name`` is the file's, for the error.  Raises ``ConfigWrong``."""
+    """Read TOML as ``kind``; ``name`` is the file's, for the error.  Raises ``ConfigError``."""
     try:
         parsed = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigWrong(f"{name} is not TOML: {error}", code="config-unreadable") from error
+        raise ConfigError(f"{name} is not TOML: {error}", code="config-unreadable") from error
     return convert(kind, parsed, name)
 
 
 def convert(kind: type[Value], parsed: object, name: str) -> Value:
-    """Convert parsed data to ``kind``.  Raises ``ConfigWrong`` that names the place and what was expected."""
+    """Convert parsed data to ``kind``.  Raises ``ConfigError`` that names the place and what was expected."""
     try:
         return msgspec.convert(parsed, kind)
     except msgspec.ValidationError as error:
@@ -48,16 +48,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {near[0]}?" if near else None
 
 
-def _wrong(text: str, kind: Any, parsed: object, name: str) -> ConfigWrong:
+def _wrong(text: str, kind: Any, parsed: object, name: str) -> ConfigError:
     problem, place = _PLACE.fullmatch(text).groups()  # type: ignore[union-attr]
     where = _spelled(place or "", text, kind, parsed)
     unknown = _UNKNOWN.fullmatch(problem)
     if unknown is None:
         told = f"{where} in {name}" if where else name
-        return ConfigWrong(f"{told}: {problem[:1].lower()}{problem[1:]}", code="wrong-value")
+        return ConfigError(f"{told}: {problem[:1].lower()}{problem[1:]}", code="wrong-value")
     key = unknown.group(1)
     known = _fields_at(kind, place or "")
-    return ConfigWrong(
+    return ConfigError(
         f"unknown key {where}.{key} in {name}" if where else f"unknown key {key} in {name}",
         code="unknown-key",
         hint=nearest(key, known) or (f"known here: {', '.join(known)}" if known else None),

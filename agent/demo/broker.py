@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.demo.child import Child
-from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong
+from agent.errors import BackendUnavailableError, BrokerUnreachableError, ConfigError
 
 __all__ = ["HOST", "KINDS", "Broker", "running"]
 
@@ -75,12 +75,12 @@ class Broker:
 async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
     """A broker of one of ``KINDS`` until the context is left; port 0 is a free one.
 
-    Raises ``ConfigWrong`` for a port in use, ``BackendUnavailable`` where there is no such broker and
-    ``BrokerUnreachable`` with its last words when it does not come up.
+    Raises ``ConfigError`` for a port in use, ``BackendUnavailableError`` where there is no such broker and
+    ``BrokerUnreachableError`` with its last words when it does not come up.
     """
     mosquitto = None if kind == "embedded" else shutil.which("mosquitto")
     if kind == "mosquitto" and mosquitto is None:
-        raise BackendUnavailable("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
+        raise BackendUnavailableError("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
     port = _free_port(port)
     arguments = _mosquitto(mosquitto, port, folder) if mosquitto else _embedded(port, folder)
     async with Child("broker", arguments, folder / "broker.log") as child:
@@ -98,7 +98,7 @@ def _mosquitto(program: str, port: int, folder: Path) -> list[str]:
 
 def _embedded(port: int, folder: Path) -> list[str]:
     if importlib.util.find_spec("iotcore") is None:
-        raise BackendUnavailable(
+        raise BackendUnavailableError(
             "there is no broker: mosquitto is not on the PATH and iotcore is not installed",
             hint="install mosquitto, or pip install iotcore",
         )
@@ -114,7 +114,7 @@ def _free_port(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError as error:
-            raise ConfigWrong(
+            raise ConfigError(
                 f"port {wanted} cannot be used: {error.strerror}", code="port-in-use", hint="leave --port out"
             ) from error
         port: int = probe.getsockname()[1]
@@ -134,5 +134,5 @@ async def _until_it_accepts(child: Child, port: int) -> None:
                     await writer.wait_closed()
                     return
     except TimeoutError:
-        raise BrokerUnreachable(f"the broker does not accept connections\n{child.last_lines()}") from None
-    raise BrokerUnreachable(child.obituary().message)
+        raise BrokerUnreachableError(f"the broker does not accept connections\n{child.last_lines()}") from None
+    raise BrokerUnreachableError(child.obituary().message)

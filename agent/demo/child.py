@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 
 __all__ = ["Child"]
 
@@ -97,11 +97,13 @@ class Child:
         """Wait until it is gone, whyever."""
         await self.process.wait()
 
-    def obituary(self) -> Unreachable:
+    def obituary(self) -> UnreachableError:
         """What is to be said of a child that ended unasked: how, and its last lines."""
         status = self.process.returncode or 0
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        return Unreachable(f"the {self.name} ended ({how})\n{self.last_lines()}".rstrip(), code=f"{self.name}-ended")
+        return UnreachableError(
+            f"the {self.name} ended ({how})\n{self.last_lines()}".rstrip(), code=f"{self.name}-ended"
+        )
 
     def last_lines(self) -> str:
         """The end of the log, indented."""

@@ -21,7 +21,7 @@ import msgspec
 from agent.aws.jobs.service.caller import Caller, calling
 from agent.config.transports import MqttOptions
 from agent.demo.child import Child
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message, Transport
 from agent.topics import Topics
@@ -71,7 +71,7 @@ class Jobs:
     async def run(self, document: Mapping[str, Any]) -> Done:
         """Have the thing do a deployment and wait for its end.
 
-        Raises ``JobRefused``, and ``Unreachable`` when it does not end in time.
+        Raises ``JobError``, and ``UnreachableError`` when it does not end in time.
         """
         identity = f"demo-{next(self._numbers)}"
         ended = self._ends[identity] = asyncio.get_running_loop().create_future()
@@ -84,7 +84,7 @@ class Jobs:
                 while (await self._caller.ask("describe", {"jobId": identity}))["status"] == "IN_PROGRESS":  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_S)  # the agent's report to the service is under way
         except TimeoutError:
-            raise Unreachable(f"job {identity} did not end within {_END_S:g} s", code="no-end") from None
+            raise UnreachableError(f"job {identity} did not end within {_END_S:g} s", code="no-end") from None
         (execution,) = await self._caller.ask("executions", {"jobId": identity})
         status = execution["statusDetails"]["detailed-deployment-status"]
         return Done(status, str(told.get("failureCause", "")), round(at - began, 3))
@@ -102,9 +102,9 @@ class Jobs:
 async def _until_it_answers(caller: Caller, child: Child) -> None:
     give_up = time.monotonic() + _READY_S
     while child.alive and time.monotonic() < give_up:
-        with suppress(Unreachable):
+        with suppress(UnreachableError):
             await caller.ask("list", timeout_s=_AGAIN_S)
             return
     if not child.alive:
         raise child.obituary()
-    raise Unreachable(f"the Jobs service is not ready after {_READY_S:g} s\n{child.last_lines()}")
+    raise UnreachableError(f"the Jobs service is not ready after {_READY_S:g} s\n{child.last_lines()}")

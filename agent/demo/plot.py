@@ -15,7 +15,7 @@ from agent.demo.jobs import Jobs
 from agent.demo.kit import Kit
 from agent.demo.listener import Ear
 from agent.demo.rehearsal import Rehearsal, install, rehearse
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 
 __all__ = ["STREAM", "THING", "Least", "Plot", "aws_prefix", "plotted"]
 
@@ -44,10 +44,10 @@ class Plot:
         self._ear = ear
 
     async def install(self) -> None:
-        """Raises ``Unreachable`` when there is no stream then."""
+        """Raises ``UnreachableError`` when there is no stream then."""
         done = await install(self._jobs, self._kit)
         if not await self._ear.until(lambda scores: scores.report.state != "", _READY_S):
-            raise Unreachable(f"the first deployment brought no stream: {done.status} {done.reason}")
+            raise UnreachableError(f"the first deployment brought no stream: {done.status} {done.reason}")
 
     async def run(self, say: Callable[[str], None]) -> None:
         """Deploy, and go on until there were as many frames and seconds as wished for."""

@@ -31,7 +31,7 @@ from agent.demo.plot import STREAM, THING, Least, Plot, aws_prefix, plotted
 from agent.demo.rehearsal import Rehearsal
 from agent.demo.scores import Summary
 from agent.demo.table import Setting, View, view
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.inference.manifest import sample_names
 from agent.service import StopSignals, stop_signals
 
@@ -134,7 +134,7 @@ class _Scene:
         await _first_of({"report": first, **self._ends()})
         self._raise_if_dead()
         if not self._ear.scores.report.state and not self._signals.received:
-            raise Unreachable(f"the agent is not ready after {_READY_S:g} s\n{self._agent.last_lines()}")
+            raise UnreachableError(f"the agent is not ready after {_READY_S:g} s\n{self._agent.last_lines()}")
 
     def setting(self, folder: Path) -> Setting:
         """What the table's header says."""

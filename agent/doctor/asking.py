@@ -40,7 +40,7 @@ class Answer:
 
 
 def ask(options: MqttOptions, needs: Sequence[Need]) -> list[Answer]:
-    """The broker's answers in the order of ``needs``; raises ``BrokerUnreachable`` and ``ConfigWrong``."""
+    """The broker's answers in the order of ``needs``; raises ``BrokerUnreachableError`` and ``ConfigError``."""
     with Visitor(options) as visitor:
         # First all subscriptions: what is published then may come back on one of them.
         heard = {one.topic: _subscribed(visitor, one) for one in needs if one.direction is Direction.SUBSCRIBE}

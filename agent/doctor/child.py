@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import BackendUnavailable, VergeError, WorkerLost
+from agent.errors import BackendUnavailableError, VergeError, WorkerLostError
 
 __all__ = ["ask"]
 
@@ -27,7 +27,10 @@ _REINSTALL = "install it again: pip install --force-reinstall …, in a version 
 
 
 async def ask(*arguments: str) -> dict[str, Any]:
-    """What the probe answers; raises ``BackendUnavailable`` for its refusal and ``WorkerLost`` for its crash."""
+    """What the probe answers.
+
+    Raises ``BackendUnavailableError`` for its refusal, ``WorkerLostError`` for its crash.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agent.doctor.probe", *arguments,
         env=_environment(), start_new_session=True,
@@ -37,7 +40,7 @@ async def ask(*arguments: str) -> dict[str, Any]:
         async with asyncio.timeout(_TIMEOUT_S):
             told, words = await child.communicate()
     except TimeoutError:
-        raise WorkerLost(f"no answer within {_TIMEOUT_S:g} s", hint=_REINSTALL, code="probe-hung") from None
+        raise WorkerLostError(f"no answer within {_TIMEOUT_S:g} s", hint=_REINSTALL, code="probe-hung") from None
     finally:
         if child.returncode is None:
             child.kill()
@@ -46,7 +49,7 @@ async def ask(*arguments: str) -> dict[str, Any]:
         raise _crashed(child.returncode or 0, words)
     answer: dict[str, Any] = msgspec.json.decode(told)
     if problem := answer.get("error"):
-        raise BackendUnavailable(problem["message"], hint=problem["hint"], code=problem["code"])
+        raise BackendUnavailableError(problem["message"], hint=problem["hint"], code=problem["code"])
     return answer
 
 
@@ -54,7 +57,7 @@ def _crashed(status: int, words: bytes) -> VergeError:
     cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     last = words.decode(errors="replace").strip().splitlines()[-1:]
     hint = next((hint for number, hint in _CRASHES.items() if number == -status), _REINSTALL)
-    return WorkerLost(": ".join([f"the import crashed ({cause})", *last]), hint=hint, code="probe-crashed")
+    return WorkerLostError(": ".join([f"the import crashed ({cause})", *last]), hint=hint, code="probe-crashed")
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 
 from agent.doctor import child
 from agent.doctor.finding import Finding, Status
-from agent.errors import BackendUnavailable, VergeError
+from agent.errors import BackendUnavailableError, VergeError
 
 __all__ = ["findings"]
 
@@ -36,7 +36,7 @@ async def _module(name: str) -> Finding:
     check = _NAMES[name]
     try:
         return Finding.ok(check, (await child.ask("module", name))["version"])
-    except BackendUnavailable as error:
+    except BackendUnavailableError as error:
         return Finding.fail(check, f"cannot be imported: {error.message}", _NEEDED[name])
     except VergeError as error:
         return Finding.of(check, error)
@@ -46,7 +46,7 @@ async def _backend(name: str) -> Finding:
     check = f"backend {name}"
     try:
         return Finding.ok(check, (await child.ask("backend", name))["version"])
-    except BackendUnavailable as error:
+    except BackendUnavailableError as error:
         missing = error.code == "backend-unavailable"
         return Finding.of(check, error, Status.WARN if missing else Status.FAIL)
     except VergeError as error:

@@ -23,7 +23,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 
 __all__ = [
     "IMAGE_KEYS",
@@ -101,7 +101,7 @@ def open_envelope(text: bytes, max_depth: int) -> Envelope:
     """Find the picture's candidates in a JSON object or in the array ``[metadata, blob]``.
 
     Raises:
-        FrameRefused: ``json-too-deep``, ``too-many-parts``, ``json-invalid``, ``url-not-fetched``, ``no-image-key``.
+        FrameError: ``json-too-deep``, ``too-many-parts``, ``json-invalid``, ``url-not-fetched``, ``no-image-key``.
     """
     nesting(text, max_depth)
     outer = _outer(text)
@@ -122,7 +122,7 @@ def nesting(text: bytes, max_depth: int) -> int:
     """How deep the text's objects and arrays nest, brackets within strings not counted.
 
     Raises:
-        FrameRefused: ``json-too-deep`` past ``max_depth``, ``too-many-parts`` past ``MAX_PARTS``.
+        FrameError: ``json-too-deep`` past ``max_depth``, ``too-many-parts`` past ``MAX_PARTS``.
     """
     depth = deepest = at = 0
     for _ in range(MAX_PARTS):
@@ -138,11 +138,11 @@ def nesting(text: bytes, max_depth: int) -> int:
             deepest = max(deepest, depth)
             if deepest > max_depth:
                 hint = "send the picture at most one object deep"
-                raise FrameRefused(f"the JSON nests deeper than {max_depth}", hint=hint, code="json-too-deep")
+                raise FrameError(f"the JSON nests deeper than {max_depth}", hint=hint, code="json-too-deep")
         else:
             depth -= 1
     hint = "send the picture with little beside it"
-    raise FrameRefused(f"the JSON has more than {MAX_PARTS} parts", hint=hint, code="too-many-parts")
+    raise FrameError(f"the JSON has more than {MAX_PARTS} parts", hint=hint, code="too-many-parts")
 
 
 def opening(value: Raw) -> bytes:
@@ -154,16 +154,16 @@ def spelled(value: Raw) -> bytes:
     """The bytes that a JSON array of numbers from 0 to 255 spells out.
 
     Raises:
-        FrameRefused: ``not-an-image`` for any other array, ``too-many-parts`` past ``MAX_SPELLED`` numbers.
+        FrameError: ``not-an-image`` for any other array, ``too-many-parts`` past ``MAX_SPELLED`` numbers.
     """
     hint = "send the picture's bytes, or base64"
     text = bytes(value)
     if text.count(b",") >= MAX_SPELLED:
-        raise FrameRefused(f"an array of more than {MAX_SPELLED} numbers", hint=hint, code="too-many-parts")
+        raise FrameError(f"an array of more than {MAX_SPELLED} numbers", hint=hint, code="too-many-parts")
     try:
         return bytes(_NUMBERS.decode(text))
     except (*_MALFORMED, ValueError, OverflowError) as error:
-        raise FrameRefused(f"the array is no list of bytes: {error}"[:300], hint=hint) from None
+        raise FrameError(f"the array is no list of bytes: {error}"[:300], hint=hint) from None
 
 
 def _end_of_string(text: bytes, at: int) -> int:
@@ -195,9 +195,9 @@ def _object(text: bytes | Raw) -> Members:
         raise _unreadable(error) from None
 
 
-def _unreadable(error: Exception) -> FrameRefused:
+def _unreadable(error: Exception) -> FrameError:
     hint = "send a JSON object with the picture as base64 under 'image', or the picture's bytes alone"
-    return FrameRefused(f"the JSON cannot be read: {error}"[:300], hint=hint, code="json-invalid")
+    return FrameError(f"the JSON cannot be read: {error}"[:300], hint=hint, code="json-invalid")
 
 
 def _candidates(members: Members, path: str = "") -> Iterator[Candidate]:
@@ -211,21 +211,21 @@ def _candidates(members: Members, path: str = "") -> Iterator[Candidate]:
             yield Candidate(path + key, value, members)
 
 
-def _no_image(members: Members) -> FrameRefused:
+def _no_image(members: Members) -> FrameError:
     if any(_plain(key) in _URL_KEYS for key in members):
         return url_refused()
     keys = ", ".join(f"{key[:32]!r}" for key, _ in zip(members, range(8), strict=False))
-    return FrameRefused(
+    return FrameError(
         f"no key of the JSON holds a picture; its keys: {keys or 'none'}",
         hint=f"put base64 under one of {', '.join(IMAGE_KEYS)}",
         code="no-image-key",
     )
 
 
-def url_refused() -> FrameRefused:
+def url_refused() -> FrameError:
     """The refusal of a message that names a picture instead of carrying it."""
     hint = "send the picture itself; the agent fetches nothing that a message names"
-    return FrameRefused("the message carries a URL and no picture", hint=hint, code="url-not-fetched")
+    return FrameError("the message carries a URL and no picture", hint=hint, code="url-not-fetched")
 
 
 def _facts(members: Iterable[tuple[str, Raw]]) -> Iterator[tuple[str, Fact]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import TypeAlias
 
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 
 __all__ = ["ACCEPTED", "MAX_STEPS", "Buffer", "Header", "encoding_of", "foreign_format", "read_header"]
 
@@ -73,7 +73,7 @@ def read_header(data: Buffer) -> Header:
     """Encoding and upright size of a picture, from its first bytes.
 
     Raises:
-        FrameRefused: ``truncated`` where the bytes end inside the header, ``unsupported-format`` for a
+        FrameError: ``truncated`` where the bytes end inside the header, ``unsupported-format`` for a
             known format that is not taken, ``not-an-image`` for everything else.
     """
     encoding = encoding_of(data)
@@ -212,7 +212,7 @@ def _npy_shape(header: bytes) -> tuple[int, int, int]:
     shape = tuple(int(side) for side in sides.split(",") if side.strip())
     picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
     if not picture or not order or dtype not in _UINT8:
-        raise FrameRefused(
+        raise FrameError(
             f"an .npy array of dtype {dtype!r} and shape {shape} is no picture",
             hint="send uint8 of height × width, or height × width × 1, 3 (RGB) or 4 (RGBA) channels",
             code="unsupported-format",
@@ -220,21 +220,21 @@ def _npy_shape(header: bytes) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
 
 
-def _unknown(data: Buffer) -> FrameRefused:
+def _unknown(data: Buffer) -> FrameError:
     foreign = foreign_format(data)
     if foreign:
-        return FrameRefused(f"this looks like {foreign}", hint=ACCEPTED, code="unsupported-format")
-    return FrameRefused(f"{len(data)} bytes that start with {bytes(data[:8]).hex(' ')} are no picture", hint=ACCEPTED)
+        return FrameError(f"this looks like {foreign}", hint=ACCEPTED, code="unsupported-format")
+    return FrameError(f"{len(data)} bytes that start with {bytes(data[:8]).hex(' ')} are no picture", hint=ACCEPTED)
 
 
-def _truncated(encoding: str, size: int) -> FrameRefused:
+def _truncated(encoding: str, size: int) -> FrameError:
     hint = "the sender cut the message short: look at its buffer size and at the broker's limit"
-    return FrameRefused(f"the {encoding} picture ends after {size} bytes", hint=hint, code="truncated")
+    return FrameError(f"the {encoding} picture ends after {size} bytes", hint=hint, code="truncated")
 
 
-def _nonsense(encoding: str, reason: str) -> FrameRefused:
+def _nonsense(encoding: str, reason: str) -> FrameError:
     hint = "the bytes were damaged on their way or are no picture: " + ACCEPTED
-    return FrameRefused(f"this starts like a {encoding} picture, but {reason}", hint=hint)
+    return FrameError(f"this starts like a {encoding} picture, but {reason}", hint=hint)
 
 
 MAGIC: Mapping[str, bytes] = {

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from agent.config.streams import Limits
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.frames import headers
 from agent.frames.envelope import captured_at, open_envelope, opening, spelled, url_refused
 from agent.frames.frame import Picture
@@ -53,10 +53,10 @@ def recognise(payload: bytes, content_type: str | None, limits: Limits) -> Pictu
     """The picture in a payload: its encoded bytes, upright size and what stood beside it.
 
     Raises:
-        FrameRefused: with a code of ``REFUSALS``; nothing else, whatever the bytes are.
+        FrameError: with a code of ``REFUSALS``; nothing else, whatever the bytes are.
     """
     if len(payload) > limits.max_bytes:
-        raise FrameRefused(
+        raise FrameError(
             f"the payload has {len(payload)} bytes, the limit is {limits.max_bytes}",
             hint="send a smaller or more compressed picture, or raise max_bytes",
             code="too-many-bytes",
@@ -70,17 +70,17 @@ def recognise(payload: bytes, content_type: str | None, limits: Limits) -> Pictu
         text = _unquoted(text)
     try:
         data = _from_text(text)
-    except FrameRefused as refused:
+    except FrameError as refused:
         raise _unrecognised(payload, content_type, refused) from None
     return _picture(data, limits)
 
 
 def _picture(data: bytes, limits: Limits) -> Picture:
     if not data:
-        raise FrameRefused("there are no bytes", hint=headers.ACCEPTED, code="empty-payload")
+        raise FrameError("there are no bytes", hint=headers.ACCEPTED, code="empty-payload")
     header = headers.read_header(data)
     if header.width * header.height > limits.max_pixels:
-        raise FrameRefused(
+        raise FrameError(
             f"the picture has {header.width} × {header.height} = {header.width * header.height} pixels, "
             f"the limit is {limits.max_pixels}",
             hint="send a smaller picture, or raise max_pixels",
@@ -95,9 +95,9 @@ def _from_json(text: bytes, limits: Limits) -> Picture:
     for candidate in envelope.candidates:
         try:
             picture = _picture(_from_value(candidate.value), limits)
-        except FrameRefused as refused:
+        except FrameError as refused:
             where = f"under the key {candidate.path[:64]!r}: {refused.message}"
-            refusals.append(FrameRefused(where, hint=refused.hint, code=refused.code))
+            refusals.append(FrameError(where, hint=refused.hint, code=refused.code))
         else:
             facts = envelope.facts(candidate)
             return replace(picture, metadata=facts, captured_at=captured_at(facts))
@@ -118,7 +118,7 @@ def _unquoted(text: bytes | Raw) -> bytes:
         return _TEXT.decode(text).strip().encode()
     except (msgspec.DecodeError, UnicodeError) as error:
         hint = "send base64 between the quotes, and nothing after them"
-        raise FrameRefused(f"the JSON text cannot be read: {error}", hint=hint, code="json-invalid") from None
+        raise FrameError(f"the JSON text cannot be read: {error}", hint=hint, code="json-invalid") from None
 
 
 def _from_text(text: bytes) -> bytes:
@@ -134,7 +134,7 @@ def _from_text(text: bytes) -> bytes:
 def _from_data_uri(text: bytes) -> bytes:
     head, comma, body = text.partition(b",")
     if not comma:
-        raise FrameRefused("the data URI has no comma", hint="data:image/jpeg;base64,…", code="bad-base64")
+        raise FrameError("the data URI has no comma", hint="data:image/jpeg;base64,…", code="bad-base64")
     plain = _without_percent(body) if b"%" in body else body
     return _from_base64(plain) if head.rstrip().lower().endswith(b";base64") else plain
 
@@ -145,7 +145,7 @@ def _without_percent(text: bytes) -> bytes:
         return _TEXT.decode(b'"%b"' % text.replace(b"%", b"\\u00")).encode("latin-1")
     except (msgspec.DecodeError, UnicodeError) as error:
         hint = "write each byte of the data URI as % and two hexadecimal digits, or send base64"
-        raise FrameRefused(f"the data URI cannot be read: {error}"[:300], hint=hint, code="bad-base64") from None
+        raise FrameError(f"the data URI cannot be read: {error}"[:300], hint=hint, code="bad-base64") from None
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -157,7 +157,7 @@ def _from_base64(text: bytes) -> bytes:
         padding = b"=" * (-len(bare) % 4)
         data = _usual_base64(b'"%b%b"' % (bare, padding)) if len(plain) <= len(bare) + len(padding) else None
     if data is None or b"\\" in text:  # a backslash was read as a JSON escape, which is no base64
-        raise FrameRefused("the text is no base64", hint=headers.ACCEPTED, code="bad-base64")
+        raise FrameError("the text is no base64", hint=headers.ACCEPTED, code="bad-base64")
     return data
 
 
@@ -169,7 +169,7 @@ def _usual_base64(quoted: bytes | Raw) -> bytes | None:
         return None
 
 
-def _unrecognised(payload: bytes, content_type: str | None, refused: FrameRefused) -> FrameRefused:
+def _unrecognised(payload: bytes, content_type: str | None, refused: FrameError) -> FrameError:
     """The refusal of bytes that tell nothing themselves, worded by what the sender declared them to be."""
     declared = (content_type or "").lower()
     if refused.code != "bad-base64":
@@ -181,7 +181,7 @@ def _unrecognised(payload: bytes, content_type: str | None, refused: FrameRefuse
     else:
         return refused
     said = f" declared as {declared[:64]!r}" if declared else ""
-    return FrameRefused(
+    return FrameError(
         f"{len(payload)} bytes{said} that start with {payload[:8].hex(' ')} are no picture and no text that holds one",
         hint=headers.ACCEPTED,
         code=code,

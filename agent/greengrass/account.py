@@ -44,7 +44,7 @@ async def enter(
     aws: AwsOptions | None, thing: str, link: tuple[Transport, TransportOptions], supervisor: Supervisor,
     tasks: asyncio.TaskGroup, stack: AsyncExitStack,
 ) -> Account:  # fmt: skip
-    """The account of a thing; its servers run until the stack is left.  Raises ``ConfigWrong``."""
+    """The account of a thing; its servers run until the stack is left.  Raises ``ConfigError``."""
     operation = _rotation(thing, *link, tasks, stack)
     if aws is None:
         return Account(operation=operation)

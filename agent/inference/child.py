@@ -15,7 +15,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from agent.errors import ModelRefused, WorkerLost
+from agent.errors import ModelRefusedError, WorkerLostError
 
 __all__ = ["Child", "shortage"]
 
@@ -38,7 +38,7 @@ class Child(asyncio.SubprocessProtocol):
     async def spawn(cls, command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> Self:
         """Run a command that inherits the descriptors.
 
-        Raises ``ModelRefused`` when it cannot be run, ``WorkerLost`` when the system has no means now.
+        Raises ``ModelRefusedError`` when it cannot be run, ``WorkerLostError`` when the system has no means now.
         """
         try:
             _, child = await asyncio.get_running_loop().subprocess_exec(
@@ -48,7 +48,7 @@ class Child(asyncio.SubprocessProtocol):
         except OSError as error:
             if error.errno in _SHORTAGES:
                 raise shortage(error) from error
-            raise ModelRefused(
+            raise ModelRefusedError(
                 f"cannot run {command[0]}: {error.strerror}",
                 code="interpreter-missing",
                 hint="check interpreter = … of the model",
@@ -111,9 +111,9 @@ class Child(asyncio.SubprocessProtocol):
         self._exited.set()
 
 
-def shortage(error: OSError) -> WorkerLost:
+def shortage(error: OSError) -> WorkerLostError:
     """What a system that is out of memory, processes or descriptors comes to: try again later."""
-    return WorkerLost(
+    return WorkerLostError(
         f"the worker could not be started: {error.strerror}",
         code="worker-start",
         hint="free memory or raise the limits on open files and processes",

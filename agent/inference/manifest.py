@@ -16,7 +16,7 @@ import msgspec
 
 from agent.config.models import ModelOptions
 from agent.config.strict import build, nearest
-from agent.errors import ConfigWrong, ModelRefused
+from agent.errors import ConfigError, ModelRefusedError
 
 __all__ = ["LABEL_FILES", "MODEL_SUFFIXES", "SAMPLES", "Manifest", "ModelSpec", "resolve", "sample_names", "unwrapped"]
 
@@ -75,7 +75,7 @@ def sample_names() -> list[str]:
 def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     """Find the model and read its manifest; relative paths start at ``base``.
 
-    Raises ``ConfigWrong`` for a manifest or override that cannot be used, ``ModelRefused`` where there is no model.
+    Raises ``ConfigError`` for a manifest or override that cannot be used, ``ModelRefusedError`` where none is.
     """
     path = _locate(options.source, base)
     called = path.name if path.is_dir() else path.stem
@@ -84,7 +84,7 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     folder = path if path.is_dir() else path.parent
     labels = (base / options.labels) if options.labels else (folder / manifest.labels if manifest.labels else None)
     if labels is not None and not labels.is_file():
-        raise ModelRefused(f"there is no label file {labels}", code="labels-missing", hint="check labels = …")
+        raise ModelRefusedError(f"there is no label file {labels}", code="labels-missing", hint="check labels = …")
     usual = {} if ":" in (options.task or manifest.task) else options.usual_options
     merged = msgspec.structs.replace(
         manifest,
@@ -130,15 +130,17 @@ def _file(name: str, folder: Path, key: str, *, within: Path | None = None) -> s
     if not file.endswith(".py"):
         return name
     if not attribute:
-        raise ConfigWrong(
+        raise ConfigError(
             f"{key} is {name!r}", code="code-missing", hint=f"say what of the file it is: {Path(file).name}:Name"
         )
     path = (folder / Path(file).expanduser()).resolve()
     if within is not None and not path.is_relative_to(within.resolve()):
         hint = "put the file into the model's folder"
-        raise ConfigWrong(f"{key} is {name!r}: that is outside {within}", code="code-outside", hint=hint)
+        raise ConfigError(f"{key} is {name!r}: that is outside {within}", code="code-outside", hint=hint)
     if not path.is_file():
-        raise ModelRefused(f"{key} is {name!r}: there is no file {path}", code="code-missing", hint=f"check {key} = …")
+        raise ModelRefusedError(
+            f"{key} is {name!r}: there is no file {path}", code="code-missing", hint=f"check {key} = …"
+        )
     return f"{path}:{attribute}"
 
 
@@ -150,7 +152,7 @@ def _locate(source: str, base: Path) -> Path:
     if source and "/" not in source and sample.is_dir():
         return sample
     known = sample_names()
-    raise ModelRefused(
+    raise ModelRefusedError(
         f"there is no model {source!r}: neither a file or folder {path}, nor a sample",
         code="model-missing",
         hint=nearest(source, known) or f"samples: {', '.join(known)}",
@@ -166,7 +168,7 @@ def _manifest(path: Path) -> Manifest:
     models = sorted(entry for entry in path.iterdir() if entry.suffix in MODEL_SUFFIXES)
     if len(models) == 1 or (not models and _is_compiled(path)):
         return Manifest(file=models[0].name if models else ".", labels=_labels_beside(path))
-    raise ConfigWrong(
+    raise ConfigError(
         f"{path} has no manifest.toml and {len(models)} model files",
         code="manifest-missing",
         hint="write a manifest.toml with file = …, or name the model file itself",

@@ -16,7 +16,7 @@ from typing import Self
 
 from agent.config.streams import Limits
 from agent.config.strict import nearest
-from agent.errors import ModelRefused, NotConnected, VergeError, WorkerLost
+from agent.errors import ModelRefusedError, NotConnectedError, VergeError, WorkerLostError
 from agent.frames.frame import Picture
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
@@ -60,7 +60,7 @@ class InferencePlane:
     async def load(self, name: str, spec: ModelSpec) -> Description:
         """Load a model under a name and say what it is; raises what kept it from loading."""
         if name in self._models:
-            raise ModelRefused(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
+            raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
 
         def changed() -> None:
             requests.look()
@@ -117,7 +117,7 @@ class InferencePlane:
         try:
             return self._models[name]
         except KeyError:
-            raise ModelRefused(
+            raise ModelRefusedError(
                 f"no model {name!r} is loaded",
                 code="model-not-loaded",
                 hint=nearest(name, self._models) or f"loaded: {', '.join(self._models) or 'none'}",
@@ -135,7 +135,7 @@ class _Requests:
         if self._pool.status.state is PoolState.BROKEN:
             raise self._broken()
         if len(self._waiting) >= _WAITING:
-            raise NotConnected(f"{_WAITING} requests wait for the model already", code="busy", hint="ask later")
+            raise NotConnectedError(f"{_WAITING} requests wait for the model already", code="busy", hint="ask later")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def finish(outcome: Answer | VergeError) -> None:
@@ -159,15 +159,15 @@ class _Requests:
             self._fail(self._broken())
 
     def close(self) -> None:
-        self._fail(ModelRefused("the model was unloaded", code="model-unloaded"))
+        self._fail(ModelRefusedError("the model was unloaded", code="model-unloaded"))
 
     def _fail(self, error: VergeError) -> None:
         while self._waiting:
             self._waiting.popleft().finish(error)
 
-    def _broken(self) -> WorkerLost:
+    def _broken(self) -> WorkerLostError:
         pool = self._pool
-        return WorkerLost(f"the model {pool.name} is broken: {pool.status.reason}", code="model-broken")
+        return WorkerLostError(f"the model {pool.name} is broken: {pool.status.reason}", code="model-broken")
 
 
 def _fair_threads(workers: int) -> int:

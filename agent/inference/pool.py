@@ -21,7 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from agent.config.streams import Limits
-from agent.errors import VergeError, WorkerLost, Wrong
+from agent.errors import InvalidInputError, VergeError, WorkerLostError
 from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.process import DEPTH, Worker
@@ -92,7 +92,7 @@ class Pool:
         return description
 
     async def stop(self) -> None:
-        """End the workers once they have answered what they hold; what waits is finished with ``WorkerLost``."""
+        """End the workers once they have answered what they hold; what waits is finished with ``WorkerLostError``."""
         self._set(PoolState.STOPPED)
         for seat in self._seats:
             seat.cancel()
@@ -140,7 +140,7 @@ class Pool:
             job = self._suspects.popleft()
             if now < job.expires:
                 return job
-            job.finish(WorkerLost("a worker was lost over the picture", code="worker-crashed"))
+            job.finish(WorkerLostError("a worker was lost over the picture", code="worker-crashed"))
         return None
 
     # -- a seat: one worker after the other ---------------------------------------------------------------
@@ -204,7 +204,7 @@ class Pool:
             except VergeError as error:
                 reason = str(error)
                 log.warning("model %s: a worker could not be started: %s", self.name, reason)
-                restart = restarts.refused() if isinstance(error, Wrong) else restarts.died(0.0)
+                restart = restarts.refused() if isinstance(error, InvalidInputError) else restarts.died(0.0)
 
     async def _start_worker(self) -> Worker:
         """A worker that has loaded the model; raises ``VergeError`` and leaves no process behind when it cannot."""
@@ -232,9 +232,9 @@ class Pool:
     async def _load(self, worker: Worker) -> Description:
         try:
             return await worker.load(self.spec.request(self._threads), self.spec.run.load_timeout_s)
-        except WorkerLost as error:
+        except WorkerLostError as error:
             reason = await worker.explain()
-            raise WorkerLost(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
+            raise WorkerLostError(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
 
     async def _take(self, stand_in: asyncio.Task[Worker]) -> Worker | None:
         try:
@@ -255,7 +255,7 @@ class Pool:
         await worker.stop()
         while worker.jobs:
             job = worker.jobs.popleft()
-            job.finish(WorkerLost("the model was unloaded", code="model-unloaded"))
+            job.finish(WorkerLostError("the model was unloaded", code="model-unloaded"))
 
     def _give_up(self, message: str, code: str) -> None:
         """Finish what waits for a second worker."""
@@ -263,7 +263,7 @@ class Pool:
         self._again.clear()
         self._suspects.clear()
         for job in waiting:
-            job.finish(WorkerLost(message, code=code))
+            job.finish(WorkerLostError(message, code=code))
 
     # -- what workers tell ----------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class Pool:
             self._tasks.create_task(self._quarantine.put(job.picture, job.label), name="agent.quarantine")
             if job.kills >= _KILLS:
                 code = "worker-hung" if worker.hung else "worker-crashed"
-                job.finish(WorkerLost(f"two workers were lost over the picture: {worker.reason}", code=code))
+                job.finish(WorkerLostError(f"two workers were lost over the picture: {worker.reason}", code=code))
             else:
                 job.expires = self._loop.time() + _SECOND_TRY_S
                 self._suspects.append(job)

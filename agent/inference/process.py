@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.inference.child import Child, shortage
 from agent.inference.deadline import Deadline
 from agent.inference.job import Job
@@ -72,7 +72,8 @@ class Worker(asyncio.Protocol):
     async def start(self, interpreter: str, environment: Mapping[str, str]) -> None:
         """Connect and spawn the process.
 
-        Raises ``ModelRefused`` when the interpreter cannot be run, ``WorkerLost`` when the system has no means now.
+        Raises ``ModelRefusedError`` when the interpreter cannot be run, ``WorkerLostError`` when the system lacks
+        the means now.
         """
         with contextlib.ExitStack() as passed_on:
             try:
@@ -103,13 +104,16 @@ class Worker(asyncio.Protocol):
         return theirs.fileno(), ring_fd
 
     async def load(self, request: Mapping[str, Any], timeout_s: float) -> Description:
-        """Have the model loaded and warmed up; raises ``ModelRefused``, ``BackendUnavailable`` or ``WorkerLost``."""
+        """Load the model and warm it up.
+
+        Raises ``ModelRefusedError``, ``BackendUnavailableError`` or ``WorkerLostError``.
+        """
         self._transport.write(messages.encode(messages.LOAD, request))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(self._loaded)
         except TimeoutError:
-            raise WorkerLost(
+            raise WorkerLostError(
                 f"the model was not loaded within {timeout_s:g} s", code="load-timeout", hint="raise load_timeout_s"
             ) from None
 
@@ -204,7 +208,7 @@ class Worker(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if not self._loaded.done():
-            self._refuse(WorkerLost("the worker died while it loaded the model", code="worker-crashed"))
+            self._refuse(WorkerLostError("the worker died while it loaded the model", code="worker-crashed"))
         self._ring.close()
         self._on_lost(self)
 
@@ -223,7 +227,9 @@ class Worker(asyncio.Protocol):
 
     def _failed(self, content: Mapping[str, Any]) -> None:
         identity, code, hint = content.get("id"), str(content["code"]), content.get("hint")
-        family = BackendUnavailable if code.startswith(("backend-", "task-", "accelerator-")) else ModelRefused
+        family = (
+            BackendUnavailableError if code.startswith(("backend-", "task-", "accelerator-")) else ModelRefusedError
+        )
         error = family(str(content["message"]), code=code, hint=hint)
         if identity is not None:
             self._settle(int(identity), error)

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Self, TypeVar
 
 from agent.config.transports import MqttOptions
-from agent.errors import BrokerUnreachable, NotConnected, PublishRefused, VergeError
+from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
 from agent.mqtt.connection import Link
 from agent.mqtt.inflight import Parcel
 from agent.mqtt.limits import BrokerLimits
@@ -82,15 +82,17 @@ class MqttTransport:
         self._closed = True
         self.changed(LinkState(connected=False, reason="closed"), None)
         for parcel in tuple(self._outstanding):
-            self.ended(parcel, NotConnected(f"{self.name} was closed before {parcel.message.topic!r} was delivered"))
+            self.ended(
+                parcel, NotConnectedError(f"{self.name} was closed before {parcel.message.topic!r} was delivered")
+            )
 
     async def wait_connected(self, timeout_s: float) -> LinkState:
-        """The state once the link is up; raises ``BrokerUnreachable`` with the reason when it is not in time."""
+        """The state once the link is up; raises ``BrokerUnreachableError`` with the reason when it is not in time."""
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
         except TimeoutError:
-            trouble = self._link.trouble or BrokerUnreachable(self._state.reason)
-            raise BrokerUnreachable(
+            trouble = self._link.trouble or BrokerUnreachableError(self._state.reason)
+            raise BrokerUnreachableError(
                 f"{self.name}: {trouble.message} (waited {timeout_s:g} s)", code=trouble.code, hint=trouble.hint
             ) from None
         return self._state
@@ -131,20 +133,22 @@ class MqttTransport:
             self._link.do(self._link.receiving.acknowledge, message.packet_id, message.qos)
 
     def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
-        """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken."""
+        """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken."""
         if not valid_topic(message.topic):
-            raise PublishRefused(
+            raise PublishError(
                 f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         self.limits.check(message)
         if self._closed or (not message.qos and not self._state.connected):
-            raise NotConnected(f"no link for {message.topic!r}: {self._state.reason}", hint="QoS 1 waits for the link")
+            raise NotConnectedError(
+                f"no link for {message.topic!r}: {self._state.reason}", hint="QoS 1 waits for the link"
+            )
         size = len(message.payload)
         if (
             len(self._outstanding) >= self.options.max_queued_messages
             or self._outstanding_bytes + size > self.options.max_queued_bytes
         ):
-            raise NotConnected(
+            raise NotConnectedError(
                 f"no room for {message.topic!r}: {len(self._outstanding)} messages of {self._outstanding_bytes} bytes"
                 " wait for the broker",
                 code="queue-full",

@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.config.transports import MqttOptions
-from agent.errors import BrokerUnreachable, VergeError
+from agent.errors import BrokerUnreachableError, VergeError
 from agent.mqtt.backoff import Backoff
 from agent.mqtt.connecting import connect
 from agent.mqtt.inflight import Parcel
@@ -72,7 +72,7 @@ class Link:
     def __init__(self, name: str, options: MqttOptions, will: Message | None, events: LinkEvents) -> None:
         self.sending = Sending(options.address, events.ended)
         self.receiving = Receiving(options.address, events.received, events.subscribed)
-        self.trouble: BrokerUnreachable | None = None
+        self.trouble: BrokerUnreachableError | None = None
         """Why the last connection or attempt ended."""
         self._name = name
         self._options = options
@@ -85,7 +85,7 @@ class Link:
         self._serving: Serving | None = None
         self._connecting = False
         self._connack: tuple[ConnectFlags, Properties | None] | None = None
-        self._told: BrokerUnreachable | None = None
+        self._told: BrokerUnreachableError | None = None
         self._session_forgotten = False
         self._up_since: float | None = None
         self._said: LinkState | None = None
@@ -203,7 +203,7 @@ class Link:
         self._say(LinkState(connected=False, reason=str(trouble)), None)
         return delay_s
 
-    def _delay_s(self, trouble: BrokerUnreachable) -> float:
+    def _delay_s(self, trouble: BrokerUnreachableError) -> float:
         if trouble.code in _NEEDS_A_PERSON:
             return self._backoff.slow_s()
         if self._up_since is not None and self._loop.time() - self._up_since >= _STABLE_S:

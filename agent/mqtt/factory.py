@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from agent.config.outbox import OutboxOptions
 from agent.config.transports import IotCoreOptions, MemoryOptions, TransportOptions
-from agent.errors import ConfigWrong, PublishRefused
+from agent.errors import ConfigError, PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.memory import MemoryTransport, shared_bus
 from agent.mqtt.outbox.outbox import Spool
@@ -25,7 +25,7 @@ def create(
 ) -> Transport:
     """A transport called ``name``; ``will`` is what others read when it is gone without a goodbye.
 
-    ``folder`` is where the outbox is, if there is to be one.  Raises ``ConfigWrong`` when the options cannot be used,
+    ``folder`` is where the outbox is, if there is to be one.  Raises ``ConfigError`` when the options cannot be used,
     or need what is not installed.
     """
     if isinstance(options, MemoryOptions):
@@ -37,7 +37,7 @@ def create(
     def check(message: Message) -> None:
         transport.limits.check(message)  # of the connection as it is then
         if len(message.payload) > options.max_queued_bytes:
-            raise PublishRefused(
+            raise PublishError(
                 f"a message of {len(message.payload)} bytes for {message.topic!r} is larger than max_queued_bytes",
                 code="packet-too-large",
                 hint="raise max_queued_bytes, or publish less",
@@ -63,7 +63,7 @@ def _over_network(name: str, options: TransportOptions, will: Message | None) ->
         # Imported here: an agent without IoT Core does not carry what it needs.
         from agent.mqtt.iotcore.client import IotCoreTransport  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"transport {name} needs awscrt, which is not installed ({error})",
             code="not-installed",
             hint="pip install 'verge-edge[aws]'",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.transport import Message
 
 __all__ = ["MQTT_5", "MQTT_311", "BrokerLimits", "SizeSuspicion", "publish_bytes"]
@@ -74,10 +74,10 @@ class BrokerLimits:
         return replace(self, maximum_packet_size=max_packet_bytes, source=source)
 
     def check(self, message: Message) -> None:
-        """Raise ``PublishRefused`` when the message's whole packet is larger than the broker takes."""
+        """Raise ``PublishError`` when the message's whole packet is larger than the broker takes."""
         size = publish_bytes(message, version=self.version)
         if size > self.maximum_packet_size:
-            raise PublishRefused(
+            raise PublishError(
                 f"a message of {size} bytes for {message.topic!r} is larger than the {self.maximum_packet_size} bytes"
                 f" that {self.source} allows",
                 code="packet-too-large",

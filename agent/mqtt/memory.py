@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from agent.errors import NotConnected, PublishRefused
+from agent.errors import NotConnectedError, PublishError
 from agent.mqtt.transport import Delivered, Handler, LinkState, Message
 from agent.topics import TopicTable, matches, valid_filter, valid_topic
 
@@ -119,7 +119,7 @@ class MemoryTransport:
         while self._waiting:
             message, on_delivered = self._waiting.popleft()
             if on_delivered is not None:
-                on_delivered(NotConnected(f"{self.name} was closed before {message.topic!r} was delivered"))
+                on_delivered(NotConnectedError(f"{self.name} was closed before {message.topic!r} was delivered"))
 
     def drop(self) -> None:
         """Lose the link without a goodbye: the last will is published."""
@@ -162,17 +162,19 @@ class MemoryTransport:
         self.unacknowledged.pop(message.packet_id, None)
 
     def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
-        """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken."""
+        """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken."""
         if not valid_topic(message.topic):
-            raise PublishRefused(
+            raise PublishError(
                 f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         if self._state.connected:
             self._send(message, on_delivered)
         elif self._closed or not message.qos:
-            raise NotConnected(f"no link for {message.topic!r}: {self._state.reason}", hint="QoS 1 waits for the link")
+            raise NotConnectedError(
+                f"no link for {message.topic!r}: {self._state.reason}", hint="QoS 1 waits for the link"
+            )
         elif len(self._waiting) >= self._max_queued_messages:
-            raise NotConnected(
+            raise NotConnectedError(
                 f"no room for {message.topic!r}: {len(self._waiting)} messages wait",
                 code="queue-full",
                 hint="raise max_queued_messages, or publish less",

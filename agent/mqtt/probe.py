@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.config.iotcore import IotCoreOptions
 from agent.config.transports import MqttOptions, TlsOptions
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachableError
 from agent.mqtt.paho import new_client
 from agent.mqtt.properties import publish_properties
 from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused
@@ -37,7 +37,7 @@ _MOST_IN_FLIGHT = 65_535
 class Visitor:
     """One client, connected while it is entered; every method blocks until it is answered, at most some seconds.
 
-    Entering raises ``BrokerUnreachable`` or ``ConfigWrong``; so does a question after which the broker hung up and
+    Entering raises ``BrokerUnreachableError`` or ``ConfigError``; so does a question after which the broker hung up and
     cannot be reached again.
     """
 
@@ -96,7 +96,7 @@ class Visitor:
         if self._connack is None:
             if self._lost is not None:
                 raise connection_lost(self._lost.value, str(self._lost), address)
-            raise BrokerUnreachable(f"no answer from {address}", code="timeout", hint="check host, port and TLS")
+            raise BrokerUnreachableError(f"no answer from {address}", code="timeout", hint="check host, port and TLS")
         if self._connack.is_failure:
             raise connection_refused(self._connack.value, str(self._connack), address)
 

@@ -12,7 +12,7 @@ from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.transport import Message
 from agent.topics import valid_text
 
@@ -83,7 +83,7 @@ class _Packed(Properties):
 def publish_properties(message: Message) -> Properties | None:
     """The MQTT 5 properties of a message to be published or left as a will; None when it has none.
 
-    Raises ``PublishRefused`` for a value that MQTT cannot carry.
+    Raises ``PublishError`` for a value that MQTT cannot carry.
     """
     parts = []
     if message.expiry_s is not None:
@@ -127,9 +127,9 @@ def _varint(value: int) -> bytes:
     return bytes(packed)
 
 
-def _no_property(what: str) -> PublishRefused:
+def _no_property(what: str) -> PublishError:
     hint = f"at most {_MAX_TEXT} bytes, no control characters in texts, an expiry of 0 to {_MAX_EXPIRY_S} s"
-    return PublishRefused(f"{what} cannot be a message's property", code="bad-property", hint=hint)
+    return PublishError(f"{what} cannot be a message's property", code="bad-property", hint=hint)
 
 
 def message_of(received: MQTTMessage, topic: str, packet_id: int) -> Message:

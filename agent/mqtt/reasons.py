@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachableError
 
 __all__ = ["BAD_PROTOCOL", "CLOSED", "TOO_LARGE", "connect_failed", "connection_lost", "connection_refused"]
 
@@ -60,23 +60,23 @@ _FAILURES: dict[type[Exception], tuple[str, str, str]] = {
 }
 
 
-def connect_failed(error: Exception, address: str) -> BrokerUnreachable:
+def connect_failed(error: Exception, address: str) -> BrokerUnreachableError:
     """What an exception while connecting to ``address`` means."""
     code, what, hint = _explained(error)
-    return BrokerUnreachable(f"no connection to {address}: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"no connection to {address}: {what}", code=code, hint=hint)
 
 
-def connection_refused(reason: int, name: str, address: str) -> BrokerUnreachable:
+def connection_refused(reason: int, name: str, address: str) -> BrokerUnreachableError:
     """What a CONNACK with a failing reason code means."""
     code, what, hint = _REFUSALS.get(reason, ("refused", name.lower(), "look into the broker's log"))
-    return BrokerUnreachable(f"the broker at {address} refused the connection: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"the broker at {address} refused the connection: {what}", code=code, hint=hint)
 
 
-def connection_lost(reason: int, name: str, address: str) -> BrokerUnreachable:
+def connection_lost(reason: int, name: str, address: str) -> BrokerUnreachableError:
     """What a DISCONNECT, or the end of the connection without one, means."""
     default = ("disconnected", f"the broker disconnected: {name.lower()}", "look into the broker's log")
     code, what, hint = _LOSSES.get(reason, default)
-    return BrokerUnreachable(f"lost the connection to {address}: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"lost the connection to {address}: {what}", code=code, hint=hint)
 
 
 def _explained(error: Exception) -> tuple[str, str, str]:

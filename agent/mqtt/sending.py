@@ -16,7 +16,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.errors import NotConnected, PublishRefused, VergeError
+from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.inflight import Outbox, Parcel
 from agent.mqtt.limits import MQTT_5, BrokerLimits, SizeSuspicion, publish_bytes
 from agent.mqtt.properties import publish_properties
@@ -97,7 +97,7 @@ class Sending:
         try:
             self._limits.check(message)
             properties = publish_properties(message) if self._limits.version == MQTT_5 else None
-        except PublishRefused as error:
+        except PublishError as error:
             self._ended(parcel, error)
             return True
         info = self._hand_over(client, message, properties)
@@ -143,15 +143,15 @@ class Sending:
         self._ended(parcel, None)
 
 
-def _lost(parcel: Parcel) -> NotConnected:
-    return NotConnected(
+def _lost(parcel: Parcel) -> NotConnectedError:
+    return NotConnectedError(
         f"a QoS 0 message for {parcel.message.topic!r} was lost with the link",
         hint="publish with QoS 1 what must arrive",
     )
 
 
-def _refused(parcel: Parcel, reason: str) -> PublishRefused:
-    return PublishRefused(
+def _refused(parcel: Parcel, reason: str) -> PublishError:
+    return PublishError(
         f"the broker refused a message for {parcel.message.topic!r}: {reason}",
         hint="check the broker's access rules and quotas",
     )

@@ -68,7 +68,7 @@ class Transport(Protocol):
         """Acknowledge a message of a ``manual_ack`` subscription: it is done with."""
 
     def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
-        """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken.
+        """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken.
 
         ``on_delivered`` is called once: with None when the broker has it (QoS 0: when it is written),
         or with the error that lost it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from agent.config.transports import IotCoreOptions, MqttOptions, TlsOptions, TransportOptions
-from agent.errors import BrokerUnreachable, ConfigWrong
+from agent.errors import BrokerUnreachableError, ConfigError
 from agent.mqtt.client import MqttTransport
 
 __all__ = ["WAIT_S", "Visit", "plain"]
@@ -24,22 +24,22 @@ class Visit(MqttTransport):
         super().__init__(name, _visiting(plain(name, options), word))
 
     async def reach(self) -> None:
-        """Return when the broker is connected; raises ``BrokerUnreachable`` with what kept it for ``WAIT_S``."""
+        """Return when the broker is connected; raises ``BrokerUnreachableError`` with what kept it for ``WAIT_S``."""
         try:
             await self.wait_connected(WAIT_S)
-        except BrokerUnreachable as error:
+        except BrokerUnreachableError as error:
             # Who waits on a terminal knows for how long, and for which broker.
             message = error.message.removeprefix(f"{self.name}: ").rpartition(" (waited ")[0]
-            raise BrokerUnreachable(message, hint=error.hint, code=error.code) from None
+            raise BrokerUnreachableError(message, hint=error.hint, code=error.code) from None
 
 
 def plain(name: str, options: TransportOptions) -> MqttOptions:
-    """The broker of a transport as paho reaches it; raises ``ConfigWrong`` where it cannot."""
+    """The broker of a transport as paho reaches it; raises ``ConfigError`` where it cannot."""
     if not isinstance(options, IotCoreOptions):
         return options
     if options.way != "certificate" or options.proxy is not None:
         way = "through a proxy" if options.proxy is not None else f"with {options.way}"
-        raise ConfigWrong(
+        raise ConfigError(
             f"transport {name} is reached {way}, which only the running agent does",
             code="not-visitable",
             hint="ask it on a local broker: --broker, or -c with a transport of the type mqtt first",

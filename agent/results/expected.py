@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.config.strict import convert
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["Boxes", "Expected", "Label", "Tensors", "Verdict", "compare", "parse", "record", "unfinite"]
 
@@ -111,12 +111,12 @@ _AGREES = Verdict(agrees=True)
 
 
 def parse(value: Mapping[str, Any], name: str) -> Expected:
-    """Read what is expected; ``name`` is the place, for the error.  Raises ``ConfigWrong``."""
+    """Read what is expected; ``name`` is the place, for the error.  Raises ``ConfigError``."""
     kinds = [kind for key, kind in _KINDS.items() if key in value]
     if len(kinds) != 1:
         told = f"{name}: one of {', '.join(_KINDS)} is expected, not {len(kinds)} of them"
         hint = "have it written by `verge component pack --record-golden`"
-        raise ConfigWrong(told, code="golden-wrong", hint=hint)
+        raise ConfigError(told, code="golden-wrong", hint=hint)
     return convert(kinds[0], value, name)
 
 
@@ -134,10 +134,10 @@ def compare(expected: Expected, predictions: Sequence[Prediction]) -> Verdict:
 def record(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """The predictions as what is expected from now on: ``parse`` reads it, and ``compare`` agrees.
 
-    Raises ``ConfigWrong`` for predictions that can never be compared.
+    Raises ``ConfigError`` for predictions that can never be compared.
     """
     if where := unfinite(predictions):
-        raise ConfigWrong(f"the answer cannot be recorded: {where}", code="golden-wrong")
+        raise ConfigError(f"the answer cannot be recorded: {where}", code="golden-wrong")
     first = predictions[0] if predictions else {"box": None}
     if "box" in first:
         return {"boxes": [_part(each, "label", "score", "box") for each in predictions[:_MAX_BOXES]]}
@@ -145,7 +145,7 @@ def record(predictions: Sequence[Prediction]) -> dict[str, Any]:
         return {"tensors": {each["name"]: _part(each, "shape", "dtype", "encoding", "data") for each in predictions}}
     if "label" in first:
         return _part(first, "label", "score")
-    raise ConfigWrong(
+    raise ConfigError(
         f"answers with {', '.join(first)} cannot be recorded",
         code="golden-wrong",
         hint="golden frames know labels, boxes and tensors; without them a blank frame is answered",

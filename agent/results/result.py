@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.errors import ModelRefused, VergeError
+from agent.errors import ModelRefusedError, VergeError
 from agent.frames.frame import Frame
 
 __all__ = [
@@ -155,7 +155,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 def predictions(told: Sequence[Mapping[str, Any]]) -> tuple[Prediction | Tensor, ...]:
-    """The predictions of a worker's answer; raises ``ModelRefused`` for what a task must not give.
+    """The predictions of a worker's answer; raises ``ModelRefusedError`` for what a task must not give.
 
     >>> predictions([{"label": "Cat", "label_id": 8, "score": 0.5}])
     (Prediction(label='Cat', label_id=8, score=0.5, box=None),)
@@ -164,7 +164,7 @@ def predictions(told: Sequence[Mapping[str, Any]]) -> tuple[Prediction | Tensor,
     try:
         return msgspec.convert(told, kind)
     except msgspec.ValidationError as error:
-        raise ModelRefused(
+        raise ModelRefusedError(
             f"the model's task gave a prediction that is none: {error}",
             hint="a class has label, label_id, score, perhaps box; a tensor name, shape, dtype, data, perhaps encoding",
             code="prediction-wrong",

@@ -17,7 +17,7 @@ from string import Formatter
 from typing import Protocol, TypeAlias
 
 from agent.config.results import FileSinkOptions
-from agent.errors import ConfigWrong, VergeError
+from agent.errors import ConfigError, VergeError
 from agent.mqtt.transport import Delivered, Message
 from agent.results.disk import DiskLosses
 from agent.results.result import Prediction, Result
@@ -52,7 +52,7 @@ class TopicSink:
 
     Each becomes one level of the topic; ``{label}`` is the best prediction's, or ``none``.  MQTT 5 readers find
     the result's id in the user property ``id``.  What the transport refuses or loses later is counted by the
-    error's code.  Raises ``ConfigWrong`` for a template that is no topic.
+    error's code.  Raises ``ConfigError`` for a template that is no topic.
     """
 
     def __init__(
@@ -203,9 +203,9 @@ def _check(template: str) -> None:
         raise _wrong(template, "a topic to publish on is not empty and has no wildcards")
 
 
-def _wrong(template: str, why: str) -> ConfigWrong:
+def _wrong(template: str, why: str) -> ConfigError:
     fields = ", ".join(f"{{{name}}}" for name in FIELDS)
-    return ConfigWrong(f"cannot publish on {template!r}: {why}", hint=f"the fields are {fields}", code="topic-wrong")
+    return ConfigError(f"cannot publish on {template!r}: {why}", hint=f"the fields are {fields}", code="topic-wrong")
 
 
 def _best_label(result: Result) -> str:

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.mqtt.transport import Message
 
 __all__ = ["Receive", "Source", "SourceState", "SourceStatus"]
@@ -81,7 +81,7 @@ class Receive(Protocol):
     """
 
     def __call__(
-        self, message: Message, /, *, captured_at: float | None = None, refused: FrameRefused | None = None
+        self, message: Message, /, *, captured_at: float | None = None, refused: FrameError | None = None
     ) -> None:
         """Take it."""
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 from agent.config.sources import DirectoryOptions
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.mqtt.transport import Message
 from agent.sources.aside import aside
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
-from agent.sources.folder import MAX_ENTRIES, FolderMissing, Shot, look, read
+from agent.sources.folder import MAX_ENTRIES, FolderMissingError, Shot, look, read
 from agent.sources.watch import Entry, Watch, pick
 
 __all__ = ["DirectorySource"]
@@ -131,7 +131,7 @@ class DirectorySource(Source):
         self._notice(more)
         entry = pick(entries, self._options.pick, self._last)
         if entry is None:
-            raise FolderMissing(f"{self._folder} holds no picture that fits {self._options.name!r}")
+            raise FolderMissingError(f"{self._folder} holds no picture that fits {self._options.name!r}")
         self._last = entry.name
         return self._read(entry.name)
 
@@ -155,7 +155,7 @@ class DirectorySource(Source):
     async def _look(self) -> None:
         try:
             entries, more = await self._patiently(partial(look, self._folder, self._options.name))
-        except FolderMissing as missing:
+        except FolderMissingError as missing:
             self._set(SourceState.WAITING, missing.message)
             return
         self._notice(more)
@@ -170,15 +170,15 @@ class DirectorySource(Source):
 
     async def _give(self, work: Callable[[], Shot]) -> bool:
         """Have a file read and hand it over; False where there was none."""
-        refused: FrameRefused | None = None
+        refused: FrameError | None = None
         try:
             shot = await self._patiently(work)
-        except FolderMissing as missing:
+        except FolderMissingError as missing:
             self._set(SourceState.WAITING, missing.message)
             if self._watched:
                 self._asked.set()  # nothing came of it: the stream still has room
             return False
-        except FrameRefused as error:
+        except FrameError as error:
             shot, refused = Shot(self._last, b"", 0.0), error
         self._set(SourceState.RUNNING)
         self._delivered += 1

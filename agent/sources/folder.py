@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.sources import is_pattern, matches
-from agent.errors import FrameRefused, Unreachable
+from agent.errors import FrameError, UnreachableError
 from agent.sources.watch import Entry
 
-__all__ = ["MAX_ENTRIES", "FolderMissing", "Shot", "look", "read"]
+__all__ = ["MAX_ENTRIES", "FolderMissingError", "Shot", "look", "read"]
 
 MAX_ENTRIES = 20_000
 """Files of a folder that are looked at; a look at so many takes about 0.1 s."""
@@ -26,7 +26,7 @@ _BEING_WRITTEN_S = 2.0
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class FolderMissing(Unreachable):
+class FolderMissingError(UnreachableError):
     """The folder, or a file in it, is not there now."""
 
     default_code = "file-missing"
@@ -42,13 +42,13 @@ class Shot:
 
 
 def look(folder: Path, name: str) -> tuple[list[Entry], bool]:
-    """The files that ``name`` stands for, and whether there are more than are looked at; raises ``FolderMissing``."""
+    """The files that ``name`` stands for, and whether there are more than are read; raises ``FolderMissingError``."""
     try:
         if not is_pattern(name):
             return [_entry(name, (folder / name).stat())], False
         return _scan(folder, name)
     except OSError as error:
-        raise FolderMissing(f"{error.filename or folder}: {error.strerror}") from error
+        raise FolderMissingError(f"{error.filename or folder}: {error.strerror}") from error
 
 
 def _scan(folder: Path, pattern: str) -> tuple[list[Entry], bool]:
@@ -74,7 +74,7 @@ def _entry(name: str, facts: os.stat_result) -> Entry:
 def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> Shot:
     """A file, whole: one that is being written is waited for, a little.
 
-    Raises ``FolderMissing`` where it is not there or is still being written, ``FrameRefused`` where it may not be read.
+    Raises ``FolderMissingError`` where it is not there or is still being written, ``FrameError`` where it is refused.
     """
     try:
         path = _inside(folder, name)
@@ -82,9 +82,9 @@ def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> Shot:
         with os.fdopen(descriptor, "rb") as file:
             facts = _settled(descriptor, name, settle_s)
             if not stat.S_ISREG(facts.st_mode):
-                raise FrameRefused(f"{name} is no file", hint="pipes and devices are not read", code="not-a-file")
+                raise FrameError(f"{name} is no file", hint="pipes and devices are not read", code="not-a-file")
             if facts.st_size > max_bytes:
-                raise FrameRefused(
+                raise FrameError(
                     f"{name} has {facts.st_size} bytes, the limit is {max_bytes}",
                     hint="store a smaller or more compressed picture, or raise max_bytes",
                     code="too-many-bytes",
@@ -92,11 +92,11 @@ def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> Shot:
             data = file.read(max_bytes)
             after = os.fstat(descriptor)
     except FileNotFoundError as error:
-        raise FolderMissing(f"{folder / name}: {error.strerror}") from error
+        raise FolderMissingError(f"{folder / name}: {error.strerror}") from error
     except OSError as error:
-        raise FrameRefused(f"{name} cannot be read: {error.strerror}", code="file-unreadable") from error
+        raise FrameError(f"{name} cannot be read: {error.strerror}", code="file-unreadable") from error
     if _entry(name, after) != _entry(name, facts):
-        raise FolderMissing(f"{folder / name} is being written", code="file-in-work", hint=_RENAME)
+        raise FolderMissingError(f"{folder / name} is being written", code="file-in-work", hint=_RENAME)
     return Shot(name, data, facts.st_mtime)
 
 
@@ -107,7 +107,7 @@ def _inside(folder: Path, name: str) -> Path:
     """The file that a name leads to."""
     real = Path(os.path.realpath(folder / name, strict=True))
     if not real.is_relative_to(os.path.realpath(folder)):
-        raise FrameRefused(
+        raise FrameError(
             f"{name} is a link that leads out of {folder}",
             hint="name the folder where the pictures are, or copy them",
             code="file-outside",
@@ -125,5 +125,5 @@ def _settled(descriptor: int, name: str, settle_s: float) -> os.stat_result:
         if age < 0 or age >= settle_s:
             return facts
         if time.monotonic() > until:
-            raise FolderMissing(f"{name} is being written all the time", code="file-in-work", hint=_RENAME)
+            raise FolderMissingError(f"{name} is being written all the time", code="file-in-work", hint=_RENAME)
         time.sleep(settle_s - age)

@@ -31,7 +31,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.config.sources import CameraOptions, Target
-from agent.errors import VergeError, Wrong
+from agent.errors import InvalidInputError, VergeError
 from agent.inference.child import shortage
 from agent.inference.runtime.ring import Ring
 from agent.sources.child import CameraChild
@@ -118,7 +118,8 @@ class Player(asyncio.Protocol):
     async def start(self) -> None:
         """Run the process and tell it what to open.
 
-        Raises ``ModelRefused`` when the interpreter cannot be run, ``WorkerLost`` when the system has no means now.
+        Raises ``ModelRefusedError`` when the interpreter cannot be run, ``WorkerLostError`` when the system lacks
+        the means now.
         """
         with contextlib.ExitStack() as passed_on:
             try:
@@ -298,4 +299,4 @@ def _cause(status: int) -> str:
 
 def refusal(error: VergeError) -> Loss:
     """A process that could not be started."""
-    return Loss(str(error), wrong=isinstance(error, Wrong))
+    return Loss(str(error), wrong=isinstance(error, InvalidInputError))

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from agent.config.streams import OutputOptions, StreamOptions
-from agent.errors import ConfigWrong, VergeError
+from agent.errors import ConfigError, VergeError
 from agent.frames.frame import Frame
 from agent.inference.values import Answer, Description, Snapshot
 from agent.mqtt.transport import Message, Transport
@@ -143,7 +143,7 @@ class Outlet:
             raise
         except Exception as error:  # a stranger's format may raise anything; it costs this result only
             log.exception("stream %s: a format failed", self._stream)
-            raise ConfigWrong(f"the format failed: {error}", code="format-failed") from error
+            raise ConfigError(f"the format failed: {error}", code="format-failed") from error
         output.sink.write(payload, result)
 
     def _failure(self, topic: str, correlation: bytes | None, facts: FrameFacts, error: VergeError) -> None:

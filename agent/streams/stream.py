@@ -28,7 +28,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from agent.config.streams import Limits, StreamOptions
-from agent.errors import FrameRefused, VergeError
+from agent.errors import FrameError, VergeError
 from agent.frames.frame import Frame
 from agent.frames.recognise import recognise
 from agent.frames.reports import Reports
@@ -147,9 +147,7 @@ class Stream:
 
     # -- in --------------------------------------------------------------------------------------------------
 
-    def receive(
-        self, message: Message, *, captured_at: float | None = None, refused: FrameRefused | None = None
-    ) -> None:
+    def receive(self, message: Message, *, captured_at: float | None = None, refused: FrameError | None = None) -> None:
         """A payload came: count it, and have it wait if it is a picture."""
         self._sequence += 1
         camera = self.source.camera(message)
@@ -158,7 +156,7 @@ class Stream:
             if refused is not None:
                 raise refused
             picture = recognise(message.payload, message.content_type, self._limits)
-        except FrameRefused as error:
+        except FrameError as error:
             self._refuse(camera, message, error)
             return
         if captured_at is not None:
@@ -230,7 +228,7 @@ class Stream:
         if self.observer is not None:
             self.observer(frame, outcome)
 
-    def _refuse(self, camera: str, message: Message, error: FrameRefused) -> None:
+    def _refuse(self, camera: str, message: Message, error: FrameError) -> None:
         self.tally.fail(camera, error.code)
         report = self._reports.note(message.topic, error.code, time.monotonic())
         if report is not None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from agent.config.streams import Limits, Policy, StreamOptions, objection
 from agent.config.strict import nearest
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus
 from agent.mqtt.transport import Transport
@@ -79,7 +79,7 @@ class Streams:
         return self._streams[name]
 
     async def add(self, name: str, options: StreamOptions, context: Context) -> None:
-        """Start a stream; its model must be loaded.  Raises ``ConfigWrong`` for options that cannot be used."""
+        """Start a stream; its model must be loaded.  Raises ``ConfigError`` for options that cannot be used."""
         options = self.checked(name, options)
         stream = Stream(
             name, options, plane=self._plane, source=self._source(options),
@@ -92,7 +92,7 @@ class Streams:
     def switch(self, name: str, options: StreamOptions, context: Context) -> Switched:
         """Have a stream go on with other options, between two frames; one of the result's ways is then to be gone.
 
-        Raises ``ConfigWrong`` for options that cannot be used; the stream goes on as it was then.
+        Raises ``ConfigError`` for options that cannot be used; the stream goes on as it was then.
         """
         options = self.checked(name, options)
         stream = self._streams[name]
@@ -122,13 +122,13 @@ class Streams:
                     stream.fail_waiting()
 
     def checked(self, name: str, options: StreamOptions) -> StreamOptions:
-        """The options with the transport filled in and named ones looked up; raises ``ConfigWrong``."""
+        """The options with the transport filled in and named ones looked up; raises ``ConfigError``."""
         usual = next(iter(self._transports))
         options = replace(options, input=replace(options.input, transport=options.input.transport or usual))
         named = [options.input.transport, *(output.transport for output in options.outputs)]
         for transport in [*named, options.snapshots.transport if options.snapshots else ""]:
             if transport and transport not in self._transports:
-                raise ConfigWrong(
+                raise ConfigError(
                     f"stream {name}: there is no transport {transport!r}",
                     code="unknown-transport",
                     hint=nearest(transport, self._transports) or f"known: {', '.join(self._transports)}",
@@ -136,7 +136,7 @@ class Streams:
         wrong = objection(options.input)
         if wrong is not None:
             place = f"input.{wrong.key}:" if wrong.key else "input"
-            raise ConfigWrong(f"stream {name}: {place} {wrong.said}", code=wrong.code, hint=wrong.hint)
+            raise ConfigError(f"stream {name}: {place} {wrong.said}", code=wrong.code, hint=wrong.hint)
         if options.policy is Policy.ALL:
             # What the broker may send unacknowledged always finds room; that is what makes the source wait.
             options = replace(options, depth=max(options.depth, self._room(options.input.transport)))

@@ -81,7 +81,7 @@ async def _race(work: Path, course: Course, say: Say) -> dict[str, dict[str, Any
             say(f"{name} answers {len(course.pictures)} pictures")
             try:
                 entered[name] = await _enter(plane, name, formats.spec(course.model, name, work), course.pictures)
-            except (VergeError, formats.NoForm) as error:
+            except (VergeError, formats.NoFormatError) as error:
                 refused[name] = str(error)
         first = course.names[0]
         if first in refused:

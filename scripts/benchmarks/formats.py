@@ -22,12 +22,12 @@ FORMS: Mapping[str, tuple[str, str]] = {
 """By the contestant's name: the backend, and the file it takes or the kind of copy that is made for it."""
 
 
-class NoForm(Exception):
+class NoFormatError(Exception):
     """The model neither comes in a format of the backend nor can be copied into one."""
 
 
 def spec(model: str, name: str, work: Path) -> ModelSpec:
-    """The model for one contestant, one thread; raises ``NoForm``, and ``VergeError`` for a model that is none."""
+    """The model for one contestant, one thread; raises ``NoFormatError``, or ``VergeError`` for no model."""
     backend, kind = FORMS[name]
     given = resolve(ModelOptions(source=model, backend=backend, threads=1), Path.cwd())
     file = Path(given.manifest.file)
@@ -35,11 +35,11 @@ def spec(model: str, name: str, work: Path) -> ModelSpec:
     if form == kind or (form == ".onnx" and kind == "float"):
         return given
     if form != ".tflite":
-        raise NoForm(f"it takes no {form} here, and what it takes is made of .tflite files alone")
+        raise NoFormatError(f"it takes no {form} here, and what it takes is made of .tflite files alone")
     try:
         manifest = _compiled(given.manifest, work) if backend == "dlr" else _onnx(given.manifest, kind, work)
-    except tflite.Unknown as error:
-        raise NoForm(f"the copier from TFLite does not know {error}") from None
+    except tflite.UnknownOperatorError as error:
+        raise NoFormatError(f"the copier from TFLite does not know {error}") from None
     return msgspec.structs.replace(given, manifest=manifest)
 
 

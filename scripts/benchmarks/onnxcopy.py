@@ -24,14 +24,23 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from scripts.benchmarks.tflite import ACTIVATIONS, SAME, Network, Operator, Quantisation, Tensor, Unknown, same_pads
+from scripts.benchmarks.tflite import (
+    ACTIVATIONS,
+    SAME,
+    Network,
+    Operator,
+    Quantisation,
+    Tensor,
+    UnknownOperatorError,
+    same_pads,
+)
 
 OPSET, IR = 17, 8
 _IMAGE = 4
 
 
 def write(network: Network, path: Path, kind: str) -> None:
-    """Write the copy; raises ``Unknown``."""
+    """Write the copy; raises ``UnknownOperatorError``."""
     path.write_bytes(_Copy(network, integers=kind == "int8").model().SerializeToString())
 
 
@@ -49,7 +58,7 @@ class _Copy:
         for operator in self._network.operators:
             step = _STEPS.get(operator.name)
             if step is None:
-                raise Unknown(f"the operator {operator.name}")
+                raise UnknownOperatorError(f"the operator {operator.name}")
             step(self, operator)
         for tensor in self._network.outputs:
             self._node("Identity", [self._now[tensor.name]], tensor.name)
@@ -87,7 +96,7 @@ class _Copy:
         first, second = operator.inputs
         planes = {self._is_planar(tensor) for tensor in operator.inputs}
         if first.shape != second.shape or len(planes) > 1 or any(each.constant is not None for each in operator.inputs):
-            raise Unknown("an ADD of two shapes or of a constant")
+            raise UnknownOperatorError("an ADD of two shapes or of a constant")
         self._emit("Add", operator, [self._real(first), self._real(second)])
         if True in planes:
             self._planar.add(operator.outputs[0].name)
@@ -96,7 +105,7 @@ class _Copy:
         """Over rows and columns alone."""
         picture, axes = operator.inputs
         if axes.constant is None or sorted(axes.constant.tolist()) != [1, 2] or not self._is_planar(picture):
-            raise Unknown("a MEAN that is not over rows and columns")
+            raise UnknownOperatorError("a MEAN that is not over rows and columns")
         if operator.options["keepDims"]:
             self._emit("GlobalAveragePool", operator, [self._real(picture)])
             self._planar.add(operator.outputs[0].name)
@@ -116,7 +125,7 @@ class _Copy:
 
     def softmax(self, operator: Operator) -> None:
         if operator.options["beta"] != 1:
-            raise Unknown("a SOFTMAX with a temperature")
+            raise UnknownOperatorError("a SOFTMAX with a temperature")
         self._emit("Softmax", operator, [self._rows(operator.inputs[0])], axis=-1)
 
     def change_of_type(self, operator: Operator) -> None:
@@ -137,7 +146,7 @@ class _Copy:
         value = self._node(kind, inputs, f"{result.name}/{kind}", **attributes)
         fused = operator.options.get("fusedActivationFunction", 0)
         if fused not in ACTIVATIONS:
-            raise Unknown(f"the fused activation {fused}")
+            raise UnknownOperatorError(f"the fused activation {fused}")
         if (limits := ACTIVATIONS[fused]) and not (self._integers and _covers(result, limits)):
             ends = [self._constant(f"limit/{end}", np.array(end, np.float32)) for end in limits]
             value = self._node("Clip", [value, *ends], f"{result.name}/Clip")

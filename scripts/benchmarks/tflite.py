@@ -30,7 +30,7 @@ ACTIVATIONS: Mapping[int, tuple[float, float] | None] = {0: None, 1: (0.0, np.in
 """What the fused activations NONE, RELU and RELU6 cut at, by their numbers in ``options``."""
 
 
-class Unknown(Exception):
+class UnknownOperatorError(Exception):
     """A copier does not know an operator or an option of it."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scripts.benchmarks.tflite import ACTIVATIONS, SAME, Network, Operator, Tensor, Unknown, same_pads
+from scripts.benchmarks.tflite import ACTIVATIONS, SAME, Network, Operator, Tensor, UnknownOperatorError, same_pads
 from tests.support import tvm
 
 LOOPS = """
@@ -62,9 +62,9 @@ Parameters = tuple[npt.NDArray[np.float32], ...]
 
 
 def write(network: Network, folder: Path) -> None:
-    """Write the copy; raises ``Unknown``, where there is no compiler as well."""
+    """Write the copy; raises ``UnknownOperatorError``, where there is no compiler as well."""
     if shutil.which("gcc") is None:
-        raise Unknown("how to compile without gcc: apt-get install gcc libc6-dev")
+        raise UnknownOperatorError("how to compile without gcc: apt-get install gcc libc6-dev")
     copy = _Copy(network)
     copy.graph.save(folder, LOOPS + "".join(copy.functions), [copy.now[tensor.name] for tensor in network.outputs])
 
@@ -94,7 +94,7 @@ class _Copy:
 
     def _call(self, step: Operator, parameters: list[list[int]]) -> None:
         if step.name not in _BODIES:
-            raise Unknown(f"the operator {step.name}")
+            raise UnknownOperatorError(f"the operator {step.name}")
         (result,) = step.outputs
         given = [self.now[tensor.name] for tensor in step.inputs if tensor.name in self.now]
         body = _BODIES[step.name](step)
@@ -111,7 +111,7 @@ class _Copy:
             return ()
         _, weight, *bias = step.inputs
         if not bias:
-            raise Unknown(f"a {step.name} without biases")
+            raise UnknownOperatorError(f"a {step.name} without biases")
         return self._reals(weight).transpose(_ORDERS[step.name]), self._reals(bias[0])
 
     def _reals(self, tensor: Tensor) -> npt.NDArray[np.float32]:
@@ -131,7 +131,7 @@ def _convolution(step: Operator) -> str:
     (height, width, channels), (*_, out) = picture.shape[1:], step.outputs[0].shape
     options, each = step.options, step.name == "DEPTHWISE_CONV_2D"
     if channels != (out if each else weight.shape[3]):
-        raise Unknown("a convolution in groups")
+        raise UnknownOperatorError("a convolution in groups")
     strides, dilations = (
         (options["strideH"], options["strideW"]),
         (options["dilationHFactor"], options["dilationWFactor"]),
@@ -160,14 +160,14 @@ def _limits(step: Operator) -> str:
 
 def _add(step: Operator) -> str:
     if step.inputs[0].shape != step.inputs[1].shape or any(tensor.constant is not None for tensor in step.inputs):
-        raise Unknown("an ADD of two shapes or of a constant")
+        raise UnknownOperatorError("an ADD of two shapes or of a constant")
     return f"add(FLOATS(0), FLOATS(1), FLOATS(2), {prod(step.inputs[0].shape)}, {_limits(step)});"
 
 
 def _mean(step: Operator) -> str:
     picture, axes = step.inputs
     if axes.constant is None or sorted(axes.constant.tolist()) != [1, 2]:
-        raise Unknown("a MEAN that is not over rows and columns")
+        raise UnknownOperatorError("a MEAN that is not over rows and columns")
     return f"mean(FLOATS(0), FLOATS(1), {prod(picture.shape[1:3])}, {picture.shape[3]});"
 
 
@@ -180,7 +180,7 @@ def _copied(step: Operator) -> str:
     (result,) = step.outputs
     parts = step.inputs if step.name == "CONCATENATION" else step.inputs[:1]
     if len(parts) > 1 and prod(result.shape[: step.options["axis"]]) != 1:
-        raise Unknown("a CONCATENATION of columns")
+        raise UnknownOperatorError("a CONCATENATION of columns")
     lines, at = [], 0
     for place, part in enumerate(parts):
         lines.append(f"memcpy(FLOATS({len(parts)}) + {at}, FLOATS({place}), {prod(part.shape)} * sizeof(float));")

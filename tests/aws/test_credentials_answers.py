@@ -9,8 +9,8 @@ import pytest
 from agent.aws import answers
 from agent.aws.answers import Asker, Refusal
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
-from agent.errors import Unreachable, Wrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
+from agent.errors import InvalidInputError, UnreachableError
 from agent.greengrass.deployments.errors import TYPES
 from tests.aws.endpoint import EXPIRES, SECRET, TOKEN, body, said
 
@@ -54,8 +54,8 @@ def test_a_refusal_holds_120_60_or_300_seconds(status, held_s):
 )
 def test_a_client_s_mistake_is_told_with_what_to_do(status, message, words):
     error = answers.refused(answers.parse(status, said(message), NOW), ASKER)
-    assert isinstance(error, CredentialsWrong)
-    assert isinstance(error, Wrong)
+    assert isinstance(error, CredentialsError)
+    assert isinstance(error, InvalidInputError)
     assert TYPES[error.code] == "PERMISSION_ERROR"
     assert f"camera-7 by the role alias device-alias: the endpoint answers {status}" in error.message
     assert message in error.message
@@ -65,22 +65,22 @@ def test_a_client_s_mistake_is_told_with_what_to_do(status, message, words):
 @pytest.mark.parametrize("status", [429, 500, 503, 302])
 def test_a_server_s_trouble_is_tried_again(status):
     error = answers.refused(answers.parse(status, b"<html>no JSON</html>", NOW), ASKER)
-    assert isinstance(error, CredentialsUnreachable)
-    assert isinstance(error, Unreachable)
+    assert isinstance(error, CredentialsUnreachableError)
+    assert isinstance(error, UnreachableError)
     assert TYPES[error.code] == "SERVER_ERROR"
     assert (error.status, error.answer) == (status, "<html>no JSON</html>")
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", body()[:-30], body().replace(b"2030-01-01", b"tomorrow"), b"\xff"])
 def test_what_are_no_credentials_is_told_without_being_shown(answer):
-    with pytest.raises(CredentialsUnreachable) as failure:
+    with pytest.raises(CredentialsUnreachableError) as failure:
         answers.parse(200, answer, NOW)
     assert "hush" not in str(failure.value)
     assert failure.value.__suppress_context__
 
 
 def test_credentials_that_expired_on_their_way_tell_of_the_clock():
-    with pytest.raises(CredentialsUnreachable, match="clock"):
+    with pytest.raises(CredentialsUnreachableError, match="clock"):
         answers.parse(200, body(), EXPIRES.timestamp())
 
 

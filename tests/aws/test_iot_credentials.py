@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agent.aws.answers import Asker
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
 from agent.config.strict import convert
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from tests.aws.endpoint import EXPIRES, Endpoint, said
 from tests.support import certs
 
@@ -80,7 +80,7 @@ def test_credentials_are_asked_for_anew_300_seconds_before_they_expire(device, e
 def test_a_refusal_is_held_as_long_as_the_nucleus_holds_it(device, endpoint, clock, status, held_s):
     endpoint.answers.append((status, said("Access Denied")))
     for _ in range(3):
-        with pytest.raises((CredentialsWrong, CredentialsUnreachable)) as failure:
+        with pytest.raises((CredentialsError, CredentialsUnreachableError)) as failure:
             device.get()
         assert failure.value.status == status
         clock.now += held_s / 2 - 0.5
@@ -91,7 +91,7 @@ def test_a_refusal_is_held_as_long_as_the_nucleus_holds_it(device, endpoint, clo
 
 def test_a_clock_that_was_set_back_makes_no_refusal_last_longer(device, endpoint, clock):
     endpoint.answers.append((403, said("Access Denied")))
-    with pytest.raises(CredentialsWrong):
+    with pytest.raises(CredentialsError):
         device.get()
     clock.now -= 86_400
     assert device.get().access_key == "ASIAROLE"
@@ -102,7 +102,7 @@ def test_that_nobody_answered_is_not_held(certificates, clock):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         device = provider(certificates, clock, f"localhost:{port}")
-        with pytest.raises(CredentialsUnreachable, match="refused") as failure:
+        with pytest.raises(CredentialsUnreachableError, match="refused") as failure:
             device.get()
     assert failure.value.code == "NETWORK_ERROR"
     assert failure.value.status is None
@@ -122,7 +122,7 @@ def test_many_at_once_are_one_request(device, endpoint):
 
 def test_a_server_that_cannot_be_trusted_is_told_at_once(certificates, clock, endpoint, tmp_path):
     stranger = certs.create(tmp_path / "stranger")
-    with pytest.raises(CredentialsWrong, match=r"no TLS.*certificate") as failure:
+    with pytest.raises(CredentialsError, match=r"no TLS.*certificate") as failure:
         provider(certificates, clock, endpoint.host, ca_file=str(stranger.ca)).get()
     assert failure.value.code == "TLS_HANDSHAKE_FAILURE"
     assert endpoint.asked == []
@@ -131,7 +131,7 @@ def test_a_server_that_cannot_be_trusted_is_told_at_once(certificates, clock, en
 def test_a_certificate_that_the_server_does_not_take_gets_no_credentials(certificates, clock, endpoint, tmp_path):
     stranger = certs.create(tmp_path / "stranger")
     files = {"cert_file": str(stranger.client_cert), "key_file": str(stranger.client_key)}
-    with pytest.raises((CredentialsWrong, CredentialsUnreachable)) as failure:
+    with pytest.raises((CredentialsError, CredentialsUnreachableError)) as failure:
         provider(certificates, clock, endpoint.host, **files).get()
     assert failure.value.code in {"TLS_HANDSHAKE_FAILURE", "NETWORK_ERROR"}
     assert endpoint.asked == []
@@ -140,7 +140,7 @@ def test_a_certificate_that_the_server_does_not_take_gets_no_credentials(certifi
 def test_files_that_cannot_be_used_are_named(certificates, clock, endpoint, tmp_path):
     (tmp_path / "empty.pem").write_text("")
     for files in ({"cert_file": str(tmp_path / "missing.pem")}, {"key_file": str(tmp_path / "empty.pem")}):
-        with pytest.raises(CredentialsWrong, match="certificate cannot be used") as failure:
+        with pytest.raises(CredentialsError, match="certificate cannot be used") as failure:
             provider(certificates, clock, endpoint.host, **files).get()
         assert failure.value.code == "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
         assert next(iter(files.values())) in failure.value.hint
@@ -149,7 +149,7 @@ def test_files_that_cannot_be_used_are_named(certificates, clock, endpoint, tmp_
 def test_a_rotated_certificate_holds_from_the_next_request_on(certificates, clock, endpoint, tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "cert.key"
     device = provider(certificates, clock, endpoint.host, cert_file=str(cert), key_file=str(key))
-    with pytest.raises(CredentialsWrong):
+    with pytest.raises(CredentialsError):
         device.get()
     cert.write_bytes(certificates.client_cert.read_bytes())
     key.write_bytes(certificates.client_key.read_bytes())
@@ -178,13 +178,13 @@ def test_the_configuration_makes_a_provider_where_it_names_a_role_alias():
 @pytest.mark.parametrize("host", ["", "https://host", "host/path", "user@host", "host?x", "a host"])
 def test_an_endpoint_that_is_no_host_is_refused(host):
     wrong = AwsOptions(role_alias="a", credentials_endpoint=host, cert_file="c", key_file="k")
-    with pytest.raises(ConfigWrong) as failure:
+    with pytest.raises(ConfigError) as failure:
         IotCredentials.of(wrong, "camera-7")
     assert failure.value.code == "IOT_CRED_ENDPOINT_FORMAT_NOT_VALID"
 
 
 def test_a_role_alias_without_a_certificate_is_refused():
-    with pytest.raises(ConfigWrong, match="certificate"):
+    with pytest.raises(ConfigError, match="certificate"):
         IotCredentials.of(AwsOptions(role_alias="a", credentials_endpoint="host"), "camera-7")
 
 
@@ -192,7 +192,7 @@ def test_a_role_alias_without_a_certificate_is_refused():
     "wrong", [{"account": "12345"}, {"role_alias": "a/b"}, {"role_alias": "a" * 129}, {"acount": ""}]
 )
 def test_the_table_refuses_what_cannot_be(wrong):
-    with pytest.raises(ConfigWrong):
+    with pytest.raises(ConfigError):
         convert(AwsOptions, wrong, "verge.toml")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.aws import sdk
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsWrong
+from agent.aws.errors import CredentialsError
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
 from agent.greengrass.artifacts.stores.s3 import S3Store
@@ -60,9 +60,9 @@ def test_credentials_that_are_about_to_expire_are_asked_for_anew(fake):
 def test_why_there_are_none_is_raised_as_it_is(fake):
     class Refused:
         def get(self) -> Credentials:
-            raise CredentialsWrong("no alias")
+            raise CredentialsError("no alias")
 
-    with pytest.raises(CredentialsWrong, match="no alias"):
+    with pytest.raises(CredentialsError, match="no alias"):
         heads(fake, Refused(), 1)
 
 

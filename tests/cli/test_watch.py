@@ -15,7 +15,7 @@ from paho.mqtt import publish
 from agent.cli.lines import Lines, as_json, labels
 from agent.cli.subscriptions import configured, usual
 from agent.config.load import parse
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from tests.support.broker import free_port
 
 KEYS = ["thing", "stream", "frame", "camera", "timing_ms", "total", "predictions", "label", "score", "model", "state"]
@@ -219,7 +219,7 @@ def test_a_configuration_tells_the_topics_of_its_results():
 
 
 def test_a_stream_that_is_not_configured_is_refused_with_a_guess():
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         configured(config({"front": {"model": "m", "input": {"topic": "x"}}}), "fornt")
     assert refused.value.hint == "did you mean front?"
 

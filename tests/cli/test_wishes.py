@@ -9,7 +9,7 @@ import json
 import pytest
 
 from agent.cli import wishes
-from agent.errors import ConfigWrong, Wrong
+from agent.errors import ConfigError, InvalidInputError
 from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.request import FailurePolicy, Source
 
@@ -37,9 +37,9 @@ def test_the_configuration_of_the_only_component_needs_no_name():
     }
     assert wishes.update_of('{"a": {"RESET": ["/x"]}}', ["a"]) == {"a": {"RESET": ["/x"]}}
     for components in ([], ["a", "b"]):
-        with pytest.raises(ConfigWrong, match="InferenceInterval is not an update"):
+        with pytest.raises(ConfigError, match="InferenceInterval is not an update"):
             wishes.update_of('{"InferenceInterval": "2"}', components)
-    with pytest.raises(ConfigWrong, match="InferenceInterval is not an update"):
+    with pytest.raises(ConfigError, match="InferenceInterval is not an update"):
         wishes.update_of('{"a": {"MERGE": {}}, "InferenceInterval": "2"}', ["a"])
 
 
@@ -54,10 +54,10 @@ def test_a_rollback_is_read_as_one():
         "recipes": [],
     }
     for other, value in others.items():
-        with pytest.raises(Wrong, match=f"{other} has no place beside it"):
+        with pytest.raises(InvalidInputError, match=f"{other} has no place beside it"):
             parse(json.dumps({"rollback": True, other: value}).encode(), source=Source.TOPIC, received_ms=1)
     for value in (1, "yes", {}, []):
-        with pytest.raises(Wrong, match="true or false"):
+        with pytest.raises(InvalidInputError, match="true or false"):
             parse(json.dumps({"rollback": value}).encode(), source=Source.TOPIC, received_ms=1)
 
 
@@ -78,7 +78,7 @@ def test_a_file_of_the_folder_takes_the_place_of_where_the_recipe_says_it_is(tmp
 
 def test_a_file_that_is_no_recipe_is_refused_by_its_name(tmp_path):
     (tmp_path / "odd.yaml").write_text("just: words")
-    with pytest.raises(Wrong, match=r"odd\.yaml"):
+    with pytest.raises(InvalidInputError, match=r"odd\.yaml"):
         wishes.recipes_of(tmp_path, None, near=True)
 
 
@@ -99,5 +99,5 @@ def test_the_id_of_a_document_is_found_in_an_envelope_too(told, identity):
 
 
 def test_an_envelope_that_cannot_be_read_is_refused():
-    with pytest.raises(ConfigWrong, match="the envelope cannot be read"):
+    with pytest.raises(ConfigError, match="the envelope cannot be read"):
         wishes.identity_in({"document": "!", "signatures": []})

@@ -8,7 +8,7 @@ import pytest
 
 from agent.config.load import load, parse
 from agent.config.streams import Policy
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 FULL = """
 thing = "box"
@@ -83,7 +83,7 @@ def test_the_environment_goes_over_the_file(tmp_path, variable, value, seen) -> 
     ],
 )
 def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code, told, hint) -> None:
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(written(tmp_path, text), {})
     assert (refused.value.code, refused.value.hint) == (code, hint)
     assert told in refused.value.message
@@ -91,7 +91,7 @@ def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code
 
 def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
     path = written(tmp_path, FULL.replace("cameras/+/frame", "#cameras/+/frame"))
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(path, {})
     assert refused.value.code == "bad-topic"
     assert refused.value.message == f"streams.line.input.topic in {path}: '#cameras/+/frame' is no MQTT topic filter"
@@ -110,21 +110,21 @@ def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
     ],
 )
 def test_an_error_that_a_variable_caused_names_the_variable(tmp_path, variable, value, told) -> None:
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(written(tmp_path), {variable: value, "VERGE_THING": "2024"})
     assert refused.value.message == told.format(variable)
 
 
 def test_an_error_of_the_file_names_the_file_whatever_variables_there_are(tmp_path) -> None:
     path = written(tmp_path, FULL.replace("2883", "0"))
-    with pytest.raises(ConfigWrong, match=rf"transports\.local\.port in {path}"):
+    with pytest.raises(ConfigError, match=rf"transports\.local\.port in {path}"):
         load(path, {"VERGE_TRANSPORTS__LOCAL__HOST": "box", "VERGE_THING": "1"})
 
 
 def test_without_a_home_folder_the_data_dir_has_to_be_set(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user that the system does not list
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(written(tmp_path), {})
     assert (refused.value.code, refused.value.hint) == ("no-home", "set data_dir")
     assert load(written(tmp_path), {"VERGE_DATA_DIR": "data"}).data_dir == str(tmp_path / "data")
@@ -133,17 +133,17 @@ def test_without_a_home_folder_the_data_dir_has_to_be_set(tmp_path, monkeypatch)
 def test_a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path) -> None:
     path = written(tmp_path)
     (tmp_path / "secret").chmod(0o644)
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(path, {})
     assert (refused.value.code, refused.value.hint) == ("secret-exposed", f"chmod 600 {tmp_path / 'secret'}")
 
 
 def test_a_missing_file_and_a_missing_secret_are_told_by_name(tmp_path) -> None:
-    with pytest.raises(ConfigWrong, match=r"nothing\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"nothing\.toml cannot be read"):
         load(tmp_path / "nothing.toml", {})
     path = written(tmp_path)
     (tmp_path / "secret").unlink()
-    with pytest.raises(ConfigWrong, match="secret cannot be read"):
+    with pytest.raises(ConfigError, match="secret cannot be read"):
         load(path, {})
 
 
@@ -165,7 +165,7 @@ def test_the_host_is_the_thing_where_none_is_named() -> None:
 
 def test_a_password_goes_over_a_plaintext_link_only_where_the_owner_says_so(tmp_path) -> None:
     broker = {"host": "broker.example", "username": "u", "password": "p"}
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         parse({"transports": {"hall": broker}}, "a.toml", tmp_path, {})
     assert (refused.value.code, "transports.hall" in refused.value.message) == ("plaintext-password", True)
     for more in ({"allow_plaintext_password": True}, {"tls": {}}, {"host": "127.0.0.1"}):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent.config.strict import build, convert, nearest
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     ],
 )
 def test_what_is_wrong_is_told_with_its_place_and_a_guess(parsed, message, hint) -> None:
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         convert(Outer, parsed, "f.toml")
     assert (refused.value.message, refused.value.hint) == (message, hint)
 
@@ -50,7 +50,7 @@ def test_what_is_right_becomes_a_value() -> None:
 
 @pytest.mark.parametrize("text", [b"port = ", b"\xff"])
 def test_what_is_no_toml_is_refused_by_name(text) -> None:
-    with pytest.raises(ConfigWrong, match=r"f\.toml is not TOML"):
+    with pytest.raises(ConfigError, match=r"f\.toml is not TOML"):
         build(Outer, text, "f.toml")
 
 

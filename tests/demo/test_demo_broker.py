@@ -16,7 +16,7 @@ import pytest
 from agent.config.transports import MqttOptions
 from agent.demo import broker as brokers
 from agent.demo.broker import HOST
-from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong
+from agent.errors import BackendUnavailableError, BrokerUnreachableError, ConfigError
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message
 from tests.support.inbox import Inbox
@@ -137,7 +137,7 @@ async def test_without_mosquitto_on_the_path_the_embedded_broker_serves(path, tm
 
 async def test_mosquitto_by_name_is_refused_where_it_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(BackendUnavailable, match="not on the PATH") as refused:
+    with pytest.raises(BackendUnavailableError, match="not on the PATH") as refused:
         async with brokers.running("mosquitto", 0, tmp_path):
             pass
     assert "--broker embedded" in refused.value.hint
@@ -147,7 +147,7 @@ async def test_mosquitto_by_name_is_refused_where_it_is_not(tmp_path, monkeypatc
 async def test_a_port_in_use_is_refused_before_anything_starts(kind, tmp_path):
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigWrong, match=f"port {port} cannot be used") as refused:
+        with pytest.raises(ConfigError, match=f"port {port} cannot be used") as refused:
             async with brokers.running(kind, port, tmp_path):
                 pass
     assert refused.value.code == "port-in-use"
@@ -159,6 +159,6 @@ async def test_a_broker_that_cannot_start_is_reported_with_its_last_words(kind, 
     for template in ("_MOSQUITTO", "_RUMQTTD"):
         monkeypatch.setattr(brokers, template, "nonsense {port}\n")
     told = {"mosquitto": "Unknown configuration variable", "embedded": "cannot read broker config"}[kind]
-    with pytest.raises(BrokerUnreachable, match=rf"(?s)the broker ended \(exit status .*{told}"):
+    with pytest.raises(BrokerUnreachableError, match=rf"(?s)the broker ended \(exit status .*{told}"):
         async with brokers.running(kind, 0, tmp_path):
             pass

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config.streams import Limits
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.frames.envelope import IMAGE_KEYS, MAX_CANDIDATES, nesting, open_envelope
 from agent.frames.recognise import recognise
 from tests.support import pictures
@@ -47,7 +47,7 @@ def test_the_scan_agrees_with_the_real_nesting(value, indent, ascii_only):
     assert nesting(text, max_depth=100) == depth
     assert nesting(text, max_depth=depth) == depth
     if depth:
-        with pytest.raises(FrameRefused, match=f"deeper than {depth - 1}"):
+        with pytest.raises(FrameError, match=f"deeper than {depth - 1}"):
             nesting(text, max_depth=depth - 1)
 
 
@@ -64,7 +64,7 @@ def test_every_key_of_the_field_holds_a_picture_directly_or_one_object_deeper(ke
 
 
 def test_values_under_other_keys_are_no_candidates():
-    with pytest.raises(FrameRefused) as refused:
+    with pytest.raises(FrameError) as refused:
         recognise(pictures.as_json({"picture_of_the_day": TEXT}), None, Limits())
     assert refused.value.code == "no-image-key"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.frames import headers
 from tests.support import pictures
 
@@ -17,7 +17,7 @@ sides = st.integers(1, 300)
 
 
 def code_of(data: bytes) -> str:
-    with pytest.raises(FrameRefused) as refused:
+    with pytest.raises(FrameError) as refused:
         headers.read_header(data)
     assert refused.value.hint
     return refused.value.code
@@ -125,7 +125,7 @@ def test_what_numpy_saves_is_read():
     ids=["float32", "int8", "two channels", "a row", "a batch"],
 )
 def test_an_npy_that_no_worker_takes_is_refused_with_what_to_send(data):
-    with pytest.raises(FrameRefused, match="uint8 of height × width") as refused:
+    with pytest.raises(FrameError, match="uint8 of height × width") as refused:
         headers.read_header(data)
     assert refused.value.code == "unsupported-format"
 
@@ -189,7 +189,7 @@ def test_nonsense_is_no_image(data):
     ],
 )
 def test_a_known_format_that_is_not_taken_is_named(data, name):
-    with pytest.raises(FrameRefused, match=rf"{name}.*send JPEG, PNG, WebP, BMP or \.npy") as refused:
+    with pytest.raises(FrameError, match=rf"{name}.*send JPEG, PNG, WebP, BMP or \.npy") as refused:
         headers.read_header(data)
     assert refused.value.code == "unsupported-format"
 

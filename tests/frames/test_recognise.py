@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import agent.frames
 from agent.config.streams import Limits
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.frames.frame import Picture
 from agent.frames.recognise import REFUSALS, recognise
 from tests.support import pictures
@@ -57,8 +57,8 @@ json_values = st.recursive(
 )
 
 
-def refusal(payload: bytes, content_type: str | None = None, limits: Limits = LIMITS) -> FrameRefused:
-    with pytest.raises(FrameRefused) as refused:
+def refusal(payload: bytes, content_type: str | None = None, limits: Limits = LIMITS) -> FrameError:
+    with pytest.raises(FrameError) as refused:
         recognise(payload, content_type, limits)
     assert refused.value.code in REFUSALS
     assert refused.value.hint
@@ -69,7 +69,7 @@ def refusal(payload: bytes, content_type: str | None = None, limits: Limits = LI
 def picture_or_refusal(payload: bytes, content_type: str | None = None) -> None:
     try:
         picture = recognise(payload, content_type, LIMITS)
-    except FrameRefused:
+    except FrameError:
         refusal(payload, content_type)
     else:
         assert isinstance(picture, Picture)
@@ -150,7 +150,7 @@ def test_what_cannot_be_taken_is_refused_by_its_code(payload, content_type, code
 def test_the_table_of_refusals_lists_exactly_the_codes_that_the_package_raises():
     sources = [path.read_text() for path in Path(agent.frames.__path__[0]).glob("*.py")]
     raised = {code for text in sources for code in re.findall(r'code ?= ?"([a-z0-9-]+)"', text)}
-    assert raised | {FrameRefused.default_code} == set(REFUSALS)
+    assert raised | {FrameError.default_code} == set(REFUSALS)
 
 
 def test_a_bomb_is_refused_with_both_numbers():

@@ -12,7 +12,7 @@ from agent.inference.runtime.backends.litert import LiteRT
 from agent.inference.runtime.backends.onnx import Onnx
 from agent.inference.runtime.backends.opencv import OpenCV
 from agent.inference.runtime.base import TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 from agent.inference.runtime.preprocess import InputSpec, Preprocessor
 from tests.support import models
 from tests.support.models import Metadata
@@ -175,7 +175,7 @@ def test_a_tensorflow_graph_that_is_none_is_broken_and_crashes_nothing(content, 
 
 def test_a_model_for_the_edge_tpu_asks_for_one(tmp_path):
     path = models.tflite_colours(tmp_path / "m.tflite", metadata=Metadata(name="edgetpu-custom-op"))
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         LiteRT(str(path), 1, "auto", {})
     assert "edgetpu" in caught.value.message
 
@@ -187,7 +187,7 @@ def test_an_accelerator_that_is_absent_is_refused_with_what_to_do_unless_auto_is
 ):
     path = tmp_path / ("m.tflite" if backend is LiteRT else "m.onnx")
     (models.tflite_colours if backend is LiteRT else models.onnx_colours)(path)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         backend(str(path), 1, accelerator, {})
     assert caught.value.code == "accelerator-unavailable"
     assert "cpu" in caught.value.hint
@@ -196,7 +196,7 @@ def test_an_accelerator_that_is_absent_is_refused_with_what_to_do_unless_auto_is
 
 def test_a_delegate_that_cannot_be_loaded_is_named(tmp_path):
     path = str(models.tflite_colours(tmp_path / "m.tflite"))
-    with pytest.raises(Unavailable, match="libnowhere"):
+    with pytest.raises(UnavailableError, match="libnowhere"):
         LiteRT(path, 1, "gpu", {"delegate": "libnowhere.so", "delegate_options": {"precision": 1}})
 
 
@@ -246,7 +246,7 @@ def test_a_runtime_that_is_not_installed_is_unavailable_with_its_install_command
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         backend.version()
     assert caught.value.code == "backend-unavailable"
     assert "pip install" in caught.value.hint

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.errors import ConfigWrong, ModelRefused, VergeError
+from agent.errors import ConfigError, ModelRefusedError, VergeError
 from agent.frames.frame import Picture
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec, resolve
@@ -235,7 +235,7 @@ async def test_models_with_files_of_one_name_do_not_meet(tmp_path) -> None:
 async def test_a_file_that_cannot_be_run_is_told_with_the_line(tmp_path, code, said, words) -> None:
     folder = model(tmp_path / "m", code, f'preprocess = "{said}"\n', neighbour="\nx = y\n")
     error = await refused(folder)
-    assert (error.code, type(error)) == ("code-broken", ModelRefused)
+    assert (error.code, type(error)) == ("code-broken", ModelRefusedError)
     assert words in error.message
     assert str(folder) in (error.hint or "") or "install" in (error.hint or "")
 
@@ -379,7 +379,7 @@ async def test_a_step_that_fails_fails_its_picture_and_the_worker_lives(tmp_path
     folder = model(tmp_path / "m", MOODY.format(act=act), f'{step} = "code.py:Moody"\n')
     async with loaded(spec(folder)) as (plane, _):
         for _ in range(2):
-            with pytest.raises(ModelRefused) as raised:
+            with pytest.raises(ModelRefusedError) as raised:
                 await plane.infer(MODEL, picture())
         assert plane.describe(MODEL).restarts == 0
     assert raised.value.code == code
@@ -421,21 +421,21 @@ def test_a_manifests_code_lies_in_the_models_folder(tmp_path, name) -> None:
     folder = model(tmp_path / "m", said=f'preprocess = "{name}"\n')
     (folder / "inner").mkdir()
     (folder / "link.py").symlink_to(tmp_path / "code.py")
-    with pytest.raises(ConfigWrong, match="outside") as raised:
+    with pytest.raises(ConfigError, match="outside") as raised:
         resolve(ModelOptions(source=str(folder)), tmp_path)
     assert raised.value.code == "code-outside"
 
 
 def test_a_file_of_code_that_is_not_there_is_refused_before_anything_is_started(tmp_path) -> None:
     folder = model(tmp_path / "m", said='postprocess = "taks.py:Where"\n')
-    with pytest.raises(ModelRefused, match=r"there is no file .*taks\.py"):
+    with pytest.raises(ModelRefusedError, match=r"there is no file .*taks\.py"):
         resolve(ModelOptions(source=str(folder)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["code.py", "code.py:"])
 def test_a_file_of_code_needs_the_name_in_it(tmp_path, name) -> None:
     folder = model(tmp_path / "m", said=f'preprocess = "{name}"\n')
-    with pytest.raises(ConfigWrong) as raised:
+    with pytest.raises(ConfigError) as raised:
         resolve(ModelOptions(source=str(folder)), tmp_path)
     assert "code.py:Name" in (raised.value.hint or "")
 

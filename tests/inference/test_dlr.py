@@ -18,7 +18,7 @@ from agent.inference.runtime import decode
 from agent.inference.runtime.backends.dlr import Dlr
 from agent.inference.runtime.backends.dlr_library import installed
 from agent.inference.runtime.base import TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 from agent.inference.runtime.preprocess import InputSpec, Preprocessor
 from tests.support import tvm
 
@@ -377,7 +377,7 @@ def test_a_library_for_another_processor_says_so(model):
 @pytest.mark.parametrize("wanted", ["auto", "gpu", "cpu", "npu"])
 def test_a_model_for_the_gpu_is_refused_with_what_to_do(tmp_path, staging, wanted):
     folder = tvm.colours(tmp_path / "m", meta=tvm.metadata(device="gpu"))
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         load(folder, wanted)
     assert caught.value.code == "accelerator-unavailable"
     assert "'gpu'" in caught.value.message
@@ -438,7 +438,7 @@ def forgotten():
 
 def test_a_missing_package_is_unavailable_with_its_install_command(monkeypatch, forgotten):
     monkeypatch.setitem(sys.modules, "dlr.libpath", None)
-    with pytest.raises(Unavailable, match="dlr cannot be imported") as caught:
+    with pytest.raises(UnavailableError, match="dlr cannot be imported") as caught:
         Dlr.version()
     assert caught.value.code == "backend-unavailable"
     assert "pip install dlr==1.6.0" in caught.value.hint
@@ -449,6 +449,6 @@ def test_a_package_without_its_library_is_unavailable_with_the_way_out(monkeypat
     tvm.require()
     installed.cache_clear()
     monkeypatch.setattr(os.path, "isfile", lambda path: False)
-    with pytest.raises(Unavailable, match="Cannot find DLR Library") as caught:
+    with pytest.raises(UnavailableError, match="Cannot find DLR Library") as caught:
         Dlr.version()
     assert "use_model_libdlr" in caught.value.hint

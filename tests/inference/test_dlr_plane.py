@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.errors import BackendUnavailable, ModelRefused, WorkerLost
+from agent.errors import BackendUnavailableError, ModelRefusedError, WorkerLostError
 from agent.frames.frame import Picture
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
@@ -155,7 +155,7 @@ async def test_a_model_that_crashes_libdlr_as_it_loads_is_refused_with_the_cause
     broken, sound = tvm.colours(tmp_path / "broken"), tvm.colours(tmp_path / "sound")
     spoil(broken / name)
     async with plane_in(tmp_path) as plane:
-        with pytest.raises(ModelRefused, match=reason) as refused:
+        with pytest.raises(ModelRefusedError, match=reason) as refused:
             await plane.load("broken", spec(broken, task="tensors"))
         await plane.load("sound", spec(sound, task="tensors"))
         assert (await plane.infer("sound", plain(7))).predictions
@@ -165,7 +165,7 @@ async def test_a_model_that_crashes_libdlr_as_it_loads_is_refused_with_the_cause
 async def test_a_model_for_another_device_is_unavailable_with_what_to_do(tmp_path: Path) -> None:
     folder = tvm.colours(tmp_path / "m", meta=tvm.metadata(device="gpu"))
     async with plane_in(tmp_path) as plane:
-        with pytest.raises(BackendUnavailable, match="compiled for the cpu") as refused:
+        with pytest.raises(BackendUnavailableError, match="compiled for the cpu") as refused:
             await plane.load("m", spec(folder))
     assert refused.value.code == "accelerator-unavailable"
 
@@ -182,7 +182,7 @@ def wild(folder: Path, condition: str) -> Path:
 
 async def test_an_operator_that_writes_to_nowhere_ends_its_worker_and_is_told(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        with pytest.raises(WorkerLost, match="killed by SIGSEGV"):
+        with pytest.raises(WorkerLostError, match="killed by SIGSEGV"):
             await plane.load("m", spec(wild(tmp_path / "m", "1"), task="tensors"))
         assert plane.models == ()
 
@@ -190,7 +190,7 @@ async def test_an_operator_that_writes_to_nowhere_ends_its_worker_and_is_told(tm
 async def test_a_picture_that_crashes_the_network_costs_itself_and_the_next_is_answered(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", spec(wild(tmp_path / "m", "p > 250"), task="tensors", input={"scale": 1}))
-        with pytest.raises(WorkerLost, match="SIGSEGV"):
+        with pytest.raises(WorkerLostError, match="SIGSEGV"):
             await plane.infer("m", plain(255))
         answer = await plane.infer("m", plain(3))
         assert answer.predictions[0]["data"][0][0] == 3
@@ -203,7 +203,7 @@ async def test_workers_leave_no_staged_files(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         broken = tvm.colours(tmp_path / "broken")
         cut(broken / "compiled.so")
-        with pytest.raises(ModelRefused):
+        with pytest.raises(ModelRefusedError):
             await plane.load("broken", spec(broken, task="tensors", environment=environment))
         await plane.load("m", spec(tvm.colours(tmp_path / "m"), task="tensors", environment=environment))
         assert list((tmp_path / "temporary").iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.errors import ConfigWrong, ModelRefused
+from agent.errors import ConfigError, ModelRefusedError
 from agent.inference.manifest import SAMPLES, resolve, sample_names
 from agent.inference.runtime import labels
 
@@ -46,7 +46,7 @@ def test_a_folder_with_one_model_needs_no_manifest(tmp_path, name) -> None:
 def test_a_folder_with_several_models_needs_one(tmp_path) -> None:
     for name in ("a.onnx", "b.onnx"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(ConfigWrong, match="2 model files") as refused:
+    with pytest.raises(ConfigError, match="2 model files") as refused:
         resolve(ModelOptions(source=str(tmp_path)), Path())
     assert refused.value.hint
     assert "manifest.toml" in refused.value.hint
@@ -88,7 +88,7 @@ def test_a_folder_that_a_compiler_wrote_is_a_model_as_a_whole(tmp_path, files, n
 def test_a_folder_with_a_part_of_what_a_compiler_writes_is_none(tmp_path, files) -> None:
     for name in files:
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         resolve(ModelOptions(source=str(tmp_path)), Path())
     assert refused.value.code == "manifest-missing"
 
@@ -114,19 +114,19 @@ def test_the_layout_of_aws_is_read_as_it_is_however_it_was_packed(tmp_path, wrap
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_sample() -> None:
-    with pytest.raises(ModelRefused) as refused:
+    with pytest.raises(ModelRefusedError) as refused:
         resolve(ModelOptions(source="clasifier"), Path())
     assert (refused.value.code, refused.value.hint) == ("model-missing", "did you mean classifier?")
 
 
 def test_missing_labels_are_refused_by_name(tmp_path) -> None:
-    with pytest.raises(ModelRefused, match=r"there is no label file .*words\.txt"):
+    with pytest.raises(ModelRefusedError, match=r"there is no label file .*words\.txt"):
         resolve(ModelOptions(source="classifier", labels="words.txt"), tmp_path)
 
 
 def test_an_unknown_key_of_a_manifest_is_refused_with_the_nearest(tmp_path) -> None:
     (tmp_path / "manifest.toml").write_text('file = "m.tflite"\nlabel = "x"\n')
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         resolve(ModelOptions(source=str(tmp_path)), Path())
     assert refused.value.hint == "did you mean labels?"
 

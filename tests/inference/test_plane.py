@@ -18,7 +18,7 @@ import pytest
 
 from agent.config.models import ModelOptions
 from agent.config.streams import Limits
-from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.frames.recognise import recognise
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.plane import InferencePlane
@@ -83,13 +83,13 @@ async def test_an_annotated_picture_comes_back_when_it_is_asked_for(tmp_path: Pa
 @pytest.mark.parametrize(
     ("cues", "options", "error", "code"),
     [
-        ("broken", {}, ModelRefused, "model-broken"),
-        ("die", {}, WorkerLost, "worker-crashed"),
-        ("", {"backend": "unruly:Nothing"}, BackendUnavailable, "backend-unavailable"),
-        ("", {"backend": "litrt"}, BackendUnavailable, "backend-unknown"),
-        ("", {"task": "image-clasification"}, BackendUnavailable, "task-unknown"),
-        ("", {"interpreter": "/nowhere/python"}, ModelRefused, "interpreter-missing"),
-        ("", {"options": {"top_q": 1}}, ModelRefused, "options-wrong"),
+        ("broken", {}, ModelRefusedError, "model-broken"),
+        ("die", {}, WorkerLostError, "worker-crashed"),
+        ("", {"backend": "unruly:Nothing"}, BackendUnavailableError, "backend-unavailable"),
+        ("", {"backend": "litrt"}, BackendUnavailableError, "backend-unknown"),
+        ("", {"task": "image-clasification"}, BackendUnavailableError, "task-unknown"),
+        ("", {"interpreter": "/nowhere/python"}, ModelRefusedError, "interpreter-missing"),
+        ("", {"options": {"top_q": 1}}, ModelRefusedError, "options-wrong"),
     ],
 )
 async def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(
@@ -104,28 +104,28 @@ async def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(
 
 async def test_the_death_of_a_loading_worker_is_told_with_its_last_words(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        with pytest.raises(WorkerLost, match="killed by SIGABRT; the runtime gave up"):
+        with pytest.raises(WorkerLostError, match="killed by SIGABRT; the runtime gave up"):
             await plane.load("m", unruly.spec(tmp_path, "die"))
 
 
 async def test_a_name_is_loaded_once(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", unruly.spec(tmp_path))
-        with pytest.raises(ModelRefused, match="loaded already"):
+        with pytest.raises(ModelRefusedError, match="loaded already"):
             await plane.load("m", unruly.spec(tmp_path))
 
 
 async def test_an_unknown_model_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("classifier", unruly.spec(tmp_path))
-        with pytest.raises(ModelRefused, match="did you mean classifier"):
+        with pytest.raises(ModelRefusedError, match="did you mean classifier"):
             await plane.infer("clasifier", unruly.picture("answer"))
 
 
 async def test_an_exception_in_the_network_fails_its_picture_and_nothing_else(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", unruly.spec(tmp_path))
-        with pytest.raises(ModelRefused, match="the network did not like it") as refused:
+        with pytest.raises(ModelRefusedError, match="the network did not like it") as refused:
             await plane.infer("m", unruly.picture("raise"))
         await plane.infer("m", unruly.picture("answer"))
         assert plane.describe("m").restarts == 0
@@ -135,7 +135,7 @@ async def test_an_exception_in_the_network_fails_its_picture_and_nothing_else(tm
 async def test_running_out_of_memory_fails_its_picture_and_nothing_else(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", unruly.spec(tmp_path, memory_mb=64))
-        with pytest.raises(ModelRefused) as refused:
+        with pytest.raises(ModelRefusedError) as refused:
             await plane.infer("m", unruly.picture("hungry"))
         await plane.infer("m", unruly.picture("answer"))
     assert refused.value.code == "out-of-memory"
@@ -158,7 +158,7 @@ async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_secon
         died = loop.time()
         await plane.infer("m", unruly.picture("answer"))
         waited = loop.time() - died
-        with pytest.raises(WorkerLost) as lost:
+        with pytest.raises(WorkerLostError) as lost:
             await crashing
         assert plane.describe("m").restarts == 2
     assert waited < max(1.0, 3 * start_s)
@@ -169,10 +169,10 @@ async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_secon
 async def test_the_reason_of_a_loss_is_the_signal_or_the_status(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", unruly.spec(tmp_path))
-        with pytest.raises(WorkerLost, match="exited with status 3"):
+        with pytest.raises(WorkerLostError, match="exited with status 3"):
             await plane.infer("m", unruly.picture("exit"))
         assert "exited with status 3" in plane.describe("m").reason
-        with pytest.raises(WorkerLost, match="killed by SIGSEGV"):
+        with pytest.raises(WorkerLostError, match="killed by SIGSEGV"):
             await plane.infer("m", unruly.picture("crash"))
 
 
@@ -183,7 +183,7 @@ async def test_a_picture_behind_a_crashing_one_is_innocent_and_answered(tmp_path
         outcomes = await asyncio.gather(
             *(plane.infer("m", unruly.picture(cue)) for cue in cues), return_exceptions=True
         )
-    assert isinstance(outcomes[0], WorkerLost)
+    assert isinstance(outcomes[0], WorkerLostError)
     assert all(outcome.predictions for outcome in outcomes[1:])
 
 
@@ -206,7 +206,7 @@ async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path:
         await asyncio.sleep(0)
         await plane.infer("m", unruly.picture("answer"))
         waited = loop.time() - began
-        with pytest.raises(WorkerLost) as lost:
+        with pytest.raises(WorkerLostError) as lost:
             await hanging
         assert "no answer within 2.0 s" in plane.describe("m").reason
     assert waited < max(2.5, 2.0 + 3 * start_s)
@@ -229,7 +229,7 @@ async def test_workers_that_die_too_quickly_make_the_model_broken_and_visible(tm
         outcomes = await asyncio.gather(
             *(plane.infer("m", unruly.picture("crash")) for _ in range(3)), return_exceptions=True
         )
-        assert all(isinstance(outcome, WorkerLost) for outcome in outcomes)
+        assert all(isinstance(outcome, WorkerLostError) for outcome in outcomes)
         await until(lambda: plane.describe("m").state is PoolState.BROKEN)
     assert seen[0].state is PoolState.RUNNING
     assert seen[-1].state is PoolState.STOPPED
@@ -242,7 +242,7 @@ async def test_a_model_that_vanishes_from_the_disk_is_broken_with_the_reason(tmp
         crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash")))
         await until(lambda: plane.describe("m").state is PoolState.BROKEN)
         assert "there is no model at" in plane.describe("m").reason
-        with pytest.raises(WorkerLost, match="there is no model at"):
+        with pytest.raises(WorkerLostError, match="there is no model at"):
             await crashing
 
 
@@ -255,7 +255,7 @@ async def test_nobody_waits_for_a_broken_model(tmp_path: Path) -> None:
             outcomes = await asyncio.gather(
                 *(plane.infer("m", unruly.picture(cue)) for cue in cues), return_exceptions=True
             )
-            with pytest.raises(WorkerLost) as refused:
+            with pytest.raises(WorkerLostError) as refused:
                 await plane.infer("m", unruly.picture("answer"))
         assert plane.describe("m").state is PoolState.BROKEN
     assert {outcome.code for outcome in outcomes} == {refused.value.code} == {"model-broken"}
@@ -285,7 +285,7 @@ async def test_a_shortage_while_a_worker_is_replaced_is_outlived(
         await plane.load("m", unruly.spec(tmp_path))
         before = len(os.listdir("/proc/self/fd"))
         monkeypatch.setattr(module, call, short)
-        with pytest.raises(WorkerLost):
+        with pytest.raises(WorkerLostError):
             await plane.infer("m", unruly.picture("exit"))
         assert failed
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
@@ -298,7 +298,7 @@ async def test_a_shortage_while_a_model_is_loaded_is_told(tmp_path: Path, monkey
 
     async with plane_in(tmp_path) as plane:
         monkeypatch.setattr(socket, "socketpair", short)
-        with pytest.raises(WorkerLost) as lost:
+        with pytest.raises(WorkerLostError) as lost:
             await plane.load("m", unruly.spec(tmp_path))
         assert plane.models == ()
     assert lost.value.code == "worker-start"
@@ -310,7 +310,7 @@ async def test_a_worker_whose_child_outlives_it_is_noticed_and_replaced(tmp_path
         # The deadline is not what notices it.
         await plane.load("m", unruly.spec(tmp_path, deadline_s=60.0))
         began = loop.time()
-        with pytest.raises(WorkerLost, match="exited with status 4"):
+        with pytest.raises(WorkerLostError, match="exited with status 4"):
             await plane.infer("m", unruly.picture("orphan"))
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
     assert loop.time() - began < 20.0

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from agent.config.transports import TlsOptions, TransportOptions
-from agent.errors import NotConnected, PublishRefused
+from agent.errors import NotConnectedError, PublishError
 from agent.mqtt.factory import create
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import LinkState, Message, Transport
@@ -318,16 +318,16 @@ async def test_watchers_hear_of_up_and_down(world: World):
 async def test_a_closed_transport_takes_no_message(world: World, topic: str):
     transport = await world.open()
     await transport.__aexit__(None, None, None)
-    with pytest.raises(NotConnected):
+    with pytest.raises(NotConnectedError):
         transport.publish(Message(topic, b"x", qos=0))
-    with pytest.raises(NotConnected):
+    with pytest.raises(NotConnectedError):
         transport.publish(Message(topic, b"x", qos=1))
 
 
 @pytest.mark.parametrize("name", ["", "a/+/b", "a/#", "a\0b"])
 async def test_a_wrong_topic_is_refused_at_once(world: World, name: str):
     transport = await world.open()
-    with pytest.raises(PublishRefused) as refused:
+    with pytest.raises(PublishError) as refused:
         transport.publish(Message(name, b"x"))
     assert refused.value.code == "bad-topic"
 

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from agent.config.transports import MemoryOptions, MqttOptions, TlsOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
 from agent.mqtt.memory import MemoryTransport
@@ -44,12 +44,12 @@ def test_an_address_is_written_as_people_do(host: str, address: str):
 
 def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: Path, certificates: Certificates):
     missing = TlsOptions(ca_file=str(tmp_path / "missing.pem"))
-    with pytest.raises(ConfigWrong, match=r"missing\.pem"):
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
         create("a", MqttOptions(tls=missing))
     mixed = TlsOptions(
         ca_file=str(certificates.ca), cert_file=str(certificates.client_cert), key_file=str(certificates.server_key)
     )
-    with pytest.raises(ConfigWrong, match="key fits certificate"):
+    with pytest.raises(ConfigError, match="key fits certificate"):
         create("a", MqttOptions(tls=mixed))
 
 
@@ -61,6 +61,6 @@ def test_an_encrypted_key_is_refused_and_the_terminal_not_asked_for_its_password
     locked = tmp_path / "locked.pem"
     locked.write_bytes(key.private_bytes(kind, pkcs8, serialization.BestAvailableEncryption(b"secret")))
     tls = TlsOptions(ca_file=str(certificates.ca), cert_file=str(certificates.client_cert), key_file=str(locked))
-    with pytest.raises(ConfigWrong, match="encrypted") as wrong:
+    with pytest.raises(ConfigError, match="encrypted") as wrong:
         create("a", MqttOptions(tls=tls))
     assert "openssl pkey" in str(wrong.value.hint)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.limits import MAX_PACKET_BYTES, MQTT_5, MQTT_311, BrokerLimits, SizeSuspicion, publish_bytes
 from agent.mqtt.properties import publish_properties
 from agent.mqtt.transport import Message
@@ -56,7 +56,7 @@ def test_a_message_is_refused_exactly_when_its_packet_is_too_large(message: Mess
     if size <= maximum:
         limits.check(message)
         return
-    with pytest.raises(PublishRefused) as refused:
+    with pytest.raises(PublishError) as refused:
         limits.check(message)
     assert refused.value.code == "packet-too-large"
     assert f"{size} bytes" in refused.value.message
@@ -76,7 +76,7 @@ def test_the_smaller_limit_counts_and_says_where_it_is_from():
     limits = BrokerLimits.from_connack({"MaximumPacketSize": 1000})
     assert limits.capped(2000, "elsewhere") is limits
     assert limits.capped(None, "elsewhere") is limits
-    with pytest.raises(PublishRefused, match="500 bytes that elsewhere allows"):
+    with pytest.raises(PublishError, match="500 bytes that elsewhere allows"):
         limits.capped(500, "elsewhere").check(Message("a", bytes(600)))
 
 

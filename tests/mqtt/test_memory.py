@@ -1,6 +1,6 @@
 import pytest
 
-from agent.errors import NotConnected
+from agent.errors import NotConnectedError
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
 from tests.support.inbox import Inbox, connected, delivered
@@ -28,10 +28,10 @@ async def test_what_is_published_during_an_outage_arrives_after_it():
         sender.drop()
         sender.publish(Message("a", b"1", qos=1))
         sender.publish(Message("a", b"2", qos=1))
-        with pytest.raises(NotConnected) as full:
+        with pytest.raises(NotConnectedError) as full:
             sender.publish(Message("a", b"3", qos=1))
         assert full.value.code == "queue-full"
-        with pytest.raises(NotConnected):
+        with pytest.raises(NotConnectedError):
             sender.publish(Message("a", b"4", qos=0))
         sender.restore()
         await inbox.wait(2)
@@ -56,7 +56,7 @@ async def test_what_waited_when_it_closed_ends_as_not_delivered():
         await connected(transport)
         transport.drop()
         transport.publish(Message("a", b"x", qos=1), ends.append)
-    assert [type(end) for end in ends] == [NotConnected]
+    assert [type(end) for end in ends] == [NotConnectedError]
 
 
 async def test_unacknowledged_messages_can_be_seen():

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config.transports import MqttOptions, TlsOptions
-from agent.errors import BrokerUnreachable, NotConnected
+from agent.errors import BrokerUnreachableError, NotConnectedError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import LinkState, Message
 from tests.support.broker import Broker, free_port
@@ -178,7 +178,7 @@ async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(
         state = await state_of(transport, lambda state: "refused" in state.reason)
         assert f"127.0.0.1:{port}" in state.reason
         assert "hint: check that the broker runs" in state.reason
-        with pytest.raises(BrokerUnreachable) as unreachable:
+        with pytest.raises(BrokerUnreachableError) as unreachable:
             await transport.wait_connected(0.01)
         error = unreachable.value
         assert "connection refused" in error.message
@@ -198,7 +198,7 @@ async def test_leaving_during_an_outage_is_quick_and_ends_what_waits(topic: str)
         await state_of(transport, lambda state: "refused" in state.reason)
         started = time.monotonic()
     assert time.monotonic() - started < 1
-    assert [type(end) for end in ends] == [NotConnected]
+    assert [type(end) for end in ends] == [NotConnectedError]
 
 
 async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplog: pytest.LogCaptureFixture):
@@ -316,7 +316,7 @@ async def test_leaving_does_not_wait_for_a_peer_that_never_ends_the_handshake(
         took = time.monotonic() - started
         peer.close()
     assert took < (3 if waiting else 0.5)
-    assert [type(end) for end in ends] == [NotConnected] * waiting
+    assert [type(end) for end in ends] == [NotConnectedError] * waiting
 
 
 async def test_the_queue_is_bounded_in_messages_and_in_bytes(topic: str):
@@ -325,15 +325,15 @@ async def test_the_queue_is_bounded_in_messages_and_in_bytes(topic: str):
     async with transport:
         for _ in range(3):
             transport.publish(Message(topic, b"x", qos=1))
-        with pytest.raises(NotConnected) as full:
+        with pytest.raises(NotConnectedError) as full:
             transport.publish(Message(topic, b"x", qos=1))
         assert full.value.code == "queue-full"
     async with MqttTransport("down", options) as transport:
         transport.publish(Message(topic, bytes(600), qos=1))
-        with pytest.raises(NotConnected) as full:
+        with pytest.raises(NotConnectedError) as full:
             transport.publish(Message(topic, bytes(600), qos=1))
         assert full.value.code == "queue-full"
-        with pytest.raises(NotConnected) as down:
+        with pytest.raises(NotConnectedError) as down:
             transport.publish(Message(topic, b"x", qos=0))
         assert down.value.code == "not-connected"
 

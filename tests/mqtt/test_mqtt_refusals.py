@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config.transports import MqttOptions, TlsOptions
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support import certs
@@ -76,12 +76,12 @@ async def test_a_message_past_the_brokers_maximum_is_refused_and_the_link_stays(
         early.publish(Message(topic, bytes(10_000), qos=1), ends.append)
         async with early:
             await connected(early)
-            with pytest.raises(PublishRefused, match=r"30\d\d\d bytes .* 20000 bytes") as refused:
+            with pytest.raises(PublishError, match=r"30\d\d\d bytes .* 20000 bytes") as refused:
                 early.publish(Message(topic, bytes(30_000), qos=1))
             assert refused.value.code == "packet-too-large"
             assert early.limits.maximum_packet_size == 20_000
             await delivered(early, Message(topic, b"small", qos=1))
-            assert [type(end) for end in ends] == [PublishRefused, type(None)]
+            assert [type(end) for end in ends] == [PublishError, type(None)]
             assert "20000" in str(ends[0])
 
 
@@ -101,9 +101,9 @@ async def test_a_message_that_makes_an_old_broker_hang_up_is_refused_after_two_d
             outcome = dict(ends)
             assert len(ends) == 3
             assert (outcome["before"], outcome["after"]) == (None, None)
-            assert isinstance(outcome["large"], PublishRefused)
+            assert isinstance(outcome["large"], PublishError)
             assert wire.connections == 3
-            with pytest.raises(PublishRefused, match="hung up twice"):
+            with pytest.raises(PublishError, match="hung up twice"):
                 transport.publish(Message(topic, bytes(30_000), qos=qos))
             await delivered(transport, Message(topic, bytes(15_000), qos=qos))
             assert wire.connections == 3
@@ -118,14 +118,14 @@ async def test_large_qos_0_messages_that_make_an_old_broker_hang_up_are_refused_
                 transport.publish(Message(topic, bytes(30_000)))
                 await state_of(transport, lambda state: not state.connected)
             await connected(transport)
-            with pytest.raises(PublishRefused, match="hung up twice"):
+            with pytest.raises(PublishError, match="hung up twice"):
                 transport.publish(Message(topic, bytes(30_000)))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_configured_maximum_is_held_before_any_connection(version: str, topic: str):
     options = MqttOptions(port=free_port(), version=version, max_packet_bytes=1000)
-    with pytest.raises(PublishRefused, match="max_packet_bytes of the configuration"):
+    with pytest.raises(PublishError, match="max_packet_bytes of the configuration"):
         MqttTransport("small", options).publish(Message(topic, bytes(1000), qos=1))
 
 
@@ -147,7 +147,7 @@ async def test_what_the_broker_forbids_is_reported_with_its_reason(tmp_path: Pat
         async with MqttTransport("guest", broker.options) as transport:
             await connected(transport)
             await delivered(transport, Message("allowed/x", b"x", qos=1))
-            with pytest.raises(PublishRefused, match="Not authorized"):
+            with pytest.raises(PublishError, match="Not authorized"):
                 await delivered(transport, Message(topic, b"x", qos=1))
 
 

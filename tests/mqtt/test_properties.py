@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.properties import publish_properties
 from agent.mqtt.transport import Message
 
@@ -56,6 +56,6 @@ def test_a_message_without_properties_has_none():
     ],
 )
 def test_what_mqtt_cannot_carry_is_refused(message: Message):
-    with pytest.raises(PublishRefused) as refused:
+    with pytest.raises(PublishError) as refused:
         publish_properties(message)
     assert refused.value.code == "bad-property"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.results.expected import Boxes, Label, Tensors, compare, parse, record, unfinite
 
 SCORES = st.floats(0, 1)
@@ -216,7 +216,7 @@ def test_the_kind_of_what_is_expected_is_told_by_its_key(value, kind):
     ],
 )  # fmt: skip
 def test_what_cannot_be_expected_is_refused_with_its_place(value):
-    with pytest.raises(ConfigWrong, match="here"):
+    with pytest.raises(ConfigError, match="here"):
         expected(value)
 
 
@@ -238,5 +238,5 @@ def test_numbers_that_are_not_finite_are_found_wherever_they_are(predictions, wh
 
 @pytest.mark.parametrize("predictions", [classes(("a", float("nan"))), [{"mask": "…"}]])
 def test_what_could_never_agree_is_not_recorded(predictions):
-    with pytest.raises(ConfigWrong):
+    with pytest.raises(ConfigError):
         record(predictions)

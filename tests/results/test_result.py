@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.errors import FrameRefused, ModelRefused, WorkerLost
+from agent.errors import FrameError, ModelRefusedError, WorkerLostError
 from agent.frames.frame import Frame, Picture
 from agent.results.result import Box, Failure, FrameFacts, Prediction, Reason, Tensor, predictions, utc
 from tests.results.made_results import RAW_RESULTS, RESULTS, prediction, result
@@ -99,7 +99,7 @@ def test_a_large_tensor_travels_as_text_and_says_so():
     ],
 )
 def test_what_a_strangers_task_must_not_give_is_refused_with_a_hint(told):
-    with pytest.raises(ModelRefused) as caught:
+    with pytest.raises(ModelRefusedError) as caught:
         predictions([told])
     assert caught.value.code == "prediction-wrong"
     assert caught.value.hint
@@ -139,7 +139,7 @@ def test_a_time_is_utc_with_a_z_and_exact_to_the_millisecond(ms):
 
 
 def test_a_failure_carries_code_sentence_and_hint():
-    error = FrameRefused("9 bytes that are no picture", hint="send JPEG or PNG")
+    error = FrameError("9 bytes that are no picture", hint="send JPEG or PNG")
     facts = FrameFacts(topic="t", sequence=3, received_at=utc(0), camera="c")
     told = json.loads(msgspec.json.encode(Failure(id="i", stream="s", frame=facts, error=Reason.of(error))))
     assert told == {
@@ -151,7 +151,7 @@ def test_a_failure_carries_code_sentence_and_hint():
 
 
 def test_a_failure_without_a_hint_leaves_it_out():
-    assert msgspec.json.encode(Reason.of(WorkerLost("the worker died"))) == (
+    assert msgspec.json.encode(Reason.of(WorkerLostError("the worker died"))) == (
         b'{"code":"worker-lost","message":"the worker died"}'
     )
 

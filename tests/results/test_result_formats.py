@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.results import formats
 from agent.results.formats import FORMATS, Context, Format, load, names
 from agent.results.result import Box, Prediction, Tensor
@@ -137,7 +137,7 @@ def test_the_description_of_the_aws_formats_is_true(made, top_k, threshold, name
 @pytest.mark.parametrize("name", AWS)
 def test_raw_tensors_are_refused_by_the_aws_formats_with_the_way_out(name):
     raw = result(Tensor("features", (1,), "float32", [0.1]), task="tensors")
-    with pytest.raises(ConfigWrong, match="native") as caught:
+    with pytest.raises(ConfigError, match="native") as caught:
         load(name).encode(raw, CONTEXT)
     assert caught.value.code == "format-unsuited"
 
@@ -161,10 +161,10 @@ def test_every_format_of_the_table_is_json_with_a_schema_in_the_package(name):
 
 
 def test_an_unknown_format_is_refused_with_a_guess():
-    with pytest.raises(ConfigWrong) as caught:
+    with pytest.raises(ConfigError) as caught:
         load("natve")
     assert "native" in caught.value.hint
-    with pytest.raises(ConfigWrong) as caught:
+    with pytest.raises(ConfigError) as caught:
         load("zzz")
     assert "aws, aws-dlr, native" in caught.value.hint
 
@@ -201,7 +201,7 @@ def test_a_strangers_format_comes_by_entry_point():
 
 @pytest.mark.usefixtures("strangers")
 def test_an_entry_point_that_is_no_format_is_refused_by_name():
-    with pytest.raises(ConfigWrong, match="broken"):
+    with pytest.raises(ConfigError, match="broken"):
         load("broken")
 
 

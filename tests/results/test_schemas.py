@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.results.formats import FORMATS, Context, load
 from agent.results.result import Failure, FrameFacts, Reason
 from agent.results.schemas import SCHEMAS, schema
@@ -129,6 +129,6 @@ def test_the_agent_is_online_or_offline_and_its_will_knows_no_time():
 
 
 def test_an_unknown_schema_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigWrong) as caught:
+    with pytest.raises(ConfigError) as caught:
         schema("../native")
     assert "native" in caught.value.hint

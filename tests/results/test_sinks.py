@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config.results import FileSinkOptions
-from agent.errors import ConfigWrong, NotConnected, PublishRefused
+from agent.errors import ConfigError, NotConnectedError, PublishError
 from agent.results.sinks import FileSink, LogSink, TopicSink
 from tests.results.made_results import TEXT, prediction, result
 
@@ -60,13 +60,13 @@ def test_no_name_from_outside_can_add_levels_or_wildcards_to_a_topic(camera, lab
     ["", "v/{strem}", "v/{}", "v/{0}", "v/{stream.name}", "v/{stream!r}", "v/{stream:>9}", "v/{", "v/+", "v/#", "v/\0"],
 )
 def test_a_template_that_is_no_topic_is_refused_when_it_is_configured(template):
-    with pytest.raises(ConfigWrong) as caught:
+    with pytest.raises(ConfigError) as caught:
         TopicSink(Bus().publish, template)
     assert caught.value.code == "topic-wrong"
     assert "{camera}" in caught.value.hint
 
 
-@pytest.mark.parametrize("error", [NotConnected("down"), PublishRefused("too large", code="packet-too-large")])
+@pytest.mark.parametrize("error", [NotConnectedError("down"), PublishError("too large", code="packet-too-large")])
 def test_what_the_transport_refuses_is_counted_by_code_and_raises_nothing(error):
     sink = TopicSink(Bus(error).publish, "t")
     sink.write(b"{}", result())
@@ -80,7 +80,7 @@ def test_what_the_transport_loses_later_is_counted_too():
     for _ in range(3):
         sink.write(b"{}", result())
     bus.delivered[0](None)
-    bus.delivered[1](PublishRefused("quota", code="quota-exceeded"))
+    bus.delivered[1](PublishError("quota", code="quota-exceeded"))
     assert sink.lost == {"quota-exceeded": 1}
 
 

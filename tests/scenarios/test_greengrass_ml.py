@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from agent.inference.runtime.backends.dlr_library import installed
-from agent.inference.runtime.errors import Unavailable
+from agent.inference.runtime.errors import UnavailableError
 from tests.support import tvm
 from tests.support.beats import Heard, Rhythm, heard
 from tests.support.device import Owner, device
@@ -116,7 +116,7 @@ def shop(broker, tmp_path_factory) -> Iterator[Shop]:
 def _dlr_is_here() -> bool:
     try:
         installed()
-    except Unavailable:
+    except UnavailableError:
         return False
     return True
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.errors import FrameRefused
+from agent.errors import FrameError
 from agent.mqtt.transport import Message
 from agent.sources.base import Source
 
@@ -15,7 +15,7 @@ from agent.sources.base import Source
 class Given:
     message: Message
     captured_at: float | None
-    refused: FrameRefused | None
+    refused: FrameError | None
     at: float
 
 
@@ -28,7 +28,7 @@ class Receiver:
         self._eager = eager
 
     def __call__(
-        self, message: Message, /, *, captured_at: float | None = None, refused: FrameRefused | None = None
+        self, message: Message, /, *, captured_at: float | None = None, refused: FrameError | None = None
     ) -> None:
         self.given.append(Given(message, captured_at, refused, asyncio.get_running_loop().time()))
         if self._eager:

@@ -12,7 +12,7 @@ import pytest
 from agent.config.load import parse
 from agent.config.sources import CameraOptions, DirectoryOptions
 from agent.config.streams import InputOptions, Policy, StreamOptions, objection
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.streams.inputs import same_source
 
 FOLDER = {"directory": {"path": "pictures"}}
@@ -68,7 +68,7 @@ def test_the_configuration_names_the_place(tmp_path) -> None:
         "models": {"m": {"source": "classifier"}},
         "streams": {"line": {"model": "m", "input": {"directory": {"path": "p", "name": "cat.gif"}}}},
     }
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         parse(told, "verge.toml", tmp_path, {})
     assert refused.value.message.startswith("streams.line.input.directory.name in verge.toml: 'cat.gif'")
 

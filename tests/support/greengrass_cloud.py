@@ -20,7 +20,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from agent.greengrass.recipes import platform, reader
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement
 from tests.greengrass.artifacts.web import Page, Web
@@ -200,7 +200,7 @@ def _place(arn: str, name: str) -> str:
 def _is_for(recipe: Recipe, attributes: dict[str, str]) -> bool:
     try:
         platform.choose(recipe, attributes)
-    except NoManifest:
+    except NoManifestError:
         return False
     return True
 

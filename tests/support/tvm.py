@@ -27,7 +27,7 @@ import pytest
 
 import agent
 from agent.inference.runtime.backends.dlr_library import installed
-from agent.inference.runtime.errors import Unavailable
+from agent.inference.runtime.errors import UnavailableError
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -75,7 +75,7 @@ def require() -> None:
         pytest.skip("compiled models are built with gcc: apt-get install gcc libc6-dev")
     try:
         installed()
-    except Unavailable as missing:
+    except UnavailableError as missing:
         pytest.skip(f"{missing.message}: pip install dlr==1.6.0, whose wheel for x86-64 brings libdlr.so")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.aws.provision.errors import PolicyWrong
+from agent.aws.provision.errors import PolicyError
 from agent.aws.provision.policy import Connection, Policy, Statement, resolved
 
 __all__ = ["Access", "access"]
@@ -37,7 +37,7 @@ class Access:
 
 
 def access(policy: Policy, who: Connection, user: str) -> Access:
-    """The rules for the client whose user name is ``user``; raises ``PolicyWrong`` for what has no counterpart."""
+    """The rules for the client whose user name is ``user``; raises ``PolicyError`` for what has no counterpart."""
     acls = [acl for one in policy.statements for acl in _acls(one, who)]
     default = {"publishClientSend": False, "publishClientReceive": False, "subscribe": False, "unsubscribe": True}
     rules = {
@@ -54,7 +54,7 @@ def _acls(one: Statement, who: Connection) -> list[dict[str, Any]]:
         if action in _ELSEWHERE:
             continue
         if action not in _TYPES:
-            raise PolicyWrong(f"{one.sid}: {action} cannot be carried over to mosquitto", hint="name each action")
+            raise PolicyError(f"{one.sid}: {action} cannot be carried over to mosquitto", hint="name each action")
         kind, rule = _TYPES[action]
         start = who.arn(kind, "")
         # A denial is found before what is allowed.
@@ -78,5 +78,5 @@ def _mqtt(pattern: str, sid: str) -> str:
     if levels[-1] == "*":
         translated[-1] = "#"
     if any(sign in level for level in translated for sign in "*?"):
-        raise PolicyWrong(f"{sid}: {pattern} has no counterpart in MQTT", hint="let * stand for whole levels")
+        raise PolicyError(f"{sid}: {pattern} has no counterpart in MQTT", hint="let * stand for whole levels")
     return "/".join(translated)

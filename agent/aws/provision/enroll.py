@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.home import AUTHORITIES, CERTIFICATE, KEY, Home, Pair
 from agent.aws.provision.identity import Identity
 from agent.aws.provision.keys import Facts, check_authorities, check_pair, new_key, request
@@ -145,11 +145,11 @@ def _options(wish: Wish, pair: Pair) -> IotCoreOptions:
 
 def _check(wish: Wish) -> None:
     if wish.config.exists() and not wish.force:
-        raise ProvisioningRefused(
+        raise ProvisioningError(
             f"{wish.config} is there already", code="config-exists", hint="--force replaces it and its identity"
         )
     if not wish.config.parent.is_dir():
-        raise ProvisioningRefused(f"there is no folder {wish.config.parent}", code="no-folder", hint="make it first")
+        raise ProvisioningError(f"there is no folder {wish.config.parent}", code="no-folder", hint="make it first")
     if wish.ca is not None:
         check_authorities(_read(wish.ca), str(wish.ca))
 
@@ -158,7 +158,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ProvisioningRefused(
+        raise ProvisioningError(
             f"{path} cannot be read: {error.strerror}", code="file-missing", hint="check the path and who may read it"
         ) from error
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.keys import certificate_facts
 from agent.files import remove_tree, write_atomically
 
@@ -71,10 +71,10 @@ class Home:
 
     @classmethod
     def of(cls, certificate: str | None) -> Self:
-        """The home of a certificate as a configuration names it; raises ``ProvisioningRefused`` where it has none."""
+        """The home of a certificate as a configuration names it; raises ``ProvisioningError`` where it has none."""
         path = Path(certificate or "")
         if path.parent.name != _CURRENT:
-            raise ProvisioningRefused(
+            raise ProvisioningError(
                 f"{certificate or 'no certificate'} is not below a link that is called {_CURRENT}",
                 code="no-home",
                 hint="only what `verge provision` laid out can be rotated: take it over with verge provision files",
@@ -99,7 +99,7 @@ class Home:
             place = self.folder / f"{_NEW}{os.getpid()}"
             place.mkdir(mode=_PRIVATE_FOLDER)
         except OSError as error:
-            raise ProvisioningRefused(
+            raise ProvisioningError(
                 f"{error.filename or self.folder} cannot be written: {error.strerror}",
                 hint="run it as the agent's user",
             ) from error
@@ -126,10 +126,10 @@ class Home:
         return self.current
 
     def rollback(self) -> Pair:
-        """Go back to the previous pair; raises ``ProvisioningRefused`` where there is none."""
+        """Go back to the previous pair; raises ``ProvisioningError`` where there is none."""
         current, previous = self._target(_CURRENT), self._target(_PREVIOUS)
         if previous is None or current is None or previous == current:
-            raise ProvisioningRefused(
+            raise ProvisioningError(
                 f"{self.folder} has no previous identity", code="no-previous", hint="there was no rotation before"
             )
         self._link(_CURRENT, previous)
@@ -142,7 +142,7 @@ class Home:
         if not self.folder.exists():
             self.folder.mkdir(mode=_PRIVATE_FOLDER, parents=True)
         elif self.folder.stat().st_mode & 0o077:
-            raise ProvisioningRefused(
+            raise ProvisioningError(
                 f"{self.folder} can be read by others",
                 code="identity-exposed",
                 hint=f"chmod 700 {self.folder}, or name another folder with --identity",

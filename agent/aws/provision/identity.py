@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agent.aws.provision.errors import ProvisioningRefused, ProvisioningUnreachable
+from agent.aws.provision.errors import ProvisioningError, ProvisioningUnreachableError
 from agent.config.strict import convert
-from agent.errors import ConfigWrong, VergeError
+from agent.errors import ConfigError, VergeError
 from agent.mqtt.transport import Message, Transport
 
 __all__ = ["Identity", "Registered", "Signed", "registration_topic"]
@@ -82,7 +82,7 @@ def registration_topic(template: str) -> str:
 class Identity:
     """The service on a connected ``transport``; each answer is waited for ``patience_s``.
 
-    Raises ``ProvisioningRefused`` for what the service rejects and ``ProvisioningUnreachable`` for its silence.
+    Raises ``ProvisioningError`` for what the service rejects and ``ProvisioningUnreachableError`` for its silence.
     """
 
     def __init__(self, transport: Transport, *, patience_s: float = 30.0) -> None:
@@ -134,10 +134,10 @@ class Identity:
         refused = getattr(self._transport, "refused", {})
         told = [f"{each}: {why}" for each, why in refused.items() if each.startswith(topic)]
         if told:
-            return ProvisioningRefused(
+            return ProvisioningError(
                 f"the answers on {'; '.join(told)}", hint="let its policy have iot:Subscribe there, and iot:Receive"
             )
-        return ProvisioningUnreachable(
+        return ProvisioningUnreachableError(
             f"nothing was answered on {topic} within {self._patience_s:g} s",
             hint="its policy has to allow iot:Publish there, and iot:Subscribe and iot:Receive on the answers",
         )
@@ -149,10 +149,10 @@ def _read(answer: Message, kind: type[_T]) -> _T:
         if answer.topic.endswith("/accepted"):
             return convert(kind, payload, answer.topic)
         rejected = convert(_Rejected, payload, answer.topic)
-    except (msgspec.DecodeError, UnicodeDecodeError, ConfigWrong) as error:
-        raise ProvisioningRefused(f"the answer on {answer.topic} is not as it should be: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise ProvisioningError(f"the answer on {answer.topic} is not as it should be: {error}") from error
     told = f"{rejected.error_code or 'error'} ({rejected.status_code}): {rejected.error_message}"
     hint = _HINTS.get(rejected.error_code)
     if rejected.status_code in _AGAIN:
-        raise ProvisioningUnreachable(f"the service cannot do it now: {told}", hint=hint or "run it again later")
-    raise ProvisioningRefused(f"the service refused: {told}", hint=hint or "see the template and the claim's policy")
+        raise ProvisioningUnreachableError(f"the service cannot do it now: {told}", hint=hint or "run it again later")
+    raise ProvisioningError(f"the service refused: {told}", hint=hint or "see the template and the claim's policy")

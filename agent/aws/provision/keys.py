@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 
 __all__ = ["Facts", "certificate_facts", "check_authorities", "check_pair", "new_key", "request"]
 
@@ -49,7 +49,7 @@ def request(key: bytes, common_name: str) -> str:
 
 
 def certificate_facts(pem: bytes, name: str = "the certificate") -> Facts:
-    """What the first certificate in ``pem`` says; raises ``ProvisioningRefused``."""
+    """What the first certificate in ``pem`` says; raises ``ProvisioningError``."""
     certificate = _certificates(pem, name)[0]
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return Facts(
@@ -61,27 +61,27 @@ def certificate_facts(pem: bytes, name: str = "the certificate") -> Facts:
 
 
 def check_pair(certificate: bytes, key: bytes, now: datetime | None = None, *, name: str = "the certificate") -> Facts:
-    """The certificate's facts; raises ``ProvisioningRefused`` where it is out of time or the key is another's."""
+    """The certificate's facts; raises ``ProvisioningError`` where it is out of time or the key is another's."""
     facts, now = certificate_facts(certificate, name), now or datetime.now(UTC)
     clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
     if now < facts.begins:
-        raise ProvisioningRefused(
+        raise ProvisioningError(
             f"{name} is valid from {facts.begins:%Y-%m-%d %H:%M} UTC", code="certificate-early", hint=clock
         )
     if now > facts.ends:
-        raise ProvisioningRefused(
+        raise ProvisioningError(
             f"{name} expired on {facts.ends:%Y-%m-%d}", code="certificate-expired", hint=f"get another one; {clock}"
         )
     public = _certificates(certificate, name)[0].public_key().public_bytes(_PEM, _SPKI)
     if _private(key, f"the key of {name}").public_key().public_bytes(_PEM, _SPKI) != public:
-        raise ProvisioningRefused(
+        raise ProvisioningError(
             f"the key does not belong to {name}", code="key-mismatch", hint="copy both again, from one download"
         )
     return facts
 
 
 def check_authorities(pem: bytes, name: str) -> None:
-    """Raise ``ProvisioningRefused`` where there is no certificate to trust."""
+    """Raise ``ProvisioningError`` where there is no certificate to trust."""
     _certificates(pem, name)
 
 
@@ -89,7 +89,7 @@ def _certificates(pem: bytes, name: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise ProvisioningRefused(f"{name} holds no certificate", code="bad-pem", hint=_NO_CERTIFICATE) from error
+        raise ProvisioningError(f"{name} holds no certificate", code="bad-pem", hint=_NO_CERTIFICATE) from error
 
 
 def _private(pem: bytes, name: str) -> ec.EllipticCurvePrivateKey:
@@ -97,5 +97,5 @@ def _private(pem: bytes, name: str) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
-        raise ProvisioningRefused(f"{name} cannot be read", code="bad-pem", hint=_NO_CERTIFICATE) from error
+        raise ProvisioningError(f"{name} cannot be read", code="bad-pem", hint=_NO_CERTIFICATE) from error
     return key  # type: ignore[return-value]

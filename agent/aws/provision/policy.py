@@ -16,9 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from agent.aws.provision.errors import PolicyWrong
+from agent.aws.provision.errors import PolicyError
 from agent.config.strict import convert
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["LIMIT", "Connection", "Policy", "Statement", "read", "size"]
 
@@ -88,12 +88,12 @@ class Policy:
 
 
 def read(text: str | bytes, name: str = "the policy") -> Policy:
-    """The policy that a JSON document says; raises ``PolicyWrong``."""
+    """The policy that a JSON document says; raises ``PolicyError``."""
     try:
         wire = convert(_WirePolicy, msgspec.json.decode(text), name)
-    except (msgspec.DecodeError, ConfigWrong) as error:
-        told = error.message if isinstance(error, ConfigWrong) else f"{name} is no JSON: {error}"
-        raise PolicyWrong(told, hint="only Sid, Effect, Action and Resource are understood") from error
+    except (msgspec.DecodeError, ConfigError) as error:
+        told = error.message if isinstance(error, ConfigError) else f"{name} is no JSON: {error}"
+        raise PolicyError(told, hint="only Sid, Effect, Action and Resource are understood") from error
     return Policy(
         tuple(
             Statement(one.sid or f"statement {number}", one.effect == "Allow", _words(one.action), _words(one.resource))

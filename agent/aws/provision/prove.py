@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from agent.aws.detached import detached
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.config.iotcore import IotCoreOptions
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachableError
 from agent.mqtt.probe import Visitor, as_thing
 from agent.mqtt.reasons import CLOSED
 
@@ -38,7 +38,7 @@ class Proof:
 
 
 async def prove(options: IotCoreOptions, thing: str, *, patience_s: float = 10.0) -> Proof:
-    """Connect as ``thing``; raises ``ProvisioningRefused`` or ``BrokerUnreachable`` when it may not.
+    """Connect as ``thing``; raises ``ProvisioningError`` or ``BrokerUnreachableError`` when it may not.
 
     That a topic is refused is told and no error: the policy may be meant so.  A connection of the same thing is ended
     by this one and comes back by itself; what waits for it at the broker stays there.  A certificate that was made
@@ -50,13 +50,13 @@ async def prove(options: IotCoreOptions, thing: str, *, patience_s: float = 10.0
         try:
             # Nobody who leaves waits for a broker that does not answer.
             return await asyncio.wrap_future(detached(lambda: _prove(options, thing), "verge-prove"))
-        except BrokerUnreachable as error:
+        except BrokerUnreachableError as error:
             if loop.time() + _AGAIN_S < deadline:
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if error.code not in _REFUSED:
                 raise
-            raise ProvisioningRefused(error.message, code=error.code, hint=_PENDING.format(thing)) from error
+            raise ProvisioningError(error.message, code=error.code, hint=_PENDING.format(thing)) from error
 
 
 def _prove(options: IotCoreOptions, thing: str) -> Proof:

@@ -18,14 +18,14 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.home import AUTHORITIES, CERTIFICATE, KEY, Home
 from agent.aws.provision.identity import Identity
 from agent.aws.provision.keys import certificate_facts, check_pair, new_key, request
 from agent.aws.provision.prove import prove
 from agent.config.iotcore import IotCoreOptions
 from agent.config.strict import convert
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.transport import Transport
 
 __all__ = ["OPERATION", "RotateWish", "is_rotation", "rotate", "rotation"]
@@ -52,11 +52,11 @@ def is_rotation(document: bytes) -> bool:
 
 
 def rotation(document: bytes) -> RotateWish:
-    """The wish; raises ``ProvisioningRefused`` for a document that is not as it should be."""
+    """The wish; raises ``ProvisioningError`` for a document that is not as it should be."""
     try:
         return convert(RotateWish, msgspec.json.decode(document), "the job document")
-    except (msgspec.DecodeError, UnicodeDecodeError, ConfigWrong) as error:
-        raise ProvisioningRefused(f"{error}", code="bad-document", hint="it needs operation and template") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise ProvisioningError(f"{error}", code="bad-document", hint="it needs operation and template") from error
 
 
 async def rotate(
@@ -75,7 +75,7 @@ async def rotate(
         staged.write(CERTIFICATE, signed.certificate)
         registered = await identity.register(wish.template, signed.token, {"ThingName": thing, **wish.parameters})
         if registered.thing != thing:
-            raise ProvisioningRefused(
+            raise ProvisioningError(
                 f"the template registered the certificate for {registered.thing}, not for {thing}",
                 code="another-thing",
                 hint="let the template take the thing's name from the parameter ThingName",

@@ -13,7 +13,7 @@ from http import HTTPStatus
 import msgspec
 
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 
 __all__ = ["MAX_HEAD_BYTES", "PATH", "TOKEN_VARIABLE", "URI_VARIABLE", "Answer", "ask", "failed", "given"]
 
@@ -75,7 +75,7 @@ def given(credentials: Credentials) -> Answer:
     return Answer(HTTPStatus.OK, msgspec.json.encode(told), "application/json")
 
 
-def failed(error: CredentialsWrong | CredentialsUnreachable) -> Answer:
+def failed(error: CredentialsError | CredentialsUnreachableError) -> Answer:
     """The answer when there are no credentials: the endpoint's own status, where it gave one."""
     if error.status is None:
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"Failed to get connection")

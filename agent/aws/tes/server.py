@@ -21,10 +21,10 @@ from typing import Self
 
 from agent.aws.credentials import Credentials, CredentialsProvider
 from agent.aws.detached import detached
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.aws.tes import exchange
 from agent.aws.tes.exchange import MAX_HEAD_BYTES, PATH, URI_VARIABLE, Answer
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["TokenExchange"]
 
@@ -62,7 +62,7 @@ class TokenExchange:
         self._asking: Future[Credentials] | None = None
 
     async def __aenter__(self) -> Self:
-        """Listen; raises ``ConfigWrong`` when the port is taken."""
+        """Listen; raises ``ConfigError`` when the port is taken."""
         sockets = _listening(self._port)
         self._port = sockets[0].getsockname()[1]
         for each in sockets:
@@ -125,7 +125,7 @@ class TokenExchange:
                 return exchange.given(await self._ask())
         except TimeoutError:
             return Answer(HTTPStatus.GATEWAY_TIMEOUT)
-        except (CredentialsWrong, CredentialsUnreachable) as error:
+        except (CredentialsError, CredentialsUnreachableError) as error:
             log.warning("no credentials for a component: %s", error)
             return exchange.failed(error)
 
@@ -150,7 +150,7 @@ def _listening(port: int) -> list[socket.socket]:
         else:
             if taken:
                 return taken
-    raise ConfigWrong(
+    raise ConfigError(
         f"the token exchange cannot listen on port {port or 'any'} of localhost: {reason}",
         code="tes-port-taken",
         hint="have the agent take a free port",

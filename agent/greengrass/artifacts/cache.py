@@ -23,7 +23,7 @@ from pathlib import Path
 
 from agent.config.artifacts import RESERVE_BYTES
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import partial_of, settle
 from agent.greengrass.artifacts.space import free_bytes, full, require, writing
 
@@ -105,7 +105,7 @@ class Cache:
         """Have the entry's bytes stand at ``path`` with ``mode``, at once or not at all.
 
         It is a hard link where ``shared`` allows and the file system can, else a copy.
-        Raises ``ArtifactWrong`` DISK_SPACE_CRITICAL or IO_WRITE_ERROR.
+        Raises ``ArtifactError`` DISK_SPACE_CRITICAL or IO_WRITE_ERROR.
         """
         source = self.path(digest)
         temporary = path.with_name(f".{path.name}.placing")
@@ -123,7 +123,7 @@ class Cache:
         """Evict until ``needed`` more bytes fit, into the limit and on the disk; ``beside`` go elsewhere on the disk.
 
         Raises:
-            ArtifactWrong: DISK_SPACE_CRITICAL; nothing is evicted then.
+            ArtifactError: DISK_SPACE_CRITICAL; nothing is evicted then.
         """
         with self._lock:
             items = sorted(self._items(), key=lambda item: item.used_ns)
@@ -141,7 +141,7 @@ class Cache:
                 self._evict(item)
                 short -= item.size
 
-    def _no_room(self, needed: int, total: int) -> ArtifactWrong:
+    def _no_room(self, needed: int, total: int) -> ArtifactError:
         free = free_bytes(self.folder) - self.reserve_bytes
         return full(
             f"{needed} bytes are needed, {max(0, free)} are usable; the cache has {total} bytes of "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Never, Self
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 
 __all__ = ["Digest"]
 
@@ -37,19 +37,19 @@ class Digest:
         """Read ``sha256:<hex>``, or base64 of the raw hash with its ``algorithm``.
 
         Raises:
-            ArtifactWrong: RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM, HASHING_ALGORITHM_UNAVAILABLE or RECIPE_PARSE_ERROR.
+            ArtifactError: RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM, HASHING_ALGORITHM_UNAVAILABLE or RECIPE_PARSE_ERROR.
         """
         if text.lower().startswith(_PREFIX):
             digits = text[len(_PREFIX) :].lower()
             return cls(digits) if _HEX.fullmatch(digits) else _refuse(text)
         if not algorithm:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"the digest {text!r} comes without its algorithm",
                 hint='add Algorithm: "SHA-256", or write the digest as sha256:<hex>',
                 code="RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM",
             )
         if algorithm.lower() not in _ALGORITHMS:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"digests are compared by SHA-256, not {algorithm!r}",
                 hint="publish the artifact with a SHA-256 digest",
                 code="HASHING_ALGORITHM_UNAVAILABLE",
@@ -68,7 +68,7 @@ class Digest:
 
 
 def _refuse(text: str) -> Never:
-    raise ArtifactWrong(
+    raise ArtifactError(
         f"{text!r} is no SHA-256 digest",
         hint="sha256: and 64 hexadecimal digits, or base64 of the 32 raw bytes",
         code="RECIPE_PARSE_ERROR",

@@ -2,8 +2,8 @@
 
 ::
 
-    Wrong       └── ArtifactWrong          what it is, where it is or what it would do is wrong: do not retry
-    Unreachable └── ArtifactUnreachable    it could not be had now: back off and retry
+    InvalidInputError └── ArtifactError             what it is, where it is or what it would do is wrong: do not retry
+    UnreachableError  └── ArtifactUnreachableError  it could not be had now: back off and retry
 
 ``TYPES`` is the list of all codes in use; an error with another one is a mistake of ours.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.errors import Unreachable, VergeError, Wrong
+from agent.errors import InvalidInputError, UnreachableError, VergeError
 
-__all__ = ["TYPES", "ArtifactUnreachable", "ArtifactWrong"]
+__all__ = ["TYPES", "ArtifactError", "ArtifactUnreachableError"]
 
 TYPES: Mapping[str, str] = {
     "ARTIFACT_DOWNLOAD_ERROR": "NONE",
@@ -42,7 +42,7 @@ TYPES: Mapping[str, str] = {
 """Code → error type, both in Greengrass's exact spelling."""
 
 
-class _Typed(VergeError):
+class _TypedError(VergeError):
     """An error whose code tells its type."""
 
     @property
@@ -51,13 +51,13 @@ class _Typed(VergeError):
         return TYPES[self.code]
 
 
-class ArtifactWrong(_Typed, Wrong):
+class ArtifactError(_TypedError, InvalidInputError):
     """An artifact cannot be used, or cannot be had, however often it is tried."""
 
     default_code = "ARTIFACT_DOWNLOAD_ERROR"
 
 
-class ArtifactUnreachable(_Typed, Unreachable):
+class ArtifactUnreachableError(_TypedError, UnreachableError):
     """An artifact cannot be had now."""
 
     default_code = "NETWORK_ERROR"

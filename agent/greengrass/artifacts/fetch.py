@@ -80,8 +80,8 @@ class Fetcher:
         """Have every artifact stand where it is wanted; the digests of what came.
 
         Raises:
-            ArtifactWrong: one of them cannot be used or had, or there is no room.
-            ArtifactUnreachable: one could not be reached for as long as there was patience.
+            ArtifactError: one of them cannot be used or had, or there is no room.
+            ArtifactUnreachableError: one could not be reached for as long as there was patience.
         """
         _refuse_clashes(wanted)
         sources = {item: self._source(item) for item in wanted}

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.space import require, writing
 
 __all__ = ["Partial", "partial_of", "settle"]
@@ -62,7 +62,7 @@ class Partial:
         return Digest(self._hash.hexdigest())
 
     def open(self, keep: bool) -> None:
-        """Begin; with ``keep`` go on after the bytes that are there.  Raises ``ArtifactWrong``."""
+        """Begin; with ``keep`` go on after the bytes that are there.  Raises ``ArtifactError``."""
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -80,7 +80,7 @@ class Partial:
         require(self._path, max(0, (total or 0) - self.size), self._reserve_bytes)
 
     def write(self, chunk: bytes) -> None:
-        """Append; raises ``ArtifactWrong`` past the limit or when the disk has no room left."""
+        """Append; raises ``ArtifactError`` past the limit or when the disk has no room left."""
         if self.size + len(chunk) > self._max_bytes:
             raise self._too_large("goes on")
         require(self._path, len(chunk), self._reserve_bytes)
@@ -128,8 +128,8 @@ class Partial:
         self.size += len(block)
         self.furthest = max(self.furthest, self.size)
 
-    def _too_large(self, what: str) -> ArtifactWrong:
-        return ArtifactWrong(
+    def _too_large(self, what: str) -> ArtifactError:
+        return ArtifactError(
             f"the artifact {what}, the limit is {self._max_bytes} bytes",
             hint="publish a smaller artifact, or raise the limit",
             code="ARTIFACT_DOWNLOAD_ERROR",

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Self
 
 from agent.config.artifacts import StoreOptions
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.store import Store
 from agent.greengrass.artifacts.uri import scheme, shown
 
@@ -50,7 +50,7 @@ class Stores:
         self._open.clear()
 
     def of(self, uri: str) -> Store:
-        """The store that serves the URI; raises ``ArtifactWrong`` when none does."""
+        """The store that serves the URI; raises ``ArtifactError`` when none does."""
         target = _target(scheme(uri), uri)
         if target not in self._open:
             self._open[target] = _load(target)(self._options)
@@ -62,7 +62,7 @@ def _target(name: str, uri: str) -> str:
     target = BUILTIN.get(name) or points.get(name)
     if target is None:
         known = ", ".join(sorted({*BUILTIN, *points}))
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{shown(uri)}: artifacts are not fetched by {name}:",
             hint=REFUSED.get(name, f"known: {known}"),
             code="UNSUPPORTED_ARTIFACT_SCHEME",
@@ -75,13 +75,13 @@ def _load(target: str) -> type[Store]:
     try:
         found = getattr(importlib.import_module(module_name), attribute, None)
     except ImportError as error:
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"the store {target} cannot be imported: {error}",
             hint=INSTALL.get(target, f"is {module_name} installed?"),
             code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",
         ) from error
     if not (isinstance(found, type) and issubclass(found, Store)):
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{target} is no Store",
             hint="derive it from agent.greengrass.artifacts.store.Store",
             code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",

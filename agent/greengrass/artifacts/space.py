@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.config.artifacts import RESERVE_BYTES
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 
 __all__ = ["existing", "free_bytes", "full", "require", "writing"]
 
@@ -33,15 +33,15 @@ def free_bytes(path: Path) -> int:
 
 
 def require(path: Path, needed: int, reserve: int = RESERVE_BYTES) -> None:
-    """Raise ``ArtifactWrong`` DISK_SPACE_CRITICAL unless ``needed`` bytes fit and ``reserve`` stays free."""
+    """Raise ``ArtifactError`` DISK_SPACE_CRITICAL unless ``needed`` bytes fit and ``reserve`` stays free."""
     free = free_bytes(path)
     if free < needed + reserve:
         raise full(f"{needed / _MB:.1f} MB are needed, {max(0, free - reserve) / _MB:.1f} MB are usable", path)
 
 
-def full(what: str, path: Path) -> ArtifactWrong:
+def full(what: str, path: Path) -> ArtifactError:
     """The error of a disk that cannot take more; ``what`` tells the numbers."""
-    return ArtifactWrong(
+    return ArtifactError(
         f"no room under {existing(path)}: {what}",
         hint="remove component versions that are not used, lower the cache's limit, or name a larger disk",
         code="DISK_SPACE_CRITICAL",
@@ -56,7 +56,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise full(f"the disk took no more ({os.strerror(error.errno)})", path) from error
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{path} cannot be written: {error.strerror or error}",
             hint="check the disk and the right to write there",
             code="IO_WRITE_ERROR",

@@ -9,7 +9,7 @@ A store says how to open a URI at an offset; the base class promises the rest, f
 - what is interrupted goes on where it stopped, if the source still has the same content;
 - what cannot be reached is tried again with growing, random delays; what is wrong is not;
 - a cancellation at any point leaves a partial file that the next attempt takes up;
-- a store's own exceptions come out as ``ArtifactWrong`` or ``ArtifactUnreachable``, also while iterating.
+- a store's own exceptions come out as ``ArtifactError`` or ``ArtifactUnreachableError``, also while iterating.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TypeAlias, TypeVar
 from agent.config.artifacts import Limits, Patience, StoreOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import Partial
 from agent.greengrass.artifacts.thread import in_thread
 from agent.greengrass.artifacts.uri import shown
@@ -71,8 +71,8 @@ class Store(ABC):
         """How many bytes there are, None if the source does not tell.
 
         Raises:
-            ArtifactWrong: it cannot be had.
-            ArtifactUnreachable: it could not be reached for as long as ``patience`` lasts.
+            ArtifactError: it cannot be had.
+            ArtifactUnreachableError: it could not be reached for as long as ``patience`` lasts.
         """
 
         async def ask() -> int | None:
@@ -95,8 +95,8 @@ class Store(ABC):
         """Download to ``into``, bounded, verified, visible only when whole; the digest of what came.
 
         Raises:
-            ArtifactWrong: it cannot be had or is not what was promised.
-            ArtifactUnreachable: no byte came for as long as ``patience`` lasts; what came before is kept.
+            ArtifactError: it cannot be had or is not what was promised.
+            ArtifactUnreachableError: no byte came for as long as ``patience`` lasts; what came before is kept.
         """
         limits = limits or Limits()
         partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
@@ -122,7 +122,7 @@ class Store(ABC):
             logger.info("%s does not match its digest after it was resumed; once more", shown(download.uri))
             await in_thread(partial.restart)
         partial.discard()
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{shown(download.uri)} has the digest {came}, the recipe says {wanted}",
             hint="publish the file that the recipe was written for, or a new version",
             code="ARTIFACT_CHECKSUM_MISMATCH",
@@ -140,7 +140,7 @@ class Store(ABC):
                     await self._pour(content, download)
                     return
         if offset == 0:
-            raise ArtifactWrong(f"{shown(download.uri)}: the source does not begin at the first byte")
+            raise ArtifactError(f"{shown(download.uri)}: the source does not begin at the first byte")
         # What is there belongs to another content, and the source would only go on: begin anew.
         await in_thread(partial.restart)
         await self._fill(download)
@@ -156,7 +156,7 @@ class Store(ABC):
             await in_thread(partial.write, chunk)
             download.heard(partial.size, content.total)
         if content.total is not None and partial.size != content.total:
-            raise ArtifactUnreachable(
+            raise ArtifactUnreachableError(
                 f"{shown(download.uri)} ended after {partial.size} of {content.total} bytes",
                 hint="the link or the server broke off",
             )
@@ -168,9 +168,9 @@ class Store(ABC):
         except VergeError:
             raise
         except OSError as error:
-            raise ArtifactUnreachable(f"{shown(uri)}: {error.strerror or type(error).__name__}") from error
+            raise ArtifactUnreachableError(f"{shown(uri)}: {error.strerror or type(error).__name__}") from error
         except Exception as error:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"{shown(uri)}: {type(self).__name__} failed with {type(error).__name__}",
                 hint="this is a defect of the store; the log has its traceback",
             ) from error
@@ -200,7 +200,7 @@ async def _persist(
     while True:
         try:
             return await attempt()
-        except ArtifactUnreachable as error:
+        except ArtifactUnreachableError as error:
             now = time.monotonic()
             if furthest() > mark:
                 failures, since, mark = 0, now, furthest()

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.config.artifacts import RESERVE_BYTES
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import settle
 from agent.greengrass.artifacts.space import require, writing
 from agent.greengrass.artifacts.zipplan import Entry, Plan, ZipLimits, plan, refused
 
-__all__ = ["Stopped", "measure", "unpack"]
+__all__ = ["UnpackStoppedError", "measure", "unpack"]
 
 _CHUNK = 1024 * 1024
 _FOLDER_MODE = 0o755
@@ -45,12 +45,12 @@ _UNREADABLE = (
 """What ``zipfile`` raises on bytes that are no sound archive."""
 
 
-class Stopped(Exception):
+class UnpackStoppedError(Exception):
     """The unpacking was told to stop."""
 
 
 def measure(archive: Path, limits: ZipLimits | None = None) -> int:
-    """The bytes that unpacking takes; raises ``ArtifactWrong`` as ``unpack`` does, and writes nothing."""
+    """The bytes that unpacking takes; raises ``ArtifactError`` as ``unpack`` does, and writes nothing."""
     with _opened(archive, limits or ZipLimits()) as (_, planned):
         return planned.total_bytes
 
@@ -67,7 +67,7 @@ def unpack(
     """Unpack to the folder ``into``, every file with ``mode``; an older folder there is replaced.
 
     Raises:
-        ArtifactWrong: IO_UNZIP_ERROR, DISK_SPACE_CRITICAL or IO_WRITE_ERROR; nothing new is there then.
+        ArtifactError: IO_UNZIP_ERROR, DISK_SPACE_CRITICAL or IO_WRITE_ERROR; nothing new is there then.
         Stopped: ``stopped`` answered yes.
     """
     building = into.with_name(f".{into.name}.unpacking")
@@ -127,7 +127,7 @@ def _pour(opened: zipfile.ZipFile, entry: Entry, file: BinaryIO, stopped: Callab
     with opened.open(entry.info) as source:
         while chunk := source.read(_CHUNK):
             if stopped():
-                raise Stopped
+                raise UnpackStoppedError
             size += len(chunk)
             if size > entry.info.file_size:
                 break
@@ -164,4 +164,4 @@ def _remove(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ArtifactWrong(f"{folder} cannot be removed: {error.strerror}", code="IO_WRITE_ERROR") from error
+        raise ArtifactError(f"{folder} cannot be removed: {error.strerror}", code="IO_WRITE_ERROR") from error

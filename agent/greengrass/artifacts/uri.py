@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 
 __all__ = ["file_name", "not_valid", "scheme", "shown", "split"]
 
@@ -22,10 +22,10 @@ def split(uri: str) -> SplitResult:
     """The parts of a URI that has a scheme.
 
     Raises:
-        ArtifactWrong: EMPTY_ARTIFACT_URI, EMPTY_ARTIFACT_SCHEME or ARTIFACT_URI_NOT_VALID.
+        ArtifactError: EMPTY_ARTIFACT_URI, EMPTY_ARTIFACT_SCHEME or ARTIFACT_URI_NOT_VALID.
     """
     if not uri:
-        raise ArtifactWrong("the artifact has no URI", hint="fill in Artifacts[].Uri", code="EMPTY_ARTIFACT_URI")
+        raise ArtifactError("the artifact has no URI", hint="fill in Artifacts[].Uri", code="EMPTY_ARTIFACT_URI")
     if _UNFIT.search(uri):
         raise not_valid(uri, "it holds a blank, a backslash or a control character; write them as %20, %5C, …")
     try:
@@ -34,7 +34,7 @@ def split(uri: str) -> SplitResult:
     except ValueError:
         raise not_valid(uri, "its host or port cannot be read") from None
     if not parts.scheme:
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"the artifact's URI {shown(uri)} has no scheme",
             hint="write https://… or file:///…",
             code="EMPTY_ARTIFACT_SCHEME",
@@ -63,6 +63,6 @@ def shown(uri: str) -> str:
     return f"{front}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def not_valid(uri: str, why: str) -> ArtifactWrong:
+def not_valid(uri: str, why: str) -> ArtifactError:
     """The error of a URI that cannot be used."""
-    return ArtifactWrong(f"the artifact's URI {shown(uri)} is not valid", hint=why, code="ARTIFACT_URI_NOT_VALID")
+    return ArtifactError(f"the artifact's URI {shown(uri)} is not valid", hint=why, code="ARTIFACT_URI_NOT_VALID")

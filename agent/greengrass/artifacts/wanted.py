@@ -39,7 +39,7 @@ class Wanted:
         """An artifact of a recipe in Greengrass's layout: ``files`` and ``unarchived`` are the version's folders.
 
         Raises:
-            ArtifactWrong: its URI or digest cannot be read.
+            ArtifactError: its URI or digest cannot be read.
         """
         file = files / file_name(artifact.uri)
         return cls(

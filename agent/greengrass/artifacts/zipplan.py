@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 
 __all__ = ["Entry", "Plan", "ZipLimits", "plan", "refused"]
 
@@ -61,7 +61,7 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits
     """What unpacking makes.
 
     Raises:
-        ArtifactWrong: IO_UNZIP_ERROR for an archive that could escape, clash, explode or deceive.
+        ArtifactError: IO_UNZIP_ERROR for an archive that could escape, clash, explode or deceive.
     """
     if len(infos) > limits.max_entries:
         raise refused(f"it has {len(infos)} entries, the limit is {limits.max_entries}")
@@ -78,10 +78,10 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits
     return Plan(tuple(_entries(infos)), total)
 
 
-def refused(why: str, info: zipfile.ZipInfo | None = None) -> ArtifactWrong:
+def refused(why: str, info: zipfile.ZipInfo | None = None) -> ArtifactError:
     """The error of an archive that is not unpacked."""
     entry = f"its entry {info.orig_filename[:80]!r} " if info else ""
-    return ArtifactWrong(
+    return ArtifactError(
         f"the archive is not unpacked: {entry}{why}",
         hint="make the archive anew: plain files, relative names, stored or deflated",
         code="IO_UNZIP_ERROR",

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.config.strict import nearest
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 from agent.greengrass.catalog import access, scalars
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES, Family
@@ -36,7 +36,7 @@ from agent.greengrass.recipes.findings import Finding, Level
 from agent.greengrass.recipes.recipe import ComponentType
 from agent.topics import valid_topic
 
-__all__ = ["KEYS", "Device", "KeyWrong", "Told", "over", "says", "stream"]
+__all__ = ["KEYS", "ComponentKeyError", "Device", "Told", "over", "says", "stream"]
 
 KEYS: Final = (
     "accessControl", "PublishResultsOnTopic", "Accelerator", "ImageDirectory", "ImageName", "InferenceInterval",
@@ -64,7 +64,7 @@ _NO_MODELS: Final = _PARTS | {
 }
 
 
-class KeyWrong(Wrong):
+class ComponentKeyError(InvalidInputError):
     """A key of a component's configuration cannot be used."""
 
     default_code = "COMPONENT_CONFIGURATION_NOT_VALID"
@@ -105,7 +105,7 @@ def stream(
     """What the keys of an inference component say.
 
     ``no_models`` are dependencies that are known to be something else (runtimes, mostly), besides the catalog's own
-    and the agent's parts.  Raises ``KeyWrong`` with the key, its value and what is accepted.
+    and the agent's parts.  Raises ``ComponentKeyError`` with the key, its value and what is accepted.
     """
     keys = _Keys(component, configuration)
     family = FAMILIES.get(component)
@@ -147,11 +147,11 @@ class _Keys:
             raise self.wrong(key, "a text")
         return found
 
-    def wrong(self, key: str, accepted: str, hint: str | None = None) -> KeyWrong:
+    def wrong(self, key: str, accepted: str, hint: str | None = None) -> ComponentKeyError:
         # What is told here reaches logs and topics, and a camera's address may hold a password.
         shown = _ADDRESS.sub("…", repr(self.get(key)))
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-        return KeyWrong(f"{self.component}: {key} is {shown}; accepted is {accepted}", hint=hint)
+        return ComponentKeyError(f"{self.component}: {key} is {shown}; accepted is {accepted}", hint=hint)
 
     def unknown(self) -> tuple[Finding, ...]:
         known = {key.lower() for key in KEYS} | _OTHERS
@@ -174,7 +174,7 @@ def _model(keys: _Keys, dependencies: Collection[str], no_models: Collection[str
     if len(found) == 1:
         return found[0]
     message = f"which of {', '.join(found)} is its model" if found else "none of its dependencies is a model"
-    raise KeyWrong(
+    raise ComponentKeyError(
         f"{keys.component}: it is not clear which model it runs: {message}",
         hint="name it with Verge: {Model: …}, and have it among ComponentDependencies",
     )
@@ -242,7 +242,7 @@ def _outputs(keys: _Keys, family: Family | None) -> list[dict[str, Any]]:
     if topic is None or not valid_topic(topic):
         raise keys.wrong(key, "a topic without wildcards, or nothing for results in the log only")
     if refused := access.publishing_refused(keys.get("accessControl"), topic):
-        raise KeyWrong(
+        raise ComponentKeyError(
             f"{keys.component}: it may not publish on {topic!r}: {refused}",
             hint=f"add {topic} to the resources of its accessControl, or set {key} to a topic that is among them",
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 from agent.greengrass.catalog.entries import ENTRIES, Entry
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
@@ -39,11 +39,11 @@ def versions(name: str) -> tuple[Version, ...]:
 
 @cache
 def recipe(name: str, version: Version) -> Recipe:
-    """One of those versions; raises ``Wrong`` for any other."""
+    """One of those versions; raises ``InvalidInputError`` for any other."""
     entry = _entry(name, version)
     if entry is None:
         message = f"the catalog has no {name} {version}"
-        raise Wrong(message, hint=_offered(name), code="NO_AVAILABLE_COMPONENT_VERSION")
+        raise InvalidInputError(message, hint=_offered(name), code="NO_AVAILABLE_COMPONENT_VERSION")
     return Recipe(
         name=name,
         version=version,

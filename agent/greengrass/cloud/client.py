@@ -23,13 +23,13 @@ from urllib3.exceptions import HTTPError
 from agent.aws.detached import detached
 from agent.config.artifacts import Patience, StoreOptions
 from agent.config.greengrass import GreengrassOptions
-from agent.errors import Unreachable, VergeError
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.errors import UnreachableError, VergeError
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.stores import answers
 from agent.greengrass.artifacts.stores.client import Client
 from agent.greengrass.artifacts.uri import split
 from agent.greengrass.cloud import messages
-from agent.greengrass.cloud.errors import GreengrassUnreachable, GreengrassWrong
+from agent.greengrass.cloud.errors import GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question, Request, Resolved
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.versions import Version
@@ -63,8 +63,8 @@ class DataPlane:
         """The version that the cloud chooses for a device that has ``candidate`` already; None if it has none.
 
         Raises:
-            GreengrassWrong: the cloud refuses, or its answer is none.
-            GreengrassUnreachable: the cloud could not be asked for as long as there was patience.
+            GreengrassError: the cloud refuses, or its answer is none.
+            GreengrassUnreachableError: the cloud could not be asked for as long as there was patience.
         """
         request = question.request(attributes, candidate)
 
@@ -80,8 +80,8 @@ class DataPlane:
         """A signed URL of an artifact, asked for once: whoever fetches has the patience.
 
         Raises:
-            GreengrassWrong: the cloud refuses.
-            GreengrassUnreachable: the cloud cannot be asked now.
+            GreengrassError: the cloud refuses.
+            GreengrassUnreachableError: the cloud cannot be asked now.
         """
         request = messages.artifact_request(arn, name)
         return messages.artifact_answer(_accepted(request, *await self._asked(request)))
@@ -96,8 +96,8 @@ class DataPlane:
             return connection.ask(request.method, url, request.body)
         except HTTPError as error:
             raise _not_connected(url, error) from error
-        except ArtifactWrong as error:
-            raise GreengrassWrong(error.message, hint=error.hint, code=_CONFIG_CODE) from error
+        except ArtifactError as error:
+            raise GreengrassError(error.message, hint=error.hint, code=_CONFIG_CODE) from error
         finally:
             connection.close()
 
@@ -149,7 +149,7 @@ class _Connection(Client):
                 context.load_default_certs()
             context.load_cert_chain(device.cert_file or "", device.key_file, password=_no_password)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise GreengrassWrong(
+            raise GreengrassError(
                 f"the device's certificate cannot be used: {getattr(error, 'strerror', None) or error}",
                 hint=f"check {device.cert_file}, {device.key_file} and {device.ca_file or 'the system authorities'}: "
                 "PEM, not encrypted, readable by the agent",
@@ -171,10 +171,10 @@ def _accepted(request: Request, status: int, body: bytes) -> bytes:
 
 def _not_connected(url: str, error: HTTPError) -> VergeError:
     found = answers.not_connected(url, error)
-    if isinstance(found, Unreachable):
-        return GreengrassUnreachable(found.message, hint=found.hint, code=found.code)
+    if isinstance(found, UnreachableError):
+        return GreengrassUnreachableError(found.message, hint=found.hint, code=found.code)
     hint = "check that IoT Core has the device's certificate active, greengrass.ca_file and the device's clock"
-    return GreengrassWrong(found.message, hint=hint, code=found.code)
+    return GreengrassError(found.message, hint=hint, code=found.code)
 
 
 async def _persist(attempt: Callable[[], Awaitable[Answer]], patience: Patience, what: str) -> Answer:
@@ -183,7 +183,7 @@ async def _persist(attempt: Callable[[], Awaitable[Answer]], patience: Patience,
     while True:
         try:
             return await attempt()
-        except GreengrassUnreachable as error:
+        except GreengrassUnreachableError as error:
             delay_s = random.uniform(0.0, patience.ceiling_s(failures))
             failures += 1
             if time.monotonic() + delay_s - since > patience.give_up_after_s:

@@ -2,17 +2,17 @@
 
 ::
 
-    Wrong       └── GreengrassWrong          the cloud refuses, or answers with what cannot be used: do not retry
-    Unreachable └── GreengrassUnreachable    the cloud cannot be asked now: back off and retry
+    InvalidInputError └── GreengrassError             the cloud refuses, or its answer cannot be used: do not retry
+    UnreachableError  └── GreengrassUnreachableError  the cloud cannot be asked now: back off and retry
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.errors import Unreachable, VergeError, Wrong
+from agent.errors import InvalidInputError, UnreachableError, VergeError
 
-__all__ = ["TYPES", "GreengrassUnreachable", "GreengrassWrong"]
+__all__ = ["TYPES", "GreengrassError", "GreengrassUnreachableError"]
 
 TYPES: Mapping[str, str] = {
     "CLOUD_API_ERROR": "NONE",
@@ -34,20 +34,20 @@ TYPES: Mapping[str, str] = {
 """Code → error type, both in Greengrass's exact spelling."""
 
 
-class _Typed(VergeError):
+class _TypedError(VergeError):
     @property
     def error_type(self) -> str:
         """What Greengrass lists under ``deployment-error-types`` for this code."""
         return TYPES[self.code]
 
 
-class GreengrassWrong(_Typed, Wrong):
+class GreengrassError(_TypedError, InvalidInputError):
     """The cloud refuses, or its answer cannot be used, however often it is asked."""
 
     default_code = "CLOUD_API_ERROR"
 
 
-class GreengrassUnreachable(_Typed, Unreachable):
+class GreengrassUnreachableError(_TypedError, UnreachableError):
     """The cloud cannot be asked now."""
 
     default_code = "NETWORK_ERROR"

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from agent.errors import Wrong
-from agent.greengrass.cloud.errors import GreengrassUnreachable, GreengrassWrong
+from agent.errors import InvalidInputError
+from agent.greengrass.cloud.errors import GreengrassError, GreengrassUnreachableError
 from agent.greengrass.recipes import reader
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Artifact, Manifest, Recipe
@@ -112,14 +112,14 @@ class Question:
         return Request(Operation.RESOLVE, "POST", "/greengrass/v2/resolveComponentCandidates", body)
 
     def answer(self, body: bytes) -> Resolved:
-        """What the cloud chose.  Raises ``GreengrassWrong`` for what is no answer to the question."""
+        """What the cloud chose.  Raises ``GreengrassError`` for what is no answer to the question."""
         versions = _decoded(_Candidates, body, Operation.RESOLVE).resolvedComponentVersions
         if len(versions) != 1:
             raise self._no_answer(f"chose {len(versions)} versions")
         told = versions[0]
         try:
             recipe = reader.parse(told.recipe, f"the cloud's recipe of {self.name}")
-        except Wrong as error:
+        except InvalidInputError as error:
             raise self._no_answer("sent a recipe that cannot be read") from error
         same = _ARN.fullmatch(told.arn)
         said = {(told.componentName, told.componentVersion), (recipe.name, str(recipe.version))}
@@ -132,8 +132,8 @@ class Question:
         )
         return Resolved(_located(recipe, told.arn), told.arn, caution)
 
-    def _no_answer(self, what: str) -> GreengrassWrong:
-        return GreengrassWrong(
+    def _no_answer(self, what: str) -> GreengrassError:
+        return GreengrassError(
             f"asked for {self}, the cloud {what}",
             hint="the cloud's answer cannot be used; deploy another version",
             code="RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE",
@@ -150,24 +150,24 @@ def artifact_request(arn: str, name: str) -> Request:
 
 
 def artifact_answer(body: bytes) -> str:
-    """The signed URL.  Raises ``GreengrassWrong``."""
+    """The signed URL.  Raises ``GreengrassError``."""
     return _decoded(_Artifact, body, Operation.ARTIFACT).preSignedUrl
 
 
-def refusal(operation: Operation, status: int, body: bytes) -> GreengrassWrong | GreengrassUnreachable:
+def refusal(operation: Operation, status: int, body: bytes) -> GreengrassError | GreengrassUnreachableError:
     """The error of an answer that is not ``OK``."""
     said = _message(body)
     message = f"{operation}: the Greengrass cloud answers {status}" + (f", {said}" if said else "")
     if status in {401, 403}:
         hint = f"allow greengrass:{operation} in the IoT policy of the device's certificate"
-        return GreengrassWrong(message, hint=hint, code=_DENIED[operation])
+        return GreengrassError(message, hint=hint, code=_DENIED[operation])
     if status in _SERVER_ERRORS:
-        return GreengrassUnreachable(message, hint="the cloud has trouble", code="SERVER_ERROR")
+        return GreengrassUnreachableError(message, hint="the cloud has trouble", code="SERVER_ERROR")
     if status in _LATER:
         code, hint = _LATER[status]
-        return GreengrassUnreachable(message, hint=hint, code=code)
+        return GreengrassUnreachableError(message, hint=hint, code=code)
     code, hint = _WRONG.get(status, ("HTTP_REQUEST_ERROR", "check greengrass.data_endpoint"))
-    return GreengrassWrong(message, hint=hint, code=code)
+    return GreengrassError(message, hint=hint, code=code)
 
 
 class _Version(msgspec.Struct):
@@ -195,7 +195,7 @@ def _decoded(kind: type[Body], body: bytes, operation: Operation) -> Body:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # The error's text could quote a signed URL.
-        raise GreengrassWrong(
+        raise GreengrassError(
             f"{operation}: the Greengrass cloud's answer cannot be read",
             hint="is greengrass.data_endpoint right?",
             code="RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE" if operation == Operation.RESOLVE else "CLOUD_API_ERROR",

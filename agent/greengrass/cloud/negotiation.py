@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.errors import VergeError
-from agent.greengrass.cloud.errors import GreengrassUnreachable, GreengrassWrong
+from agent.greengrass.cloud.errors import GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question, Resolved
 from agent.greengrass.recipes import platform
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
@@ -81,8 +81,8 @@ async def negotiated(
     """The recipes that the cloud chose for the set, by name; the others are among the known.
 
     Raises:
-        GreengrassWrong: the cloud refuses, and nothing known would do; or the versions never settle.
-        GreengrassUnreachable: the cloud could not be asked, and nothing known would do.
+        GreengrassError: the cloud refuses, and nothing known would do; or the versions never settle.
+        GreengrassUnreachableError: the cloud could not be asked, and nothing known would do.
     """
     talks = _Talks(known, running, attributes, client, frozenset(ours))
     chosen: dict[str, Recipe] = {}
@@ -125,7 +125,7 @@ class _Found:
 
     recipe: Recipe | None = None
     cloud: bool = False
-    error: GreengrassWrong | GreengrassUnreachable | None = None
+    error: GreengrassError | GreengrassUnreachableError | None = None
 
 
 class _Talks:
@@ -167,8 +167,8 @@ class _Talks:
                 if self._silent and local is not None:
                     return _Found(local)
                 resolved = await self._client.resolve(question, self._attributes, local.version if local else None)
-        except (GreengrassWrong, GreengrassUnreachable) as error:
-            self._silent = isinstance(error, GreengrassUnreachable)
+        except (GreengrassError, GreengrassUnreachableError) as error:
+            self._silent = isinstance(error, GreengrassUnreachableError)
             if local is None:
                 return _Found(error=error)
             log.warning("%s stays %s, as known here: %s", question.name, local.version, error)
@@ -194,7 +194,7 @@ class _Talks:
     def _is_for_this(self, recipe: Recipe) -> bool:
         try:
             platform.choose(recipe, self._attributes)
-        except NoManifest:
+        except NoManifestError:
             return False
         return True
 
@@ -219,7 +219,7 @@ def _questions(wishes: Wishes, chosen: Mapping[str, Recipe]) -> list[Question]:
     ]
 
 
-def _unavailable(question: Question, error: GreengrassWrong | GreengrassUnreachable) -> VergeError:
+def _unavailable(question: Question, error: GreengrassError | GreengrassUnreachableError) -> VergeError:
     return type(error)(
         f"{question}: none is known here that fits, and the cloud could not be asked: {error.message}",
         hint=error.hint,
@@ -227,8 +227,8 @@ def _unavailable(question: Question, error: GreengrassWrong | GreengrassUnreacha
     )
 
 
-def _unsettled(when: str) -> GreengrassWrong:
-    return GreengrassWrong(
+def _unsettled(when: str) -> GreengrassError:
+    return GreengrassError(
         f"the cloud's versions still exclude each other {when}",
         hint="want exact versions that fit together",
         code="COMPONENT_VERSION_REQUIREMENTS_NOT_MET",

@@ -2,18 +2,18 @@
 
 ::
 
-    Wrong
-    └── ComponentRefused    a set of components cannot be run: a circle of dependencies, an unknown kind
+    InvalidInputError
+    └── ComponentError    a set of components cannot be run: a circle of dependencies, an unknown kind
 """
 
 from __future__ import annotations
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 
-__all__ = ["ComponentRefused"]
+__all__ = ["ComponentError"]
 
 
-class ComponentRefused(Wrong):
+class ComponentError(InvalidInputError):
     """A set of components cannot be run as it is."""
 
     default_code = "component-refused"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from agent.greengrass.components.errors import ComponentRefused
+from agent.greengrass.components.errors import ComponentError
 
 __all__ = ["Graph", "dependers", "ready", "start_order"]
 
@@ -19,14 +19,14 @@ Graph = Mapping[str, Collection[str]]
 def start_order(graph: Graph) -> list[str]:
     """Every component after those it depends on; reversed it is the order to stop in.
 
-    Raises ``ComponentRefused`` when the dependencies go in a circle.
+    Raises ``ComponentError`` when the dependencies go in a circle.
     """
     known = {name: sorted(need for need in needs if need in graph) for name, needs in sorted(graph.items())}
     try:
         return list(TopologicalSorter(known).static_order())
     except CycleError as error:
         circle = " → ".join(error.args[1])
-        raise ComponentRefused(
+        raise ComponentError(
             f"HARD dependencies go in a circle: {circle}",
             code="dependency-circle",
             hint="make one of them SOFT: a SOFT dependency does not delay the start",

@@ -21,7 +21,7 @@ from typing import Self
 
 from agent.greengrass.components import environment, order
 from agent.greengrass.components.component import Component
-from agent.greengrass.components.errors import ComponentRefused
+from agent.greengrass.components.errors import ComponentError
 from agent.greengrass.components.limits import Enforcer, Rlimits, claim
 from agent.greengrass.components.logs import ComponentLog, Form
 from agent.greengrass.components.record import Record, end_survivors
@@ -104,7 +104,7 @@ class Supervisor:
         """Bring the set to ``target``, and say how far each change reached; a new component's is ``REINSTALL``.
 
         Returns when what is not in the target is gone; the rest is on its way, see ``settled``.
-        Raises ``ComponentRefused`` when the target's dependencies go in a circle or a kind is unknown; nothing has
+        Raises ``ComponentError`` when the target's dependencies go in a circle or a kind is unknown; nothing has
         changed then.
         """
         starts = order.start_order({name: spec.hard for name, spec in target.items()})
@@ -174,7 +174,7 @@ class Supervisor:
         for name, spec in target.items():
             if spec.kind and spec.kind not in self._kinds:
                 known = ", ".join(sorted(self._kinds)) or "none but scripts"
-                raise ComponentRefused(
+                raise ComponentError(
                     f"component {name} is of the kind {spec.kind!r}, which cannot be run here",
                     code="component-kind-unknown",
                     hint=f"known: {known}",

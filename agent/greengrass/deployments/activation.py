@@ -21,7 +21,7 @@ from agent.greengrass.components.spec import ComponentSpec
 from agent.greengrass.components.states import State
 from agent.greengrass.components.supervisor import Settled, Supervisor
 from agent.greengrass.deployments import golden
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.model_target import ModelTarget
 from agent.greengrass.deployments.target import Target
 from agent.inference.plane import InferencePlane
@@ -29,7 +29,7 @@ from agent.inference.tuning.tuner import Tuner
 from agent.results.formats import Context
 from agent.streams.streams import Streams, Switched
 
-__all__ = ["Change", "Live", "RollbackFailed", "Trial"]
+__all__ = ["Change", "Live", "RollbackFailedError", "Trial"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ Trial = Callable[[str, str], Awaitable[None]]
 """Have a stream's frames answered by a new model too (stream, model key); raises what speaks against it."""
 
 
-class RollbackFailed(DeploymentWrong):
+class RollbackFailedError(DeploymentError):
     """What was live before could not be put back."""
 
     default_code = "COMPONENT_BROKEN"
@@ -89,7 +89,7 @@ class Live:
     async def replace(self, target: Target, trial: Trial | None = None, *, tolerant: bool = False) -> Change:
         """Make a target live; with ``tolerant``, even if its scripts do not get healthy.
 
-        Raises what kept it from being so, with everything as it was before, or ``RollbackFailed`` when it is not.
+        Raises what kept it from being so, with everything as it was before, or ``RollbackFailedError`` when it is not.
         """
         self.touched = False
         undo = AsyncExitStack()
@@ -160,7 +160,9 @@ class Live:
     async def _restore(self) -> None:
         complaint = await self._apply(self.target.components, self.target.components)
         if complaint is not None:
-            raise RollbackFailed(f"the old set does not get healthy again: {complaint.message}", hint=complaint.hint)
+            raise RollbackFailedError(
+                f"the old set does not get healthy again: {complaint.message}", hint=complaint.hint
+            )
 
     async def _apply(
         self, components: Mapping[str, ComponentSpec], watched: Mapping[str, ComponentSpec]
@@ -180,7 +182,7 @@ class Live:
         for name in names:
             problem = states[name].problem
             told.append(f"{name} is {states[name].state}" + (f": {problem.reason}" if problem else ""))
-        return DeploymentWrong(
+        return DeploymentError(
             "; ".join(told), code="COMPONENT_BROKEN", hint=f"the log of {names[0]} tells what its scripts wrote"
         )
 

@@ -33,10 +33,10 @@ from agent.config.results import FileSinkOptions, FilterOptions
 from agent.config.sources import CameraOptions, DirectoryOptions
 from agent.config.streams import InputOptions, OutputOptions, SnapshotOutput, StreamOptions, objection
 from agent.config.strict import convert
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.catalog import keys
 from agent.greengrass.catalog.keys import Device
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.field import whole
 
 __all__ = [
@@ -214,7 +214,7 @@ def block(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def subject(component: str, configuration: Mapping[str, Any]) -> Subject | None:
     """What a component's block is about; None where there is no block.
 
-    Raises ``DeploymentWrong`` for a block that is about neither: it would be ignored.
+    Raises ``DeploymentError`` for a block that is about neither: it would be ignored.
     """
     said = {_folded(key) for key in block(configuration) or ()}
     if not said:
@@ -225,7 +225,7 @@ def subject(component: str, configuration: Mapping[str, Any]) -> Subject | None:
         return Subject.RUNTIME
     if said & {"manifest", "archive", "sample"}:
         return Subject.MODEL
-    raise DeploymentWrong(
+    raise DeploymentError(
         f"{component}: the Verge block is no stream (it has no Input), no model (no Manifest, no Archive), no runtime",
         hint="give Input: {topic: …} for a stream, Manifest: {…} for a model, Runtime: litert for a runtime",
         code="COMPONENT_CONFIGURATION_NOT_VALID",
@@ -246,8 +246,8 @@ def inference(
 ) -> InferenceBlock:
     """The stream of an inference component; AWS's keys in its configuration (``catalog.keys``) say it too.
 
-    ``no_models`` are components that are runtimes.  Raises ``DeploymentWrong`` with the component and the path, and
-    ``KeyWrong`` for a key of AWS's.
+    ``no_models`` are components that are runtimes.  Raises ``DeploymentError`` with the component and the path, and
+    ``ComponentKeyError`` for a key of AWS's.
     """
     told = _respelled(block(configuration) or {}, _STREAM_KEYS, _FREE)
     notes: tuple[str, ...] = ()
@@ -268,11 +268,11 @@ def inference(
     )
     if wrong := objection(found.stream.input):
         place = ".".join(filter(None, ("Verge.Input", wrong.key)))
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{component}: {place} {wrong.said}", hint=wrong.hint, code="COMPONENT_CONFIGURATION_NOT_VALID"
         )
     if found.stream.model not in dependencies:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{component}: Verge.Model is {found.stream.model!r}, which is not among the component's dependencies",
             hint=f"add it to ComponentDependencies; there are {', '.join(sorted(dependencies)) or 'none'}",
             code="COMPONENT_CONFIGURATION_NOT_VALID",
@@ -315,5 +315,5 @@ def _deeper(value: Any, known: Mapping[str, str], free: frozenset[str]) -> Any:
 def _converted(kind: type[Value], told: object, name: str) -> Value:
     try:
         return convert(kind, told, name)
-    except ConfigWrong as error:
-        raise DeploymentWrong(error.message, hint=error.hint, code="COMPONENT_CONFIGURATION_NOT_VALID") from error
+    except ConfigError as error:
+        raise DeploymentError(error.message, hint=error.hint, code="COMPONENT_CONFIGURATION_NOT_VALID") from error

@@ -28,13 +28,13 @@ from typing import Any, Final
 import msgspec
 
 from agent.config.strict import convert
-from agent.errors import ConfigWrong, Wrong
+from agent.errors import ConfigError, InvalidInputError
 from agent.greengrass.deployments.canary import Canary
-from agent.greengrass.deployments.errors import DeploymentRejected, DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError, DeploymentRejectedError
 from agent.greengrass.deployments.field import MAX_DEPTH, Field, deeper_than, whole
 from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, FailurePolicy, RunWith, Source, Wanted
 from agent.greengrass.recipes import reader
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement
 
@@ -75,12 +75,12 @@ def parse(
     """Read a document in any of its forms; ``received_ms`` is its time where it tells none.
 
     Raises:
-        DeploymentRejected: it is another kind of document: an AWS managed template.
-        DeploymentWrong: it cannot be used; the sentence names the place.
+        DeploymentRejectedError: it is another kind of document: an AWS managed template.
+        DeploymentError: it cannot be used; the sentence names the place.
     """
     root = Field("", _opened(document))
     if root.get("steps").value is not None:
-        raise DeploymentRejected(
+        raise DeploymentRejectedError(
             "the document is an AWS managed job template (it has steps); Verge takes Greengrass deployments",
             hint="send a document with components",
         )
@@ -108,7 +108,7 @@ def parse(
     )
     if not local and not any(root.get(key).value is not None for key in _MEANT):
         told = ", ".join(sorted(map(str, root.object()))[:5]) or "nothing"
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"the document says nothing of what is wanted; it has {told}",
             hint='{"components": {}} takes everything away, {"components": {"NAME": {"version": …}}} brings something',
         )
@@ -119,20 +119,20 @@ def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
     opened: Any = document
     if isinstance(document, bytes):
         if len(document) > MAX_BYTES:
-            raise DeploymentWrong(
+            raise DeploymentError(
                 f"the document has {len(document)} bytes; {MAX_BYTES} is the most",
                 code="DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED",
             )
         try:
             opened = msgspec.json.decode(document)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DeploymentWrong(
+            raise DeploymentError(
                 f"the document is not JSON: {error}", code="DEPLOYMENT_DOCUMENT_PARSE_ERROR"
             ) from error
     if not isinstance(opened, Mapping) or not opened:
-        raise DeploymentWrong("the document is not a JSON object, or an empty one", code="EMPTY_DEPLOYMENT_REQUEST")
+        raise DeploymentError("the document is not a JSON object, or an empty one", code="EMPTY_DEPLOYMENT_REQUEST")
     if deeper_than(opened, MAX_DEPTH):
-        raise DeploymentWrong(f"the document nests deeper than {MAX_DEPTH} levels")
+        raise DeploymentError(f"the document nests deeper than {MAX_DEPTH} levels")
     return opened
 
 
@@ -149,7 +149,7 @@ def _made_up_id(root: Field, received_ms: int) -> str:
     try:
         text = msgspec.json.encode(root.value, order="deterministic")
     except (TypeError, ValueError, RecursionError) as error:
-        raise DeploymentWrong(f"the document holds what JSON does not know: {error}") from error
+        raise DeploymentError(f"the document holds what JSON does not know: {error}") from error
     return hashlib.sha256(b"%d:%b" % (received_ms, text)).hexdigest()[:16]
 
 
@@ -218,7 +218,7 @@ def _requirement(place: Field) -> Requirement:
         raise place.wrong("a version or a range of versions", hint='"version": "1.2.0" or "^1.2.0"', code=_METADATA)
     try:
         return Requirement.parse(text)
-    except RecipeWrong as error:
+    except RecipeError as error:
         raise place.wrong("a version or a range of versions", hint=error.hint) from error
 
 
@@ -230,7 +230,7 @@ def _merge(place: Field) -> dict[str, Any] | None:
         except (msgspec.DecodeError, RecursionError) as error:
             raise merge.wrong("an object, or the text of one") from error
         if deeper_than(merge.value, MAX_DEPTH):
-            raise DeploymentWrong(f"{merge.path} nests deeper than {MAX_DEPTH} levels")
+            raise DeploymentError(f"{merge.path} nests deeper than {MAX_DEPTH} levels")
     return None if merge.value is None else dict(merge.object())
 
 
@@ -258,7 +258,7 @@ def _capabilities(root: Field) -> tuple[str, ...]:
     asked = root.get("requiredCapabilities").texts()
     if lacking := [each for each in asked if each not in CAPABILITIES]:
         smaller = "the document came cut short: deploy a smaller one, of at most 31 KB (7 KB to a single thing)"
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"the deployment requires {', '.join(lacking)}, which this agent does not have",
             hint=smaller if _CUT_SHORT in lacking else f"it has {', '.join(sorted(CAPABILITIES))}",
             code="NUCLEUS_MISSING_REQUIRED_CAPABILITIES",
@@ -271,8 +271,8 @@ def _canary(place: Field) -> Canary | None:
         return None
     try:
         canary = convert(Canary, whole(place.value), "canary")
-    except ConfigWrong as error:
-        raise DeploymentWrong(error.message, hint=error.hint) from error
+    except ConfigError as error:
+        raise DeploymentError(error.message, hint=error.hint) from error
     if (canary.frames is None) == (canary.seconds is None):
         raise place.wrong("either frames or seconds", hint='"canary": {"frames": 200}')
     return canary
@@ -293,7 +293,7 @@ def _recipes(root: Field) -> tuple[Recipe, ...]:
         recipe = _recipe(place)
         key = recipe.name, str(recipe.version)
         if recipes.setdefault(key, recipe) != recipe:
-            raise DeploymentWrong(f"{place.path} is another recipe of {recipe.name} {recipe.version}")
+            raise DeploymentError(f"{place.path} is another recipe of {recipe.name} {recipe.version}")
     return tuple(recipes.values())
 
 
@@ -301,8 +301,8 @@ def _recipe(place: Field) -> Recipe:
     text = place.value if isinstance(place.value, str) else msgspec.json.encode(place.object())
     try:
         return reader.parse(_decoded(text) if isinstance(text, str) else text, place.path)
-    except Wrong as error:
-        raise DeploymentWrong(error.message, hint=error.hint) from error
+    except InvalidInputError as error:
+        raise DeploymentError(error.message, hint=error.hint) from error
 
 
 def _decoded(text: str) -> str | bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.greengrass.deployments.activation import Change
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.ledger import Entry, Step
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed
 from agent.greengrass.deployments.request import Deployment
@@ -23,7 +23,7 @@ def interrupted(entry: Entry) -> Outcome | None:
         status, again = DetailedStatus.FAILED_NO_STATE_CHANGE, f", {entry.attempts} times"
     else:
         status, again = DetailedStatus.FAILED_ROLLBACK_COMPLETE, ""
-    error = DeploymentWrong(
+    error = DeploymentError(
         f"the agent ended while the deployment was {entry.step}{again}", code="DEPLOYMENT_INTERRUPTED"
     )
     return failed(status, error)

@@ -2,9 +2,9 @@
 
 ::
 
-    Wrong
-    └── DeploymentWrong         the deployment fails: FAILED, and nothing was changed
-        └── DeploymentRejected  it was not even taken up: REJECTED
+    InvalidInputError
+    └── DeploymentError              the deployment fails: FAILED, and nothing was changed
+        └── DeploymentRejectedError  it was not even taken up: REJECTED
 
 ``TYPES`` holds every code that Greengrass knows, whichever package raises it.
 """
@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 
-__all__ = ["NONE", "TYPES", "DeploymentRejected", "DeploymentWrong"]
+__all__ = ["NONE", "TYPES", "DeploymentError", "DeploymentRejectedError"]
 
 NONE: Final = "NONE"
 """The type of a code that tells where something went wrong and not what."""
@@ -78,7 +78,7 @@ TYPES: Mapping[str, str] = {code: kind for kind, codes in _CODES.items() for cod
 """Code → error type, both in Greengrass's exact spelling."""
 
 
-class DeploymentWrong(Wrong):
+class DeploymentError(InvalidInputError):
     """A deployment cannot be done; ``code`` is one of ``TYPES``."""
 
     default_code = "DEPLOYMENT_DOCUMENT_NOT_VALID"
@@ -89,5 +89,5 @@ class DeploymentWrong(Wrong):
         return TYPES[self.code]
 
 
-class DeploymentRejected(DeploymentWrong):
+class DeploymentRejectedError(DeploymentError):
     """A deployment that is not taken up at all: its job ends as REJECTED."""

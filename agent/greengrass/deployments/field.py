@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 
 __all__ = ["MAX_DEPTH", "Field", "deeper_than", "whole"]
 
@@ -97,9 +97,9 @@ class Field:
             raise self.wrong("one of " + ", ".join(words))
         return found
 
-    def wrong(self, expected: str, *, hint: str | None = None, code: str | None = None) -> DeploymentWrong:
+    def wrong(self, expected: str, *, hint: str | None = None, code: str | None = None) -> DeploymentError:
         """The error that names the path, the value and what was expected."""
-        return DeploymentWrong(f"{self.path} is {_shown(self.value)}: expected {expected}", hint=hint, code=code)
+        return DeploymentError(f"{self.path} is {_shown(self.value)}: expected {expected}", hint=hint, code=code)
 
 
 def deeper_than(value: Any, depth: int) -> bool:

@@ -21,13 +21,13 @@ import msgspec
 
 from agent.config.streams import Limits
 from agent.config.strict import build, convert
-from agent.errors import ConfigWrong, FrameRefused, VergeError, Wrong
+from agent.errors import ConfigError, FrameError, InvalidInputError, VergeError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 from agent.inference.values import Answer
 from agent.results.expected import Expected, compare, parse, unfinite
 
-__all__ = ["FOLDER", "NAME", "Ask", "Golden", "GoldenDisagrees", "GoldenLimits", "blank", "check", "load"]
+__all__ = ["FOLDER", "NAME", "Ask", "Golden", "GoldenLimits", "GoldenMismatchError", "blank", "check", "load"]
 
 FOLDER = "golden"
 NAME = "expected.json"
@@ -38,7 +38,7 @@ Ask: TypeAlias = Callable[[Picture], Awaitable[Answer]]
 """Has the model answer a picture; raises what it or its workers have against it."""
 
 
-class GoldenDisagrees(Wrong):
+class GoldenMismatchError(InvalidInputError):
     """A model does not answer its golden frames as it has to."""
 
     default_code = "MODEL_DISAGREES"
@@ -68,8 +68,8 @@ async def check(ask: Ask, folder: Path | None, limits: GoldenLimits | None = Non
     """Have a model answer the golden frames in ``folder``, or a blank one where there is no such folder.
 
     Raises:
-        GoldenDisagrees: it answers something else, or nothing.
-        ConfigWrong: the folder cannot be used.
+        GoldenMismatchError: it answers something else, or nothing.
+        ConfigError: the folder cannot be used.
     """
     limits = limits or GoldenLimits()
     frames = await asyncio.to_thread(load, folder, limits) if folder else ()
@@ -77,14 +77,14 @@ async def check(ask: Ask, folder: Path | None, limits: GoldenLimits | None = Non
     found = [difference for difference in differences if difference]
     if found:
         more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-        raise GoldenDisagrees(
+        raise GoldenMismatchError(
             f"the model does not answer as it has to: {'; '.join(found[:_TOLD])}{more}",
             hint="if the new answers are right, record them: verge component pack --record-golden",
         )
 
 
 def load(folder: Path, limits: GoldenLimits) -> tuple[Golden, ...]:
-    """The golden frames of a folder, none where it is not there; blocks while it reads.  Raises ``ConfigWrong``."""
+    """The golden frames of a folder, none where it is not there; blocks while it reads.  Raises ``ConfigError``."""
     if not folder.is_dir():
         return ()
     written = [path for name in _NAMES if (path := folder / name).is_file()]
@@ -132,16 +132,16 @@ def _golden(folder: Path, file: Path, entry: _Entry) -> Golden:
     return Golden(f"{folder.name}/{entry.picture}", path, parse(entry.expect, f"{file}: {entry.picture}"))
 
 
-def _wrong(message: str) -> ConfigWrong:
+def _wrong(message: str) -> ConfigError:
     hint = "have it written by `verge component pack --record-golden`"
-    return ConfigWrong(message, code="golden-wrong", hint=hint)
+    return ConfigError(message, code="golden-wrong", hint=hint)
 
 
 async def _difference(ask: Ask, frame: Golden, limits: GoldenLimits) -> str:
     """What the model says otherwise than expected; empty when it agrees."""
     try:
         picture = await asyncio.to_thread(_picture, frame.path, limits.pictures)
-    except FrameRefused as error:
+    except FrameError as error:
         raise _wrong(f"{frame.name} is no picture: {error.message}") from error
     answer = await _asked(ask, picture, frame.name, limits)
     verdict = await asyncio.to_thread(compare, frame.expected, answer.predictions)
@@ -159,9 +159,9 @@ async def _asked(ask: Ask, picture: Picture, name: str, limits: GoldenLimits) ->
         async with asyncio.timeout(limits.answer_timeout_s):
             return await ask(picture)
     except TimeoutError as error:
-        raise GoldenDisagrees(f"{name}: no answer within {limits.answer_timeout_s:g} s") from error
+        raise GoldenMismatchError(f"{name}: no answer within {limits.answer_timeout_s:g} s") from error
     except VergeError as error:
-        raise GoldenDisagrees(f"{name}: the model could not answer: {error.message}", hint=error.hint) from error
+        raise GoldenMismatchError(f"{name}: the model could not answer: {error.message}", hint=error.hint) from error
 
 
 def _picture(path: Path, limits: Limits) -> Picture:

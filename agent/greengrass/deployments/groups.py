@@ -42,7 +42,7 @@ class Groups:
 
     @classmethod
     def of(cls, plain: Mapping[str, Mapping[str, str]]) -> Groups:
-        """What ``to_plain`` gave.  Raises ``VersionWrong`` for a requirement that cannot be read."""
+        """What ``to_plain`` gave.  Raises ``VersionError`` for a requirement that cannot be read."""
         return cls(
             {group: {name: Requirement.parse(text) for name, text in wanted.items()} for group, wanted in plain.items()}
         )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["PREFIX", "PublicKey", "decoded", "trusted"]
 
@@ -52,12 +52,12 @@ class PublicKey:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Read a key's line; raises ``ConfigWrong``."""
+        """Read a key's line; raises ``ConfigError``."""
         words = line.split(None, 2)
         comment = words[2].strip() if len(words) > 2 else ""  # noqa: PLR2004 prefix, key, comment
         raw = decoded(words[1]) if words[:1] == [PREFIX] and len(words) > 1 else None
         if raw is None or len(raw) != _KEY_BYTES or len(comment) > _MAX_COMMENT or not comment.isprintable():
-            raise ConfigWrong(
+            raise ConfigError(
                 f"{line[:60]!r} is no public key",
                 code="key-unreadable",
                 hint=f"a line is: {PREFIX} BASE64 COMMENT; `verge trust keygen` writes one",
@@ -77,7 +77,7 @@ class PublicKey:
 
 
 def trusted(entries: Iterable[str], folder: Path) -> Mapping[str, PublicKey]:
-    """The keys of the configuration by their ids: lines, and files relative to ``folder``.  Raises ``ConfigWrong``."""
+    """The keys of the configuration by their ids: lines, and files relative to ``folder``.  Raises ``ConfigError``."""
     keys = [PublicKey.parse(line) for entry in entries for line in _lines(entry, folder)]
     return {key.id: key for key in keys}
 
@@ -99,15 +99,15 @@ def _lines(entry: str, folder: Path) -> list[str]:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"the trusted key {entry[:200]!r} is neither a key's line nor a file that can be read: {error.strerror}",
             code="key-missing",
             hint="name the .pub file that `verge trust keygen` wrote, or put its line in here",
         ) from error
     if len(text) > _MAX_FILE_BYTES:
-        raise ConfigWrong(f"{path} is too large for a file of keys", code="key-unreadable")
+        raise ConfigError(f"{path} is too large for a file of keys", code="key-unreadable")
     lines = (line.strip() for line in text.decode(errors="replace").splitlines())
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
-        raise ConfigWrong(f"{path} holds no key", code="key-unreadable")
+        raise ConfigError(f"{path} holds no key", code="key-unreadable")
     return found

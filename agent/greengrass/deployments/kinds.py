@@ -15,7 +15,7 @@ from agent.greengrass.artifacts import uri
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
 from agent.greengrass.deployments.catalogue import BUILTINS
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.recipe import ComponentType, Manifest, Recipe, Unarchive
 
@@ -58,12 +58,12 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
     """What a component is, with the configuration ``plain``.
 
     ``models`` are the components that streams name as their models, each with one of those streams.  Raises
-    ``DeploymentWrong``, and ``LifecycleWrong`` for scripts of a named model that cannot be read.
+    ``DeploymentError``, and ``LifecycleError`` for scripts of a named model that cannot be read.
     """
     if recipe.name in BUILTINS:
         return Kind.BUILTIN
     if recipe.type not in _TYPES:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{recipe.name} {recipe.version} is of the type {recipe.type}, which this agent does not run",
             hint=f"it runs {', '.join(_TYPES)}",
             code="CUSTOM_PLUGIN_NOT_SUPPORTED",
@@ -74,7 +74,7 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
     if recipe.name in models and kind is Kind.GENERIC and _only_files(recipe, manifest):
         kind = Kind.MODEL
     if recipe.name in models and kind is not Kind.MODEL:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{models[recipe.name]} names {recipe.name} as its model, which is none: it is of the kind {kind}",
             hint="a model component has artifacts and no scripts",
             code=_CONFIGURATION,
@@ -83,11 +83,11 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
 
 
 def model_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any]) -> ModelBlock:
-    """The model that a component brings.  Raises ``DeploymentWrong`` also for an archive that is not its own."""
+    """The model that a component brings.  Raises ``DeploymentError`` also for an archive that is not its own."""
     told = blocks.model(recipe.name, plain)
     archives = [uri.file_name(each.uri) for each in manifest.artifacts if each.unarchive is Unarchive.ZIP]
     if told.archive and told.archive not in archives:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{recipe.name}: Verge.Archive is {told.archive!r}, which is no ZIP artifact of it",
             hint=f"there are {', '.join(archives) or 'none'}",
             code=_CONFIGURATION,

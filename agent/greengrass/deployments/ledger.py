@@ -34,9 +34,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 
-__all__ = ["Entry", "Ledger", "LedgerBroken", "Step"]
+__all__ = ["Entry", "Ledger", "LedgerError", "Step"]
 
 _KEEP = 100
 _SCHEMA = """
@@ -62,7 +62,7 @@ Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
 
-class LedgerBroken(Unreachable):
+class LedgerError(UnreachableError):
     """The ledger cannot be read or written."""
 
     default_code = "IO_WRITE_ERROR"
@@ -97,7 +97,7 @@ class Entry:
 
 
 class Ledger:
-    """The ledger in a file; entering opens it, leaving closes it.  Raises ``LedgerBroken`` for what the disk does."""
+    """The ledger in a file; entering opens it, leaving closes it.  Raises ``LedgerError`` for what the disk does."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -162,7 +162,7 @@ class Ledger:
     ) -> None:
         try:
             await self._in_thread(call, *arguments, **named)
-        except LedgerBroken as error:
+        except LedgerError as error:
             log.warning("a note is lost: %s", error)
 
     async def _in_thread(
@@ -172,7 +172,7 @@ class Ledger:
             try:
                 return call(*arguments, **named)
             except (sqlite3.Error, OSError) as error:
-                raise LedgerBroken(
+                raise LedgerError(
                     f"the ledger {self._path} failed: {error}", hint="is the disk full or the folder not writable?"
                 ) from error
 

@@ -17,7 +17,7 @@ import msgspec
 
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments.environments import runtime_for
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.plan import Planned
 from agent.greengrass.recipes.recipe import Unarchive
@@ -43,7 +43,7 @@ def model_target(
 ) -> tuple[str, ModelTarget]:
     """The model of the stream ``each`` and its key; ``known`` is the set.
 
-    Raises ``ModelRefused``, ``ConfigWrong`` or ``DeploymentWrong`` for a model that is not where it should be.
+    Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
     """
     assert each.inference is not None  # noqa: S101 the caller asked
     component = known[each.inference.stream.model]
@@ -121,8 +121,8 @@ def _inside(component: Planned, key: str, told: str) -> str:
     return told
 
 
-def _wrong(message: str, hint: str) -> DeploymentWrong:
-    return DeploymentWrong(message, hint=hint, code="COMPONENT_CONFIGURATION_NOT_VALID")
+def _wrong(message: str, hint: str) -> DeploymentError:
+    return DeploymentError(message, hint=hint, code="COMPONENT_CONFIGURATION_NOT_VALID")
 
 
 def _difference(spec: ModelSpec) -> str:

@@ -25,9 +25,16 @@ from typing import Any, Final
 import msgspec
 
 from agent.aws.jobs.messages import MAX_DETAIL_VALUE, Status
-from agent.errors import BackendUnavailable, BrokerUnreachable, ConfigWrong, ModelRefused, VergeError, WorkerLost
+from agent.errors import (
+    BackendUnavailableError,
+    BrokerUnreachableError,
+    ConfigError,
+    ModelRefusedError,
+    VergeError,
+    WorkerLostError,
+)
 from agent.greengrass.deployments.errors import NONE, TYPES
-from agent.inference.environments.errors import RuntimeRefused, RuntimeUnreachable
+from agent.inference.environments.errors import RuntimeUnreachableError, UnsupportedRuntimeError
 
 __all__ = [
     "DetailedStatus",
@@ -84,13 +91,13 @@ class Outcome:
 
 _BROKEN = ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN")
 _FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = (
-    (ModelRefused, _BROKEN, "USER_COMPONENT_ERROR"),
-    (WorkerLost, _BROKEN, "USER_COMPONENT_ERROR"),
-    (BackendUnavailable, _BROKEN, "DEPENDENCY_ERROR"),
-    (RuntimeRefused, _BROKEN, "DEPENDENCY_ERROR"),
-    (RuntimeUnreachable, ("NETWORK_ERROR",), "NETWORK_ERROR"),
-    (ConfigWrong, ("COMPONENT_CONFIGURATION_NOT_VALID",), NONE),
-    (BrokerUnreachable, ("MQTT_CONNECTION_FAILED",), "NETWORK_ERROR"),
+    (ModelRefusedError, _BROKEN, "USER_COMPONENT_ERROR"),
+    (WorkerLostError, _BROKEN, "USER_COMPONENT_ERROR"),
+    (BackendUnavailableError, _BROKEN, "DEPENDENCY_ERROR"),
+    (UnsupportedRuntimeError, _BROKEN, "DEPENDENCY_ERROR"),
+    (RuntimeUnreachableError, ("NETWORK_ERROR",), "NETWORK_ERROR"),
+    (ConfigError, ("COMPONENT_CONFIGURATION_NOT_VALID",), NONE),
+    (BrokerUnreachableError, ("MQTT_CONNECTION_FAILED",), "NETWORK_ERROR"),
     (ConnectionError, ("NETWORK_ERROR",), "NETWORK_ERROR"),
     (OSError, ("IO_ERROR",), NONE),
 )

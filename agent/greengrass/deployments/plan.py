@@ -26,7 +26,7 @@ from agent.greengrass import catalog
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import InferenceBlock, ModelBlock, RuntimeBlock
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.kinds import Kind, kind_of, model_of
 from agent.greengrass.deployments.request import Deployment, RunWith
 from agent.greengrass.deployments.resolver import Resolution
@@ -184,13 +184,13 @@ def plan(
     components that gave up: they are installed anew.  ``device`` is what AWS's keys of a component depend on.
 
     Raises:
-        NoManifest: a component is not for this device.
-        DeploymentWrong: a component is of a type that the agent cannot run, its ``Verge`` block cannot be used, or
+        NoManifestError: a component is not for this device.
+        DeploymentError: a component is of a type that the agent cannot run, its ``Verge`` block cannot be used, or
             one is to be configured that is not there.
-        LifecycleWrong: scripts of a component that a stream names as its model cannot be read.
+        LifecycleError: scripts of a component that a stream names as its model cannot be read.
     """
     if unknown := sorted(deployment.wanted.keys() - resolution.components.keys()):
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{', '.join(unknown)} cannot be configured: it is not deployed",
             hint="deploy it: name a version",
             code="COMPONENT_METADATA_NOT_VALID_IN_DEPLOYMENT",

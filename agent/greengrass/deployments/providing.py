@@ -26,7 +26,7 @@ class Environments:
         self._layout = layout
 
     async def provide(self, components: Iterable[Planned], tell: Tell) -> dict[str, Environment]:
-        """Find or build what a set needs; raises ``RuntimeRefused``, or what could not be reached.
+        """Find or build what a set needs; raises ``UnsupportedRuntimeError``, or what could not be reached.
 
         What is kept as it is goes on with what served it.
         """

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
-from agent.greengrass.deployments.errors import DeploymentRejected
+from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed
 from agent.greengrass.deployments.request import Deployment, Source, group_label
 
@@ -183,7 +183,7 @@ def _arrived(queue: Queue, deployment: Deployment) -> Moved:
         waiting = tuple(deployment if each is shadow else each for each in queue.waiting)
         return replace(queue, waiting=waiting), (Dropped(shadow, Reason.SUPERSEDED),)
     if len(queue.waiting) >= MAX_WAITING:
-        full = DeploymentRejected(
+        full = DeploymentRejectedError(
             f"{MAX_WAITING} deployments wait already", hint="wait until some are done", code="THROTTLING_ERROR"
         )
         return queue, (_rejected(deployment, full),)
@@ -213,8 +213,8 @@ def _next(queue: Queue) -> Moved:
     return replace(queue, waiting=tuple(waiting), running=running), tuple(effects)
 
 
-def _stale(deployment: Deployment, last: int) -> DeploymentRejected:
-    return DeploymentRejected(
+def _stale(deployment: Deployment, last: int) -> DeploymentRejectedError:
+    return DeploymentRejectedError(
         f"the document is of {deployment.timestamp_ms}, older than the last one of {group_label(deployment.group)}, "
         f"which is of {last}",
         hint="deploy a new revision",
@@ -222,5 +222,5 @@ def _stale(deployment: Deployment, last: int) -> DeploymentRejected:
     )
 
 
-def _rejected(deployment: Deployment, error: DeploymentRejected) -> Rejected:
+def _rejected(deployment: Deployment, error: DeploymentRejectedError) -> Rejected:
     return Rejected(deployment, failed(DetailedStatus.REJECTED, error))

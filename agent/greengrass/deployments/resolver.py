@@ -24,10 +24,10 @@ from typing import Final, NoReturn, Protocol, TypeAlias
 from resolvelib import AbstractProvider, BaseReporter, Resolver
 from resolvelib.resolvers import RequirementInformation, ResolutionImpossible, ResolutionTooDeep
 
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.request import group_label
 from agent.greengrass.recipes import platform
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import ComponentType, Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
@@ -46,7 +46,7 @@ class Offers(Protocol):
         """Every version of a component, in any order; none where it is unknown."""
 
     def recipe(self, name: str, version: Version) -> Recipe:
-        """The recipe of one of those versions; raises ``Wrong`` where it cannot be read."""
+        """The recipe of one of those versions; raises ``InvalidInputError`` where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ def resolve(
     """Choose versions: component → group → requirement are the roots, ``attributes`` this device (None is any).
 
     Raises:
-        DeploymentWrong: NO_AVAILABLE_COMPONENT_VERSION, COMPONENT_VERSION_REQUIREMENTS_NOT_MET,
+        DeploymentError: NO_AVAILABLE_COMPONENT_VERSION, COMPONENT_VERSION_REQUIREMENTS_NOT_MET,
             COMPONENT_CIRCULAR_DEPENDENCY_ERROR or MULTIPLE_NUCLEUS_RESOLVED_ERROR, with everybody involved.
-        NoManifest: the only version that fits is not for this device.
-        Wrong: as ``offers`` raises it.
+        NoManifestError: the only version that fits is not for this device.
+        InvalidInputError: as ``offers`` raises it.
     """
     shelf = _Shelf(offers, running, attributes)
     roots = [
@@ -87,7 +87,7 @@ def resolve(
     except ResolutionImpossible as error:
         _refuse(error.causes, shelf)
     except ResolutionTooDeep as error:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"no set of versions was found in {MAX_ROUNDS} steps",
             hint="want fewer versions: give exact ones",
             code="COMPONENT_VERSION_REQUIREMENTS_NOT_MET",
@@ -148,12 +148,12 @@ class _Shelf:
             if all(each.allows(pin.version) for each in requirements) and self.misfit(pin) is None:
                 yield pin
 
-    def misfit(self, pin: _Pin) -> NoManifest | None:
+    def misfit(self, pin: _Pin) -> NoManifestError | None:
         """Why a version is not for this device; None if it is."""
         if self._attributes is not None:
             try:
                 platform.choose(self.recipe(pin), self._attributes)
-            except NoManifest as error:
+            except NoManifestError as error:
                 return error
         return None
 
@@ -240,7 +240,7 @@ def _order(chosen: Mapping[str, Recipe]) -> tuple[str, ...]:
             f"{name} {chosen[name].version} needs {other} {chosen[name].dependencies[other].requirement}"
             for name, other in pairwise(circle)
         )
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"dependencies go in a circle: {told}",
             hint="take one of them out of its recipe",
             code="COMPONENT_CIRCULAR_DEPENDENCY_ERROR",
@@ -260,7 +260,7 @@ def _constraints(roots: Sequence[_Need], chosen: Mapping[str, Recipe]) -> dict[s
 def _one_nucleus(chosen: Mapping[str, Recipe]) -> None:
     nuclei = [f"{name} {recipe.version}" for name, recipe in chosen.items() if recipe.type is ComponentType.NUCLEUS]
     if len(nuclei) > 1:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"there can be one nucleus, and these are several: {', '.join(nuclei)}",
             code="MULTIPLE_NUCLEUS_RESOLVED_ERROR",
         )
@@ -281,7 +281,7 @@ def _refuse(causes: Iterable[_Information], shelf: _Shelf) -> NoReturn:
             if all(need.requirement.allows(pin.version) for need in told) and (misfit := shelf.misfit(pin)):
                 raise misfit
     several = len(told) > 1 and all(shelf.pins(name) for name in named)
-    raise DeploymentWrong(
+    raise DeploymentError(
         f"{', '.join(map(str, told))}; {' and '.join(_offered(name, shelf) for name in named)}",
         hint="deploy versions that fit together" if several else "publish a version that fits, or want another",
         code="COMPONENT_VERSION_REQUIREMENTS_NOT_MET" if several else "NO_AVAILABLE_COMPONENT_VERSION",

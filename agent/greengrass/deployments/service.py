@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import VergeError, Wrong
+from agent.errors import InvalidInputError, VergeError
 from agent.greengrass.deployments import queue as queues
 from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.endings import interrupted
-from agent.greengrass.deployments.errors import DeploymentRejected
+from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.inquiry import REQUEST, answer
 from agent.greengrass.deployments.keys import PublicKey
-from agent.greengrass.deployments.ledger import Entry, Ledger, LedgerBroken, Step
+from agent.greengrass.deployments.ledger import Entry, Ledger, LedgerError, Step
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed, topic_payload
 from agent.greengrass.deployments.queue import (
     Activating,
@@ -111,7 +111,7 @@ class Desk:
         for entry in await self._ledger.unreported():
             try:
                 await self._recover(entry)
-            except LedgerBroken as error:
+            except LedgerError as error:
                 log.warning("deployment %s stays as it is until the next start: %s", entry.id, error)
         while True:
             arrival = await self._inbox.get()
@@ -125,7 +125,7 @@ class Desk:
         try:
             self._inbox.put_nowait(arrival)
         except asyncio.QueueFull:
-            error = DeploymentRejected(
+            error = DeploymentRejectedError(
                 f"{_INBOX} documents wait already", code="THROTTLING_ERROR", hint="send it later"
             )
             arrival.asker.ended("", failed(DetailedStatus.REJECTED, error))
@@ -179,16 +179,18 @@ class Desk:
         now_ms = int(time.time() * 1e3)
         try:
             deployment, digests = self._read(arrival.payload, arrival.source, now_ms, arrival.job_id)
-        except Wrong as error:
+        except InvalidInputError as error:
             await self._refuse(arrival, error)
             return
         if deployment.id in self._orders:
-            twice = DeploymentRejected(f"deployment {deployment.id} is under way already", code="CONFLICTED_REQUEST")
+            twice = DeploymentRejectedError(
+                f"deployment {deployment.id} is under way already", code="CONFLICTED_REQUEST"
+            )
             arrival.asker.ended(deployment.id, failed(DetailedStatus.REJECTED, twice))
             return
         try:
             seq = await self._ledger.receive(deployment.id, _source(arrival), arrival.payload, now_ms)
-        except LedgerBroken as error:
+        except LedgerError as error:
             self._unnoted(deployment.id, arrival, error)
             return
         self._orders[deployment.id] = _Order(seq, arrival.asker, digests)
@@ -206,14 +208,14 @@ class Desk:
                 return True
         return False
 
-    async def _refuse(self, arrival: Arrival, error: Wrong) -> None:
-        rejected = isinstance(error, DeploymentRejected)
+    async def _refuse(self, arrival: Arrival, error: InvalidInputError) -> None:
+        rejected = isinstance(error, DeploymentRejectedError)
         outcome = failed(DetailedStatus.REJECTED if rejected else DetailedStatus.FAILED_NO_STATE_CHANGE, error)
         identity = arrival.job_id or arrival.key or "refused"
         log.warning("a document is %s: %s", "rejected" if rejected else "wrong", error)
         try:
             seq = await self._ledger.receive(identity, _source(arrival), arrival.payload, int(time.time() * 1e3))
-        except LedgerBroken as broken:
+        except LedgerError as broken:
             self._unnoted(identity, arrival, broken)
             return
         await self._ledger.end(seq, msgspec.json.encode(outcome))
@@ -233,7 +235,7 @@ class Desk:
         job_id = rest.partition("/")[0] if source is Source.JOB else None
         try:
             deployment, digests = self._read(entry.document, source, entry.received_ms, job_id)
-        except Wrong as error:
+        except InvalidInputError as error:
             outcome = failed(DetailedStatus.FAILED_NO_STATE_CHANGE, error)
             await self._ledger.end(entry.seq, msgspec.json.encode(outcome))
             self._tell(End(entry.id, source, outcome), entry.seq, Asker())
@@ -246,7 +248,7 @@ class Desk:
         opened = open_document(payload, self._keys, thing=self._thing, now=time.time())
         verdict = decide(self._link, str(opened.signed_by) if opened.signed_by else None, self._accept)
         if not verdict.accepted:
-            raise DeploymentRejected(verdict.reason, code="ACCESS_DENIED")
+            raise DeploymentRejectedError(verdict.reason, code="ACCESS_DENIED")
         return parse(opened.document, source=source, received_ms=received_ms, job_id=job_id), verdict.digests
 
     # -- the queue -------------------------------------------------------------------------------------------
@@ -263,7 +265,7 @@ class Desk:
                 case Rejected(deployment, outcome):
                     self._tasks.create_task(self._end(deployment, outcome), name="agent.greengrass.deployments.end")
                 case Dropped(deployment, reason):
-                    error = DeploymentRejected(
+                    error = DeploymentRejectedError(
                         f"the deployment was {reason.value} before it began", code="DEPLOYMENT_REJECTED"
                     )
                     outcome = failed(DetailedStatus.REJECTED, error)
@@ -281,7 +283,7 @@ class Desk:
                 raise
             outcome = None
         if outcome is None:
-            error = DeploymentRejected(
+            error = DeploymentRejectedError(
                 "the deployment was cancelled before it changed anything", code="DEPLOYMENT_REJECTED"
             )
             await self._end(deployment, failed(DetailedStatus.REJECTED, error))
@@ -297,7 +299,7 @@ class Desk:
 
     # -- out -------------------------------------------------------------------------------------------------
 
-    def _unnoted(self, identity: str, arrival: Arrival, error: LedgerBroken) -> None:
+    def _unnoted(self, identity: str, arrival: Arrival, error: LedgerError) -> None:
         """What cannot be written down is not begun: whoever asked hears it."""
         outcome = failed(DetailedStatus.FAILED_NO_STATE_CHANGE, error)
         log.warning("deployment %s is not begun: %s", identity, error)

@@ -10,7 +10,7 @@ import msgspec
 from agent.config.streams import StreamOptions
 from agent.greengrass.components.spec import ComponentSpec, Limits, RunAs
 from agent.greengrass.deployments.catalogue import TOKEN_EXCHANGE
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.model_target import ModelTarget, model_target
 from agent.greengrass.deployments.plan import Kind, Planned
@@ -39,7 +39,7 @@ def target(
 
     ``granted`` is told to components that depend on the token exchange.
 
-    Raises ``ModelRefused``, ``ConfigWrong`` or ``DeploymentWrong`` for a model that is not where it should be.
+    Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
     """
     known = {each.name: each for each in components}
     models: dict[str, ModelTarget] = {}
@@ -68,7 +68,7 @@ def _spec(
     chosen = lifecycle.select(each.recipe, each.manifest)
     steps = lifecycle.parse(interpolate(chosen, context).lifecycle, each.name)
     if StepName.BOOTSTRAP in steps.steps:
-        raise DeploymentWrong(
+        raise DeploymentError(
             f"{each.name}: the agent does not run Bootstrap steps, which may restart the agent or the device",
             code="COMPONENT_BOOTSTRAP_ERROR",
             hint="move what it does to Install",

@@ -26,10 +26,10 @@ from agent.greengrass.catalog.keys import Device
 from agent.greengrass.cloud.negotiation import Chosen, Cloud, negotiated
 from agent.greengrass.components.order import start_order
 from agent.greengrass.deployments import trial
-from agent.greengrass.deployments.activation import Change, Live, RollbackFailed
+from agent.greengrass.deployments.activation import Change, Live, RollbackFailedError
 from agent.greengrass.deployments.catalogue import BUILTINS, Catalogue, unpinned
 from agent.greengrass.deployments.endings import complaints, outcome_of
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.groups import merge
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, Step
@@ -129,7 +129,7 @@ class Deployer:
             if not may_activate():
                 return None
             outcome = await self._activate(deployment, seq, candidate, environments)
-        except RollbackFailed as error:
+        except RollbackFailedError as error:
             outcome = failed(DetailedStatus.FAILED_UNABLE_TO_ROLLBACK, error)
         except (VergeError, OSError) as error:
             touched = self._live.touched
@@ -168,7 +168,7 @@ class Deployer:
     def _former(self, deployment: Deployment) -> _Candidate:
         """The set before the active one, as it was; the groups' times stay, so that no old document comes back."""
         if self.previous is None:
-            raise DeploymentWrong(
+            raise DeploymentError(
                 "there is nothing to roll back to: no set was active before this one", hint="deploy what is wanted"
             )
         found = rollback(self.state, self.previous, self._kept(self.previous), deployment)
@@ -299,7 +299,7 @@ def _demand_digests(found: Plan) -> None:
     """What comes from outside this machine says what it is."""
     for each in found.fetches:
         if not each.artifact.digest:
-            raise DeploymentWrong(
+            raise DeploymentError(
                 f"{each.component} {each.version}: the artifact {each.artifact.uri} has no digest",
                 code="RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM",
                 hint="pack it with `verge component pack`, which writes Digest and Algorithm",

@@ -14,8 +14,8 @@ from agent.errors import VergeError
 from agent.frames.frame import Frame
 from agent.greengrass.deployments import canary
 from agent.greengrass.deployments.canary import Canary, Verdict
-from agent.greengrass.deployments.errors import DeploymentWrong
-from agent.greengrass.deployments.golden import GoldenDisagrees
+from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.golden import GoldenMismatchError
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer
 from agent.results.comparison import agree
@@ -39,7 +39,7 @@ class Seen:
 
 
 async def run(stream: Stream, model: str, plane: InferencePlane, wish: Canary, told: Callable[[Seen], None]) -> None:
-    """Try ``model`` on the stream's frames until the canary decides; raises ``GoldenDisagrees`` when it is against it.
+    """Try ``model`` on the stream's frames until the canary decides; raises ``GoldenMismatchError`` when it fails.
 
     A stream that brings too few frames in ten minutes (or in twice the seconds wished for) proves nothing: that is
     against it too.
@@ -61,11 +61,11 @@ async def run(stream: Stream, model: str, plane: InferencePlane, wish: Canary, t
             stream.observer = None
     except TimeoutError:
         reason = f"the canary saw {trial.trial.frames} frames in {patience_s:g} s, which is too few to decide"
-        raise DeploymentWrong(reason, code="COMPONENT_UPDATE_ERROR", hint="is the camera sending?") from None
+        raise DeploymentError(reason, code="COMPONENT_UPDATE_ERROR", hint="is the camera sending?") from None
     finally:
         stream.observer = None
     if decision.verdict is Verdict.FAIL:
-        raise GoldenDisagrees(f"the canary on {stream.name} decided against the new model: {decision.reason}")
+        raise GoldenMismatchError(f"the canary on {stream.name} decided against the new model: {decision.reason}")
 
 
 class _Trial:

@@ -32,7 +32,7 @@ import msgspec
 from agent.config.deployments import Accept
 from agent.config.plaintext import loopback
 from agent.config.transports import IotCoreOptions, TransportOptions
-from agent.greengrass.deployments.errors import DeploymentRejected
+from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.keys import PublicKey, decoded
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "Kind",
     "Link",
     "LinkKind",
-    "NotTrusted",
+    "NotTrustedError",
     "Opened",
     "Sidecar",
     "Signature",
@@ -59,7 +59,7 @@ MAX_BYTES = 1024 * 1024
 _MAX_ENVELOPE_BYTES = MAX_BYTES * 4 // 3 + 4096
 
 
-class NotTrusted(DeploymentRejected):
+class NotTrustedError(DeploymentRejectedError):
     """A document or recipe was changed after signing, is for another thing, or has expired."""
 
     default_code = "ACCESS_DENIED"
@@ -192,14 +192,14 @@ def open_document(payload: bytes, keys: Mapping[str, PublicKey], *, thing: str |
     ``thing`` is this device (None: whoever it is for), ``now`` in seconds since the epoch.
 
     Raises:
-        NotTrusted: the envelope cannot be read, was changed, is for another thing or has expired.
+        NotTrustedError: the envelope cannot be read, was changed, is for another thing or has expired.
     """
     if not _is_envelope(payload):
         return Opened(payload)
     envelope = _read(payload, Envelope)
     document = decoded(envelope.document)
     if document is None or len(document) > MAX_BYTES:
-        raise NotTrusted("the envelope holds no base64 of a document", hint=_AGAIN)
+        raise NotTrustedError("the envelope holds no base64 of a document", hint=_AGAIN)
     signed_by = _signer(Kind.DOCUMENT, document, envelope.signatures, keys)
     _check_claims(document, thing, now)
     return Opened(document, signed_by)
@@ -208,7 +208,7 @@ def open_document(payload: bytes, keys: Mapping[str, PublicKey], *, thing: str |
 def recipe_signer(recipe: bytes, sidecar: bytes, keys: Mapping[str, PublicKey]) -> PublicKey | None:
     """The trusted key that signed a recipe, if one did; ``sidecar`` is what stands in ``<recipe>.sig``.
 
-    Raises ``NotTrusted`` when the recipe was changed after signing.
+    Raises ``NotTrustedError`` when the recipe was changed after signing.
     """
     return _signer(Kind.RECIPE, recipe, _read(sidecar, Sidecar).signatures, keys)
 
@@ -233,11 +233,11 @@ Shape = TypeVar("Shape")
 
 def _read(data: bytes, shape: type[Shape]) -> Shape:
     if len(data) > _MAX_ENVELOPE_BYTES:
-        raise NotTrusted("the signatures are larger than any that are made", hint=_AGAIN)
+        raise NotTrustedError("the signatures are larger than any that are made", hint=_AGAIN)
     try:
         return msgspec.json.decode(data, type=shape)
     except _UNREADABLE as error:
-        raise NotTrusted(f"the signatures cannot be read: {error}", hint=_AGAIN) from error
+        raise NotTrustedError(f"the signatures cannot be read: {error}", hint=_AGAIN) from error
 
 
 def _signer(
@@ -248,7 +248,7 @@ def _signer(
     for key, each in signers:
         if not key.verifies(decoded(each.signature) or b"", signed_content(kind, content)):
             hint = f"it was changed after signing, or signed as something else; {_AGAIN}"
-            raise NotTrusted(f"the signature of {key} does not fit the {kind}", hint=hint)
+            raise NotTrustedError(f"the signature of {key} does not fit the {kind}", hint=hint)
     return signers[0][0] if signers else None
 
 
@@ -267,11 +267,11 @@ def _check_claims(document: bytes, thing: str | None, now: float) -> None:
     try:
         claims = msgspec.json.decode(document, type=_Claims)
     except _UNREADABLE as error:
-        raise NotTrusted(f"the envelope holds no deployment document: {error}", hint=_AGAIN) from error
+        raise NotTrustedError(f"the envelope holds no deployment document: {error}", hint=_AGAIN) from error
     target = _FOR_A_THING.fullmatch(claims.arn or "")
     for meant in (claims.thing, target and target[1]):
         if meant and thing is not None and meant != thing:
-            raise NotTrusted(f"the document is for the thing {meant}, and this is {thing}")
+            raise NotTrustedError(f"the document is for the thing {meant}, and this is {thing}")
     if claims.expires is not None and claims.expires.timestamp() <= now:
         told = f"it is {datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ} here"
-        raise NotTrusted(f"the document expired at {claims.expires.isoformat()}, and {told}", hint=_AGAIN)
+        raise NotTrustedError(f"the document expired at {claims.expires.isoformat()}, and {told}", hint=_AGAIN)

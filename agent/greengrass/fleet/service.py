@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Self
 
-from agent.errors import VergeError, Wrong
+from agent.errors import InvalidInputError, VergeError
 from agent.greengrass.components.states import State
 from agent.greengrass.components.supervisor import Supervisor
 from agent.greengrass.deployments.document import parse
-from agent.greengrass.deployments.ledger import Ledger, LedgerBroken, Step
+from agent.greengrass.deployments.ledger import Ledger, LedgerError, Step
 from agent.greengrass.deployments.request import Source
 from agent.greengrass.deployments.watcher import COMMITTED, End
 from agent.greengrass.fleet import health
@@ -180,7 +180,7 @@ class FleetStatus:
             await self._ledger.number(_SEQUENCE, report.sequence + 1)
             if report.trigger is Trigger.CADENCE:
                 await self._ledger.number(_CADENCE, int(time.time()))
-        except LedgerBroken as error:
+        except LedgerError as error:
             # A fleet wants to hear of a device above all when its disk is failing.
             log.warning("fleet status message %d goes out unnoted: %s", report.sequence, error)
 
@@ -204,7 +204,7 @@ class FleetStatus:
             source = Source(entry.source.partition("/")[0])
             try:
                 deployment = parse(entry.document, source=source, received_ms=entry.received_ms)
-            except Wrong as error:
+            except InvalidInputError as error:
                 log.debug("the document of deployment %s tells no configuration: %s", entry.id, error)
                 continue
             found.setdefault(deployment.group, deployment.revision_arn or "")

@@ -14,16 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 from agent.greengrass.recipes.pointer import MISSING, tokens
 
-__all__ = ["DEFAULTS_AT", "ConfigurationCorrupt", "Leaf", "Tree", "update"]
+__all__ = ["DEFAULTS_AT", "ConfigurationCorruptError", "Leaf", "Tree", "update"]
 
 DEFAULTS_AT: Final = 1
 """The time of a recipe's defaults: older than everything that anybody set."""
 
 
-class ConfigurationCorrupt(Wrong):
+class ConfigurationCorruptError(InvalidInputError):
     """A stored configuration cannot be read."""
 
     default_code = "configuration-corrupt"
@@ -112,13 +112,13 @@ class Tree:
 
     @classmethod
     def load(cls, text: bytes | str) -> Tree:
-        """Read what ``dump`` gave.  Raises ``ConfigurationCorrupt``."""
+        """Read what ``dump`` gave.  Raises ``ConfigurationCorruptError``."""
         try:
             node = _restored(json.loads(text))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ConfigurationCorrupt(f"a stored configuration cannot be read: {error!r}") from error
+            raise ConfigurationCorruptError(f"a stored configuration cannot be read: {error!r}") from error
         if not isinstance(node, Tree):
-            raise ConfigurationCorrupt("a stored configuration is a single value")
+            raise ConfigurationCorruptError("a stored configuration is a single value")
         return node
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 import yaml
 
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 
 __all__ = ["MAX_BYTES", "Document", "Written", "load"]
 
@@ -68,7 +68,7 @@ class Document:
 
 
 def load(text: bytes | str, name: str) -> Document:
-    """Read JSON or YAML; ``name`` is the document's, for the error.  Raises ``RecipeWrong``."""
+    """Read JSON or YAML; ``name`` is the document's, for the error.  Raises ``RecipeError``."""
     decoded = _decoded(text, name)
     if decoded.lstrip().startswith("{"):
         try:
@@ -76,19 +76,19 @@ def load(text: bytes | str, name: str) -> Document:
         except json.JSONDecodeError as error:
             try:
                 return _yaml(decoded, name)
-            except RecipeWrong:
-                raise RecipeWrong(f"{name} is not JSON: {error}") from error
+            except RecipeError:
+                raise RecipeError(f"{name} is not JSON: {error}") from error
     return _yaml(decoded, name)
 
 
 def _decoded(text: bytes | str, name: str) -> str:
     if len(text) > MAX_BYTES:
-        raise RecipeWrong(f"{name} has more than {MAX_BYTES} bytes: this is no recipe")
+        raise RecipeError(f"{name} has more than {MAX_BYTES} bytes: this is no recipe")
     try:
         # A text makes the round trip too: a lone surrogate can be neither stored nor sent.
         return (text.encode() if isinstance(text, str) else text).decode("utf-8-sig")
     except UnicodeError as error:
-        raise RecipeWrong(f"{name} is not UTF-8 text: {error}") from error
+        raise RecipeError(f"{name} is not UTF-8 text: {error}") from error
 
 
 def _json(text: str, name: str) -> Document:
@@ -107,9 +107,9 @@ def _json(text: str, name: str) -> Document:
     except json.JSONDecodeError:
         raise
     except RecursionError as error:
-        raise RecipeWrong(f"{name} cannot be used: {_TOO_DEEP}") from error
+        raise RecipeError(f"{name} cannot be used: {_TOO_DEEP}") from error
     except ValueError as error:
-        raise RecipeWrong(f"{name} cannot be used: {error}") from error
+        raise RecipeError(f"{name} cannot be used: {error}") from error
 
 
 def _constant(name: str) -> Any:
@@ -144,9 +144,9 @@ def _yaml(text: str, name: str) -> Document:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeWrong(f"{name} is not YAML: {str(error.problem)[:_SHOWN]}{line}") from error
+        raise RecipeError(f"{name} is not YAML: {str(error.problem)[:_SHOWN]}{line}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeWrong(f"{name} is not YAML: {str(error)[:_SHOWN]}") from error
+        raise RecipeError(f"{name} is not YAML: {str(error)[:_SHOWN]}") from error
     return Document(builder.root, tuple(builder.repeated))
 
 

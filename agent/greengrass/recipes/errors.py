@@ -2,24 +2,24 @@
 
 ::
 
-    Wrong
-    └── RecipeWrong          the document cannot be used: path, value and what was expected
-        ├── RecipeUnreadable the file cannot be opened
-        ├── VersionWrong     a version or a version requirement cannot be read
-        ├── NoManifest       no manifest is for this device
-        └── LifecycleWrong   a lifecycle step cannot be read
+    InvalidInputError
+    └── RecipeError            the document cannot be used: path, value and what was expected
+        ├── RecipeUnreadableError  the file cannot be opened
+        ├── VersionError           a version or a version requirement cannot be read
+        ├── NoManifestError        no manifest is for this device
+        └── LifecycleError         a lifecycle step cannot be read
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 
-__all__ = ["LifecycleWrong", "NoManifest", "RecipeUnreadable", "RecipeWrong", "VersionWrong"]
+__all__ = ["LifecycleError", "NoManifestError", "RecipeError", "RecipeUnreadableError", "VersionError"]
 
 
-class RecipeWrong(Wrong):
+class RecipeError(InvalidInputError):
     """A recipe cannot be used; ``code`` and ``error_type`` are Greengrass's own words.
 
     ``path`` is the place in the document (``Manifests[1].Artifacts[0].Uri``), empty for the whole of it.
@@ -33,27 +33,27 @@ class RecipeWrong(Wrong):
         self.path = path
 
 
-class RecipeUnreadable(RecipeWrong):
+class RecipeUnreadableError(RecipeError):
     """A recipe's file cannot be opened."""
 
     default_code = "IO_READ_ERROR"
     error_type = "DEVICE_ERROR"
 
 
-class VersionWrong(RecipeWrong):
+class VersionError(RecipeError):
     """A version or a version requirement cannot be read."""
 
     default_code = "COMPONENT_VERSION_NOT_VALID"
 
 
-class NoManifest(RecipeWrong):
+class NoManifestError(RecipeError):
     """None of the recipe's manifests is for this device."""
 
     default_code = "LOCAL_RECIPE_NOT_FOUND"
     error_type = "DEVICE_ERROR"
 
 
-class LifecycleWrong(RecipeWrong):
+class LifecycleError(RecipeError):
     """A lifecycle step cannot be read; ``code`` is the status code of a component that has it."""
 
     default_code = "RUN_CONFIG_NOT_VALID"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from agent.greengrass.recipes.errors import LifecycleWrong
+from agent.greengrass.recipes.errors import LifecycleError
 from agent.greengrass.recipes.place import Place, shown
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 
@@ -127,7 +127,7 @@ def select(recipe: Recipe, manifest: Manifest) -> Mapping[str, Any]:
 
 
 def parse(lifecycle: Mapping[str, Any], source: str = "the recipe", path: str = "Lifecycle") -> Lifecycle:
-    """Read a chosen lifecycle; ``source`` and ``path`` are named in the error.  Raises ``LifecycleWrong``."""
+    """Read a chosen lifecycle; ``source`` and ``path`` are named in the error.  Raises ``LifecycleError``."""
     steps: dict[StepName, Step] = {}
     setenv: Mapping[str, str] = {}
     error_reset_s = _ERROR_RESET_S
@@ -220,6 +220,6 @@ def _seconds(place: Place, code: str) -> float:
     return seconds
 
 
-def _wrong(place: Place, expected: str, code: str) -> LifecycleWrong:
+def _wrong(place: Place, expected: str, code: str) -> LifecycleError:
     where = f"{place.source}: {place.path}"
-    return LifecycleWrong(f"{where} is {shown(place.value)}: expected {expected}", path=place.path, code=code)
+    return LifecycleError(f"{where} is {shown(place.value)}: expected {expected}", path=place.path, code=code)

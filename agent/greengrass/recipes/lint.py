@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from agent.config.strict import nearest
-from agent.greengrass.recipes.errors import LifecycleWrong
+from agent.greengrass.recipes.errors import LifecycleError
 from agent.greengrass.recipes.findings import Finding, Level
 from agent.greengrass.recipes.lifecycle import ERROR_RESET, SETENV, STEP_KEYS, StepName, parse, select
 from agent.greengrass.recipes.platform import is_wild, regex
@@ -156,7 +156,7 @@ def _unreadable(path: str, recipe: Recipe, lifecycle: Mapping[str, Any]) -> Iter
     for key, step in told.lifecycle.items():
         try:
             parse({key: step}, recipe.name, path)
-        except LifecycleWrong as error:
+        except LifecycleError as error:
             if "{" not in error.message:  # else a variable that only a device can fill
                 message = error.message.removeprefix(f"{recipe.name}: ")
                 yield Finding(Level.ERROR, error.path, message, f"devices report {error.code}")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from agent.greengrass.recipes.document import Written
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 
 __all__ = ["Place", "plain", "shown"]
 
@@ -33,16 +33,16 @@ class Place:
         return Place(self.source, f"{self.path}.{key}" if self.path else key, value)
 
     def wrong(
-        self, expected: str, *, kind: type[RecipeWrong] = RecipeWrong, hint: str | None = None, code: str | None = None
-    ) -> RecipeWrong:
+        self, expected: str, *, kind: type[RecipeError] = RecipeError, hint: str | None = None, code: str | None = None
+    ) -> RecipeError:
         """The error that names the path, the value and what was expected."""
         where = f"{self.source}: {self.path}" if self.path else self.source
         return kind(f"{where} is {shown(self.value)}: expected {expected}", path=self.path, hint=hint, code=code)
 
-    def missing(self, key: str, expected: str, *, code: str | None = None) -> RecipeWrong:
+    def missing(self, key: str, expected: str, *, code: str | None = None) -> RecipeError:
         """The error about an entry that has to be there."""
         path = self.at(key, None).path
-        return RecipeWrong(f"{self.source}: {path} is missing: expected {expected}", path=path, code=code)
+        return RecipeError(f"{self.source}: {path} is missing: expected {expected}", path=path, code=code)
 
     def entries(self) -> Iterator[tuple[str, Place]]:
         """A mapping's entries, keys in the author's spelling."""

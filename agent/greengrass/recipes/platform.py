@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 
 __all__ = [
@@ -64,12 +64,12 @@ def matches(template: Mapping[str, str | None], found: Attributes) -> bool:
 
 
 def choose(recipe: Recipe, found: Attributes) -> Manifest:
-    """The first manifest that matches.  Raises ``NoManifest`` with what there is and what the device is."""
+    """The first manifest that matches.  Raises ``NoManifestError`` with what there is and what the device is."""
     for manifest in recipe.manifests:
         if matches(manifest.platform, found):
             return manifest
     offered = "; ".join(dict.fromkeys(_told(each.platform) for each in recipe.manifests))
-    raise NoManifest(
+    raise NoManifestError(
         f"{recipe.name} {recipe.version} has no manifest for this device: it is for {offered}; this is {_told(found)}",
         path="Manifests",
         hint="add a manifest for this platform, or override the device's attributes",

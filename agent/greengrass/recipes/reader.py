@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.config.strict import nearest
 from agent.greengrass.recipes.document import MAX_BYTES, Document, load
-from agent.greengrass.recipes.errors import RecipeUnreadable, VersionWrong
+from agent.greengrass.recipes.errors import RecipeUnreadableError, VersionError
 from agent.greengrass.recipes.findings import Finding, Level
 from agent.greengrass.recipes.place import Place
 from agent.greengrass.recipes.recipe import (
@@ -56,12 +56,12 @@ _HARD = {"hard": True, "soft": False}
 
 
 def parse(text: bytes | str, name: str) -> Recipe:
-    """Read a recipe; ``name`` is the document's, for the error.  Raises ``RecipeWrong``."""
+    """Read a recipe; ``name`` is the document's, for the error.  Raises ``RecipeError``."""
     return parse_with_warnings(text, name)[0]
 
 
 def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[Finding, ...]]:
-    """The recipe, and the keys in it that mean nothing or stand twice.  Raises ``RecipeWrong``."""
+    """The recipe, and the keys in it that mean nothing or stand twice.  Raises ``RecipeError``."""
     document = load(text, name)
     reader = _Reader()
     recipe = reader.recipe(Place(name, "", document.value))
@@ -69,12 +69,12 @@ def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[Fin
 
 
 def read(path: Path) -> tuple[Recipe, tuple[Finding, ...]]:
-    """Read a recipe's file, as ``parse_with_warnings`` does.  Raises ``RecipeWrong``."""
+    """Read a recipe's file, as ``parse_with_warnings`` does.  Raises ``RecipeError``."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise RecipeUnreadable(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
+        raise RecipeUnreadableError(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
     return parse_with_warnings(text, str(path))
 
 
@@ -202,15 +202,15 @@ def _is_name(text: str) -> bool:
 def _version(place: Place) -> Version:
     try:
         return Version.parse(place.text())
-    except VersionWrong as error:
-        raise place.wrong("a version MAJOR.MINOR.PATCH", kind=VersionWrong, hint=error.hint) from error
+    except VersionError as error:
+        raise place.wrong("a version MAJOR.MINOR.PATCH", kind=VersionError, hint=error.hint) from error
 
 
 def _requirement(place: Place) -> Requirement:
     try:
         return Requirement.parse(place.text())
-    except VersionWrong as error:
-        raise place.wrong("a version requirement", kind=VersionWrong, hint=error.hint) from error
+    except VersionError as error:
+        raise place.wrong("a version requirement", kind=VersionError, hint=error.hint) from error
 
 
 def _uri(place: Place) -> str:

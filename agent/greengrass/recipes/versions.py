@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import nodesemver
 
-from agent.greengrass.recipes.errors import VersionWrong
+from agent.greengrass.recipes.errors import VersionError
 
 __all__ = ["Requirement", "Version"]
 
@@ -67,10 +67,10 @@ class Version:
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """Read ``MAJOR.MINOR.PATCH[-pre][+build]``, strictly.  Raises ``VersionWrong``."""
+        """Read ``MAJOR.MINOR.PATCH[-pre][+build]``, strictly.  Raises ``VersionError``."""
         found = _VERSION.fullmatch(text) if len(text) <= _MAX_VERSION else None
         if not found or max(numbers := [int(number) for number in found.group(1, 2, 3)]) > _MAX_NUMBER:
-            raise VersionWrong(
+            raise VersionError(
                 f"{_short(text)} is not a version",
                 hint=f"MAJOR.MINOR.PATCH[-prerelease][+build], {_MAX_VERSION} characters, numbers up to {_MAX_NUMBER}",
             )
@@ -128,7 +128,7 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Read an npm range.  Raises ``VersionWrong``."""
+        """Read an npm range.  Raises ``VersionError``."""
         if len(text) > _MAX_REQUIREMENT:
             raise _unreadable(text)
         return _parsed(text)
@@ -186,8 +186,8 @@ def _identifiers(text: str) -> tuple[int | str, ...]:
     return tuple(int(each) if each.isdigit() else each for each in text.split(".")) if text else ()
 
 
-def _unreadable(text: str) -> VersionWrong:
-    return VersionWrong(
+def _unreadable(text: str) -> VersionError:
+    return VersionError(
         f"{_short(text)} is not a version requirement", hint="an npm range such as ~2.1.0, ^1.4.0 or >=1.0.0 <2.0.0"
     )
 

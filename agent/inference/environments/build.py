@@ -23,7 +23,7 @@ from packaging.specifiers import SpecifierSet
 from agent.files import remove_tree
 from agent.inference.environments.choose import Candidate, Source
 from agent.inference.environments.command import environment, run
-from agent.inference.environments.errors import Fallen, IndexUnreachable
+from agent.inference.environments.errors import CandidateFailedError, IndexUnreachableError
 from agent.inference.environments.host import Interpreter
 
 __all__ = ["Built", "build"]
@@ -57,8 +57,8 @@ async def build(
 ) -> Built:
     """Make the environment in ``folder``, which must not exist; ``wheelhouse`` are the folders that hold wheels.
 
-    ``lock`` is a descriptor that the children keep open while they write.  Raises ``Fallen`` with pip's reason,
-    ``IndexUnreachable`` where the index was to be asked and could not be.
+    ``lock`` is a descriptor that the children keep open while they write.  Raises ``CandidateFailedError`` with
+    pip's reason, ``IndexUnreachableError`` where the index was to be asked and could not be.
     """
     lent = _lendable(candidate.interpreter)
     await _make(candidate.interpreter, folder, pip=lent is None, lock=lock)
@@ -80,8 +80,8 @@ async def build(
     if said.status:
         reason = _reason(said.text, said.status)
         if candidate.source is Source.INDEX and _UNREACHABLE.search(said.text):
-            raise IndexUnreachable(f"the package index cannot be reached; pip says: {reason}")
-        raise Fallen(f"pip says: {reason}")
+            raise IndexUnreachableError(f"the package index cannot be reached; pip says: {reason}")
+        raise CandidateFailedError(f"pip says: {reason}")
     packages, wheels = _installed(report)
     await asyncio.to_thread(remove_tree, work)
     return Built(folder / "bin" / "python", packages, wheels)
@@ -91,17 +91,17 @@ async def _make(interpreter: Interpreter, folder: Path, *, pip: bool, lock: int)
     if pip and not interpreter.ensurepip:
         told = _own_pip()
         mine = f"the agent's pip {told[0]} is not for it" if told else "the agent has no pip"
-        raise Fallen(f"{mine}, and it has none of its own (Debian: install python3-venv)")
+        raise CandidateFailedError(f"{mine}, and it has none of its own (Debian: install python3-venv)")
     command = [interpreter.path, "-m", "venv", *([] if pip else ["--without-pip"]), str(folder)]
     try:
         async with asyncio.timeout(_VENV_S):
             said = await run(command, environment(os.environ), pass_fds=(lock,))
     except TimeoutError:  # which is an OSError too
-        raise Fallen(f"it did not make a virtual environment within {_VENV_S:g} s") from None
+        raise CandidateFailedError(f"it did not make a virtual environment within {_VENV_S:g} s") from None
     except OSError as error:
-        raise Fallen(f"{interpreter.path} cannot be run: {error.strerror}") from error
+        raise CandidateFailedError(f"{interpreter.path} cannot be run: {error.strerror}") from error
     if said.status:
-        raise Fallen(f"it cannot make virtual environments: {_reason(said.text, said.status)}")
+        raise CandidateFailedError(f"it cannot make virtual environments: {_reason(said.text, said.status)}")
 
 
 def _lendable(interpreter: Interpreter) -> Path | None:

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from agent.inference.environments.combinations import Combination
-from agent.inference.environments.errors import RuntimeRefused
+from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import OLDEST, Host, Interpreter
 from agent.inference.environments.tags import tags
 from agent.inference.environments.wheels import Wheel, lacking
@@ -86,7 +86,7 @@ def choose(
 
 
 def parse_pins(packages: Iterable[str]) -> tuple[Requirement, ...]:
-    """The user's requirements; raises ``RuntimeRefused`` for one that is none, or that names an address."""
+    """The user's requirements; raises ``UnsupportedRuntimeError`` for one that is none, or that names an address."""
     pins = []
     for text in packages:
         try:
@@ -100,8 +100,8 @@ def parse_pins(packages: Iterable[str]) -> tuple[Requirement, ...]:
     return tuple(pins)
 
 
-def _wrong_pin(text: str, why: str) -> RuntimeRefused:
-    return RuntimeRefused(
+def _wrong_pin(text: str, why: str) -> UnsupportedRuntimeError:
+    return UnsupportedRuntimeError(
         f"{text!r} is no requirement: {why}", hint="write it as pip does: numpy==1.26.4", code="runtime-requirement"
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from agent.errors import Unreachable, Wrong
+from agent.errors import InvalidInputError, UnreachableError
 
-__all__ = ["Fallen", "IndexUnreachable", "RuntimeRefused", "RuntimeUnreachable"]
+__all__ = ["CandidateFailedError", "IndexUnreachableError", "RuntimeUnreachableError", "UnsupportedRuntimeError"]
 
 
-class RuntimeRefused(Wrong):
+class UnsupportedRuntimeError(InvalidInputError):
     """No combination gives this runtime here; ``tried`` has a line for each and why it fell."""
 
     default_code: ClassVar[str] = "runtime-refused"
@@ -20,7 +20,7 @@ class RuntimeRefused(Wrong):
         self.tried = tuple(tried)
 
 
-class RuntimeUnreachable(Unreachable):
+class RuntimeUnreachableError(UnreachableError):
     """The runtime might be had, but the package index cannot be reached, or another build is under way."""
 
     default_code: ClassVar[str] = "runtime-unreachable"
@@ -30,9 +30,9 @@ class RuntimeUnreachable(Unreachable):
         self.tried = tuple(tried)
 
 
-class Fallen(Exception):
+class CandidateFailedError(Exception):
     """A candidate could not be built or proved; the text is why.  It never leaves this package."""
 
 
-class IndexUnreachable(Fallen):
+class IndexUnreachableError(CandidateFailedError):
     """The candidate fell because the package index could not be reached."""

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from agent.inference.environments import survey
-from agent.inference.environments.errors import Fallen
+from agent.inference.environments.errors import CandidateFailedError
 from agent.inference.environments.proof import prove
 from agent.inference.environments.spec import Environment
 
@@ -41,22 +41,22 @@ def places(root: Path, family: str) -> Iterator[Path]:
 
 
 async def look(family: str, pins: Sequence[Requirement], python: Path | None = None, why: str = "") -> Environment:
-    """Prove an interpreter, None being the agent's own; raises ``Fallen`` with what is against it."""
+    """Prove an interpreter, None being the agent's own; raises ``CandidateFailedError`` with what is against it."""
     own = python is None
     path = sys.executable if python is None else str(python)
     told = await survey.ask(path, (*_ALWAYS, *_ANY_OF[family]))
     known = survey.interpreter(told, path)
     if isinstance(told, str) or isinstance(known, str):
-        raise Fallen(str(known))
+        raise CandidateFailedError(str(known))
     modules = set(told["modules"])
     missing = [name for name in _ALWAYS if name not in modules]
     if _ANY_OF[family] and not modules & set(_ANY_OF[family]):
         missing.append(" or ".join(_ANY_OF[family]))
     if missing:
-        raise Fallen(f"it has no {', no '.join(missing)}")
+        raise CandidateFailedError(f"it has no {', no '.join(missing)}")
     packages: dict[str, str] = told["packages"]
     if unmet := against(packages, pins):
-        raise Fallen(unmet)
+        raise CandidateFailedError(unmet)
     backend = await prove(family, path)
     words = f"{backend} on Python {known.release} at {path}"
     description = f"THE AGENT'S OWN PYTHON serves: {words}; {why}" if own else f"{words}; {why}"

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from agent.config.models import ModelOptions
 from agent.errors import VergeError
 from agent.frames.frame import Picture
-from agent.inference.environments.errors import Fallen
+from agent.inference.environments.errors import CandidateFailedError
 from agent.inference.manifest import Manifest, ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, Description
@@ -39,7 +39,10 @@ _MODEL = "proof"
 
 
 async def prove(family: str, python: str) -> str:
-    """What runs the models there, with its version; raises ``Fallen`` with what kept it from the right answer."""
+    """What runs the models there, with its version.
+
+    Raises ``CandidateFailedError`` with what kept it from the right answer.
+    """
     with tempfile.TemporaryDirectory(prefix="verge-proof-") as name:
         folder = Path(name)
         manifest = Manifest(
@@ -49,10 +52,10 @@ async def prove(family: str, python: str) -> str:
         try:
             description, answer = await _ask(ModelSpec(manifest=manifest, run=run), folder)
         except VergeError as error:
-            raise Fallen(f"its worker failed: {error.message}") from error
+            raise CandidateFailedError(f"its worker failed: {error.message}") from error
     values = answer.predictions[0]["data"]
     if not _right(list(_flat(values))):
-        raise Fallen(f"its worker answered a picture of colour {_COLOUR} with {str(values)[:60]}")
+        raise CandidateFailedError(f"its worker answered a picture of colour {_COLOUR} with {str(values)[:60]}")
     return description.backend
 
 
@@ -121,7 +124,7 @@ def _any_library() -> str:
     mapped = Path("/proc/self/maps").read_text()
     found = re.search(r"^.*?(/\S*/libm[.-]\S*)$", mapped, re.MULTILINE)
     if found is None:
-        raise Fallen("no libm is mapped into the agent, so that DLR cannot be proved")
+        raise CandidateFailedError("no libm is mapped into the agent, so that DLR cannot be proved")
     return found[1]
 
 

@@ -19,7 +19,12 @@ from agent.inference.environments import present, survey
 from agent.inference.environments.build import build
 from agent.inference.environments.choose import Candidate, Choice, Source, choose, parse_pins
 from agent.inference.environments.combinations import FAMILIES, Combination
-from agent.inference.environments.errors import Fallen, IndexUnreachable, RuntimeRefused, RuntimeUnreachable
+from agent.inference.environments.errors import (
+    CandidateFailedError,
+    IndexUnreachableError,
+    RuntimeUnreachableError,
+    UnsupportedRuntimeError,
+)
 from agent.inference.environments.proof import prove
 from agent.inference.environments.requirements import room
 from agent.inference.environments.shelf import Record, Shelf, folders_of, listing, request
@@ -62,7 +67,7 @@ class Provider:
     async def recall(self, spec: RuntimeSpec) -> Environment | None:
         """What served before, the agent's own Python included: a start must not wait for an index out of reach.
 
-        Raises ``RuntimeRefused`` where the folder cannot be read.
+        Raises ``UnsupportedRuntimeError`` where the folder cannot be read.
         """
         with _usable(spec.root):
             if found := self.find(spec) or self._recalled.get(spec):
@@ -72,20 +77,22 @@ class Provider:
         why = f"nothing could be installed under {spec.root}; it is tried again when the component changes"
         try:
             self._recalled[spec] = await present.look(spec.family, parse_pins(spec.packages), why=why)
-        except Fallen:
+        except CandidateFailedError:
             return None
         return self._recalled[spec]
 
     async def provide(self, spec: RuntimeSpec, tell: Tell = lambda _line: None) -> Environment:
         """Find it, else build it; ``tell`` hears of the progress.
 
-        Raises ``RuntimeRefused`` naming each combination and why it fell, ``RuntimeUnreachable`` where that was for
-        want of the package index or of time.
+        Raises ``UnsupportedRuntimeError`` naming every combination and why it failed,
+        ``RuntimeUnreachableError`` where that was for want of the package index or of time.
         """
         if spec.family not in self._families:
             known = ", ".join(self._families)
             hint = nearest(spec.family, self._families) or f"known: {known}"
-            raise RuntimeRefused(f"there is no runtime family {spec.family!r}", hint=hint, code="runtime-unknown")
+            raise UnsupportedRuntimeError(
+                f"there is no runtime family {spec.family!r}", hint=hint, code="runtime-unknown"
+            )
         pins = parse_pins(spec.packages)
         with _usable(spec.root):
             if found := self.find(spec):
@@ -99,7 +106,7 @@ class Provider:
             async with asyncio.timeout(self._timeout_s):
                 return await self._install(spec, pins, tell)
         except TimeoutError:
-            raise RuntimeUnreachable(
+            raise RuntimeUnreachableError(
                 f"the {spec.family} runtime was not ready within {self._timeout_s:g} s",
                 hint="a slow connection? bring the wheels in a wheelhouse",
                 code="runtime-timeout",
@@ -130,8 +137,8 @@ class Provider:
                     continue
                 try:
                     return await work.attempt(candidate, lock)
-                except Fallen as fell:
-                    unreachable = unreachable or isinstance(fell, IndexUnreachable)
+                except CandidateFailedError as fell:
+                    unreachable = unreachable or isinstance(fell, IndexUnreachableError)
                     tried.append(f"{candidate}: {fell}")
                     tell(tried[-1])
             return await self._last(spec, pins, tell, _Failure(tuple(tried), unreachable, shortage))
@@ -153,7 +160,7 @@ class Provider:
         try:
             why = f"nothing could be installed under {spec.root} ({'; '.join(failure.tried)})"
             environment = await present.look(spec.family, pins, why=why)
-        except Fallen as fell:
+        except CandidateFailedError as fell:
             raise failure.error(spec, f"{_OWN}: {fell}") from fell
         tell(environment.description)
         await asyncio.to_thread(Shelf(spec.root).note_own, request(spec))
@@ -167,12 +174,12 @@ class Provider:
         for python in [*found, None]:
             try:
                 environment = await present.look(spec.family, pins, python, why)
-            except Fallen as fell:
+            except CandidateFailedError as fell:
                 tried.append(f"{python or _OWN}: {fell}")
             else:
                 self._looked[spec] = environment
                 return environment
-        raise RuntimeRefused(
+        raise UnsupportedRuntimeError(
             f"no {spec.family} runtime was found, and UseInstaller is false",
             hint="let UseInstaller be true, or make an environment under MLRootPath",
             tried=tried,
@@ -184,7 +191,7 @@ def _usable(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RuntimeRefused(
+        raise UnsupportedRuntimeError(
             f"{root} cannot be used: {error}", hint="let MLRootPath name a folder that the agent may write to"
         ) from error
 
@@ -197,16 +204,16 @@ class _Failure:
     unreachable: bool
     shortage: str
 
-    def error(self, spec: RuntimeSpec, *last: str) -> RuntimeRefused | RuntimeUnreachable:
+    def error(self, spec: RuntimeSpec, *last: str) -> UnsupportedRuntimeError | RuntimeUnreachableError:
         tried = (*self.tried, *last)
         message = f"no {spec.family} runtime can be had for {spec.component}"
         if self.unreachable:
             hint = "check the network and pip's settings for the index, or bring the wheels in a wheelhouse"
-            return RuntimeUnreachable(message, hint=hint, tried=tried)
+            return RuntimeUnreachableError(message, hint=hint, tried=tried)
         if self.shortage:
-            return RuntimeRefused(message, hint=self.shortage, tried=tried, code="runtime-no-room")
+            return UnsupportedRuntimeError(message, hint=self.shortage, tried=tried, code="runtime-no-room")
         hint = "install a Python that the wheels are for, add wheels to the wheelhouse, or loosen the requirements"
-        return RuntimeRefused(message, hint=hint, tried=tried)
+        return UnsupportedRuntimeError(message, hint=hint, tried=tried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +225,7 @@ class _Work:
     tell: Tell
 
     async def attempt(self, candidate: Candidate, lock: int) -> Environment:
-        """Build and prove a candidate; it counts only when this returns.  Raises ``Fallen``."""
+        """Build and prove a candidate; it counts only when this returns.  Raises ``CandidateFailedError``."""
         folder = self.shelf.folder(self.spec.family, candidate, listing(self.spec.wheelhouse))
         record = self.shelf.read(folder)
         wish = request(self.spec)

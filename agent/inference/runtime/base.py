@@ -82,7 +82,7 @@ class Backend(ABC):
 
     @classmethod
     def version(cls) -> str:
-        """The runtime's own version; raises ``Unavailable`` with the install command where it is missing."""
+        """The runtime's own version; raises ``UnavailableError`` with the install command where it is missing."""
         return ""
 
     @classmethod
@@ -96,7 +96,7 @@ class Backend(ABC):
 
     @abstractmethod
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:
-        """Load ``path``; raises ``ModelError`` for a broken file, ``Unavailable`` for an absent accelerator."""
+        """Load ``path``; raises ``ModelError`` for a broken file, ``UnavailableError`` for an absent accelerator."""
 
     @abstractmethod
     def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:

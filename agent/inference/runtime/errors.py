@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-__all__ = ["ModelError", "Unavailable"]
+__all__ = ["ModelError", "UnavailableError"]
 
 
 class ModelError(Exception):
@@ -17,5 +17,5 @@ class ModelError(Exception):
         self.hint = hint
 
 
-class Unavailable(ModelError):
+class UnavailableError(ModelError):
     """A backend, task or accelerator is not available in this interpreter."""

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Seque
 
 from agent.inference.runtime import custom
 from agent.inference.runtime.base import Backend, Task, TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = [
     "BACKENDS",
@@ -54,13 +54,13 @@ STEPS: Mapping[str, str] = {"preprocess": "verge.preprocess", "postprocess": "ve
 
 
 def backend(name: str) -> Type[Backend]:
-    """The backend class called ``name``; raises ``Unavailable`` when there is none or it cannot be imported."""
+    """The backend class called ``name``; raises ``UnavailableError`` when there is none or it cannot be imported."""
     found: Type[Backend] = _find(Backend, "backend", name, BACKENDS, "verge.backends")
     return found
 
 
 def task(name: str) -> Type[Task]:
-    """The task class called ``name``; raises ``Unavailable`` when there is none or it cannot be imported."""
+    """The task class called ``name``; raises ``UnavailableError`` when there is none or it cannot be imported."""
     found: Type[Task] = _find(Task, "task", name, TASKS, "verge.tasks")
     return found
 
@@ -68,7 +68,7 @@ def task(name: str) -> Type[Task]:
 def step(word: str, name: str, options: Mapping[str, Any]) -> Callable[[Any], Any]:
     """A model's own ``preprocess`` or ``postprocess``, made with its options.
 
-    Raises ``Unavailable`` when there is none of that name, ``ModelError`` when it cannot be made.
+    Raises ``UnavailableError`` when there is none of that name, ``ModelError`` when it cannot be made.
     """
     return custom.made(name, _named(word, name, {}, STEPS[word]), options, word)
 
@@ -89,15 +89,15 @@ def task_names() -> List[str]:
 
 
 def backend_for(path: str) -> Type[Backend]:
-    """The first backend that takes the file and is installed here; raises ``Unavailable`` or ``ModelError``."""
-    missing: List[Unavailable] = []
+    """The first backend that takes the file and is installed here; raises ``UnavailableError`` or ``ModelError``."""
+    missing: List[UnavailableError] = []
     for name in backend_names():
         try:
             found = backend(name)
             if _accepts(found, path):
                 found.version()
                 return found
-        except Unavailable as error:
+        except UnavailableError as error:
             missing.append(error)
     if missing:
         raise missing[0]
@@ -142,10 +142,10 @@ def _find(kind: Any, word: str, name: str, builtin: Mapping[str, str], group: st
     found = _named(word, name, builtin, group)
     if not (isinstance(found, type) and issubclass(found, kind)):
         hint = f"derive it from {_HERE}.base.{kind.__name__}"
-        raise Unavailable(f"{word}-unavailable", f"{custom.shown(name)} is not a {kind.__name__}", hint)
+        raise UnavailableError(f"{word}-unavailable", f"{custom.shown(name)} is not a {kind.__name__}", hint)
     if missing := _undefined(found):
         hint = f"look at {_HERE}.base.{kind.__name__}"
-        raise Unavailable(f"{word}-unavailable", f"{custom.shown(name)} does not define {missing}", hint)
+        raise UnavailableError(f"{word}-unavailable", f"{custom.shown(name)} does not define {missing}", hint)
     return found
 
 
@@ -165,13 +165,13 @@ def _named(word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
-        raise Unavailable(
+        raise UnavailableError(
             f"{word}-unavailable", f"the {word} {name!r} cannot be imported: {error}", f"is {module_name} installed?"
         ) from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if found is None:
-        raise Unavailable(f"{word}-unavailable", f"{module_name} has no {attribute!r}", f"check {word} = …")
+        raise UnavailableError(f"{word}-unavailable", f"{module_name} has no {attribute!r}", f"check {word} = …")
     if name not in builtin:
         custom.watch(found)
     return found
@@ -182,7 +182,7 @@ def _unknown(word: str, name: str, known: Iterable[str]) -> NoReturn:
     near = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     known = f"{guess}known: {', '.join(names) or 'none'}; or file.py:Name for a file beside the model"
-    raise Unavailable(f"{word}-unknown", f"no {word} is called {name!r}", known)
+    raise UnavailableError(f"{word}-unknown", f"no {word} is called {name!r}", known)
 
 
 def _names(builtin: Mapping[str, str], group: str) -> List[str]:

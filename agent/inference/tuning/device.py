@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.inference.manifest import ModelSpec
 from agent.inference.tuning.candidates import ANY
 from agent.inference.tuning.values import Ability, Machine
@@ -85,17 +85,18 @@ async def _ability(spec: ModelSpec, name: str) -> Ability | None:
 async def _ask(spec: ModelSpec, *arguments: str) -> dict[str, Any]:
     """What the probe answers.
 
-    Raises ``BackendUnavailable`` for its refusal, ``WorkerLost`` for its crash, ``ModelRefused`` where it does not run.
+    Raises ``BackendUnavailableError`` for its refusal, ``WorkerLostError`` for its crash, ``ModelRefusedError``
+    where it does not run.
     """
     interpreter = spec.run.interpreter or sys.executable
     status, told, words = await _run([interpreter, str(_PROBE), str(_RUNTIME), *arguments], spec.run.environment)
     if status or not told:
         cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         last = words.decode(errors="replace").strip().splitlines()[-1:]
-        raise WorkerLost(": ".join([f"the import crashed ({cause})", *last]), code="probe-crashed")
+        raise WorkerLostError(": ".join([f"the import crashed ({cause})", *last]), code="probe-crashed")
     answer: dict[str, Any] = msgspec.json.decode(told)
     if problem := answer.get("error"):
-        raise BackendUnavailable(problem["message"], hint=problem["hint"], code=problem["code"])
+        raise BackendUnavailableError(problem["message"], hint=problem["hint"], code=problem["code"])
     return answer
 
 
@@ -108,14 +109,14 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[
         )  # fmt: skip
     except OSError as error:
         hint = "check interpreter = … of the model"
-        raise ModelRefused(
+        raise ModelRefusedError(
             f"cannot run {command[0]}: {error.strerror}", code="interpreter-missing", hint=hint
         ) from error
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             told, words = await child.communicate()
     except TimeoutError:
-        raise WorkerLost(f"no answer within {_TIMEOUT_S:g} s", code="probe-hung") from None
+        raise WorkerLostError(f"no answer within {_TIMEOUT_S:g} s", code="probe-hung") from None
     finally:
         if child.returncode is None:
             child.kill()

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.errors import BackendUnavailable, ModelRefused, VergeError, WorkerLost
+from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning.candidates import ANY
@@ -117,7 +117,9 @@ class _TimeUpError(Exception):
 
 
 def _late() -> VergeError:
-    return ModelRefused("the time was up before it could be measured", code="not-measured", hint="give it more time")
+    return ModelRefusedError(
+        "the time was up before it could be measured", code="not-measured", hint="give it more time"
+    )
 
 
 async def _heat(heat: _Heat, combinations: Sequence[Combination]) -> list[Measured]:
@@ -201,7 +203,9 @@ class _Heat:
         if found:
             name, words = found[0]
             more = f", and disagrees on {len(found) - 1} more" if len(found) > 1 else ""
-            raise ModelRefused(f"on {name} it {words}{more} (against {self._reference.combination})", code="disagrees")
+            raise ModelRefusedError(
+                f"on {name} it {words}{more} (against {self._reference.combination})", code="disagrees"
+            )
 
     def _bounded(self, combination: Combination) -> ModelSpec:
         """The model for one worker that may not take the time of all."""
@@ -215,7 +219,7 @@ class _Heat:
         return msgspec.structs.replace(spec, run=run)
 
     async def _answer(self, contender: _Contender, sample: Sample) -> Answer:
-        """One answer; raises ``WorkerLost`` as soon as the worker is lost, ``_TimeUpError`` at the end of the time."""
+        """One answer; raises ``WorkerLostError`` when the worker is lost, ``_TimeUpError`` at the end of the time."""
         asking = self._loop.create_task(self._plane.infer(contender.name, sample.picture, label=sample.name))
         heard: set[asyncio.Future[Any]] = {asking, contender.lost}
         await asyncio.wait(heard, timeout=max(0.0, self._left_s), return_when=asyncio.FIRST_COMPLETED)
@@ -224,7 +228,9 @@ class _Heat:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         if contender.lost.done():
-            raise WorkerLost(f"its worker was lost over {sample.name}: {contender.lost.result()}", code="worker-lost")
+            raise WorkerLostError(
+                f"its worker was lost over {sample.name}: {contender.lost.result()}", code="worker-lost"
+            )
         raise _TimeUpError
 
     async def _rounds(self, contenders: list[_Contender]) -> None:
@@ -246,7 +252,7 @@ class _Heat:
 async def load_placed(plane: InferencePlane, name: str, spec: ModelSpec) -> Description:
     """Load a model where it was asked to run; raises what ``InferencePlane.load`` does.
 
-    A runtime that silently took another accelerator is ``BackendUnavailable`` too, and the model is unloaded.
+    A runtime that silently took another accelerator is ``BackendUnavailableError`` too, and the model is unloaded.
     """
     model = await plane.load(name, spec)
     wanted = spec.run.accelerator
@@ -255,7 +261,9 @@ async def load_placed(plane: InferencePlane, name: str, spec: ModelSpec) -> Desc
     # Once round the loop: what keeps a worker must have begun before it can be told to end.
     await asyncio.sleep(0)
     await plane.unload(name)
-    raise BackendUnavailable(f"{wanted} was asked for, and {model.accelerator} runs it", code="accelerator-unavailable")
+    raise BackendUnavailableError(
+        f"{wanted} was asked for, and {model.accelerator} runs it", code="accelerator-unavailable"
+    )
 
 
 def _racing(contenders: list[_Contender], rounds: int) -> list[_Contender]:

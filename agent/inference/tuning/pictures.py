@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.streams import Limits
-from agent.errors import FrameRefused, ModelRefused
+from agent.errors import FrameError, ModelRefusedError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 from agent.inference.manifest import SAMPLES, ModelSpec
@@ -29,12 +29,12 @@ class Sample:
 
 
 def samples(spec: ModelSpec) -> tuple[Sample, ...]:
-    """At most eight pictures; blocks while it reads them.  Raises ``ModelRefused`` where there is none."""
+    """At most eight pictures; blocks while it reads them.  Raises ``ModelRefusedError`` where there is none."""
     file = Path(spec.manifest.file)
     for folder in ((file if file.is_dir() else file.parent) / _GOLDEN, _PACKAGED):
         if found := _read(folder):
             return found
-    raise ModelRefused(
+    raise ModelRefusedError(
         "there are no pictures to measure the model on",
         hint=f"put some beside the model, into {_GOLDEN}/",
         code="no-pictures",
@@ -58,6 +58,6 @@ def _sample(path: Path) -> Sample | None:
     try:
         with path.open("rb") as file:
             picture = recognise(file.read(limits.max_bytes + 1), None, limits)
-    except (OSError, FrameRefused):
+    except (OSError, FrameError):
         return None
     return Sample(path.name, picture)

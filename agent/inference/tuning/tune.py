@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from agent.errors import ModelRefused
+from agent.errors import ModelRefusedError
 from agent.inference.manifest import ModelSpec
 from agent.inference.tuning import device, store
 from agent.inference.tuning.candidates import candidates
@@ -71,12 +71,12 @@ async def find(spec: ModelSpec, kept: Store, tell: Callable[[str], None] = log.i
 
 
 async def digest_of(spec: ModelSpec) -> str:
-    """The digest of a model's file or folder; raises ``ModelRefused`` where it cannot be read."""
+    """The digest of a model's file or folder; raises ``ModelRefusedError`` where it cannot be read."""
     path = Path(spec.manifest.file)
     try:
         return await asyncio.to_thread(store.digest, path)
     except OSError as error:
-        raise ModelRefused(
+        raise ModelRefusedError(
             f"the model file {path} cannot be read: {error.strerror}",
             code="model-missing",
             hint="check file = … in its manifest.toml",

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.errors import BackendUnavailable, VergeError
+from agent.errors import BackendUnavailableError, VergeError
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning.measure import load_placed
@@ -56,7 +56,7 @@ class Tuner:
                 description = await load_placed(self._plane, name, combination.applied(spec))
             except VergeError as error:
                 # On the processor there is nothing that could be gone but the backend.
-                if combination.accelerator == "cpu" and not isinstance(error, BackendUnavailable):
+                if combination.accelerator == "cpu" and not isinstance(error, BackendUnavailableError):
                     raise
                 fallen.append(f"{combination} cannot be had: {error.message}")
                 log.warning("model %s: %s", name, fallen[-1])

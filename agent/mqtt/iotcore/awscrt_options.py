@@ -15,7 +15,7 @@ from awscrt import auth, http, io, mqtt5  # type: ignore[import-untyped]
 from awscrt.exceptions import AwsCrtError  # type: ignore[import-untyped]
 
 from agent.config.iotcore import AuthorizerOptions, IotCoreOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.transport import Message
 
 __all__ = ["HIGHEST_QOS", "client_options", "name_of", "publish_packet", "text_of", "tls_context"]
@@ -28,7 +28,7 @@ _ANSWER_S = 60
 
 
 def tls_context(options: IotCoreOptions) -> Any:
-    """The TLS side of connections; raises ``ConfigWrong`` when a file or the security module cannot be used."""
+    """The TLS side of connections; raises ``ConfigError`` when a file or the security module cannot be used."""
     named = ", ".join(name for name in (options.ca_file, options.cert_file, options.key_file) if name)
     try:
         tls = _tls_options(options)
@@ -37,10 +37,10 @@ def tls_context(options: IotCoreOptions) -> Any:
         if options.alpn_used:
             tls.alpn_list = [options.alpn_used]
         return io.ClientTlsContext(tls)
-    except ConfigWrong:
+    except ConfigError:
         raise
     except Exception as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"the TLS files cannot be used ({text_of(error) or name_of(error)})",
             hint=f"check {named or 'the system certificates'}: PEM, readable, not encrypted, key fits certificate",
         ) from error
@@ -119,7 +119,7 @@ def _pkcs11(options: IotCoreOptions) -> Any:
             cert_file_path=options.cert_file,
         )
     except Exception as error:
-        raise ConfigWrong(
+        raise ConfigError(
             f"the PKCS#11 library {told.library} cannot be used ({text_of(error) or name_of(error)})",
             code="no-pkcs11",
             hint="check pkcs11.library, or name a key_file instead",

@@ -14,7 +14,7 @@ from functools import partial
 
 from agent.config.iotcore import IotCoreOptions
 from agent.config.transports import MqttOptions
-from agent.errors import NotConnected, PublishRefused, VergeError
+from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.inflight import Parcel
 from agent.mqtt.iotcore.batching import Batch, Batcher
@@ -43,7 +43,7 @@ class Counts:
 class IotCoreTransport(MqttTransport):
     """A ``Transport`` over AWS IoT Core; ``will`` is published by the broker when the link breaks.
 
-    Raises ``ConfigWrong`` for certificates and modules that cannot be used.
+    Raises ``ConfigError`` for certificates and modules that cannot be used.
     """
 
     def __init__(self, name: str, options: IotCoreOptions, *, will: Message | None = None) -> None:
@@ -76,10 +76,10 @@ class IotCoreTransport(MqttTransport):
         await super().__aexit__(*exc_info)
 
     def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
-        """Queue a message; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken."""
+        """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken."""
         try:
             self._publish(message, on_delivered)
-        except PublishRefused:
+        except PublishError:
             self._refused += 1
             raise
 
@@ -100,7 +100,7 @@ class IotCoreTransport(MqttTransport):
     def _check_room(self, message: Message, batcher: Batcher) -> None:
         many = len(self._outstanding) + batcher.messages >= self._told.max_queued_messages
         if many or self._outstanding_bytes + batcher.bytes + len(message.payload) > self._told.max_queued_bytes:
-            raise NotConnected(
+            raise NotConnectedError(
                 f"no room for {message.topic!r}: {len(self._outstanding)} messages wait for the broker,"
                 f" {batcher.messages} for their batch",
                 code="queue-full",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from agent.config.iotcore import IotCoreOptions
-from agent.errors import BrokerUnreachable, ConfigWrong
+from agent.errors import BrokerUnreachableError, ConfigError
 from agent.mqtt.connection import LinkEvents
 from agent.mqtt.iotcore.awscrt import Client
 from agent.mqtt.iotcore.awscrt_options import tls_context
@@ -44,7 +44,7 @@ class Link:
     def __init__(self, options: IotCoreOptions, will: Message | None, events: LinkEvents) -> None:
         self.sending = Sending(options.limits, events.ended)
         self.receiving = Receiving(options.address, events.received, events.subscribed)
-        self.trouble: BrokerUnreachable | None = None
+        self.trouble: BrokerUnreachableError | None = None
         """Why the last connection or attempt ended."""
         self.handover: Handover | None = None
         self._options = options
@@ -127,7 +127,7 @@ class Link:
         self._fresh = False
         self._say(LinkState(connected=True, session_present=session_present), limits)
 
-    def _go_down(self, trouble: BrokerUnreachable) -> None:
+    def _go_down(self, trouble: BrokerUnreachableError) -> None:
         self._up = False
         self.trouble = trouble
         self.receiving.down()
@@ -143,7 +143,7 @@ class Link:
             return
         try:
             self._tls = tls_context(self._options)
-        except ConfigWrong as error:
+        except ConfigError as error:
             log.warning("the new certificate of %s is not used: %s", self._options.address, error)
             return
         self._read, self._renewing = files, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from agent.errors import BrokerUnreachable, VergeError
+from agent.errors import BrokerUnreachableError, VergeError
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.transport import Message
 
@@ -29,7 +29,7 @@ class Up:
 class Down:
     """The connection, or an attempt at one, ended."""
 
-    trouble: BrokerUnreachable
+    trouble: BrokerUnreachableError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from agent.config.iotcore import BasicIngestOptions, IotCoreLimits
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.limits import BrokerLimits, publish_bytes
 from agent.mqtt.transport import Message
 from agent.topics import matches, share_stripped
@@ -26,13 +26,13 @@ class IotCoreBroker(BrokerLimits):
     rules: IotCoreLimits = field(default_factory=IotCoreLimits)
 
     def check(self, message: Message) -> None:
-        """Raise ``PublishRefused`` for a message that would never pass."""
+        """Raise ``PublishError`` for a message that would never pass."""
         rules = self.rules
         wrong = _too_long(message.topic, rules)
         if wrong is not None:
-            raise PublishRefused(f"the topic {message.topic!r} {wrong}", code="bad-topic", hint="shorten the topic")
+            raise PublishError(f"the topic {message.topic!r} {wrong}", code="bad-topic", hint="shorten the topic")
         if len(message.payload) > rules.payload_bytes:
-            raise PublishRefused(
+            raise PublishError(
                 f"a payload of {len(message.payload)} bytes for {message.topic!r} is larger than the"
                 f" {rules.payload_bytes} bytes that IoT Core takes",
                 code="packet-too-large",
@@ -40,7 +40,7 @@ class IotCoreBroker(BrokerLimits):
             )
         size = publish_bytes(message)
         if size > rules.bytes_per_s:
-            raise PublishRefused(
+            raise PublishError(
                 f"a message of {size} bytes for {message.topic!r} is more than limits.bytes_per_s lets pass",
                 code="packet-too-large",
                 hint="send less, or raise limits.bytes_per_s",

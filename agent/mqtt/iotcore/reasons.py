@@ -5,7 +5,7 @@ Pure.  What is the same with every broker is told by ``agent.mqtt.reasons``.
 
 from __future__ import annotations
 
-from agent.errors import BrokerUnreachable, NotConnected, PublishRefused, VergeError
+from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
 from agent.mqtt import reasons
 
 __all__ = ["connection_failed", "connection_lost", "connection_refused", "publish_failed", "publish_refused"]
@@ -74,21 +74,21 @@ _PUBLISH: dict[int, tuple[str, str, str]] = {
 _QUOTA_EXCEEDED = 151
 
 
-def connection_failed(name: str, text: str, address: str) -> BrokerUnreachable:
+def connection_failed(name: str, text: str, address: str) -> BrokerUnreachableError:
     """What awscrt's error ``name`` while connecting to ``address`` means."""
     code, what, hint = _FAILURES.get(name, ("unreachable", text or name, "check endpoint, port and the network"))
-    return BrokerUnreachable(f"no connection to {address}: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"no connection to {address}: {what}", code=code, hint=hint)
 
 
-def connection_refused(reason: int, name: str, address: str) -> BrokerUnreachable:
+def connection_refused(reason: int, name: str, address: str) -> BrokerUnreachableError:
     """What a CONNACK with a failing reason code means."""
     if reason not in _REFUSALS:
         return reasons.connection_refused(reason, name, address)
     code, what, hint = _REFUSALS[reason]
-    return BrokerUnreachable(f"the broker at {address} refused the connection: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"the broker at {address} refused the connection: {what}", code=code, hint=hint)
 
 
-def connection_lost(reason: int | None, name: str, text: str, address: str) -> BrokerUnreachable:
+def connection_lost(reason: int | None, name: str, text: str, address: str) -> BrokerUnreachableError:
     """What a DISCONNECT with ``reason``, or awscrt's error ``name`` where none came, means."""
     if reason is None:
         code, what, hint = _FAILURES.get(name, ("disconnected", text or name, "look into the broker's log"))
@@ -96,20 +96,20 @@ def connection_lost(reason: int | None, name: str, text: str, address: str) -> B
         code, what, hint = _LOSSES[reason]
     else:
         return reasons.connection_lost(reason, name, address)
-    return BrokerUnreachable(f"lost the connection to {address}: {what}", code=code, hint=hint)
+    return BrokerUnreachableError(f"lost the connection to {address}: {what}", code=code, hint=hint)
 
 
 def publish_refused(reason: int, name: str, topic: str) -> VergeError:
     """What a PUBACK with a failing reason code means; a quota is no refusal, it passes."""
     code, what, hint = _PUBLISH.get(reason, ("publish-refused", name.lower(), "look into the broker's log"))
-    kind = NotConnected if reason == _QUOTA_EXCEEDED else PublishRefused
+    kind = NotConnectedError if reason == _QUOTA_EXCEEDED else PublishError
     return kind(f"the broker refused a message for {topic!r}: {what}", code=code, hint=hint)
 
 
 def publish_failed(name: str, text: str, topic: str) -> VergeError:
     """What awscrt's error means for a publish: that it cannot be sent as it is, or not now."""
     if any(word in name for word in ("VALIDATION", "ENCODE", "UTF8")):
-        return PublishRefused(
+        return PublishError(
             f"a message for {topic!r} cannot be sent: {text or name}", hint="check its topic, size and properties"
         )
-    return NotConnected(f"a message for {topic!r} was not delivered: {text or name}")
+    return NotConnectedError(f"a message for {topic!r} was not delivered: {text or name}")

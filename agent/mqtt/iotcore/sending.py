@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from agent.config.iotcore import IotCoreLimits
-from agent.errors import NotConnected, PublishRefused, Unreachable, VergeError
+from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
 from agent.mqtt.inflight import Outbox, Parcel
 from agent.mqtt.iotcore.awscrt import Client
 from agent.mqtt.iotcore.bucket import Bucket
@@ -81,7 +81,7 @@ class Sending:
         flight = self.outbox.ended(ticket)
         if flight is not None:
             parcel, qos = flight
-            if qos and isinstance(error, Unreachable):
+            if qos and isinstance(error, UnreachableError):
                 self._returned[ticket] = parcel
                 self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
             else:
@@ -102,7 +102,7 @@ class Sending:
         size = publish_bytes(message)
         try:
             self._limits.check(message)
-        except PublishRefused as error:
+        except PublishError as error:
             self._ended(parcel, error)
             return True
         loop = asyncio.get_running_loop()
@@ -132,8 +132,8 @@ class Sending:
             self.outbox.put_back(self._returned.pop(ticket))
 
 
-def _lost(parcel: Parcel) -> NotConnected:
-    return NotConnected(
+def _lost(parcel: Parcel) -> NotConnectedError:
+    return NotConnectedError(
         f"a QoS 0 message for {parcel.message.topic!r} was lost with the link",
         hint="publish with QoS 1 what must arrive",
     )

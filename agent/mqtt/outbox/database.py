@@ -31,7 +31,7 @@ import msgspec
 from agent.mqtt.outbox.record import RANKS, SHIFT, Entry, read
 from agent.mqtt.outbox.scheduler import READ_AHEAD, TOPICS
 
-__all__ = ["Book", "Bounds", "Connect", "Drop", "Foreign"]
+__all__ = ["Book", "Bounds", "Connect", "Drop", "ForeignDatabaseError"]
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -82,7 +82,7 @@ _FREE_PAGES = 4096
 """An empty database that holds so many free pages gives them back."""
 
 
-class Foreign(sqlite3.DatabaseError):
+class ForeignDatabaseError(sqlite3.DatabaseError):
     """The file was made by another version."""
 
 
@@ -219,14 +219,14 @@ class Book:
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         version = self._one("PRAGMA user_version")[0]
         if version not in {0, VERSION}:
-            raise Foreign(f"it is of version {version}, and this program writes {VERSION}")
+            raise ForeignDatabaseError(f"it is of version {version}, and this program writes {VERSION}")
         if not version:
             with self._transaction():
                 for statement in _statements(_SCHEMA):
                     self._connection.execute(statement)
         self._one("SELECT seq, topic, at_ms, size, state, facts, payload FROM messages LIMIT 1")
         if len(self._all("SELECT rank FROM totals")) != len(RANKS):
-            raise Foreign("it has no totals")
+            raise ForeignDatabaseError("it has no totals")
 
     def _supersede(self, entry: Entry, spared: AbstractSet[int]) -> list[Drop]:
         rows = self._all(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from agent.config.outbox import OutboxOptions
-from agent.errors import NotConnected, PublishRefused, Unreachable, VergeError
+from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
 from agent.mqtt.outbox import events
 from agent.mqtt.outbox.clock import Clock
 from agent.mqtt.outbox.database import Connect, Drop
@@ -112,7 +112,7 @@ class Spool:
             await self.inner.__aexit__(*exc_info)
             await self._writer.close()
             for seq in tuple(self._callers):
-                self._tell(seq, NotConnected(f"{self.name} was closed before a message was on disk or delivered"))
+                self._tell(seq, NotConnectedError(f"{self.name} was closed before a message was on disk or delivered"))
 
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
         """Have ``handler`` called for each message that matches, now and after each reconnect."""
@@ -131,7 +131,7 @@ class Spool:
         self.inner.watch(listener)
 
     def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
-        """Put a message into the outbox; raises ``PublishRefused`` or ``NotConnected`` when it cannot be taken.
+        """Put a message into the outbox; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken.
 
         ``on_delivered`` is called once: with None when the message is on disk, or the broker has it, whichever is
         first; or with the error that lost it before that.  QoS 0 passes by the outbox.
@@ -141,7 +141,7 @@ class Spool:
             self.inner.publish(message, on_delivered)
             return
         if not valid_topic(message.topic):
-            raise PublishRefused(
+            raise PublishError(
                 f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
             )
         message = identified(message, f"{self._run}-{self._number + 1:x}")
@@ -156,16 +156,16 @@ class Spool:
 
     def _check_room(self, message: Message, size: int) -> None:
         if self._closed:
-            raise NotConnected(f"no link for {message.topic!r}: closed")
+            raise NotConnectedError(f"no link for {message.topic!r}: closed")
         if size > self._options.max_bytes:
-            raise PublishRefused(
+            raise PublishError(
                 f"a message of {size} bytes for {message.topic!r} is larger than the whole outbox",
                 code="outbox-too-small",
                 hint="raise max_bytes of the outbox",
             )
         if not self._writer.has_room(size):
             self._lost["outbox-busy"] += 1
-            raise NotConnected(
+            raise NotConnectedError(
                 f"no room for {message.topic!r}: {len(self._writer)} messages wait for the disk",
                 code="outbox-busy",
                 hint="publish less at once, or name a faster disk",
@@ -206,7 +206,7 @@ class Spool:
             self._lost[drop.reason] += 1
             self._tell(
                 drop.seq,
-                NotConnected(
+                NotConnectedError(
                     f"the outbox of {self.name} could not keep a message for {drop.topic!r}",
                     code=drop.reason,
                     hint="raise max_bytes of the outbox, make room on the disk, or publish less",
@@ -268,7 +268,7 @@ class Spool:
             message = replace(message, expiry_s=left_s)
         try:
             self.inner.publish(message, partial(self._ended, entry.seq))
-        except Unreachable:
+        except UnreachableError:
             return False
         except VergeError as error:
             self._over(entry.seq, error.code)
@@ -281,7 +281,7 @@ class Spool:
         """The transport is done with a message."""
         replayed = seq in self._replaying
         self._replaying.discard(seq)
-        if isinstance(error, Unreachable):
+        if isinstance(error, UnreachableError):
             self._feed(events.Bounced(seq))
         elif error is not None:
             log.warning("a message of the outbox of %s is lost: %s", self.name, error)
@@ -294,7 +294,7 @@ class Spool:
 
     def _over(self, seq: int, reason: str) -> None:
         self._lost[reason] += 1
-        self._tell(seq, PublishRefused(f"a message for {self.name} is lost", code=reason))
+        self._tell(seq, PublishError(f"a message for {self.name} is lost", code=reason))
         self._feed(events.Ended(seq))
 
     def _tell(self, seq: int, error: VergeError | None) -> None:

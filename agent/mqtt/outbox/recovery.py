@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from agent.mqtt.outbox.database import Book, Connect, Foreign
+from agent.mqtt.outbox.database import Book, Connect, ForeignDatabaseError
 from agent.mqtt.outbox.record import RANKS, Entry, rank_of, read
 from agent.topics import valid_topic
 
@@ -68,7 +68,7 @@ def trouble_of(error: Exception, path: Path) -> Trouble:
 
 def is_broken(error: Exception) -> bool:
     """Whether the file itself is wrong, not the disk under it."""
-    return isinstance(error, Foreign) or _primary(error) in _BROKEN
+    return isinstance(error, ForeignDatabaseError) or _primary(error) in _BROKEN
 
 
 def aside(path: Path) -> Path:

@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Self
 
 from agent.config.strict import nearest
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.results.result import Result
 
 __all__ = ["FORMATS", "GROUP", "Context", "Format", "load", "names"]
@@ -65,7 +65,7 @@ class Format:
 
 @cache
 def load(name: str) -> Format:
-    """The format of that name; raises ``ConfigWrong`` with a guess where there is none."""
+    """The format of that name; raises ``ConfigError`` with a guess where there is none."""
     if name in FORMATS:
         found: object = import_module(FORMATS[name]).FORMAT
     else:
@@ -73,7 +73,7 @@ def load(name: str) -> Format:
         if found is None:
             raise _unknown(name)
     if not isinstance(found, Format):
-        raise ConfigWrong(
+        raise ConfigError(
             f"the entry point {name!r} of {GROUP} is no Format but {type(found).__name__}",
             hint="mend or remove the package that brings it",
             code="format-unknown",
@@ -86,9 +86,9 @@ def names() -> list[str]:
     return sorted({*FORMATS, *(entry.name for entry in entry_points(group=GROUP))})
 
 
-def _unknown(name: str) -> ConfigWrong:
+def _unknown(name: str) -> ConfigError:
     known = names()
-    return ConfigWrong(
+    return ConfigError(
         f"there is no result format {name!r}",
         hint=nearest(name, known) or f"known: {', '.join(known)}",
         code="format-unknown",

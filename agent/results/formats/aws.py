@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import TypeAlias
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.results.formats import Context, Format
 from agent.results.formats.numpy_text import row
 from agent.results.result import Box, Prediction, Result
@@ -26,7 +26,7 @@ Boundaries: TypeAlias = Callable[[Box], str]
 
 
 def encode(result: Result, context: Context) -> bytes:
-    """The result as the samples publish it; raises ``ConfigWrong`` for raw tensors, which it has no words for."""
+    """The result as the samples publish it; raises ``ConfigError`` for raw tensors, which it has no words for."""
     return payload(result, context, _fractions)
 
 
@@ -46,7 +46,7 @@ def payload(result: Result, context: Context, boundaries: Boundaries) -> bytes:
 def _classes(result: Result) -> list[Prediction]:
     classes = [one for one in result.predictions if isinstance(one, Prediction)]
     if len(classes) < len(result.predictions):
-        raise ConfigWrong(
+        raise ConfigError(
             "the aws formats cannot carry raw tensors",
             hint='set format = "native" on the outputs of this stream',
             code="format-unsuited",

@@ -15,7 +15,7 @@ _SIDE = 512
 
 
 def encode(result: Result, context: Context) -> bytes:
-    """The result as the samples publish it; raises ``ConfigWrong`` for raw tensors."""
+    """The result as the samples publish it; raises ``ConfigError`` for raw tensors."""
     return aws.payload(result, context, _pixels)
 
 

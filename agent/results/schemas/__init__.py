@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["SCHEMAS", "schema"]
 
@@ -12,11 +12,11 @@ SCHEMAS = ("native", "aws", "failure", "stream-status", "component-status", "age
 
 
 def schema(name: str) -> bytes:
-    """The schema of that name, JSON text; raises ``ConfigWrong`` where there is none.
+    """The schema of that name, JSON text; raises ``ConfigError`` where there is none.
 
     >>> schema("native")[:1]
     b'{'
     """
     if name not in SCHEMAS:
-        raise ConfigWrong(f"there is no schema {name!r}", hint=f"known: {', '.join(SCHEMAS)}", code="schema-unknown")
+        raise ConfigError(f"there is no schema {name!r}", hint=f"known: {', '.join(SCHEMAS)}", code="schema-unknown")
     return files(__package__).joinpath(f"{name}.json").read_bytes()

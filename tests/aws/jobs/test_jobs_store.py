@@ -13,7 +13,7 @@ from agent.aws.jobs.service.book import Book, Place
 from agent.aws.jobs.service.progress import Change
 from agent.aws.jobs.service.queue import Queue
 from agent.aws.jobs.service.store import JobStore
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from tests.aws.jobs.two_ends import spec
 
 ONE = Place("one", "")
@@ -80,9 +80,9 @@ def test_a_second_service_with_the_same_memory_is_refused(tmp_path):
 def test_a_file_that_is_no_store_or_another_versions_is_refused(tmp_path):
     with JobStore(tmp_path) as store:
         store._connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigWrong, match="another version"), JobStore(tmp_path):
+    with pytest.raises(ConfigError, match="another version"), JobStore(tmp_path):
         pass
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "jobs.sqlite3").write_bytes(b"x" * 5000)
-    with pytest.raises(ConfigWrong, match="cannot be used"), JobStore(tmp_path / "other"):
+    with pytest.raises(ConfigError, match="cannot be used"), JobStore(tmp_path / "other"):
         pass

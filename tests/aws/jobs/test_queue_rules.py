@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.aws.jobs.messages import Status
 from agent.aws.jobs.service.book import Place
-from agent.aws.jobs.service.job import JobRefused, JobStatus, RolloutConfig
+from agent.aws.jobs.service.job import JobError, JobStatus, RolloutConfig
 from agent.aws.jobs.service.progress import Change
 from agent.aws.jobs.service.queue import ABORTED, Queue
 from agent.aws.jobs.service.rules import BY_DEVICE, rate_per_minute
@@ -20,7 +20,7 @@ Q, P, S, F, R = Status.QUEUED, Status.IN_PROGRESS, Status.SUCCEEDED, Status.FAIL
 
 
 def refused(code):
-    return pytest.raises(JobRefused, check=lambda error: error.code == code)
+    return pytest.raises(JobError, check=lambda error: error.code == code)
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_an_execution_that_is_tried_again_is_no_failure_yet(queue):
 )
 def test_what_cannot_be_a_job_is_refused(queue, wrong):
     said = {"job_id": "j1", "targets": ("one",), "document": {}, **wrong}
-    with pytest.raises(JobRefused):
+    with pytest.raises(JobError):
         queue.create(spec(said["job_id"], *said["targets"], document=said["document"]), 0)
     assert not queue.book.runs
 

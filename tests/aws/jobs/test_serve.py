@@ -17,11 +17,11 @@ from agent.aws.jobs.events import Job
 from agent.aws.jobs.messages import Status
 from agent.aws.jobs.pace import Pace
 from agent.aws.jobs.service.caller import calling
-from agent.aws.jobs.service.job import JobRefused
+from agent.aws.jobs.service.job import JobError
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
@@ -91,7 +91,7 @@ async def answered(caller, verb, request):
         while True:
             try:
                 return await caller.ask(verb, request, timeout_s=0.5)
-            except Unreachable:
+            except UnreachableError:
                 continue
 
 
@@ -261,7 +261,7 @@ async def test_what_an_operator_asks_wrongly_is_answered_with_a_code(broker, tmp
     }
     async with serving(broker.options, tmp_path), operator(broker.options) as caller:
         for verb, (request, code) in wrong.items():
-            with pytest.raises(JobRefused) as refused:
+            with pytest.raises(JobError) as refused:
                 await caller.ask(verb, request)
             assert refused.value.code == code
 
@@ -280,7 +280,7 @@ async def test_the_service_answers_management_under_its_own_topics_only(broker, 
 async def test_an_operator_without_a_service_is_told_how_to_start_one():
     with Broker() as empty:
         async with operator(empty.options) as caller:
-            with pytest.raises(Unreachable, match="verge jobs serve"):
+            with pytest.raises(UnreachableError, match="verge jobs serve"):
                 await caller.ask("list", timeout_s=0.05)
 
 
@@ -309,7 +309,7 @@ async def test_a_disk_that_takes_nothing_makes_an_internal_error_and_no_promise(
             store._connection.execute("PRAGMA query_only = ON")
             kind, told = await ask_as_device(end, topics.start_next, {"clientToken": "t1"})
             assert (kind, told["code"], told["clientToken"]) == ("rejected", "InternalError", "t1")
-            with pytest.raises(JobRefused, match="could not be written"):
+            with pytest.raises(JobError, match="could not be written"):
                 await caller.ask("create", job("j2", thing))
             store._connection.execute("PRAGMA query_only = OFF")
             kind, told = await ask_as_device(end, topics.start_next, {"clientToken": "t2"})

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.aws.jobs.events import Connected, Disconnected
 from agent.aws.jobs.messages import Status
 from agent.aws.jobs.service.book import Place
-from agent.aws.jobs.service.job import Execution, JobRefused, JobStatus
+from agent.aws.jobs.service.job import Execution, JobError, JobStatus
 from agent.aws.jobs.service.rules import BY_DEVICE, BY_SERVICE
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from tests.aws.jobs.two_ends import Fleet, spec
@@ -124,7 +124,7 @@ class AnyWire(RuleBasedStateMachine):
         job_id = f"j{data.draw(st.integers(1, self.jobs))}"
         try:
             self.fleet.queue.cancel(job_id, self.fleet.now, force=force)
-        except JobRefused as refused:
+        except JobError as refused:
             assert refused.code == "InvalidStateTransition"  # noqa: PT017 it may have ended
         self.fleet.tell()
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 import agent
 from agent.aws.provision.acl import access
 from agent.aws.provision.policy import Connection, read
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
@@ -91,7 +91,7 @@ async def test_each_user_may_do_what_is_its_own(tmp_path, name, may, may_not) ->
     with Broker(lines=lines, passwords=PASSWORDS) as broker:
         async with user(broker, name) as transport:
             await delivered(transport, Message(may, b"", qos=1))
-            with pytest.raises(PublishRefused, match="Not authorized"):
+            with pytest.raises(PublishError, match="Not authorized"):
                 await delivered(transport, Message(may_not, b"", qos=1))
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import agent
 from agent.aws.provision.acl import access
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.identity import Identity
 from agent.aws.provision.keys import new_key, request
 from agent.aws.provision.policy import Connection, read
@@ -59,5 +59,5 @@ async def test_without_any_one_statement_it_may_not(certificates, tmp_path, sid)
     with broker(certificates, left) as cloud, pytest.raises(VergeError) as refused:
         await provisioned(cloud, tmp_path)
     if sid == "Subscribe":
-        assert isinstance(refused.value, ProvisioningRefused)
+        assert isinstance(refused.value, ProvisioningError)
         assert "iot:Subscribe" in refused.value.hint

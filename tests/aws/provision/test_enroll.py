@@ -13,7 +13,7 @@ import agent
 from agent.aws.provision import enroll
 from agent.aws.provision.acl import access
 from agent.aws.provision.enroll import Claim, Wish, by_claim, from_files
-from agent.aws.provision.errors import ProvisioningRefused, ProvisioningUnreachable
+from agent.aws.provision.errors import ProvisioningError, ProvisioningUnreachableError
 from agent.aws.provision.home import Home
 from agent.aws.provision.keys import certificate_facts, new_key
 from agent.aws.provision.policy import Connection, Policy
@@ -93,12 +93,12 @@ async def test_only_the_owner_can_read_an_identity(site, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("step", "rejection", "kind", "told", "hint"),
     [
-        (CSR, (400, "InvalidCertificateSigningRequest", "bad CSR"), ProvisioningRefused, "bad CSR", "claim's policy"),
-        (REGISTER, (400, "InvalidParameters", "SerialNumber"), ProvisioningRefused, "SerialNumber", "--parameter"),
-        (REGISTER, (404, "ResourceNotFound", "no such"), ProvisioningRefused, "ResourceNotFound (404)", "--template"),
-        (REGISTER, (403, "AccessDenied", "hook said no"), ProvisioningRefused, "hook said no", "hook"),
-        (REGISTER, (429, "ThrottlingException", "slow"), ProvisioningUnreachable, "cannot do it now", "wait"),
-        (REGISTER, (500, "InternalError", "oops"), ProvisioningUnreachable, "oops", "later"),
+        (CSR, (400, "InvalidCertificateSigningRequest", "bad CSR"), ProvisioningError, "bad CSR", "claim's policy"),
+        (REGISTER, (400, "InvalidParameters", "SerialNumber"), ProvisioningError, "SerialNumber", "--parameter"),
+        (REGISTER, (404, "ResourceNotFound", "no such"), ProvisioningError, "ResourceNotFound (404)", "--template"),
+        (REGISTER, (403, "AccessDenied", "hook said no"), ProvisioningError, "hook said no", "hook"),
+        (REGISTER, (429, "ThrottlingException", "slow"), ProvisioningUnreachableError, "cannot do it now", "wait"),
+        (REGISTER, (500, "InternalError", "oops"), ProvisioningUnreachableError, "oops", "later"),
     ],
 )
 async def test_what_the_service_refuses_is_a_sentence_and_leaves_nothing(
@@ -115,7 +115,7 @@ async def test_what_the_service_refuses_is_a_sentence_and_leaves_nothing(
 async def test_an_ownership_token_that_expired_says_to_begin_anew(site, tmp_path, monkeypatch) -> None:
     original = site.service._register
     monkeypatch.setattr(site.service, "_register", lambda *told: (site.service.expire_tokens(), original(*told)))
-    with pytest.raises(ProvisioningRefused, match="Token expired") as refused:
+    with pytest.raises(ProvisioningError, match="Token expired") as refused:
         await by_claim(wish(site, tmp_path / "etc"), claim(site))
     assert refused.value.hint == "the token holds for an hour: provision again from the start"
     monkeypatch.undo()
@@ -125,7 +125,7 @@ async def test_an_ownership_token_that_expired_says_to_begin_anew(site, tmp_path
 @pytest.mark.parametrize("step", [CSR, KEYS, REGISTER])
 async def test_silence_is_told_with_what_the_policy_has_to_allow(site, tmp_path, step) -> None:
     site.service.silent.add(step)
-    with pytest.raises(ProvisioningUnreachable, match=f"{step}/json within") as unreachable:
+    with pytest.raises(ProvisioningUnreachableError, match=f"{step}/json within") as unreachable:
         await by_claim(wish(site, tmp_path / "etc"), claim(site, their_key=step == KEYS), patience_s=1.0)
     assert "iot:Subscribe" in unreachable.value.hint
     assert left(tmp_path / "etc") == []
@@ -170,7 +170,7 @@ async def test_what_a_killed_attempt_left_goes_with_the_next(site, tmp_path) -> 
 async def test_a_folder_that_others_can_look_into_is_not_used(site, tmp_path) -> None:
     wanted = wish(site, tmp_path / "etc")
     (tmp_path / "etc/identity").mkdir(mode=0o755)
-    with pytest.raises(ProvisioningRefused) as refused:
+    with pytest.raises(ProvisioningError) as refused:
         await by_claim(wanted, claim(site))
     assert refused.value.code == "identity-exposed"
     assert "--identity" in refused.value.hint
@@ -179,7 +179,7 @@ async def test_a_folder_that_others_can_look_into_is_not_used(site, tmp_path) ->
 async def test_a_configuration_is_replaced_only_when_told_so(site, tmp_path) -> None:
     first = await by_claim(wish(site, tmp_path / "etc"), claim(site))
     kept = first.config.read_bytes(), first.pair.certificate.read_bytes()
-    with pytest.raises(ProvisioningRefused) as refused:
+    with pytest.raises(ProvisioningError) as refused:
         await by_claim(wish(site, tmp_path / "etc"), claim(site))
     assert (refused.value.code, len(site.service.asked)) == ("config-exists", 2)
     assert kept == (first.config.read_bytes(), first.pair.certificate.read_bytes())
@@ -217,7 +217,7 @@ async def test_files_that_do_not_are_refused(site, tmp_path) -> None:
         (tmp_path / "nothing", at.client_key, "file-missing"),
     ]
     for certificate, key_file, code in cases:
-        with pytest.raises(ProvisioningRefused) as refused:
+        with pytest.raises(ProvisioningError) as refused:
             await from_files(wish(site, tmp_path / "etc"), "edge-1", certificate, key_file)
         assert refused.value.code == code
         assert left(tmp_path / "etc") == []
@@ -225,7 +225,7 @@ async def test_files_that_do_not_are_refused(site, tmp_path) -> None:
 
 async def test_an_identity_that_may_not_connect_is_refused_with_the_rule(certificates) -> None:
     denied = access(Policy(()), Connection("edge-1"), "client")
-    with Cloud(certificates, denied) as cloud, pytest.raises(ProvisioningRefused) as refused:
+    with Cloud(certificates, denied) as cloud, pytest.raises(ProvisioningError) as refused:
         await prove(cloud.iotcore(), "edge-1", patience_s=0.0)
     assert refused.value.code == "not-authorized"
     assert "iot:Connect on client/edge-1" in refused.value.hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config.plaintext import check_plaintext, loopback
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_this_machine_is_no_link_that_others_can_read(host) -> None:
 )
 def test_a_password_in_the_clear_is_refused_with_the_way_out(host) -> None:
     assert not loopback(host)
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         check_plaintext("site", host, tls=False, password=True, allowed=False)
     assert refused.value.code == "plaintext-password"
     assert "transports.site" in refused.value.message

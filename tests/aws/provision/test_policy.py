@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import agent
 from agent.aws.provision.acl import access
-from agent.aws.provision.errors import PolicyWrong
+from agent.aws.provision.errors import PolicyError
 from agent.aws.provision.policy import LIMIT, Connection, Policy, read, size
 from agent.config.load import load
 from agent.doctor.needs import Direction, Need, needs
@@ -107,7 +107,7 @@ def test_a_star_stands_for_anything_and_every_other_sign_for_itself(before, afte
     ],
 )
 def test_a_document_that_is_not_understood_is_refused(text, told) -> None:
-    with pytest.raises(PolicyWrong, match=told):
+    with pytest.raises(PolicyError, match=told):
         read(text)
 
 
@@ -177,5 +177,5 @@ def test_rules_for_mosquitto_say_what_the_policy_says() -> None:
     "one", [statement("iot:*", "*"), statement("iot:Publish", "topic/a*"), statement("iot:Publish", "topic/a/b?")]
 )
 def test_what_mosquitto_cannot_say_is_refused(one) -> None:
-    with pytest.raises(PolicyWrong):
+    with pytest.raises(PolicyError):
         access(read(document(one)), WHO, "client")

@@ -14,7 +14,7 @@ from awsiot import iotidentity, mqtt5_client_builder
 
 from agent.aws.provision import rotate as rotating
 from agent.aws.provision.enroll import Wish, from_files
-from agent.aws.provision.errors import ProvisioningRefused
+from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.home import Home
 from agent.aws.provision.keys import certificate_facts, check_pair, new_key, request
 from agent.aws.provision.prove import prove
@@ -60,7 +60,7 @@ async def test_the_new_certificate_is_in_use_once_it_is_proved(site, tmp_path) -
 async def test_a_rotation_can_be_taken_back(site, tmp_path) -> None:
     async with thing(site, tmp_path) as (home, options, transport):
         first = home.current.certificate.read_bytes()
-        with pytest.raises(ProvisioningRefused, match="no previous identity"):
+        with pytest.raises(ProvisioningError, match="no previous identity"):
             home.rollback()
         await rotate(WISH, "edge-1", home, options, transport)
         second = home.current.certificate.read_bytes()
@@ -94,7 +94,7 @@ async def test_a_refusal_leaves_the_old_certificate_in_use_and_says_why(site, tm
     site.service.rejects[step] = (403, "AccessDenied", "not this device")
     async with thing(site, tmp_path) as (home, options, transport):
         before = home.current.certificate.read_bytes()
-        with pytest.raises(ProvisioningRefused, match="not this device"):
+        with pytest.raises(ProvisioningError, match="not this device"):
             await rotate(WISH, "edge-1", home, options, transport)
         assert home.current.certificate.read_bytes() == before
 
@@ -103,10 +103,10 @@ async def test_a_certificate_for_another_thing_or_out_of_time_is_not_taken(site,
     async with thing(site, tmp_path) as (home, options, transport):
         before = home.current.certificate.read_bytes()
         other = RotateWish(operation=WISH.operation, template="rotation", parameters={"ThingName": "edge-2"})
-        with pytest.raises(ProvisioningRefused, match="for edge-2, not for edge-1"):
+        with pytest.raises(ProvisioningError, match="for edge-2, not for edge-1"):
             await rotate(other, "edge-1", home, options, transport)
         site.service.days = -1
-        with pytest.raises(ProvisioningRefused, match="expired"):
+        with pytest.raises(ProvisioningError, match="expired"):
             await rotate(WISH, "edge-1", home, options, transport)
         assert home.current.certificate.read_bytes() == before
 

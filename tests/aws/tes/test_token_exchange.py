@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.aws.tes.exchange import PATH, TOKEN_VARIABLE, URI_VARIABLE
 from agent.aws.tes.server import TokenExchange
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from tests.support.s3 import FakeS3, Object
 
 GIVEN = Credentials("ASIAROLE", "hush-secret", "hush-session", datetime(2099, 1, 1, 12, 30, tzinfo=UTC))
@@ -119,16 +119,16 @@ async def test_everything_else_is_refused_without_a_body(tes, provider, data, st
     ("error", "status", "body"),
     [
         (
-            CredentialsWrong("no", status=403, answer='{"message":"Access Denied"}'),
+            CredentialsError("no", status=403, answer='{"message":"Access Denied"}'),
             403,
             b'TES responded with status code: 403. Caching response. {"message":"Access Denied"}',
         ),
         (
-            CredentialsUnreachable("no", status=503, answer="later"),
+            CredentialsUnreachableError("no", status=503, answer="later"),
             503,
             b"TES responded with status code: 503. Caching response. later",
         ),
-        (CredentialsUnreachable("no"), 500, b"Failed to get connection"),
+        (CredentialsUnreachableError("no"), 500, b"Failed to get connection"),
     ],
 )
 async def test_what_the_endpoint_said_is_passed_on(tes, provider, error, status, body):
@@ -206,7 +206,7 @@ async def test_localhost_is_ours_by_every_name_it_has(tes):
 
 
 async def test_a_port_that_is_taken_is_told(provider):
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigWrong, match=r"cannot listen.*in use"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match=r"cannot listen.*in use"):
         await TokenExchange(provider, lambda _: True, port=taken.getsockname()[1]).__aenter__()
 
 
@@ -214,7 +214,7 @@ async def test_no_secret_and_no_token_is_logged(tes, provider, caplog):
     caplog.set_level(logging.DEBUG)
     await send(tes, request(Authorization=TOKEN))
     await send(tes, request(Authorization="OTHER-TOKEN"))
-    provider.error = CredentialsWrong("no alias", status=404, answer="{}")
+    provider.error = CredentialsError("no alias", status=404, answer="{}")
     await send(tes, request(Authorization=TOKEN))
     assert "no alias" in caplog.text
     assert not any(word in caplog.text for word in ("hush", TOKEN, "OTHER-TOKEN"))

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import partial_of
 
 
@@ -83,7 +83,7 @@ def test_what_is_pinned_or_materialised_is_never_evicted(tmp_path):
     pinned, linked, idle = put(cache, b"a" * 10), put(cache, b"b" * 10), put(cache, b"c" * 10, used=9)
     cache.materialise(linked, tmp_path / "1", 0o444)
     with cache.pinned(cache.path(pinned)):
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             cache.make_room(11)
         assert refusal.value.code == "DISK_SPACE_CRITICAL"
         assert cache.path(idle).exists()  # nothing is evicted in vain
@@ -99,7 +99,7 @@ def test_a_download_under_way_is_kept_while_pinned_and_evicted_when_abandoned(tm
     target = cache.path(digest_of(b"x"))
     partial_of(target).parent.mkdir(parents=True)
     partial_of(target).write_bytes(b"123456")
-    with cache.pinned(target), pytest.raises(ArtifactWrong):
+    with cache.pinned(target), pytest.raises(ArtifactError):
         cache.make_room(5)
     cache.make_room(5)
     assert not partial_of(target).exists()
@@ -108,7 +108,7 @@ def test_a_download_under_way_is_kept_while_pinned_and_evicted_when_abandoned(tm
 def test_the_disk_s_reserve_counts_as_room_that_is_missing(tmp_path):
     cache = Cache(tmp_path, reserve_bytes=2**62)
     digest = put(cache, b"model")
-    with pytest.raises(ArtifactWrong, match="usable"):
+    with pytest.raises(ArtifactError, match="usable"):
         cache.make_room(1)
     assert cache.path(digest).exists()
 
@@ -136,7 +136,7 @@ class CacheLaws(RuleBasedStateMachine):
         data = letter.encode() * size
         try:
             self.cache.make_room(size)
-        except ArtifactWrong:
+        except ArtifactError:
             assert self.used(self.pins) + size > self.LIMIT
             return
         self.clock += 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import TYPES, ArtifactWrong
+from agent.greengrass.artifacts.errors import TYPES, ArtifactError
 
 
 @given(st.binary(max_size=200))
@@ -34,7 +34,7 @@ def test_both_spellings_of_a_digest_are_the_same_digest(data):
     ],
 )
 def test_what_is_no_digest_is_refused_with_greengrass_s_code(text, algorithm, code):
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         Digest.parse(text, algorithm)
     assert refusal.value.code == code
     assert refusal.value.error_type == TYPES[code]

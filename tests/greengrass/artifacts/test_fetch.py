@@ -16,7 +16,7 @@ import pytest
 from agent.config.artifacts import Patience
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.fetch import Fetcher
 from agent.greengrass.artifacts.wanted import Wanted, mode_of
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
@@ -89,7 +89,7 @@ async def test_one_content_wanted_twice_is_fetched_once(web, fetcher, tmp_path):
 
 async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
     wanted = [Wanted(f"https://host/{folder}/model", tmp_path / "model") for folder in "ab"]
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await fetcher.fetch_all(wanted)
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
 
@@ -97,7 +97,7 @@ async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
 @pytest.mark.parametrize("uri", ["docker:image", "ftp://host/a"])
 async def test_a_scheme_that_nothing_serves_is_refused_before_anything_is_fetched(web, fetcher, tmp_path, uri):
     wanted = [wanted_file(web, tmp_path, "a", b"weights"), Wanted(uri, tmp_path / "x")]
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await fetcher.fetch_all(wanted)
     assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
     assert refusal.value.hint
@@ -109,7 +109,7 @@ async def test_the_first_failure_cancels_the_others_and_nothing_is_placed(web, f
     good, slow = (wanted_file(web, tmp_path, name, os.urandom(200_000)) for name in ("good", "slow"))
     wrong = Wanted(web.url("/good"), tmp_path / "1.0.0" / "wrong", digest_of(b"other"))
     web.pages["/slow"].acts.extend([Act(), Act(cut_after=100_000, hold=let_go)])
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await asyncio.wait_for(fetcher.fetch_all([good, slow, wrong]), 10)
     let_go.set()
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
@@ -148,7 +148,7 @@ async def test_progress_sums_over_the_artifacts_and_ends_whole(web, fetcher, tmp
 async def test_too_little_room_is_told_before_the_first_byte(web, tmp_path, patience):
     cache = Cache(tmp_path / "cache", max_bytes=500_000)
     wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(300_000)) for number in range(2)]
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await Fetcher(cache, patience=patience).fetch_all(wanted)
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     assert not list((tmp_path / "cache").rglob("*.partial"))
@@ -160,7 +160,7 @@ async def test_an_archive_that_is_not_fit_is_told_before_anything_is_placed(web,
         wanted_file(web, tmp_path, "good", b"weights"),
         wanted_file(web, tmp_path, "evil.zip", evil, unpack_to=tmp_path / "unarchived"),
     ]
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await fetcher.fetch_all(wanted)
     assert refusal.value.code == "IO_UNZIP_ERROR"
     assert not (tmp_path / "1.0.0").exists()
@@ -173,7 +173,7 @@ async def test_a_fetch_that_failed_goes_on_where_it_stopped(web, cache, tmp_path
     web.pages["/model"].always = Act(cut_after=250_000)
     web.pages["/model"].ranges = False
     impatient = Fetcher(cache, patience=Patience(base_s=0.01, cap_s=0.01, give_up_after_s=0.05))
-    with pytest.raises(ArtifactUnreachable):
+    with pytest.raises(ArtifactUnreachableError):
         await impatient.fetch_all([item])
     web.pages["/model"].always = None
     web.pages["/model"].ranges = True
@@ -198,7 +198,7 @@ async def test_a_small_disk_that_fills_up_is_told_and_stays_usable(web, small_di
     item = wanted_file(web, tmp_path, "model", os.urandom(5_000_000))
     web.pages["/model"].always = Act(chunked=True)  # so that nobody knows the size before
     cache = Cache(small_disk / "cache", reserve_bytes=1_000_000)
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await Fetcher(cache, patience=patience).fetch_all([item])
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     facts = os.statvfs(small_disk)

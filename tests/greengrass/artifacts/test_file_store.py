@@ -7,7 +7,7 @@ import os
 import pytest
 
 from agent.config.artifacts import StoreOptions
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.stores.file import FileStore
 
 
@@ -22,7 +22,7 @@ async def test_a_file_is_copied_with_its_digest(tmp_path):
 
 @pytest.mark.parametrize("uri", ["file:relative", "file://elsewhere/model", "file:///a%00b"])
 async def test_a_file_uri_names_an_absolute_path_on_this_machine(uri, tmp_path):
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await FileStore(StoreOptions()).fetch(uri, tmp_path / "copy")
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
 
@@ -30,6 +30,6 @@ async def test_a_file_uri_names_an_absolute_path_on_this_machine(uri, tmp_path):
 async def test_what_is_not_there_or_no_file_cannot_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "pipe"):
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             await FileStore(StoreOptions()).fetch(path.as_uri(), tmp_path / "copy")
         assert refusal.value.code == "IO_READ_ERROR"

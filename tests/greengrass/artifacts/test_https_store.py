@@ -16,7 +16,7 @@ import pytest
 
 from agent.config.artifacts import Patience, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import TYPES, ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.stores.https import HttpsStore
 from tests.greengrass.artifacts.web import Act, Web
@@ -90,7 +90,7 @@ async def test_a_body_in_chunks_that_is_cut_is_not_taken_for_whole(web, store, t
 
 async def test_a_declared_length_that_never_comes_is_unreachable(web, store, tmp_path, little_patience):
     web.put("/a", DATA, ranges=False, always=Act(declared_length=len(DATA) + 10, cut_after=len(DATA)))
-    with pytest.raises(ArtifactUnreachable) as failure:
+    with pytest.raises(ArtifactUnreachableError) as failure:
         await store.fetch(web.url("/a"), tmp_path / "a", patience=little_patience)
     assert failure.value.code == "NETWORK_ERROR"
 
@@ -116,7 +116,7 @@ async def test_trouble_at_the_server_is_tried_again(web, store, tmp_path, patien
 )
 async def test_a_refusal_is_told_at_once(web, store, tmp_path, patience, status, code):
     web.put("/a", DATA, always=Act(status=status))
-    with pytest.raises(ArtifactWrong, match=f"answers {status}") as refusal:
+    with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
         await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
     assert refusal.value.code == code
     assert refusal.value.error_type == TYPES[code]
@@ -127,7 +127,7 @@ async def test_a_server_that_is_not_there_is_unreachable(store, tmp_path, little
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
-        with pytest.raises(ArtifactUnreachable, match="refused"):
+        with pytest.raises(ArtifactUnreachableError, match="refused"):
             await store.fetch(url, tmp_path / "a", patience=little_patience)
 
 
@@ -185,7 +185,7 @@ async def test_redirects_are_followed_a_few_times_and_not_in_circles(web, store,
     await store.fetch(web.url("/0"), tmp_path / "a", patience=patience)
     assert (tmp_path / "a").read_bytes() == DATA
     web.put("/circle", b"", always=Act(status=302, headers={"Location": "/circle"}))
-    with pytest.raises(ArtifactWrong, match="more than 5 redirects"):
+    with pytest.raises(ArtifactError, match="more than 5 redirects"):
         await store.fetch(web.url("/circle"), tmp_path / "b", patience=patience)
 
 
@@ -203,7 +203,7 @@ async def test_credentials_go_to_their_own_origin_only(web, store, tmp_path, pat
 
 @pytest.mark.parametrize("host", ["example.org", "10.0.0.1", "127.0.0.1.example.org"])
 async def test_plain_http_is_for_the_loopback_and_hosts_allowed_by_name(store, tmp_path, host):
-    with pytest.raises(ArtifactWrong, match="without encryption") as refusal:
+    with pytest.raises(ArtifactError, match="without encryption") as refusal:
         await store.fetch(f"http://{host}/a", tmp_path / "a")
     assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
     assert host in (refusal.value.hint or "")
@@ -227,7 +227,7 @@ async def test_https_goes_through_the_proxy_of_the_environment(tmp_path, little_
     with Web() as proxy:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
         store = HttpsStore(StoreOptions())
-        with pytest.raises(ArtifactUnreachable):
+        with pytest.raises(ArtifactUnreachableError):
             await store.fetch("https://models.invalid/a", tmp_path / "a", patience=little_patience)
         await store.close()
         assert proxy.requests[0][0] == "models.invalid:443"
@@ -248,7 +248,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_at_once(certificates, t
     for shown, ca_file, word in ((certificates, None, "local issuer"), (expired, str(expired.ca), "expired")):
         with Web(shown) as web:
             store = HttpsStore(StoreOptions(ca_file=ca_file))
-            with pytest.raises(ArtifactWrong, match=word) as refusal:
+            with pytest.raises(ArtifactError, match=word) as refusal:
                 await store.fetch(web.url("/a"), tmp_path / "a")
             await store.close()
             assert refusal.value.code == "TLS_HANDSHAKE_FAILURE"
@@ -259,7 +259,7 @@ async def test_a_redirect_from_https_to_http_is_refused_even_on_the_loopback(cer
     with Web(certificates) as secure:
         secure.put("/a", b"", always=Act(status=301, headers={"Location": web.url("/plain")}))
         store = HttpsStore(StoreOptions(ca_file=str(certificates.ca)))
-        with pytest.raises(ArtifactWrong, match="redirects away from https"):
+        with pytest.raises(ArtifactError, match="redirects away from https"):
             await store.fetch(secure.url("/a"), tmp_path / "a")
         await store.close()
     assert web.requests == []
@@ -267,7 +267,7 @@ async def test_a_redirect_from_https_to_http_is_refused_even_on_the_loopback(cer
 
 async def test_tls_files_that_cannot_be_used_are_told(tmp_path):
     store = HttpsStore(StoreOptions(ca_file=str(tmp_path / "missing.pem")))
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch("https://localhost/a", tmp_path / "a")
     await store.close()
     assert refusal.value.code == "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
@@ -284,7 +284,7 @@ async def test_passwords_and_signatures_are_in_no_error_and_no_log(web, store, t
         "http://me:hush@exämple.invalid/a?hush",
     ]
     for url in urls:
-        with pytest.raises((ArtifactWrong, ArtifactUnreachable)) as failure:
+        with pytest.raises((ArtifactError, ArtifactUnreachableError)) as failure:
             await store.fetch(url, tmp_path / "a", patience=little_patience)
         assert "hush" not in "".join(traceback.format_exception(failure.value, limit=0))
     web.put("/a", DATA)
@@ -296,7 +296,7 @@ async def test_passwords_and_signatures_are_in_no_error_and_no_log(web, store, t
 async def test_a_part_that_does_not_say_which_is_refused(web, store, tmp_path):
     partial_of(tmp_path / "a").write_bytes(b"abc")
     web.put("/a", DATA, always=Act(status=206, headers={"Content-Range": "pages 1-2"}))
-    with pytest.raises(ArtifactWrong, match="Content-Range") as refusal:
+    with pytest.raises(ArtifactError, match="Content-Range") as refusal:
         await store.fetch(web.url("/a"), tmp_path / "a", digest=digest_of(DATA))
     assert refusal.value.code == "HTTP_REQUEST_ERROR"
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.store import Content, Store
 from agent.greengrass.artifacts.stores.https import HttpsStore
@@ -54,7 +54,7 @@ async def test_a_stranger_s_store_comes_by_entry_point(plugin, tmp_path):
 @pytest.mark.parametrize("scheme", ["bad", "gone"])
 async def test_a_store_that_cannot_be_used_is_told(plugin, scheme):
     async with Stores() as stores:
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             stores.of(f"{scheme}://x")
     assert refusal.value.code == "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
 
@@ -65,7 +65,7 @@ async def test_a_store_that_cannot_be_used_is_told(plugin, scheme):
 )
 async def test_a_scheme_that_nothing_serves_is_refused_with_what_to_do(uri, hint):
     async with Stores() as stores:
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             stores.of(uri)
     assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
     assert hint in refusal.value.hint

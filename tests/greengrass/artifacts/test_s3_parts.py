@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
-from agent.greengrass.artifacts.errors import ArtifactUnreachable
+from agent.greengrass.artifacts.errors import ArtifactUnreachableError
 from agent.greengrass.artifacts.stores.s3parts import PARALLEL, Parts
 
 DATA = random.Random(5).randbytes(5000)
@@ -34,7 +34,7 @@ async def taken(parts: Parts) -> bytes:
     try:
         async for chunk in parts.chunks():
             came += chunk
-    except ArtifactUnreachable:
+    except ArtifactUnreachableError:
         return came
     finally:
         await parts.close()
@@ -85,9 +85,9 @@ async def test_one_gate_bounds_the_parts_of_all_objects_and_none_starves():
 
 async def test_what_the_store_says_of_a_part_is_raised_as_it_is():
     def ask(start: int, end: int) -> HTTPResponse:
-        raise ArtifactUnreachable("the object was replaced")
+        raise ArtifactUnreachableError("the object was replaced")
 
     parts = Parts(ask, "s3://b/k", 0, len(DATA), asyncio.Semaphore(1))
-    with pytest.raises(ArtifactUnreachable, match="replaced"):
+    with pytest.raises(ArtifactUnreachableError, match="replaced"):
         await anext(parts.chunks())
     await parts.close()

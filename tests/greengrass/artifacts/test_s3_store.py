@@ -17,10 +17,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.aws.credentials import Credentials
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.config.aws import AwsOptions
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.stores.s3 import S3Store
@@ -180,7 +180,7 @@ async def test_what_an_earlier_process_left_is_taken_up_and_the_digest_has_the_l
 
 async def test_a_wrong_digest_is_told(fake, store, tmp_path):
     fake.objects["/models/a"] = Object(DATA)
-    with pytest.raises(ArtifactWrong) as failure:
+    with pytest.raises(ArtifactError) as failure:
         await store.fetch("s3://models/a", tmp_path / "a", digest=digest_of(b"other"))
     assert failure.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
 
@@ -209,7 +209,7 @@ async def test_what_does_not_pass_is_unreachable_under_greengrass_s_codes(fake, 
     codes = ["S3_SERVER_ERROR", "S3_SERVER_ERROR", "THROTTLING_ERROR", "NETWORK_ERROR", *["S3_ACCESS_DENIED"] * 2]
     for refusal, code in zip(PASSING, codes, strict=True):
         fake.always = lambda _, refusal=refusal: refusal
-        with pytest.raises(ArtifactUnreachable) as failure:
+        with pytest.raises(ArtifactUnreachableError) as failure:
             await store.size("s3://models/a", little_patience)
         assert (failure.value.code, failure.value.error_type) == (code, S3_TYPES[code])
 
@@ -245,7 +245,7 @@ async def test_a_refusal_is_told_at_once_with_what_to_do(fake, store, tmp_path, 
     for refusal, code, words in REFUSALS:
         fake.always = lambda _, refusal=refusal: refusal
         for ask in (store.size, lambda uri, patience: store.fetch(uri, tmp_path / "a", patience=patience)):
-            with pytest.raises(ArtifactWrong) as failure:
+            with pytest.raises(ArtifactError) as failure:
                 await ask("s3://models/v1/a", patience)
             assert (failure.value.code, failure.value.error_type) == (code, S3_TYPES[code])
             assert words in str(failure.value)
@@ -258,13 +258,13 @@ async def test_a_kms_key_that_may_not_be_used_is_named_though_s3_does_not_name_i
     )
     fake.always = lambda asked: Refusal(403, "AccessDenied", "Access Denied") if asked.method == "GET" else None
     assert await store.size("s3://models/a") == len(DATA)
-    with pytest.raises(ArtifactWrong, match=f"kms:Decrypt on {key} is not allowed"):
+    with pytest.raises(ArtifactError, match=f"kms:Decrypt on {key} is not allowed"):
         await store.fetch("s3://models/a", tmp_path / "a")
 
 
 async def test_an_object_whose_head_says_sse_c_is_refused(fake, store):
     fake.objects["/models/a"] = Object(DATA, headers={"x-amz-server-side-encryption-customer-algorithm": "AES256"})
-    with pytest.raises(ArtifactWrong, match="SSE-C"):
+    with pytest.raises(ArtifactError, match="SSE-C"):
         await store.size("s3://models/a")
 
 
@@ -276,7 +276,7 @@ async def test_an_address_that_s3_cannot_have_is_refused_unasked(fake, store):
         ("s3://my.models/a", "the bucket's name has a dot"),
         ("s3://UPPER_case!/a", "no object's address"),
     ):
-        with pytest.raises(ArtifactWrong, match=words) as failure:
+        with pytest.raises(ArtifactError, match=words) as failure:
             await store.size(uri)
         assert failure.value.code == "S3_ARTIFACT_URI_NOT_VALID"
     assert fake.asked == []
@@ -331,7 +331,7 @@ async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, 
         async with Stores(options(moto.url, key)) as stores:
             store = stores.of("s3://b/k")
             await store.fetch(f"s3://{bucket}/allowed", tmp_path / "a", digest=digest_of(DATA))
-            with pytest.raises(ArtifactWrong, match=f"s3:GetObject on arn:aws:s3:::{bucket}/denied") as failure:
+            with pytest.raises(ArtifactError, match=f"s3:GetObject on arn:aws:s3:::{bucket}/denied") as failure:
                 await store.fetch(f"s3://{bucket}/denied", tmp_path / "b", patience=patience)
     assert failure.value.code == "S3_GET_OBJECT_ACCESS_DENIED"
     async with Stores(options(moto.url)) as stores:
@@ -339,7 +339,7 @@ async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, 
             (f"s3://{bucket}/missing", "S3_HEAD_OBJECT_RESOURCE_NOT_FOUND"),
             (f"s3://{bucket}-missing/k", "S3_GET_BUCKET_LOCATION_RESOURCE_NOT_FOUND"),
         ):
-            with pytest.raises(ArtifactWrong) as failure:
+            with pytest.raises(ArtifactError) as failure:
                 await stores.of(uri).fetch(uri, tmp_path / "c")
             assert failure.value.code == code
 
@@ -348,7 +348,7 @@ async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, little_patience)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         store = S3Store(options(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-        with pytest.raises(ArtifactUnreachable) as failure:
+        with pytest.raises(ArtifactUnreachableError) as failure:
             await store.fetch("s3://models/a", tmp_path / "a", patience=little_patience)
         await store.close()
     assert failure.value.code == "NETWORK_ERROR"
@@ -357,7 +357,7 @@ async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, little_patience)
 async def test_a_server_without_ranges_is_told(fake, store, tmp_path):
     fake.objects["/models/a"] = Object(LARGE)
     fake.always = lambda asked: asked.headers.pop("range", None) and None
-    with pytest.raises(ArtifactWrong, match="no ranges"):
+    with pytest.raises(ArtifactError, match="no ranges"):
         await store.fetch("s3://models/a", tmp_path / "a")
 
 
@@ -393,7 +393,7 @@ async def test_without_credentials_it_says_what_to_set(fake, monkeypatch, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     store = S3Store(AwsStoreOptions(aws=AwsOptions(region="us-east-1", s3_endpoint_url=fake.url)))
-    with pytest.raises(ArtifactWrong, match=r"no AWS credentials.*aws\.role_alias") as failure:
+    with pytest.raises(ArtifactError, match=r"no AWS credentials.*aws\.role_alias") as failure:
         await store.size("s3://models/a")
     await store.close()
     assert failure.value.code == "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
@@ -411,8 +411,8 @@ async def test_the_sdk_s_own_chain_holds_without_a_provider(fake, monkeypatch):
 
 async def test_why_a_provider_has_no_credentials_is_why_there_is_no_artifact(fake, little_patience):
     for error, kind in (
-        (CredentialsWrong("no alias", hint="make one"), ArtifactWrong),
-        (CredentialsUnreachable("no link", code="NETWORK_ERROR"), ArtifactUnreachable),
+        (CredentialsError("no alias", hint="make one"), ArtifactError),
+        (CredentialsUnreachableError("no link", code="NETWORK_ERROR"), ArtifactUnreachableError),
     ):
         store = S3Store(options(fake.url, Failing(error)))
         with pytest.raises(kind, match=error.message) as failure:
@@ -423,7 +423,7 @@ async def test_why_a_provider_has_no_credentials_is_why_there_is_no_artifact(fak
 
 async def test_an_endpoint_without_encryption_is_refused():
     for url in ("http://10.0.0.1:9000", "ftp://s3", "https://"):
-        with pytest.raises(ArtifactWrong, match="not reached with encryption"):
+        with pytest.raises(ArtifactError, match="not reached with encryption"):
             await S3Store(options(url)).size("s3://models/a")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.config.artifacts import Limits, Patience, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.store import Content, Store
 
@@ -64,7 +64,7 @@ def test_any_chunking_and_any_cut_gives_the_same_digest(tmp_path_factory, data, 
 
 
 async def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path):
-    store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError()), (5, ArtifactUnreachable("gone"))])
+    store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError()), (5, ArtifactUnreachableError("gone"))])
     await store.fetch("x://y", tmp_path / "a", patience=QUICK)
     assert store.offsets == [0, 3, 5]
     assert (tmp_path / "a").read_bytes() == b"abcdefgh"
@@ -128,7 +128,7 @@ async def test_without_a_digest_the_partial_file_of_another_process_is_not_trust
 
 async def test_a_wrong_digest_is_told_at_once_and_leaves_nothing(tmp_path):
     store = Scripted(b"abcdefgh")
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), patience=QUICK)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert refusal.value.error_type == "COMPONENT_RECIPE_ERROR"
@@ -138,7 +138,7 @@ async def test_a_wrong_digest_is_told_at_once_and_leaves_nothing(tmp_path):
 
 async def test_a_wrong_digest_over_a_bad_link_is_told_after_a_second_chance(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError()), (None, None), (3, ConnectionResetError())])
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), patience=QUICK)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert store.offsets == [0, 3, 0, 3]
@@ -147,7 +147,7 @@ async def test_a_wrong_digest_over_a_bad_link_is_told_after_a_second_chance(tmp_
 async def test_what_stays_unreachable_is_told_when_patience_ends_and_its_bytes_are_kept(tmp_path):
     patience = Patience(base_s=0.01, cap_s=0.01, give_up_after_s=0.1)
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError())] * 10_000)
-    with pytest.raises(ArtifactUnreachable) as failure:
+    with pytest.raises(ArtifactUnreachableError) as failure:
         await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"abcdefgh"), patience=patience)
     assert failure.value.code == "NETWORK_ERROR"
     assert len(store.offsets) > 3
@@ -165,7 +165,7 @@ async def test_a_link_that_always_breaks_but_gets_further_is_never_given_up(tmp_
 
 async def test_a_store_s_own_mistake_is_an_artifact_error_also_while_iterating(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, KeyError("secret-token"))])
-    with pytest.raises(ArtifactWrong, match="Scripted failed with KeyError") as failure:
+    with pytest.raises(ArtifactError, match="Scripted failed with KeyError") as failure:
         await store.fetch("x://user:secret@y", tmp_path / "a", patience=QUICK)
     assert "secret" not in str(failure.value)
     assert store.offsets == [0]
@@ -173,7 +173,7 @@ async def test_a_store_s_own_mistake_is_an_artifact_error_also_while_iterating(t
 
 async def test_more_bytes_than_allowed_are_refused_before_the_first_when_the_source_tells(tmp_path):
     store = Scripted(b"abcdefgh")
-    with pytest.raises(ArtifactWrong, match="has 8 bytes, the limit is 7"):
+    with pytest.raises(ArtifactError, match="has 8 bytes, the limit is 7"):
         await store.fetch("x://y", tmp_path / "a", limits=Limits(max_bytes=7))
     assert partial_of(tmp_path / "a").stat().st_size == 0
 
@@ -185,14 +185,14 @@ async def test_more_bytes_than_allowed_are_refused_while_they_come(tmp_path):
             yield Content(self._chunks(offset))
 
     store = Silent(b"abcdefgh", pieces=[2, 2, 2])
-    with pytest.raises(ArtifactWrong, match="the limit is 7 bytes"):
+    with pytest.raises(ArtifactError, match="the limit is 7 bytes"):
         await store.fetch("x://y", tmp_path / "a", limits=Limits(max_bytes=7))
     assert partial_of(tmp_path / "a").stat().st_size == 6
 
 
 async def test_a_disk_that_would_be_full_is_refused_before_the_first_byte(tmp_path):
     store = Scripted(b"abcdefgh")
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch("x://y", tmp_path / "a", limits=Limits(reserve_bytes=2**62))
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     assert refusal.value.error_type == "DEVICE_ERROR"
@@ -204,7 +204,7 @@ async def test_a_disk_that_takes_no_more_is_told_as_such_and_not_retried(tmp_pat
     store = Scripted(b"x" * 100_000, pieces=[10_000] * 9)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             await store.fetch("x://y", tmp_path / "a", patience=QUICK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

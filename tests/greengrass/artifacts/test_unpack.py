@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
-from agent.greengrass.artifacts.unpack import Stopped, measure, unpack
+from agent.greengrass.artifacts.errors import ArtifactError
+from agent.greengrass.artifacts.unpack import UnpackStoppedError, measure, unpack
 from agent.greengrass.artifacts.zipplan import ZipLimits
 from tests.greengrass.artifacts import zips
 
@@ -23,7 +23,7 @@ from tests.greengrass.artifacts import zips
 def refusal_of(archive: Path, **facts) -> str:
     """The sentence of the refusal, after which nothing may be left."""
     into = archive.parent / "into"
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         unpack(archive, into, **facts)
     assert refusal.value.code == "IO_UNZIP_ERROR"
     assert refusal.value.error_type == "DEVICE_ERROR"
@@ -223,14 +223,14 @@ def test_what_is_no_archive_is_refused(tmp_path):
 
 def test_an_unpacking_that_is_stopped_leaves_nothing(tmp_path):
     archive = zips.write(tmp_path / "a.zip", [("a", b"x")])
-    with pytest.raises(Stopped):
+    with pytest.raises(UnpackStoppedError):
         unpack(archive, tmp_path / "into", stopped=lambda: True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_a_disk_without_room_is_told_before_the_first_byte(tmp_path):
     archive = zips.write(tmp_path / "a.zip", [("a", b"x")])
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         unpack(archive, tmp_path / "into", reserve_bytes=2**62)
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
@@ -281,7 +281,7 @@ def test_no_name_escapes(tmp_path_factory, names):
     into = room / "deep" / "er" / "into"
     try:
         unpack(archive, into)
-    except ArtifactWrong as refusal:
+    except ArtifactError as refusal:
         assert refusal.code == "IO_UNZIP_ERROR"  # noqa: PT017 either outcome is right
         assert everything_under(room) == {"a.zip", "deep", "deep/er"}
         return
@@ -309,6 +309,6 @@ def test_any_damage_raises_our_error_only(tmp_path_factory, data):
     archive.write_bytes(raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw)
     try:
         unpack(archive, room / "into")
-    except ArtifactWrong as refusal:
+    except ArtifactError as refusal:
         assert refusal.code == "IO_UNZIP_ERROR"  # noqa: PT017 either outcome is right
         assert everything_under(room) == {"a.zip"}

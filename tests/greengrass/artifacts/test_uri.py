@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.uri import file_name, scheme, shown
 
 
@@ -23,7 +23,7 @@ from agent.greengrass.artifacts.uri import file_name, scheme, shown
     ],
 )
 def test_a_uri_that_cannot_be_used_has_greengrass_s_code(uri, code):
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         scheme(uri)
     assert refusal.value.code == code
 
@@ -42,7 +42,7 @@ def test_the_file_s_name_is_the_last_segment(uri, name):
 
 @pytest.mark.parametrize("last", ["", ".", "..", "%2e%2e", "a%2Fb", "%00", "a%0Ab", "x" * 201])
 def test_a_last_segment_that_is_no_name_is_refused(last):
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         file_name(f"https://host/folder/{last}")
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
 
@@ -56,5 +56,5 @@ def test_a_uri_is_shown_without_password_and_signature():
 def test_no_text_escapes_as_another_error_than_ours(text):
     try:
         file_name(text)
-    except ArtifactWrong as refusal:
+    except ArtifactError as refusal:
         assert refusal.error_type == "COMPONENT_RECIPE_ERROR"  # noqa: PT017 most texts are no URI

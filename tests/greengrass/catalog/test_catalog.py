@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 from agent.greengrass import catalog
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES
@@ -100,7 +100,7 @@ def test_a_recipe_is_made_once() -> None:
 
 @pytest.mark.parametrize(("name", "version"), [("variant.DLR", "1.4.0"), ("variant.Nothing", "1.0.0")])
 def test_what_the_catalog_does_not_have_is_refused_with_what_it_has(name, version) -> None:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         catalog.recipe(name, parsed(version))
     assert caught.value.code == "NO_AVAILABLE_COMPONENT_VERSION"
     assert "variant.DLR" in caught.value.hint or "1.3.0 to 1.6." in caught.value.hint

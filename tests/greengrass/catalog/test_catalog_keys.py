@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.greengrass import catalog
 from agent.greengrass.catalog import keys, scalars
 from agent.greengrass.catalog.families import FAMILIES
-from agent.greengrass.catalog.keys import Device, KeyWrong
+from agent.greengrass.catalog.keys import ComponentKeyError, Device
 
 TFLITE_IC = "aws.greengrass.TensorFlowLiteImageClassification"
 TFLITE_OD = "aws.greengrass.TensorFlowLiteObjectDetection"
@@ -37,8 +37,8 @@ def block(component=TFLITE_IC, **changes):
     return told(component, **changes).block
 
 
-def refusal(component=TFLITE_IC, **changes) -> KeyWrong:
-    with pytest.raises(KeyWrong) as caught:
+def refusal(component=TFLITE_IC, **changes) -> ComponentKeyError:
+    with pytest.raises(ComponentKeyError) as caught:
         told(component, **changes)
     assert caught.value.code == "COMPONENT_CONFIGURATION_NOT_VALID"
     return caught.value
@@ -328,7 +328,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 @settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from([*keys.KEYS, "Verge"]), ANYTHING, max_size=4))
 def test_whatever_the_keys_hold_the_answer_is_a_block_or_our_refusal(changes) -> None:
-    with contextlib.suppress(KeyWrong):
+    with contextlib.suppress(ComponentKeyError):
         found = block(**changes)
         assert json.loads(json.dumps(found)) == found
 
@@ -353,7 +353,7 @@ def test_the_model_is_the_dependency_that_is_nothing_else(dependencies, others, 
     ("dependencies", "said"), [(["variant.DLR"], "none"), (["one", "other"], "one, other"), ([], "none")]
 )
 def test_where_the_model_is_not_clear_it_must_be_named(dependencies, said) -> None:
-    with pytest.raises(KeyWrong, match=said) as caught:
+    with pytest.raises(ComponentKeyError, match=said) as caught:
         keys.stream(TFLITE_IC, configured(), dependencies, DEVICE)
     assert "Verge: {Model: …}" in caught.value.hint
 
@@ -377,7 +377,7 @@ def test_a_component_of_another_name_with_an_input_of_its_own_needs_no_picture()
     assert found == {"model": "store", "input": {"interval_s": 5.0}, "run": {"accelerator": "cpu"}}
     merged = keys.over(found, {"input": {"directory": {"path": "/in"}}})
     assert merged["input"] == {"directory": {"path": "/in"}, "interval_s": 5.0}
-    with pytest.raises(KeyWrong, match="ImageName"):
+    with pytest.raises(ComponentKeyError, match="ImageName"):
         keys.stream("com.example.Mine", {"InferenceInterval": "5"}, ["store"], DEVICE)
 
 

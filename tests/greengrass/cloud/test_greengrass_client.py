@@ -12,8 +12,8 @@ import pytest
 
 from agent.config.aws import AwsOptions
 from agent.config.greengrass import GreengrassOptions
-from agent.errors import ConfigWrong
-from agent.greengrass.cloud.errors import TYPES, GreengrassUnreachable, GreengrassWrong
+from agent.errors import ConfigError
+from agent.greengrass.cloud.errors import TYPES, GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question
 from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
 from agent.greengrass.recipes.versions import Requirement, Version
@@ -77,7 +77,7 @@ async def test_a_404_means_that_the_cloud_has_none(cloud, plane):
 )
 async def test_a_refusal_is_told_at_once_in_greengrass_s_words(cloud, plane, status, code):
     cloud.replies[RESOLVE].append(Reply(status))
-    with pytest.raises(GreengrassWrong, match=f"answers {status}, .* in so many words") as refusal:
+    with pytest.raises(GreengrassError, match=f"answers {status}, .* in so many words") as refusal:
         await plane(cloud).resolve(ASKED, LINUX)
     assert refusal.value.code == code
     assert refusal.value.error_type == ALL_TYPES[code]
@@ -86,7 +86,7 @@ async def test_a_refusal_is_told_at_once_in_greengrass_s_words(cloud, plane, sta
 
 async def test_a_403_names_the_missing_permission(cloud, plane):
     cloud.replies[ARTIFACT].append(Reply(403))
-    with pytest.raises(GreengrassWrong) as refusal:
+    with pytest.raises(GreengrassError) as refusal:
         await plane(cloud).artifact_url(cloud.arn("com.a", "1.0.0"), "a.zip")
     assert refusal.value.code == "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED"
     assert "allow greengrass:GetComponentVersionArtifact in the IoT policy" in refusal.value.hint
@@ -103,7 +103,7 @@ async def test_trouble_at_the_cloud_is_tried_again(cloud, plane, status):
 @pytest.mark.parametrize(("status", "code"), [(429, "THROTTLING_ERROR"), (503, "SERVER_ERROR")])
 async def test_who_has_something_to_fall_back_on_has_little_patience(cloud, plane, status, code):
     cloud.replies[RESOLVE].extend([Reply(status)] * 1000)
-    with pytest.raises(GreengrassUnreachable) as failure:
+    with pytest.raises(GreengrassUnreachableError) as failure:
         await plane(cloud, little=IMPATIENT).resolve(ASKED, LINUX, Version(1, 0, 0))
     assert failure.value.code == code
     assert len(cloud.requests) > 1
@@ -113,7 +113,7 @@ async def test_a_cloud_that_is_not_there_is_unreachable(cloud, plane):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         client = plane(cloud, data_endpoint=f"localhost:{taken.getsockname()[1]}", patience=IMPATIENT)
-        with pytest.raises(GreengrassUnreachable, match="refused") as failure:
+        with pytest.raises(GreengrassUnreachableError, match="refused") as failure:
             await client.resolve(ASKED, LINUX)
     assert failure.value.code == "NETWORK_ERROR"
 
@@ -131,7 +131,7 @@ async def test_a_cloud_that_falls_silent_is_asked_again(cloud, plane):
 
 async def test_the_cloud_is_reached_through_the_proxy(cloud, plane):
     client = plane(cloud, data_endpoint="greengrass.example", proxy=cloud.storage.url(""), patience=IMPATIENT)
-    with pytest.raises(GreengrassUnreachable):
+    with pytest.raises(GreengrassUnreachableError):
         await client.resolve(ASKED, LINUX)
     assert cloud.storage.requests[0][0] == "greengrass.example:8443"
 
@@ -173,7 +173,7 @@ async def test_a_cancellation_does_not_wait_for_an_answer(cloud, plane):
 )
 async def test_what_does_not_answer_the_question_is_not_believed(cloud, plane, body):
     cloud.replies[RESOLVE].append(Reply(body=body))
-    with pytest.raises(GreengrassWrong) as refusal:
+    with pytest.raises(GreengrassError) as refusal:
         await plane(cloud).resolve(ASKED, LINUX)
     assert refusal.value.code == "RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE"
     assert refusal.value.error_type == "CLOUD_SERVICE_ERROR"
@@ -181,7 +181,7 @@ async def test_what_does_not_answer_the_question_is_not_believed(cloud, plane, b
 
 async def test_an_answer_without_end_is_not_read_to_its_end(cloud, plane):
     cloud.replies[RESOLVE].append(Reply(body=b'{"resolvedComponentVersions": [' + b" " * 5_000_000 + b"]}"))
-    with pytest.raises(GreengrassWrong, match="cannot be read"):
+    with pytest.raises(GreengrassError, match="cannot be read"):
         await plane(cloud).resolve(ASKED, LINUX)
 
 
@@ -204,7 +204,7 @@ async def test_without_the_right_certificate_there_is_no_way_in(certificates, pl
     if who == "nobody":
         stranger.client_key.write_text("no key")
     with GreengrassCloud(certificates, tls12=True) as cloud:
-        with pytest.raises(GreengrassWrong) as refusal:
+        with pytest.raises(GreengrassError) as refusal:
             await plane(cloud, **files).resolve(ASKED, LINUX)
         assert cloud.requests == []
     assert (
@@ -217,7 +217,7 @@ async def test_without_the_right_certificate_there_is_no_way_in(certificates, pl
 
 
 async def test_a_cloud_that_cannot_prove_itself_is_told_nothing(cloud, plane, tmp_path):
-    with pytest.raises(GreengrassWrong, match="no TLS") as refusal:
+    with pytest.raises(GreengrassError, match="no TLS") as refusal:
         await plane(cloud, ca_file=str(certs.create(tmp_path).ca)).resolve(ASKED, LINUX)
     assert refusal.value.code == "TLS_HANDSHAKE_FAILURE"
     assert cloud.requests == []
@@ -241,13 +241,13 @@ def test_what_is_left_out_comes_from_the_aws_table():
 
 @pytest.mark.parametrize("endpoint", ["https://host", "host/path", "user@host", "host:port", "host:0", "a b"])
 def test_an_endpoint_that_is_no_host_is_refused(endpoint):
-    with pytest.raises(ConfigWrong) as refusal:
+    with pytest.raises(ConfigError) as refusal:
         GreengrassOptions(data_endpoint=endpoint, cert_file="c", key_file="k").filled(None)
     assert refusal.value.code == "IOT_DATA_ENDPOINT_FORMAT_NOT_VALID"
 
 
 def test_without_a_certificate_the_configuration_is_refused():
-    with pytest.raises(ConfigWrong, match="certificate"):
+    with pytest.raises(ConfigError, match="certificate"):
         GreengrassOptions(data_endpoint="host").filled(None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.load import parse
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 LOCAL = {"transports": {"local": {}}}
 CORE = {
@@ -50,7 +50,7 @@ def test_the_endpoint_is_the_region_s():
     ("told", "lacks"), [(LOCAL | ASK, "certificate"), (LOCAL | {"greengrass": {"enabled": 1}}, "bool")]
 )
 def test_what_cannot_ask_is_refused_at_once(told, lacks):
-    with pytest.raises(ConfigWrong, match=lacks):
+    with pytest.raises(ConfigError, match=lacks):
         asked(told)
 
 

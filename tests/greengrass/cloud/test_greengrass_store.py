@@ -10,7 +10,7 @@ import pytest
 from agent.config.artifacts import StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.fetch import Fetcher
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.stores.greengrass import GREENGRASS_TYPES, GreengrassStoreOptions
@@ -81,7 +81,7 @@ async def test_a_url_that_has_run_out_is_replaced_and_the_download_goes_on(cloud
 @pytest.mark.parametrize("status", [400, 403, 404])
 async def test_a_fresh_url_that_is_refused_is_told_without_its_signature(store, page, uri, tmp_path, status):
     page.always = Act(status=status)
-    with pytest.raises(ArtifactWrong, match=f"answers {status}") as refusal:
+    with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
         await store.fetch(uri, tmp_path / "a", patience=PATIENT)
     assert refusal.value.code == "DOWNLOAD_GREENGRASS_ARTIFACT_ERROR"
     assert refusal.value.error_type == "HTTP_ERROR"
@@ -97,7 +97,7 @@ async def test_trouble_at_the_storage_is_tried_again(store, page, uri, tmp_path,
 
 async def test_content_that_does_not_match_its_digest_is_wrong(store, page, uri, tmp_path):
     page.data = os.urandom(1000)
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert not (tmp_path / "a").exists()
@@ -109,7 +109,7 @@ async def test_content_that_does_not_match_its_digest_is_wrong(store, page, uri,
 )
 async def test_a_refusal_of_the_cloud_is_told_at_once(cloud, store, page, uri, tmp_path, status, code):
     cloud.replies[ARTIFACT].append(Reply(status))
-    with pytest.raises(ArtifactWrong, match=f"answers {status}") as refusal:
+    with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
         await store.fetch(uri, tmp_path / "a", patience=PATIENT)
     assert (refusal.value.code, refusal.value.error_type) == (code, ALL_TYPES[code])
     assert len(cloud.requests) == 1
@@ -120,7 +120,7 @@ async def test_trouble_at_the_cloud_is_tried_again_for_as_long_as_there_is_patie
     await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
     cloud.replies[ARTIFACT].extend([Reply(429)] * 1000)
     other = uri.replace("model", "other")
-    with pytest.raises(ArtifactUnreachable) as failure:
+    with pytest.raises(ArtifactUnreachableError) as failure:
         await store.fetch(other, tmp_path / "b", patience=IMPATIENT)
     assert (failure.value.code, failure.value.error_type) == ("THROTTLING_ERROR", "REQUEST_ERROR")
 
@@ -136,7 +136,7 @@ async def test_trouble_at_the_cloud_is_tried_again_for_as_long_as_there_is_patie
     ],
 )
 async def test_a_uri_that_tells_no_component_or_leads_astray_is_refused(cloud, store, tmp_path, bad):
-    with pytest.raises(ArtifactWrong) as refusal:
+    with pytest.raises(ArtifactError) as refusal:
         await store.fetch(bad, tmp_path / "a")
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
     assert cloud.requests == []
@@ -145,7 +145,7 @@ async def test_a_uri_that_tells_no_component_or_leads_astray_is_refused(cloud, s
 @pytest.mark.parametrize("options", [StoreOptions(), GreengrassStoreOptions()])
 async def test_an_agent_that_does_not_ask_the_cloud_says_so(uri, options):
     async with Stores(options) as stores:
-        with pytest.raises(ArtifactWrong) as refusal:
+        with pytest.raises(ArtifactError) as refusal:
             stores.of(uri)
     assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
     assert "greengrass.enabled" in refusal.value.hint

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from agent.errors import Unreachable, Wrong
+from agent.errors import InvalidInputError, UnreachableError
 from agent.greengrass.cloud import negotiation
 from agent.greengrass.cloud.negotiation import Chosen, negotiated
 from agent.greengrass.deployments.catalogue import BUILTINS, Catalogue
@@ -140,7 +140,7 @@ async def test_what_nobody_has_is_left_to_the_resolver(cloud, plane, library):
     wishes = wish(com_a="*")
     recipes = await negotiated(wishes, library, {}, LINUX, plane(cloud))
     assert told(recipes) == {"com.a": "1.0.0"}
-    with pytest.raises(Wrong, match=r"com.a 1.0.0 needs com.gone \^9.0.0; there is no com.gone") as refusal:
+    with pytest.raises(InvalidInputError, match=r"com.a 1.0.0 needs com.gone \^9.0.0; there is no com.gone") as refusal:
         resolve(wishes, Chosen(library, recipes), {}, LINUX)
     assert refusal.value.code == "NO_AVAILABLE_COMPONENT_VERSION"
 
@@ -148,9 +148,9 @@ async def test_what_nobody_has_is_left_to_the_resolver(cloud, plane, library):
 @pytest.mark.parametrize(
     ("status", "family", "code"),
     [
-        (403, Wrong, "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED"),
-        (409, Wrong, "CONFLICTED_REQUEST"),
-        (503, Unreachable, "SERVER_ERROR"),
+        (403, InvalidInputError, "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED"),
+        (409, InvalidInputError, "CONFLICTED_REQUEST"),
+        (503, UnreachableError, "SERVER_ERROR"),
     ],
 )
 async def test_without_the_cloud_and_without_a_version_here_it_fails_and_says_why(
@@ -186,7 +186,7 @@ async def test_versions_that_exclude_each_other_in_turn_end_in_a_sentence(cloud,
     cloud.publish("com.a", "2.0.0", {"com.b": "<2.0.0"})
     cloud.publish("com.b", "1.0.0", {"com.a": "<2.0.0"})
     cloud.publish("com.b", "2.0.0")
-    with pytest.raises(Wrong, match="exclude each other") as refusal:
+    with pytest.raises(InvalidInputError, match="exclude each other") as refusal:
         await negotiated(wish(com_a="*", com_b="*"), library, {}, LINUX, plane(cloud))
     assert refusal.value.code == "COMPONENT_VERSION_REQUIREMENTS_NOT_MET"
     assert len(cloud.requests) <= 4
@@ -197,7 +197,7 @@ async def test_a_circle_of_dependencies_ends_and_is_left_to_the_resolver(cloud, 
     cloud.publish("com.b", "1.0.0", {"com.a": "*"})
     wishes = wish(com_a="*")
     recipes = await negotiated(wishes, library, {}, LINUX, plane(cloud))
-    with pytest.raises(Wrong) as refusal:
+    with pytest.raises(InvalidInputError) as refusal:
         resolve(wishes, Chosen(library, recipes), {}, LINUX)
     assert refusal.value.code == "COMPONENT_CIRCULAR_DEPENDENCY_ERROR"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.greengrass.deployments.canary import Canary
 from agent.greengrass.deployments.document import LOCAL_GROUP, Deployment, FailurePolicy, RunWith, Source, parse
-from agent.greengrass.deployments.errors import TYPES, DeploymentRejected, DeploymentWrong
+from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
 from agent.greengrass.recipes.versions import Version
 
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thinggroup/lab:3"
@@ -53,8 +53,8 @@ def read(document, source=Source.TOPIC, **more) -> Deployment:
     return parse(document, source=source, received_ms=5000, **more)
 
 
-def wrong(document, source=Source.TOPIC) -> DeploymentWrong:
-    with pytest.raises(DeploymentWrong) as caught:
+def wrong(document, source=Source.TOPIC) -> DeploymentError:
+    with pytest.raises(DeploymentError) as caught:
         read(document, source)
     return caught.value
 
@@ -84,7 +84,7 @@ def test_what_was_written_for_aws_s_own_command_line_is_read_as_it_is() -> None:
         ("/UseCamera",),
     )
     for text in ("{", "7", "{'a': 1}", "[]", "[" * 2000):
-        with pytest.raises(DeploymentWrong, match="merge"):
+        with pytest.raises(DeploymentError, match="merge"):
             read({"components": {"com.a": {"version": "1.0.0", "configurationUpdate": {"merge": text}}}})
 
 
@@ -171,7 +171,7 @@ def test_two_recipes_of_one_version_must_be_one() -> None:
 
 
 def test_a_managed_template_is_rejected_and_not_failed() -> None:
-    with pytest.raises(DeploymentRejected, match="it has steps") as caught:
+    with pytest.raises(DeploymentRejectedError, match="it has steps") as caught:
         read({"version": "1.0", "steps": [{"action": {"name": "reboot"}}]})
     assert caught.value.code == "DEPLOYMENT_DOCUMENT_NOT_VALID"
 
@@ -276,7 +276,7 @@ JSON = st.recursive(
 def test_any_json_becomes_a_deployment_or_an_error_of_ours(document, source) -> None:
     try:
         found = read(json.dumps(document).encode(), source)
-    except DeploymentWrong as error:
+    except DeploymentError as error:
         if error.code not in TYPES:
             raise
     else:
@@ -289,7 +289,7 @@ def test_any_json_becomes_a_deployment_or_an_error_of_ours(document, source) -> 
 def test_any_mapping_of_the_caller_s_does_too(document) -> None:
     try:
         assert read(document).timestamp_ms >= 0
-    except DeploymentWrong as error:
+    except DeploymentError as error:
         if error.code not in TYPES:
             raise
 
@@ -298,6 +298,6 @@ def test_any_mapping_of_the_caller_s_does_too(document) -> None:
 def test_any_bytes_do_too(payload) -> None:
     try:
         assert read(payload).id
-    except DeploymentWrong as error:
+    except DeploymentError as error:
         if error.code not in TYPES:
             raise

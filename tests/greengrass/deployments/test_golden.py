@@ -13,9 +13,9 @@ import pytest
 
 from agent.config.models import ModelOptions
 from agent.config.streams import Limits
-from agent.errors import ConfigWrong, ModelRefused
+from agent.errors import ConfigError, ModelRefusedError
 from agent.frames.recognise import recognise
-from agent.greengrass.deployments.golden import GoldenDisagrees, GoldenLimits, blank, check, load
+from agent.greengrass.deployments.golden import GoldenLimits, GoldenMismatchError, blank, check, load
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.values import Answer
@@ -64,7 +64,7 @@ async def test_a_model_that_answers_as_expected_passes(tmp_path):
 async def test_a_model_that_answers_otherwise_is_refused_with_what_came(tmp_path):
     golden = folder(tmp_path, ("cat.jpg", {"label": "tabby", "score": 0.81}))
     with pytest.raises(
-        GoldenDisagrees, match=r"golden/cat\.jpg: expected tabby ≥ 0\.71, got Egyptian cat 0\.\d\d"
+        GoldenMismatchError, match=r"golden/cat\.jpg: expected tabby ≥ 0\.71, got Egyptian cat 0\.\d\d"
     ) as caught:
         await checked("classifier", golden)
     assert caught.value.code == "MODEL_DISAGREES"
@@ -78,7 +78,7 @@ async def test_what_a_detector_says_now_is_what_it_says_later(tmp_path):
         golden = folder(tmp_path, ("cat.jpg", record(told.predictions)))
         await check(lambda picture: plane.infer(MODEL, picture), golden)
         away = [{**each, "box": {**each["box"], "x": 5}} for each in told.predictions]
-        with pytest.raises(GoldenDisagrees, match=r"expected Cat ≥ .* at .*, got"):
+        with pytest.raises(GoldenMismatchError, match=r"expected Cat ≥ .* at .*, got"):
             await check(saying(*away), golden)
 
 
@@ -91,7 +91,7 @@ async def test_without_golden_frames_a_model_answers_a_blank_one(source, tmp_pat
 async def test_a_model_that_answers_a_blank_frame_with_no_number_is_refused(tmp_path):
     for number in ("nan", "inf"):
         model = onnx_constant(tmp_path / f"{number}.onnx", {"x": np.full((1, 4, 2), float(number))})
-        with pytest.raises(GoldenDisagrees, match="a blank frame"):
+        with pytest.raises(GoldenMismatchError, match="a blank frame"):
             await checked(model, None)
 
 
@@ -103,7 +103,7 @@ async def test_the_tensors_of_a_network_are_compared_by_number(tmp_path):
     async with loaded(resolve(ModelOptions(source=str(tmp_path), input={"mean": 0, "std": 1}), Path())) as (plane, _):
         await check(lambda each: plane.infer(MODEL, each), golden)
         (golden / "red.png").write_bytes(encode(np.full((8, 8, 3), (255, 0, 0), np.uint8), "png"))
-        with pytest.raises(GoldenDisagrees, match=r"expected means\[0\] = 255 ± .*, got 0"):
+        with pytest.raises(GoldenMismatchError, match=r"expected means\[0\] = 255 ± .*, got 0"):
             await check(lambda each: plane.infer(MODEL, each), golden)
 
 
@@ -112,20 +112,22 @@ async def test_the_tensors_of_a_network_are_compared_by_number(tmp_path):
 
 async def test_a_model_that_refuses_a_golden_frame_is_refused_with_the_reason(tmp_path):
     async def ask(_):
-        raise ModelRefused("it wants four channels", hint="send four")
+        raise ModelRefusedError("it wants four channels", hint="send four")
 
-    with pytest.raises(GoldenDisagrees, match=r"golden/cat\.jpg: the model could not answer: it wants four channels"):
+    with pytest.raises(
+        GoldenMismatchError, match=r"golden/cat\.jpg: the model could not answer: it wants four channels"
+    ):
         await check(ask, folder(tmp_path, ("cat.jpg", CAT)))
 
 
 async def test_a_model_that_never_answers_is_given_up():
-    with pytest.raises(GoldenDisagrees, match=r"a blank frame: no answer within 0\.01 s"):
+    with pytest.raises(GoldenMismatchError, match=r"a blank frame: no answer within 0\.01 s"):
         await check(lambda _: asyncio.Event().wait(), None, GoldenLimits(answer_timeout_s=0.01))
 
 
 async def test_every_difference_is_told_up_to_a_few(tmp_path):
     golden = folder(tmp_path, *((f"{number}.jpg", CAT) for number in range(5)))
-    with pytest.raises(GoldenDisagrees) as caught:
+    with pytest.raises(GoldenMismatchError) as caught:
         await check(saying({"label": "dog", "score": 1.0}), golden)
     assert caught.value.message.count("got dog 1.00") == 3
     assert caught.value.message.endswith("; and 2 more")
@@ -158,25 +160,25 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path, text):
     golden = folder(tmp_path, ("cat.jpg", CAT))
     shutil.copyfile(CHELSEA, tmp_path / "outside.jpg")
     (golden / "expected.json").write_text(text)
-    with pytest.raises(ConfigWrong):
+    with pytest.raises(ConfigError):
         load(golden, LIMITS)
 
 
 def test_pictures_without_answers_or_with_two_are_refused(tmp_path):
     golden = folder(tmp_path, ("cat.jpg", CAT))
     (golden / "expected.toml").write_text("")
-    with pytest.raises(ConfigWrong, match="has 2"):
+    with pytest.raises(ConfigError, match="has 2"):
         load(golden, LIMITS)
     for name in ("expected.json", "expected.toml"):
         (golden / name).unlink()
-    with pytest.raises(ConfigWrong, match="has 0"):
+    with pytest.raises(ConfigError, match="has 0"):
         load(golden, LIMITS)
 
 
 async def test_a_golden_frame_that_is_no_picture_is_refused(tmp_path):
     golden = folder(tmp_path, ("cat.jpg", CAT))
     (golden / "cat.jpg").write_bytes(b"no picture")
-    with pytest.raises(ConfigWrong, match=r"golden/cat\.jpg is no picture"):
+    with pytest.raises(ConfigError, match=r"golden/cat\.jpg is no picture"):
         await check(saying(), golden)
 
 

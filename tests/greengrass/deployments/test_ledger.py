@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.greengrass.deployments.ledger import Ledger, LedgerBroken, Step
+from agent.greengrass.deployments.ledger import Ledger, LedgerError, Step
 
 
 async def test_a_deployment_is_followed_step_by_step_to_its_end(tmp_path) -> None:
@@ -76,7 +76,7 @@ async def test_only_its_owner_reads_it_and_old_entries_go(tmp_path, monkeypatch)
 
 async def test_a_file_that_is_no_ledger_is_told_by_name(tmp_path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"this is not a database, and long enough to be seen as none" * 20)
-    with pytest.raises(LedgerBroken, match=r"ledger\.db failed"):
+    with pytest.raises(LedgerError, match=r"ledger\.db failed"):
         async with Ledger(tmp_path / "ledger.db"):
             pass
 

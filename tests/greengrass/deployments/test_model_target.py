@@ -10,7 +10,7 @@ from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.deployments.blocks import InferenceBlock, ManifestBlock, ModelBlock
 from agent.greengrass.deployments.environments import runtime_for
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.model_target import ModelTarget, model_target
 from agent.greengrass.deployments.plan import Action, Kind, Planned
@@ -70,7 +70,7 @@ def test_a_block_leads_to_nothing_but_what_its_component_or_the_agent_brings(tmp
     unpacked = Layout(tmp_path).unarchived("cats", VERSION) / "cats"
     unpacked.mkdir(parents=True)
     (unpacked / "cats.tflite").write_bytes(b"a network")
-    with pytest.raises(DeploymentWrong, match=rf"cats: Verge\.(Manifest\.)?{key} is"):
+    with pytest.raises(DeploymentError, match=rf"cats: Verge\.(Manifest\.)?{key} is"):
         found(tmp_path, block)
 
 

@@ -9,10 +9,10 @@ import json
 import pytest
 
 from agent.aws.jobs.messages import Status, clean_details
-from agent.errors import BackendUnavailable, ConfigWrong, ModelRefused, WorkerLost
+from agent.errors import BackendUnavailableError, ConfigError, ModelRefusedError, WorkerLostError
 from agent.greengrass.artifacts.errors import TYPES as ARTIFACT_TYPES
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
-from agent.greengrass.deployments.errors import TYPES, DeploymentRejected, DeploymentWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
+from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
 from agent.greengrass.deployments.outcome import (
     DetailedStatus,
     Outcome,
@@ -23,7 +23,7 @@ from agent.greengrass.deployments.outcome import (
     shadow_details,
     topic_payload,
 )
-from agent.greengrass.recipes.errors import LifecycleWrong, NoManifest, RecipeWrong, VersionWrong
+from agent.greengrass.recipes.errors import LifecycleError, NoManifestError, RecipeError, VersionError
 
 
 def chained(*errors: BaseException) -> BaseException:
@@ -54,10 +54,10 @@ def test_every_end_is_in_the_table() -> None:
 
 def test_the_stack_goes_from_the_failure_to_the_cause_and_repeats_nothing() -> None:
     error = chained(
-        DeploymentWrong("whole", code="COMPONENT_PACKAGE_LOADING_ERROR"),
-        ArtifactWrong("part"),
-        ArtifactWrong("again"),
-        ArtifactUnreachable("link", code="TLS_HANDSHAKE_FAILURE"),
+        DeploymentError("whole", code="COMPONENT_PACKAGE_LOADING_ERROR"),
+        ArtifactError("part"),
+        ArtifactError("again"),
+        ArtifactUnreachableError("link", code="TLS_HANDSHAKE_FAILURE"),
     )
     assert error_stack(error) == (
         "DEPLOYMENT_FAILURE",
@@ -69,14 +69,14 @@ def test_the_stack_goes_from_the_failure_to_the_cause_and_repeats_nothing() -> N
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
-    one, other = DeploymentWrong("one"), DeploymentWrong("other", code="IO_ERROR")
+    one, other = DeploymentError("one"), DeploymentError("other", code="IO_ERROR")
     one.__cause__, other.__cause__ = other, one
     assert error_stack(one) == ("DEPLOYMENT_FAILURE", "DEPLOYMENT_DOCUMENT_NOT_VALID", "IO_ERROR")
 
 
 def test_what_was_silenced_on_purpose_stays_out() -> None:
-    outer = DeploymentWrong("outer")
-    outer.__context__ = ArtifactWrong("inner", code="ACCESS_DENIED")
+    outer = DeploymentError("outer")
+    outer.__context__ = ArtifactError("inner", code="ACCESS_DENIED")
     assert error_stack(outer) == ("DEPLOYMENT_FAILURE", "DEPLOYMENT_DOCUMENT_NOT_VALID", "ACCESS_DENIED")
     outer.__suppress_context__ = True
     assert error_stack(outer) == ("DEPLOYMENT_FAILURE", "DEPLOYMENT_DOCUMENT_NOT_VALID")
@@ -85,18 +85,18 @@ def test_what_was_silenced_on_purpose_stays_out() -> None:
 @pytest.mark.parametrize(
     ("error", "codes", "types"),
     [
-        (ModelRefused("m"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
-        (WorkerLost("w"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
-        (BackendUnavailable("b"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("DEPENDENCY_ERROR",)),
-        (ConfigWrong("c"), ("COMPONENT_CONFIGURATION_NOT_VALID",), ()),
-        (RecipeWrong("r"), ("RECIPE_PARSE_ERROR",), ("COMPONENT_RECIPE_ERROR",)),
-        (VersionWrong("v"), ("COMPONENT_VERSION_NOT_VALID",), ("COMPONENT_RECIPE_ERROR",)),
-        (NoManifest("n"), ("LOCAL_RECIPE_NOT_FOUND",), ("DEVICE_ERROR",)),
-        (LifecycleWrong("l"), ("RUN_CONFIG_NOT_VALID",), ("COMPONENT_ERROR",)),
+        (ModelRefusedError("m"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
+        (WorkerLostError("w"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
+        (BackendUnavailableError("b"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("DEPENDENCY_ERROR",)),
+        (ConfigError("c"), ("COMPONENT_CONFIGURATION_NOT_VALID",), ()),
+        (RecipeError("r"), ("RECIPE_PARSE_ERROR",), ("COMPONENT_RECIPE_ERROR",)),
+        (VersionError("v"), ("COMPONENT_VERSION_NOT_VALID",), ("COMPONENT_RECIPE_ERROR",)),
+        (NoManifestError("n"), ("LOCAL_RECIPE_NOT_FOUND",), ("DEVICE_ERROR",)),
+        (LifecycleError("l"), ("RUN_CONFIG_NOT_VALID",), ("COMPONENT_ERROR",)),
         (OSError(errno.ENOSPC, "full"), ("DISK_SPACE_CRITICAL",), ("DEVICE_ERROR",)),
         (PermissionError(errno.EACCES, "no"), ("IO_ERROR",), ()),
         (ConnectionResetError("gone"), ("NETWORK_ERROR",), ("NETWORK_ERROR",)),
-        (DeploymentWrong("d"), ("DEPLOYMENT_DOCUMENT_NOT_VALID",), ()),
+        (DeploymentError("d"), ("DEPLOYMENT_DOCUMENT_NOT_VALID",), ()),
         (KeyError("bug"), (), ("UNKNOWN_ERROR",)),
     ],
 )
@@ -110,13 +110,13 @@ def test_the_artifacts_and_the_deployments_agree_on_every_type() -> None:
 
 
 def test_a_rejection_begins_its_stack_as_one() -> None:
-    outcome = failed(DetailedStatus.REJECTED, DeploymentRejected("old", code="REJECTED_STALE_DEPLOYMENT"))
+    outcome = failed(DetailedStatus.REJECTED, DeploymentRejectedError("old", code="REJECTED_STALE_DEPLOYMENT"))
     assert outcome.stack == ("DEPLOYMENT_REJECTED", "REJECTED_STALE_DEPLOYMENT")
     assert outcome.types == ()
 
 
 def test_a_job_s_details_are_texts_that_the_service_takes() -> None:
-    outcome = failed(DetailedStatus.FAILED_ROLLBACK_COMPLETE, ModelRefused("m" * 3000, hint="mend it"))
+    outcome = failed(DetailedStatus.FAILED_ROLLBACK_COMPLETE, ModelRefusedError("m" * 3000, hint="mend it"))
     details = job_details(outcome)
     assert details["detailed-deployment-status"] == "FAILED_ROLLBACK_COMPLETE"
     assert json.loads(details["deployment-error-types"]) == ["USER_COMPONENT_ERROR"]
@@ -143,7 +143,7 @@ def test_a_success_tells_no_failure() -> None:
 
 
 def test_the_topic_tells_which_deployment_and_how_its_job_would_stand() -> None:
-    payload = topic_payload("d1", failed(DetailedStatus.FAILED_NO_STATE_CHANGE, DeploymentWrong("no", hint="do")))
+    payload = topic_payload("d1", failed(DetailedStatus.FAILED_NO_STATE_CHANGE, DeploymentError("no", hint="do")))
     assert payload == {
         "id": "d1",
         "status": "FAILED",

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from agent.config.streams import InputOptions, OutputOptions, Policy, StreamOptions
 from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock, RunBlock
 from agent.greengrass.deployments.catalogue import NUCLEUS, Catalogue, unpinned
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.plan import Action, ActiveSet, Kind, Plan, plan
 from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, RunWith, Source, Wanted
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.recipes.configuration import Tree
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Dependency, Manifest, Recipe, Unarchive
 from agent.greengrass.recipes.versions import Requirement, Version
 
@@ -79,8 +79,8 @@ def actions(found: Plan) -> dict[str, Action]:
     return {each.name: each.action for each in found.components}
 
 
-def wrong(*recipes: Recipe) -> DeploymentWrong:
-    with pytest.raises(DeploymentWrong) as caught:
+def wrong(*recipes: Recipe) -> DeploymentError:
+    with pytest.raises(DeploymentError) as caught:
         planned(*recipes)
     return caught.value
 
@@ -162,7 +162,7 @@ def test_a_component_that_is_there_can_be_configured_without_naming_a_version() 
 
 
 def test_one_that_is_not_there_cannot() -> None:
-    with pytest.raises(DeploymentWrong, match="b cannot be configured: it is not deployed"):
+    with pytest.raises(DeploymentError, match="b cannot be configured: it is not deployed"):
         planned(recipe("a"), deployment=asked(b=Wanted(None, merge={"k": 1})))
 
 
@@ -179,7 +179,7 @@ def test_what_nobody_wants_any_more_is_removed_dependers_first() -> None:
 
 
 def test_a_component_that_is_not_for_this_device_fails_the_plan() -> None:
-    with pytest.raises(NoManifest):
+    with pytest.raises(NoManifestError):
         planned(recipe("a", platform={"os": "windows"}))
 
 

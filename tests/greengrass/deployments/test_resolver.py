@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.greengrass.deployments.catalogue import NUCLEUS, Catalogue
-from agent.greengrass.deployments.errors import DeploymentWrong
+from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.request import LOCAL_GROUP
 from agent.greengrass.deployments.resolver import Resolution, resolve
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import ComponentType, Dependency, Manifest, Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
 
@@ -50,8 +50,8 @@ def chosen(resolution: Resolution) -> dict[str, str]:
     return {name: str(each.version) for name, each in resolution.components.items()}
 
 
-def refusal(wanted, *recipes: Recipe) -> DeploymentWrong:
-    with pytest.raises(DeploymentWrong) as caught:
+def refusal(wanted, *recipes: Recipe) -> DeploymentError:
+    with pytest.raises(DeploymentError) as caught:
         resolve(wanted, Shop(*recipes), {})
     return caught.value
 
@@ -119,7 +119,7 @@ def test_a_version_that_is_not_for_this_device_is_passed_over() -> None:
 
 def test_a_component_without_any_version_for_this_device_says_so() -> None:
     shop = Shop(recipe("a", "2.0.0", platform={"os": "windows"}))
-    with pytest.raises(NoManifest, match="it is for os=windows; this is os=linux, architecture=amd64"):
+    with pytest.raises(NoManifestError, match="it is for os=windows; this is os=linux, architecture=amd64"):
         resolve(roots(a="*"), shop, {}, LINUX)
 
 
@@ -178,7 +178,7 @@ def test_a_component_that_depends_on_itself_is_a_circle() -> None:
 def test_there_can_be_one_nucleus() -> None:
     other = Recipe("my.Nucleus", Version(1, 0, 0), type=ComponentType.NUCLEUS, manifests=(Manifest(),))
     wanted = {name: {LOCAL_GROUP: Requirement.parse("*")} for name in (NUCLEUS, "my.Nucleus")}
-    with pytest.raises(DeploymentWrong, match=r"aws.greengrass.Nucleus 2.12.6, my.Nucleus 1.0.0") as caught:
+    with pytest.raises(DeploymentError, match=r"aws.greengrass.Nucleus 2.12.6, my.Nucleus 1.0.0") as caught:
         resolve(wanted, Catalogue(Shop(other)), {})
     assert caught.value.code == "MULTIPLE_NUCLEUS_RESOLVED_ERROR"
 
@@ -252,7 +252,7 @@ UNSOLVABLE = {"NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_
 def attempt(wanted, made, running) -> Resolution | None:
     try:
         return resolve(wanted, Shop(*made), running)
-    except DeploymentWrong as error:
+    except DeploymentError as error:
         if error.code not in UNSOLVABLE:
             raise
         return None

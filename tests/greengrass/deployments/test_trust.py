@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from agent.cli.signing import PrivateKey, seal, seal_beside, with_claims
 from agent.config.deployments import Accept
 from agent.config.transports import MqttOptions, TlsOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.greengrass.deployments.keys import PublicKey, trusted
 from agent.greengrass.deployments.trust import (
     MAX_BYTES,
     Kind,
     Link,
     LinkKind,
-    NotTrusted,
+    NotTrustedError,
     decide,
     open_document,
     recipe_signer,
@@ -135,7 +135,7 @@ def test_a_strangers_signature_counts_as_none():
 def test_a_strangers_signature_under_a_trusted_keys_name_is_refused():
     envelope = json.loads(seal(DOCUMENT, STRANGER))
     envelope["signatures"][0]["key"] = KEY.public.id
-    with pytest.raises(NotTrusted, match="does not fit the document"):
+    with pytest.raises(NotTrustedError, match="does not fit the document"):
         opened(json.dumps(envelope).encode())
 
 
@@ -144,7 +144,7 @@ def test_one_signature_of_several_suffices_but_none_of_a_trusted_key_may_be_fals
     both = {**envelope, "signatures": other["signatures"] + envelope["signatures"]}
     assert opened(json.dumps(both).encode()).signed_by == KEY.public
     forged = {"key": KEY.public.id, "signature": other["signatures"][0]["signature"]}
-    with pytest.raises(NotTrusted, match="does not fit"):
+    with pytest.raises(NotTrustedError, match="does not fit"):
         opened(json.dumps({**envelope, "signatures": [*envelope["signatures"], forged]}).encode())
 
 
@@ -166,16 +166,16 @@ def test_what_is_cut_out_or_put_in_is_never_taken_for_signed(position, length, i
 
 
 def holds_only_what_was_signed(payload):
-    with suppress(NotTrusted):
+    with suppress(NotTrustedError):
         found = opened(payload)
         assert found.signed_by is None or found.document == DOCUMENT
 
 
 @given(st.binary(max_size=200) | st.from_regex(rb'\A\{"signatures":.{0,80}\}\Z', fullmatch=False))
 def test_garbage_raises_nothing_but_our_own_error(payload):
-    with suppress(NotTrusted):
+    with suppress(NotTrustedError):
         assert opened(payload).signed_by is None
-    with pytest.raises(NotTrusted):
+    with pytest.raises(NotTrustedError):
         recipe_signer(RECIPE, payload, KEYS)
 
 
@@ -194,7 +194,7 @@ def test_garbage_raises_nothing_but_our_own_error(payload):
     ids=["no-base64", "large", "no-object", "deep", "none", "many", "short", "unknown-key"],
 )
 def test_an_envelope_that_is_none_is_refused(change):
-    with pytest.raises(NotTrusted):
+    with pytest.raises(NotTrustedError):
         opened(json.dumps(json.loads(SEALED) | change).encode())
 
 
@@ -204,7 +204,7 @@ def test_base64_has_one_spelling():
     others = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter != last]
     assert len(padded) % 4, "the example has to end in a letter whose last bits mean nothing"
     for letter in others:
-        with pytest.raises(NotTrusted):
+        with pytest.raises(NotTrustedError):
             opened(json.dumps({**envelope, "document": f"{padded[:-1]}{letter}".ljust(len(padded) + 1, "=")}).encode())
 
 
@@ -221,7 +221,7 @@ ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:{}:3"
 def test_a_document_for_this_thing_is_taken_and_for_another_refused():
     mine = seal(with_claims(DOCUMENT, "press-7", NOW + DAY, NOW), KEY)
     assert opened(mine).signed_by == KEY.public
-    with pytest.raises(NotTrusted, match="for the thing press-7, and this is press-8"):
+    with pytest.raises(NotTrustedError, match="for the thing press-7, and this is press-8"):
         opened(mine, thing="press-8")
     assert opened(mine, thing=None).signed_by == KEY.public
 
@@ -229,7 +229,7 @@ def test_a_document_for_this_thing_is_taken_and_for_another_refused():
 def test_the_thing_in_a_greengrass_arn_counts_too_and_a_group_is_for_the_service_to_know():
     assert opened(sealed(configurationArn=ARN.format("thing/press-7"))).signed_by
     assert opened(sealed(configurationArn=ARN.format("thinggroup/presses"))).signed_by
-    with pytest.raises(NotTrusted, match="press-8"):
+    with pytest.raises(NotTrustedError, match="press-8"):
         opened(sealed(configurationArn=ARN.format("thing/press-8")))
 
 
@@ -239,7 +239,7 @@ def test_a_document_is_taken_until_it_expires_and_not_later(seconds):
     if seconds < 0:
         assert opened(payload, now=NOW + timedelta(seconds=seconds)).signed_by
     else:
-        with pytest.raises(NotTrusted, match="expired at 2026-11-22T00:00:00"):
+        with pytest.raises(NotTrustedError, match="expired at 2026-11-22T00:00:00"):
             opened(payload, now=NOW + timedelta(seconds=seconds))
 
 
@@ -247,7 +247,7 @@ def test_a_document_is_taken_until_it_expires_and_not_later(seconds):
     "claims", [{"expires": "tomorrow"}, {"expires": "2027-01-01T00:00:00"}, {"expires": 1}, {"thing": 7}]
 )
 def test_a_claim_that_cannot_be_read_is_refused(claims):
-    with pytest.raises(NotTrusted):
+    with pytest.raises(NotTrustedError):
         opened(sealed(**claims))
 
 
@@ -256,7 +256,7 @@ def test_the_ends_of_time_are_times(expires):
     if expires.startswith("9"):
         assert opened(sealed(expires=expires)).signed_by
     else:
-        with pytest.raises(NotTrusted, match="expired"):
+        with pytest.raises(NotTrustedError, match="expired"):
             opened(sealed(expires=expires))
 
 
@@ -268,7 +268,7 @@ def test_what_is_signed_can_be_told_from_what_is_newer():
 
 
 def test_claims_bind_even_when_nobody_trusted_signed_them():
-    with pytest.raises(NotTrusted, match="press-8"):
+    with pytest.raises(NotTrustedError, match="press-8"):
         opened(seal(with_claims(DOCUMENT, "press-8", None, NOW), STRANGER))
 
 
@@ -279,16 +279,16 @@ def test_a_recipe_is_signed_beside_itself():
     sidecar = seal_beside(RECIPE, KEY)
     assert recipe_signer(RECIPE, sidecar, KEYS) == KEY.public
     assert recipe_signer(RECIPE, seal_beside(RECIPE, STRANGER), KEYS) is None
-    with pytest.raises(NotTrusted, match="does not fit the recipe"):
+    with pytest.raises(NotTrustedError, match="does not fit the recipe"):
         recipe_signer(RECIPE + b" ", sidecar, KEYS)
 
 
 def test_a_signature_under_a_recipe_is_worth_nothing_under_a_document():
     signatures = json.loads(seal_beside(DOCUMENT, KEY))["signatures"]
     envelope = {"document": base64.b64encode(DOCUMENT).decode(), "signatures": signatures}
-    with pytest.raises(NotTrusted, match="signed as something else"):
+    with pytest.raises(NotTrustedError, match="signed as something else"):
         opened(json.dumps(envelope).encode())
-    with pytest.raises(NotTrusted, match="signed as something else"):
+    with pytest.raises(NotTrustedError, match="signed as something else"):
         recipe_signer(DOCUMENT, json.dumps({"signatures": json.loads(SEALED)["signatures"]}).encode(), KEYS)
 
 
@@ -320,7 +320,7 @@ def test_a_public_key_reads_back_from_its_line(raw, comment):
     ],
 )  # fmt: skip
 def test_what_is_no_public_key_is_refused_with_what_one_looks_like(line):
-    with pytest.raises(ConfigWrong) as caught:
+    with pytest.raises(ConfigError) as caught:
         PublicKey.parse(line)
     assert "verge-ed25519 BASE64 COMMENT" in caught.value.hint
 
@@ -335,7 +335,7 @@ def test_trusted_keys_are_lines_and_files_of_lines(tmp_path):
 def test_a_file_without_keys_is_refused_at_start(tmp_path, text):
     if text is not None:
         (tmp_path / "keys").write_text(text)
-    with pytest.raises(ConfigWrong):
+    with pytest.raises(ConfigError):
         trusted(["keys"], tmp_path)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import Wrong
-from agent.greengrass.recipes.configuration import ConfigurationCorrupt, Leaf, Tree, update
+from agent.errors import InvalidInputError
+from agent.greengrass.recipes.configuration import ConfigurationCorruptError, Leaf, Tree, update
 from agent.greengrass.recipes.pointer import MISSING
 
 DASHBOARD = {
@@ -136,9 +136,9 @@ def test_a_tree_tells_when_it_was_set_last():
     "text", [b"", b"{", b"[]", b"5", b'{"at":1,"value":2}', b'{"at":"x","nodes":{}}', b'{"at":1,"nodes":[]}', b"\xff"]
 )
 def test_a_stored_configuration_that_cannot_be_read_is_our_error(text):
-    with pytest.raises(ConfigurationCorrupt) as caught:
+    with pytest.raises(ConfigurationCorruptError) as caught:
         Tree.load(text)
-    assert isinstance(caught.value, Wrong)
+    assert isinstance(caught.value, InvalidInputError)
 
 
 keys = st.sampled_from(["a", "b", "c", "A", "B", "ab", ""])

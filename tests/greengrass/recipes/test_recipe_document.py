@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.greengrass.recipes.document import MAX_BYTES, Written, load
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.place import plain
 
 SCALARS = [
@@ -118,7 +118,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "told"), REFUSED, ids=range(len(REFUSED)))
 def test_what_is_no_document_is_refused_by_name(text, told):
-    with pytest.raises(RecipeWrong, match=told) as caught:
+    with pytest.raises(RecipeError, match=told) as caught:
         load(text, "the-recipe.yaml")
     assert caught.value.code == "RECIPE_PARSE_ERROR"
     assert "the-recipe.yaml" in caught.value.message
@@ -126,7 +126,7 @@ def test_what_is_no_document_is_refused_by_name(text, told):
 
 
 def test_an_error_in_yaml_names_the_line():
-    with pytest.raises(RecipeWrong, match="line 3"):
+    with pytest.raises(RecipeError, match="line 3"):
         load("a: 1\nb: 2\nc: !Sub 3\n", "r")
 
 
@@ -155,5 +155,5 @@ def test_law_json_reads_as_it_was_written(tree):
 def test_law_any_text_is_a_document_or_our_error(text):
     try:
         plain(load(text, "r").value)
-    except RecipeWrong:
+    except RecipeError:
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.greengrass.recipes import reader
-from agent.greengrass.recipes.errors import LifecycleWrong
+from agent.greengrass.recipes.errors import LifecycleError
 from agent.greengrass.recipes.lifecycle import CODES, DEFAULT_TIMEOUT_S, Condition, Skip, Step, StepName, parse, select
 from agent.greengrass.recipes.platform import choose
 from agent.greengrass.recipes.recipe import Manifest, Recipe
@@ -131,7 +131,7 @@ WRONG = [
 @pytest.mark.parametrize(("written", "key", "expected"), WRONG)
 @pytest.mark.parametrize("name", [StepName.INSTALL, StepName.STARTUP, StepName.RUN])
 def test_a_step_that_cannot_be_read_is_its_components_config_not_valid(name, written, key, expected):
-    with pytest.raises(LifecycleWrong, match=expected) as caught:
+    with pytest.raises(LifecycleError, match=expected) as caught:
         parse({name: written}, "com.example.A")
     assert caught.value.code == f"{name.upper()}_CONFIG_NOT_VALID"
     assert caught.value.path == f"Lifecycle.{name}.{key}".rstrip(".")
@@ -152,7 +152,7 @@ def test_the_environment_of_all_steps_and_the_error_reset_stand_beside_them():
     assert (lifecycle.steps, lifecycle.setenv, lifecycle.error_reset_s) == ({}, {"A": "1"}, 60.0)
     assert parse({}).error_reset_s == 3600.0
     for wrong in ({"Setenv": "A=1"}, {"errorResetTime": "soon"}):
-        with pytest.raises(LifecycleWrong):
+        with pytest.raises(LifecycleError):
             parse(wrong)
 
 

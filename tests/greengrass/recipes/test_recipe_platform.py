@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.greengrass.recipes.errors import NoManifest
+from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.platform import attributes, choose, detect, matches, override
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
@@ -57,7 +57,7 @@ def test_the_first_manifest_that_matches_wins_not_the_most_specific():
 
 def test_no_manifest_for_this_device_is_told_with_what_there_is():
     with pytest.raises(
-        NoManifest, match="os=windows; os=linux, architecture=amd64; this is os=linux, architecture=arm"
+        NoManifestError, match="os=windows; os=linux, architecture=amd64; this is os=linux, architecture=arm"
     ) as caught:
         choose(recipe({"os": "windows"}, {"os": "linux", "architecture": "amd64"}), PI)
     assert (caught.value.code, caught.value.error_type) == ("LOCAL_RECIPE_NOT_FOUND", "DEVICE_ERROR")

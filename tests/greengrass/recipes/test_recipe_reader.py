@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.greengrass.recipes import reader, writer
-from agent.greengrass.recipes.errors import RecipeWrong
+from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Dependency, Permission, Unarchive
 from agent.greengrass.recipes.versions import Requirement, Version
 
@@ -301,7 +301,7 @@ REFUSED += [
 
 @pytest.mark.parametrize(("change", "path", "value", "expected", "code"), REFUSED, ids=range(len(REFUSED)))
 def test_what_is_refused_names_the_path_the_value_and_what_was_expected(change, path, value, expected, code):
-    with pytest.raises(RecipeWrong) as caught:
+    with pytest.raises(RecipeError) as caught:
         read(**change)
     error = caught.value
     assert (error.code, error.path, error.error_type) == (code, path, "COMPONENT_RECIPE_ERROR")
@@ -317,14 +317,14 @@ def test_no_document_makes_an_error_long():
         {"ComponentDependencies": {"k" * 5000: 5}},
         {"ComponentVersion": "9" * 5000},
     ):
-        with pytest.raises(RecipeWrong) as caught:
+        with pytest.raises(RecipeError) as caught:
             read(**change)
         assert len(str(caught.value)) < 500
 
 
 def test_a_document_that_is_no_mapping_is_refused():
     for text in ("", "[]", "text", "null"):
-        with pytest.raises(RecipeWrong, match=r"r is .*: expected a mapping"):
+        with pytest.raises(RecipeError, match=r"r is .*: expected a mapping"):
             reader.parse(text, "r")
 
 
@@ -356,7 +356,7 @@ def test_a_key_that_stands_twice_is_told():
 
 
 def test_a_file_that_cannot_be_opened_is_told(tmp_path):
-    with pytest.raises(RecipeWrong, match="No such file") as caught:
+    with pytest.raises(RecipeError, match="No such file") as caught:
         reader.read(tmp_path / "none.yaml")
     assert (caught.value.code, caught.value.error_type) == ("IO_READ_ERROR", "DEVICE_ERROR")
 
@@ -392,6 +392,6 @@ FIELDS = [
 def test_law_any_document_loads_and_reads_back_equal_or_is_our_error(changes):
     try:
         recipe = read(**changes)
-    except RecipeWrong:
+    except RecipeError:
         return
     assert reader.parse(writer.dump(recipe), "r") == recipe

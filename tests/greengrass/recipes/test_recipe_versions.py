@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import Wrong
-from agent.greengrass.recipes.errors import VersionWrong
+from agent.errors import InvalidInputError
+from agent.greengrass.recipes.errors import VersionError
 from agent.greengrass.recipes.versions import Requirement, Version
 
 RANGES = [
@@ -64,9 +64,9 @@ def test_a_requirement_means_what_npm_says(text, allowed, refused):
     ["1.0.0, 2.0.0", "foo", ">", "^", "1.0.0.0", "01.2.3", "1.2.3 - 2 - 3", "=>1.0.0", "1１.0.0", "!1.0.0", "1" * 2000],
 )
 def test_what_is_no_range_is_refused_under_greengrass_code(text):
-    with pytest.raises(VersionWrong, match="is not a version requirement") as caught:
+    with pytest.raises(VersionError, match="is not a version requirement") as caught:
         Requirement.parse(text)
-    assert isinstance(caught.value, Wrong)
+    assert isinstance(caught.value, InvalidInputError)
     assert caught.value.code == "COMPONENT_VERSION_NOT_VALID"
     assert caught.value.error_type == "COMPONENT_RECIPE_ERROR"
     assert caught.value.hint
@@ -75,7 +75,7 @@ def test_what_is_no_range_is_refused_under_greengrass_code(text):
 @pytest.mark.parametrize("text", ["=" * 1024, " " * 512 + "x" * 512, "1." * 512, "v=" * 512, "1.0.0-" + "-" * 1018])
 def test_no_text_keeps_the_range_reader_busy(text):
     began = time.perf_counter()
-    with contextlib.suppress(VersionWrong):
+    with contextlib.suppress(VersionError):
         Requirement.parse(text)
     assert time.perf_counter() - began < 0.5
 
@@ -106,7 +106,7 @@ def test_a_version_reads_and_writes_the_same_text(text):
     ],
 )
 def test_a_version_is_strict_semver_of_bounded_size(text):
-    with pytest.raises(VersionWrong, match="is not a version") as caught:
+    with pytest.raises(VersionError, match="is not a version") as caught:
         Version.parse(text)
     assert caught.value.code == "COMPONENT_VERSION_NOT_VALID"
 
@@ -210,5 +210,5 @@ def test_law_a_requirement_survives_its_text_and_ignores_build(requirement, vers
 def test_law_any_text_is_a_requirement_or_our_error(text):
     try:
         Requirement.parse(text).allows(Version(1, 0, 0))
-    except VersionWrong:
+    except VersionError:
         return

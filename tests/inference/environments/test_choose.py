@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from agent.inference.environments import survey
 from agent.inference.environments.choose import Source, choose, parse_pins
 from agent.inference.environments.combinations import FAMILIES
-from agent.inference.environments.errors import RuntimeRefused
+from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import NEWEST, OLDEST, Host, Interpreter
 from agent.inference.environments.tags import tags
 from agent.inference.environments.wheels import lacking, read
@@ -122,7 +122,7 @@ def test_a_pin_whose_marker_does_not_hold_needs_no_wheel() -> None:
 
 @pytest.mark.parametrize("text", ["numpy=1", "", "-r secrets.txt", "numpy @ https://example.com/numpy.whl", "--pre"])
 def test_a_requirement_that_is_none_or_names_an_address_is_refused(text) -> None:
-    with pytest.raises(RuntimeRefused) as refused:
+    with pytest.raises(UnsupportedRuntimeError) as refused:
         parse_pins([text])
     assert refused.value.code == "runtime-requirement"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Unreachable, Wrong
+from agent.errors import InvalidInputError, UnreachableError
 from agent.inference.environments import requirements
 from agent.inference.environments.build import build
 from agent.inference.environments.choose import Candidate, Source
 from agent.inference.environments.combinations import FAMILIES, Combination
-from agent.inference.environments.errors import Fallen, RuntimeRefused, RuntimeUnreachable
+from agent.inference.environments.errors import CandidateFailedError, RuntimeUnreachableError, UnsupportedRuntimeError
 from agent.inference.environments.host import Interpreter
 from agent.inference.environments.provider import Provider
 from agent.inference.environments.shelf import Shelf
@@ -101,7 +101,7 @@ async def test_numpy_of_the_wrong_age_installs_and_falls_in_the_proof(tmp_path) 
     )
     provider = Provider(families={"litert": (careless,)})
     spec = wish(tmp_path / "root", "litert", packages=("tflite-runtime==2.14.0",), wheelhouse=wheelhouse)
-    with pytest.raises(RuntimeRefused) as refused:
+    with pytest.raises(UnsupportedRuntimeError) as refused:
         await provider.provide(spec)
     assert refused.value.tried[0].startswith("tflite-runtime + any numpy on Python")
     assert "its worker failed" in refused.value.tried[0]
@@ -113,7 +113,7 @@ async def test_what_answers_wrongly_falls_too(tmp_path) -> None:
     wheelhouse = house.opencv_house(tmp_path)
     house.wheel(wheelhouse, "opencv-python-headless", "99", {"cv2.py": "__version__ = '99'\n"})
     spec = wish(tmp_path / "root", packages=("opencv-python-headless==99",), wheelhouse=wheelhouse)
-    with pytest.raises(RuntimeRefused, match="its worker failed"):
+    with pytest.raises(UnsupportedRuntimeError, match="its worker failed"):
         await Provider().provide(spec)
 
 
@@ -144,7 +144,7 @@ async def test_a_wheel_whose_requirement_is_missing_falls_with_the_name_of_what_
     (tmp_path / "more" / "deeper").symlink_to(wheels)
     for path in wheels.iterdir():
         (tmp_path / "more" / path.name).symlink_to(path)
-    with pytest.raises(RuntimeRefused, match="not-in-the-house"):
+    with pytest.raises(UnsupportedRuntimeError, match="not-in-the-house"):
         await Provider().provide(wish(tmp_path / "root", wheelhouse=tmp_path / "more", packages=("pleasing",)))
 
 
@@ -153,7 +153,7 @@ async def test_a_wheel_that_would_have_to_be_built_is_never_installed(tmp_path, 
     wheelhouse.mkdir()
     (wheelhouse / "numpy-2.9.tar.gz").write_bytes(b"its setup.py would run")
     (wheelhouse / "opencv_python_headless-5.0-py3-none-any.whl").write_bytes(b"")
-    with pytest.raises(RuntimeRefused, match="there is no wheel of numpy"):
+    with pytest.raises(UnsupportedRuntimeError, match="there is no wheel of numpy"):
         await Provider().provide(wish(tmp_path / "root", wheelhouse=wheelhouse))
 
 
@@ -208,7 +208,7 @@ async def test_a_cancelled_build_leaves_nothing_behind(tmp_path, wheels) -> None
 
 
 async def test_a_build_that_takes_too_long_is_given_up_and_may_be_tried_again(tmp_path, wheels) -> None:
-    with pytest.raises(RuntimeUnreachable) as late:
+    with pytest.raises(RuntimeUnreachableError) as late:
         await Provider(timeout_s=0.05).provide(wish(tmp_path / "root", wheelhouse=wheels))
     assert late.value.code == "runtime-timeout"
 
@@ -220,10 +220,10 @@ async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, monkeypat
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     # A requirement that the agent's own Python does not meet, or that would serve.
     spec = wish(tmp_path / "root", "opencv", index=True, packages=("verge-nothing",))
-    with pytest.raises(Unreachable) as unreachable:
+    with pytest.raises(UnreachableError) as unreachable:
         await Provider().provide(spec)
-    assert isinstance(unreachable.value, RuntimeUnreachable)
-    assert not isinstance(unreachable.value, Wrong)
+    assert isinstance(unreachable.value, RuntimeUnreachableError)
+    assert not isinstance(unreachable.value, InvalidInputError)
     assert any("the package index cannot be reached" in line for line in unreachable.value.tried)
     assert any(line.endswith("from the package index: not tried") for line in unreachable.value.tried)
     assert proved(spec.root) == []
@@ -244,15 +244,15 @@ async def test_the_agents_own_python_is_no_stand_in_for_a_wheelhouse_or_an_inter
     tmp_path,
 ) -> None:
     (tmp_path / "house").mkdir()
-    with pytest.raises(RuntimeRefused, match="there is no wheel of numpy"):
+    with pytest.raises(UnsupportedRuntimeError, match="there is no wheel of numpy"):
         await Provider().provide(wish(tmp_path / "root", wheelhouse=tmp_path / "house"))
-    with pytest.raises(RuntimeRefused, match="the index is switched off"):
+    with pytest.raises(UnsupportedRuntimeError, match="the index is switched off"):
         await Provider().provide(wish(tmp_path / "root", interpreter=str(tmp_path / "python")))
 
 
 async def test_without_room_nothing_is_built(tmp_path, wheels, monkeypatch) -> None:
     monkeypatch.setattr(requirements, "ROOM_BYTES", 1 << 60)
-    with pytest.raises(RuntimeRefused) as refused:
+    with pytest.raises(UnsupportedRuntimeError) as refused:
         await Provider().provide(wish(tmp_path / "root", wheelhouse=wheels, packages=("numpy<0",)))
     assert refused.value.code == "runtime-no-room"
     assert "MiB are free, an environment needs" in refused.value.tried[0]
@@ -286,7 +286,7 @@ async def test_without_the_installer_the_agents_own_python_is_the_last_to_be_ask
 async def test_without_the_installer_and_without_an_environment_it_is_refused(tmp_path) -> None:
     venv.create(tmp_path / "root" / "greengrass_ml_dlr_venv", symlinks=True, with_pip=False)
     spec = wish(tmp_path / "root", "dlr", install=False, packages=("dlr==1.6.0", "numpy<1"))
-    with pytest.raises(RuntimeRefused) as refused:
+    with pytest.raises(UnsupportedRuntimeError) as refused:
         await Provider().provide(spec)
     assert refused.value.tried[0].endswith("greengrass_ml_dlr_venv/bin/python3: it has no numpy, no cv2, no dlr")
     assert refused.value.tried[1].startswith("the agent's own Python: ")
@@ -320,7 +320,7 @@ async def test_pruning_waits_for_nobody_and_takes_nothing_from_one_who_builds(tm
 
 
 async def test_a_family_that_nobody_knows_is_refused_with_a_guess(tmp_path) -> None:
-    with pytest.raises(RuntimeRefused) as refused:
+    with pytest.raises(UnsupportedRuntimeError) as refused:
         await Provider().provide(wish(tmp_path, "litrt"))
     assert refused.value.code == "runtime-unknown"
     assert "litert" in (refused.value.hint or "")
@@ -328,14 +328,14 @@ async def test_a_family_that_nobody_knows_is_refused_with_a_guess(tmp_path) -> N
 
 async def test_a_root_that_cannot_be_written_to_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RuntimeRefused, match="cannot be used"):
+    with pytest.raises(UnsupportedRuntimeError, match="cannot be used"):
         await Provider().provide(wish(tmp_path / "file" / "root"))
 
 
 async def test_a_python_that_no_pip_is_for_falls(tmp_path) -> None:
     ancient = Interpreter("/usr/bin/python3.1", (3, 1, 0), "x86_64", ensurepip=False)
     candidate = Candidate(FAMILIES["opencv"][0], ("numpy",), ancient, Source.WHEELHOUSE)
-    with pytest.raises(Fallen, match="is not for it, and it has none of its own"):
+    with pytest.raises(CandidateFailedError, match="is not for it, and it has none of its own"):
         await build(candidate, tmp_path / "x", wheelhouse=[], lock=0, tell=print)
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from agent.inference.environments.errors import RuntimeRefused
+from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.provider import Provider
 from agent.inference.environments.spec import RuntimeSpec
 
@@ -62,7 +62,7 @@ async def test_another_wish_is_not_served_by_what_served_the_first(tmp_path) -> 
 @pytest.mark.parametrize("install", [True, False])
 async def test_a_root_that_cannot_even_be_looked_at_is_refused_and_does_not_end_the_agent(tmp_path, install) -> None:
     spec = RuntimeSpec("com.acme.Runtime", "opencv", tmp_path / ("x" * 300), install=install)
-    with pytest.raises(RuntimeRefused, match="cannot be used"):
+    with pytest.raises(UnsupportedRuntimeError, match="cannot be used"):
         await Provider().recall(spec)
-    with pytest.raises(RuntimeRefused, match="cannot be used"):
+    with pytest.raises(UnsupportedRuntimeError, match="cannot be used"):
         await Provider().provide(spec)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from agent.errors import ModelRefused
+from agent.errors import ModelRefusedError
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning import tuner as module
 from agent.inference.tuning.store import Store
@@ -124,7 +124,7 @@ async def test_where_the_whole_list_is_gone_it_runs_as_its_manifest_says(moody, 
 async def test_a_model_that_cannot_be_loaded_is_refused_as_ever(moody, tmp_path) -> None:
     spec = moody({}, options={"top_q": 1})
     async with loading(tmp_path) as (tuner, _):
-        with pytest.raises(ModelRefused) as refused:
+        with pytest.raises(ModelRefusedError) as refused:
             await tuner.load("m", spec)
     assert refused.value.code == "options-wrong"
 
@@ -143,7 +143,7 @@ async def test_no_time_to_measure_keeps_no_model_from_running_and_is_not_tried_t
 async def test_an_interpreter_that_is_not_there_is_the_planes_to_refuse(moody, tmp_path, caplog) -> None:
     spec = moody({}, interpreter="/nowhere/python")
     async with loading(tmp_path) as (tuner, _):
-        with pytest.raises(ModelRefused) as refused:
+        with pytest.raises(ModelRefusedError) as refused:
             await tuner.load("m", spec)
     assert refused.value.code == "interpreter-missing"
     assert "cannot be tuned" in caplog.text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.errors import ModelRefused
+from agent.errors import ModelRefusedError
 from agent.inference import tuning
 from agent.inference.manifest import resolve
 from agent.inference.tuning import device
@@ -45,7 +45,7 @@ async def test_a_backend_in_a_file_has_its_contents_as_its_version(tmp_path) -> 
 
 async def test_an_interpreter_that_cannot_be_run_is_refused(tmp_path) -> None:
     spec = resolve(ModelOptions(source="classifier", interpreter="/nowhere/python"), tmp_path)
-    with pytest.raises(ModelRefused, match="cannot run /nowhere/python"):
+    with pytest.raises(ModelRefusedError, match="cannot run /nowhere/python"):
         await device.machine(spec)
 
 

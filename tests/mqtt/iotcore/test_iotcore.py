@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from agent.aws.provision.keys import new_key
 from agent.config.iotcore import BasicIngestOptions, BatchOptions, IotCoreLimits, IotCoreOptions
 from agent.config.outbox import OutboxOptions
-from agent.errors import BrokerUnreachable, NotConnected, PublishRefused, VergeError
+from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
 from agent.mqtt.factory import create
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message
@@ -127,7 +127,7 @@ async def test_what_is_published_during_an_outage_arrives_after_it_in_order(
         await state_of(sender, lambda state: not state.connected)
         for number in range(150, 300):
             sender.publish(Message(topic, b"%d" % number, qos=1), ends.append)
-        with pytest.raises(NotConnected):
+        with pytest.raises(NotConnectedError):
             sender.publish(Message(topic, b"x", qos=0))
         wire.mend()
         await inbox.until(lambda messages: messages[-1].payload == b"299")
@@ -196,7 +196,7 @@ async def test_a_broken_link_leaves_the_will(tls_broker: Broker, iotcore: Option
 
 
 def test_a_will_that_iot_core_would_not_take_is_refused_at_once(iotcore: Options):
-    with pytest.raises(PublishRefused, match="slashes"):
+    with pytest.raises(PublishError, match="slashes"):
         IotCoreTransport("t", iotcore(), will=Message("a/" * 8, b""))
 
 
@@ -212,7 +212,7 @@ def test_a_will_that_iot_core_would_not_take_is_refused_at_once(iotcore: Options
 )
 async def test_why_there_is_no_connection_is_told(iotcore: Options, changes: dict[str, object], code: str):
     async with IotCoreTransport("cloud", iotcore(**changes)) as transport:
-        with pytest.raises(BrokerUnreachable, match="cloud: no connection to") as unreachable:
+        with pytest.raises(BrokerUnreachableError, match="cloud: no connection to") as unreachable:
             await transport.wait_connected(0.5)
         assert unreachable.value.code == code
         assert unreachable.value.hint
@@ -232,7 +232,7 @@ async def test_what_the_policy_does_not_allow_is_told_filter_by_filter_and_messa
             await connected(transport)
             await delivered(transport, Message("mine/a", b"1", qos=1))
             await inbox.wait(1)
-            with pytest.raises(PublishRefused, match=r"'theirs/read': it is not authorized") as refused:
+            with pytest.raises(PublishError, match=r"'theirs/read': it is not authorized") as refused:
                 await delivered(transport, Message("theirs/read", b"2", qos=1))
             assert "iot:Publish" in str(refused.value.hint)
             await delivered(transport, Message("theirs/write", b"3", qos=1))
@@ -284,7 +284,7 @@ async def test_a_payload_at_the_limit_goes_and_one_past_it_is_refused_and_counte
     async with IotCoreTransport("t", iotcore(limits=IotCoreLimits())) as transport:
         await connected(transport)
         await delivered(transport, Message(topic, bytes(131_072), qos=1))
-        with pytest.raises(PublishRefused, match="131073 bytes"):
+        with pytest.raises(PublishError, match="131073 bytes"):
             transport.publish(Message(topic, bytes(131_073), qos=1))
         assert transport.counts.refused == 1
 
@@ -298,7 +298,7 @@ async def test_the_queue_is_bounded(iotcore: Options, topic: str, waiting: int, 
         if fits:
             transport.publish(Message(topic, b"x", qos=1))
         else:
-            with pytest.raises(NotConnected) as full:
+            with pytest.raises(NotConnectedError) as full:
                 transport.publish(Message(topic, b"x", qos=1))
             assert full.value.code == "queue-full"
 
@@ -410,7 +410,7 @@ async def test_what_waits_for_its_batch_counts_as_waiting(iotcore: Options, topi
     async with IotCoreTransport("t", options) as transport:
         for number in range(3):
             transport.publish(Message(f"{topic}/{number}", b"x", qos=1))
-        with pytest.raises(NotConnected, match="3 for their batch"):
+        with pytest.raises(NotConnectedError, match="3 for their batch"):
             transport.publish(Message(f"{topic}/3", b"x", qos=1))
 
 

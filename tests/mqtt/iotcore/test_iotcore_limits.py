@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.iotcore import IotCoreLimits, IotCoreOptions
 from agent.config.load import parse
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.inflight import Parcel
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.iotcore.sending import Sending
@@ -86,5 +86,5 @@ def test_what_a_connection_may_be_told_ends_where_iot_core_does(key: str, limit:
         return parse({"thing": "camera-7", "transports": {"cloud": table}}, "verge.toml", Path("/etc/verge"), {})
 
     assert config(limit)
-    with pytest.raises(ConfigWrong, match=r"transports\.cloud"):
+    with pytest.raises(ConfigError, match=r"transports\.cloud"):
         config(past)

@@ -14,7 +14,7 @@ import pytest
 from agent.config.iotcore import IotCoreOptions
 from agent.config.load import parse
 from agent.config.transports import MqttOptions
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 from agent.mqtt.factory import create
 from tests.support.certs import Certificates
 
@@ -67,7 +67,7 @@ def test_each_way_has_its_port_and_protocol(told: dict[str, Any], way: str, port
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(told: dict[str, Any], wrong: str):
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         config(cloud={"type": "iotcore", "endpoint": ENDPOINT, **told})
     assert "transports.cloud" in refused.value.message
     assert wrong.lower() in refused.value.message.lower()
@@ -124,7 +124,7 @@ def test_a_transport_without_type_is_mqtt_and_the_others_say_theirs():
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_for_the_type_that_the_table_has(table: dict[str, Any], told: str, hint: str | None):
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         config(x=table, cloud={"type": "iotcore", "endpoint": ENDPOINT, **FILES})
     assert refused.value.message == told
     assert hint is None or refused.value.hint == hint
@@ -139,7 +139,7 @@ def test_the_environment_may_say_the_type():
     }
     made = parse({}, "verge.toml", Path("/etc/verge"), environment)
     assert made.transports["cloud"].endpoint == ENDPOINT
-    with pytest.raises(ConfigWrong) as refused:
+    with pytest.raises(ConfigError) as refused:
         parse({}, "verge.toml", Path(), {**environment, "VERGE_TRANSPORTS__CLOUD__TYPE": "iotcor"})
     assert refused.value.message == "transports.cloud.type in VERGE_TRANSPORTS__CLOUD__TYPE: there is no type 'iotcor'"
 
@@ -169,7 +169,7 @@ def test_files_are_found_beside_the_configuration_and_secrets_read(tmp_path: Pat
         "the token",
     )
     (tmp_path / "token").chmod(0o644)
-    with pytest.raises(ConfigWrong, match="can be read by others"):
+    with pytest.raises(ConfigError, match="can be read by others"):
         parse({"transports": tables}, "verge.toml", tmp_path, {})
 
 
@@ -186,7 +186,7 @@ def test_files_are_found_beside_the_configuration_and_secrets_read(tmp_path: Pat
 )
 def test_a_proxy_s_password_is_not_sent_in_the_clear_unless_told_so(host: str, more: dict[str, Any], *, fine: bool):
     proxy = {"host": host, "username": "u", "password": "p", **more}
-    with nullcontext() if fine else pytest.raises(ConfigWrong, match=r"transports\.cloud\.proxy would send"):
+    with nullcontext() if fine else pytest.raises(ConfigError, match=r"transports\.cloud\.proxy would send"):
         config(cloud={"type": "iotcore", "endpoint": ENDPOINT, "proxy": proxy, **FILES})
 
 
@@ -195,7 +195,7 @@ def test_a_private_key_that_everybody_can_read_is_refused(tmp_path: Path, mode: 
     key = tmp_path / "k.pem"
     key.touch()
     key.chmod(mode)
-    with nullcontext() if fine else pytest.raises(ConfigWrong, match="can be read by others"):
+    with nullcontext() if fine else pytest.raises(ConfigError, match="can be read by others"):
         config(cloud={"type": "iotcore", "endpoint": ENDPOINT, "cert_file": "c.pem", "key_file": str(key)})
 
 
@@ -206,14 +206,14 @@ def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: 
     for key in good:
         for bad in (tmp_path / "missing.pem", no_pem):
             files = {**{each: str(path) for each, path in good.items()}, key: str(bad)}
-            with pytest.raises(ConfigWrong, match="TLS files cannot be used") as wrong:
+            with pytest.raises(ConfigError, match="TLS files cannot be used") as wrong:
                 create("cloud", options(**files))
             assert str(bad) in str(wrong.value.hint)
 
 
 def test_a_security_module_that_is_not_there_is_told_before_any_connection(certificates: Certificates):
     told = {"cert_file": str(certificates.client_cert), "pkcs11": {"library": "no-such-module.so", "pin": "1234"}}
-    with pytest.raises(ConfigWrong, match=r"PKCS#11 library no-such-module\.so cannot be used") as wrong:
+    with pytest.raises(ConfigError, match=r"PKCS#11 library no-such-module\.so cannot be used") as wrong:
         create("cloud", options(**told))
     assert wrong.value.code == "no-pkcs11"
     assert "key_file" in str(wrong.value.hint)
@@ -237,10 +237,10 @@ def test_awscrt_is_imported_only_where_it_is_configured():
 def test_without_awscrt_the_error_says_what_to_install():
     program = (
         "import sys; sys.modules['awscrt'] = None\n"
-        "from agent.errors import ConfigWrong; from agent.mqtt.factory import create\n"
+        "from agent.errors import ConfigError; from agent.mqtt.factory import create\n"
         "from agent.config.transports import IotCoreOptions\n"
         "try: create('cloud', IotCoreOptions(endpoint='e', cert_file='c', key_file='k'))\n"
-        "except ConfigWrong as error: print(error.code, error)"
+        "except ConfigError as error: print(error.code, error)"
     )
     said = python(program)
     assert said.startswith("not-installed transport cloud needs awscrt")

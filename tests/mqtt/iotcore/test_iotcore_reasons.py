@@ -5,7 +5,7 @@ from __future__ import annotations
 import _awscrt
 import pytest
 
-from agent.errors import NotConnected, PublishRefused
+from agent.errors import NotConnectedError, PublishError
 from agent.mqtt.iotcore import reasons
 
 WHERE = "endpoint:8883"
@@ -47,14 +47,14 @@ def test_a_refused_connection_is_told_by_its_reason(reason: int, code: str):
 
 
 def test_a_quota_passes_and_a_refusal_does_not():
-    assert isinstance(reasons.publish_refused(151, "Quota exceeded", "t"), NotConnected)
+    assert isinstance(reasons.publish_refused(151, "Quota exceeded", "t"), NotConnectedError)
     refused = reasons.publish_refused(135, "Not authorized", "t")
-    assert isinstance(refused, PublishRefused)
+    assert isinstance(refused, PublishError)
     assert refused.code == "not-authorized"
     assert "'t'" in refused.message
     assert "some name" in reasons.publish_refused(200, "Some name", "t").message
 
 
 def test_what_the_client_cannot_encode_is_refused_and_all_else_sent_again():
-    assert isinstance(reasons.publish_failed("AWS_ERROR_MQTT5_PUBLISH_OPTIONS_VALIDATION", "bad", "t"), PublishRefused)
-    assert isinstance(reasons.publish_failed("AWS_ERROR_MQTT_TIMEOUT", "late", "t"), NotConnected)
+    assert isinstance(reasons.publish_failed("AWS_ERROR_MQTT5_PUBLISH_OPTIONS_VALIDATION", "bad", "t"), PublishError)
+    assert isinstance(reasons.publish_failed("AWS_ERROR_MQTT_TIMEOUT", "late", "t"), NotConnectedError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config.iotcore import BasicIngestOptions, IotCoreLimits
-from agent.errors import PublishRefused
+from agent.errors import PublishError
 from agent.mqtt.iotcore.quotas import IotCoreBroker, ingested
 from agent.mqtt.limits import publish_bytes
 from agent.mqtt.transport import Message
@@ -16,7 +16,7 @@ BROKER = IotCoreBroker()
 def objections(message: Message, broker: IotCoreBroker = BROKER) -> tuple[str, str] | None:
     try:
         broker.check(message)
-    except PublishRefused as refused:
+    except PublishError as refused:
         return refused.code, refused.message
     return None
 

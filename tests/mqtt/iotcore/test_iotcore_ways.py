@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 
 from agent.config.iotcore import AuthorizerOptions, IotCoreOptions, ProxyOptions, SigV4Options
-from agent.errors import BrokerUnreachable
+from agent.errors import BrokerUnreachableError
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message
 from tests.support import certs, websocket
@@ -107,10 +107,10 @@ async def works(transport: IotCoreTransport, topic: str) -> None:
     assert [message.payload for message in await inbox.wait(1)] == [b"through"]
 
 
-async def why(transport: IotCoreTransport) -> BrokerUnreachable:
+async def why(transport: IotCoreTransport) -> BrokerUnreachableError:
     """Why there is no connection."""
     await state_of(transport, lambda state: not state.connected and state.reason != "not connected yet")
-    with pytest.raises(BrokerUnreachable) as trouble:
+    with pytest.raises(BrokerUnreachableError) as trouble:
         await transport.wait_connected(0.01)
     return trouble.value
 

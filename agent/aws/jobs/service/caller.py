@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from agent.aws.jobs.service.job import JobRefused
+from agent.aws.jobs.service.job import JobError
 from agent.aws.jobs.service.management import ANSWERS, BASE
-from agent.errors import Unreachable
+from agent.errors import UnreachableError
 from agent.mqtt.transport import Message, Transport
 
 __all__ = ["Caller", "calling"]
@@ -29,7 +29,7 @@ class Caller:
         self.topic = f"{ANSWERS}{uuid.uuid4().hex}"
 
     async def ask(self, verb: str, request: Mapping[str, Any] | bytes = b"", *, timeout_s: float = _PATIENCE_S) -> Any:
-        """The result, as JSON gives it; raises ``JobRefused``, or ``Unreachable`` when no service answers in time."""
+        """The result, as JSON gives it; raises ``JobError``, or ``UnreachableError`` when nobody answers in time."""
         token = uuid.uuid4().bytes
         answered = self._open[token] = asyncio.get_running_loop().create_future()
         payload = request if isinstance(request, bytes) else msgspec.json.encode(request)
@@ -39,7 +39,7 @@ class Caller:
         try:
             told = msgspec.json.decode(await asyncio.wait_for(answered, timeout_s))
         except TimeoutError:
-            raise Unreachable(
+            raise UnreachableError(
                 f"no Jobs service answered within {timeout_s:g} s",
                 code="no-jobs-service",
                 hint="start one on this broker: verge jobs serve",
@@ -47,7 +47,7 @@ class Caller:
         finally:
             del self._open[token]
         if error := told.get("error"):
-            raise JobRefused(error["message"], code=error["code"], hint=error["hint"])
+            raise JobError(error["message"], code=error["code"], hint=error["hint"])
         return told["result"]
 
     def hear(self, message: Message) -> None:

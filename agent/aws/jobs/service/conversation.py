@@ -12,7 +12,7 @@ import msgspec
 from agent.aws.jobs import messages
 from agent.aws.jobs.messages import Code, Status, Wire, decode, encode
 from agent.aws.jobs.service.book import Notice, Place
-from agent.aws.jobs.service.job import Execution, JobRefused
+from agent.aws.jobs.service.job import Execution, JobError
 from agent.aws.jobs.service.progress import CLEARED, Change
 from agent.aws.jobs.service.queue import Queue
 from agent.aws.jobs.topics import NEXT, JobTopics, Operation, RequestTopic, read_request
@@ -46,14 +46,14 @@ def answer(queue: Queue, prefix: str, topic: str, payload: bytes, now: float) ->
         return None
     try:
         accepted = _answer(queue, request, payload, now)
-    except JobRefused as refused:
+    except JobError as refused:
         return _rejected(topic, payload, refused, now)
     return Outgoing(f"{topic}/accepted", encode(accepted))
 
 
 def refuse(topic: str, payload: bytes, code: Code, message: str, now: float) -> Outgoing:
     """The answer to a request that the service itself cannot serve now."""
-    return _rejected(topic, payload, JobRefused(message, code=code), now)
+    return _rejected(topic, payload, JobError(message, code=code), now)
 
 
 def notifications(queue: Queue, prefix: str, notice: Notice, now: float) -> Iterator[Outgoing]:
@@ -75,7 +75,7 @@ def notifications(queue: Queue, prefix: str, notice: Notice, now: float) -> Iter
 
 def _answer(queue: Queue, request: RequestTopic, payload: bytes, now: float) -> Wire:
     if request.operation is None:
-        raise JobRefused("the topic maps to no operation", code=Code.INVALID_TOPIC)
+        raise JobError("the topic maps to no operation", code=Code.INVALID_TOPIC)
     place = Place(request.thing, request.namespace)
     return _OPERATIONS[request.operation](queue, place, request.job_id, payload, now)
 
@@ -106,7 +106,7 @@ def _describe(queue: Queue, place: Place, job_id: str, payload: bytes, now: floa
     if job_id != NEXT or queue.book.next(place) is not None:
         found = queue.find(place, job_id, asked.execution_number)
         if found.status.terminal:
-            raise JobRefused(f"job {job_id} is {found.status}", code=Code.TERMINAL_STATE_REACHED)
+            raise JobError(f"job {job_id} is {found.status}", code=Code.TERMINAL_STATE_REACHED)
         told = _execution(queue, found, now, document=asked.include_job_document is not False)
     return messages.DescribeAccepted(execution=told, timestamp=int(now), client_token=asked.client_token)
 
@@ -114,7 +114,7 @@ def _describe(queue: Queue, place: Place, job_id: str, payload: bytes, now: floa
 def _update(queue: Queue, place: Place, job_id: str, payload: bytes, now: float) -> Wire:
     asked = _read(messages.UpdateRequest, payload)
     if asked.status is None or asked.status not in Status.__members__:
-        raise JobRefused(f"{asked.status!r} is no status")
+        raise JobError(f"{asked.status!r} is no status")
     _check_details(asked.status_details)
     change = Change(
         Status(asked.status),
@@ -149,33 +149,33 @@ def _read(kind: type[Payload], payload: bytes) -> Payload:
     try:
         read = decode(kind, payload)
     except msgspec.ValidationError as error:
-        raise JobRefused(f"the request is not as it should be: {error}") from error
+        raise JobError(f"the request is not as it should be: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JobRefused(f"the request is no JSON: {error}", code=Code.INVALID_JSON) from error
+        raise JobError(f"the request is no JSON: {error}", code=Code.INVALID_JSON) from error
     token = getattr(read, "client_token", None)
     if token is not None and len(token) > MAX_TOKEN:
-        raise JobRefused(f"the client token has {len(token)} characters; {MAX_TOKEN} are allowed")
+        raise JobError(f"the client token has {len(token)} characters; {MAX_TOKEN} are allowed")
     return read
 
 
 def _check_details(details: Mapping[str, str] | None) -> None:
     for key, value in (details or {}).items():
         if not 0 < len(key) <= messages.MAX_DETAIL_KEY or not _KEY.issuperset(key):
-            raise JobRefused(f"{key!r} is no key of status details")
+            raise JobError(f"{key!r} is no key of status details")
         if len(value) > messages.MAX_DETAIL_VALUE or messages.clean_details({key: value})[key] != value:
-            raise JobRefused(f"the status detail {key} is too long, or holds control characters")
+            raise JobError(f"the status detail {key} is too long, or holds control characters")
 
 
 def _step_timeout(minutes: float | None) -> float | None:
     if minutes is not None and minutes != CLEARED and not 0 < minutes <= _MAX_STEP_MINUTES:
-        raise JobRefused(f"a step time-out of {minutes:g} minutes is not between 1 and {_MAX_STEP_MINUTES}, nor -1")
+        raise JobError(f"a step time-out of {minutes:g} minutes is not between 1 and {_MAX_STEP_MINUTES}, nor -1")
     return minutes
 
 
 # -- writing --------------------------------------------------------------------------------------------------
 
 
-def _rejected(topic: str, payload: bytes, refused: JobRefused, now: float) -> Outgoing:
+def _rejected(topic: str, payload: bytes, refused: JobError, now: float) -> Outgoing:
     try:
         token = decode(_Token, payload).client_token
     except (msgspec.DecodeError, UnicodeDecodeError):

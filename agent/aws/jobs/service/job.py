@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from agent.aws.jobs.messages import Code, Status
-from agent.errors import Wrong
+from agent.errors import InvalidInputError
 
 __all__ = [
     "AbortConfig",
@@ -22,7 +22,7 @@ __all__ = [
     "ExponentialRate",
     "Failure",
     "Job",
-    "JobRefused",
+    "JobError",
     "JobSpec",
     "JobStatus",
     "RateIncreaseCriteria",
@@ -51,7 +51,7 @@ class Failure(enum.StrEnum):
     ALREADY_EXISTS = "ResourceAlreadyExists"
 
 
-class JobRefused(Wrong):
+class JobError(InvalidInputError):
     """A request to the Jobs service cannot be done; ``execution`` where its state is the reason."""
 
     default_code = Code.INVALID_REQUEST
@@ -155,13 +155,13 @@ class JobSpec(_Value, frozen=True, kw_only=True):
     job_executions_retry_config: RetryConfig = RetryConfig()
 
     def checked(self) -> JobSpec:
-        """The same in its plain form; raises ``JobRefused`` for what cannot be a job."""
+        """The same in its plain form; raises ``JobError`` for what cannot be a job."""
         if not _JOB_ID.fullmatch(self.job_id):
-            raise JobRefused(f"{self.job_id!r} is no job id", hint="1 to 64 letters, digits, _ and -")
+            raise JobError(f"{self.job_id!r} is no job id", hint="1 to 64 letters, digits, _ and -")
         if self.namespace_id and not _JOB_ID.fullmatch(self.namespace_id):
-            raise JobRefused(f"{self.namespace_id!r} is no namespace", hint="1 to 64 letters, digits, _ and -")
+            raise JobError(f"{self.namespace_id!r} is no namespace", hint="1 to 64 letters, digits, _ and -")
         if not self.targets:
-            raise JobRefused("a job needs a target", hint="name things, or groups as group:NAME")
+            raise JobError("a job needs a target", hint="name things, or groups as group:NAME")
         targets = tuple(dict.fromkeys(map(_target, self.targets)))
         check_names(target if (group := group_of(target)) is None else group for target in targets)
         return msgspec.structs.replace(self, targets=targets, document=_document(self.document))
@@ -218,10 +218,10 @@ def group_of(target: str) -> str | None:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ``JobRefused`` for what is no name of a thing or group."""
+    """Raise ``JobError`` for what is no name of a thing or group."""
     for name in names:
         if not _NAME.fullmatch(name):
-            raise JobRefused(
+            raise JobError(
                 f"{name!r} is no name of a thing or group", hint="1 to 128 letters, digits and any of : _ . -"
             )
 
@@ -238,11 +238,11 @@ def _document(raw: msgspec.Raw) -> msgspec.Raw:
         told = msgspec.json.decode(raw)
         text = told.encode() if isinstance(told, str) else bytes(raw)
         if not isinstance(msgspec.json.decode(text), dict):
-            raise JobRefused("the document is no JSON object")
+            raise JobError("the document is no JSON object")
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise JobRefused(f"the document is no JSON: {error}", code=Code.INVALID_JSON) from error
+        raise JobError(f"the document is no JSON: {error}", code=Code.INVALID_JSON) from error
     if len(text.decode()) > MAX_DOCUMENT:
-        raise JobRefused(
+        raise JobError(
             f"the document has {len(text.decode())} characters; {MAX_DOCUMENT} are allowed",
             hint="put what is large into artifacts",
         )

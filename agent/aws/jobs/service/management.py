@@ -16,7 +16,7 @@ import msgspec
 
 from agent.aws.jobs.messages import Code, Status
 from agent.aws.jobs.service.book import Run
-from agent.aws.jobs.service.job import Execution, Job, JobRefused, JobSpec
+from agent.aws.jobs.service.job import Execution, Job, JobError, JobSpec
 from agent.aws.jobs.service.queue import Queue
 from agent.errors import VergeError
 
@@ -42,7 +42,7 @@ def manage(queue: Queue, verb: str, payload: bytes, now: float) -> bytes:
     """Do what ``verb`` asks; the answer."""
     try:
         if verb not in VERBS:
-            raise JobRefused(f"there is no verb {verb!r}", hint=f"known: {', '.join(VERBS)}")
+            raise JobError(f"there is no verb {verb!r}", hint=f"known: {', '.join(VERBS)}")
         return msgspec.json.encode({"result": VERBS[verb](queue, payload or b"{}", now)})
     except VergeError as error:
         return failure(error.code, error.message, error.hint)

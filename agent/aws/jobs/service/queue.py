@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from agent.aws.jobs.messages import Code, Status
 from agent.aws.jobs.service.book import Book, Place, Run
-from agent.aws.jobs.service.job import Execution, Failure, Job, JobRefused, JobSpec, JobStatus, check_names, group_of
+from agent.aws.jobs.service.job import Execution, Failure, Job, JobError, JobSpec, JobStatus, check_names, group_of
 from agent.aws.jobs.service.progress import Change, changed, ended_by_service
 from agent.aws.jobs.service.rules import BY_DEVICE, MINUTE_S, aborts, rate_per_minute, retries
 from agent.aws.jobs.topics import NEXT
@@ -40,7 +40,7 @@ class Queue:
     # -- devices --------------------------------------------------------------------------------------
 
     def find(self, place: Place, job_id: str, number: int | None = None) -> Execution:
-        """An execution there, ``$next`` included; raises ``JobRefused``."""
+        """An execution there, ``$next`` included; raises ``JobError``."""
         if job_id == NEXT:
             found = self.book.next(place)
         else:
@@ -49,7 +49,7 @@ class Queue:
             chosen = [one for one in mine if number in {None, one.number}]
             found = chosen[-1] if chosen else None
         if found is None:
-            raise JobRefused(f"there is no job {job_id} for {place.thing}", code=Code.RESOURCE_NOT_FOUND)
+            raise JobError(f"there is no job {job_id} for {place.thing}", code=Code.RESOURCE_NOT_FOUND)
         return found
 
     def start_next(
@@ -67,15 +67,15 @@ class Queue:
         return self._put(changed(found, change, self.book.runs[found.job_id].job.spec.timeout_config, now))
 
     def update(self, place: Place, job_id: str, change: Change, now: float) -> Execution:
-        """Take what a device tells; raises ``JobRefused``."""
+        """Take what a device tells; raises ``JobError``."""
         found = self.find(place, job_id, change.number)
         run = self.book.runs[found.job_id]
         if change.status not in BY_DEVICE[found.status]:
-            raise JobRefused(
+            raise JobError(
                 f"{found.status} cannot become {change.status}", code=Code.INVALID_STATE_TRANSITION, execution=found
             )
         if change.expected_version not in {None, found.version}:
-            raise JobRefused(
+            raise JobError(
                 f"the version is {found.version} and not {change.expected_version}",
                 code=Code.VERSION_MISMATCH,
                 execution=found,
@@ -88,10 +88,10 @@ class Queue:
     # -- operators ------------------------------------------------------------------------------------
 
     def create(self, spec: JobSpec, now: float) -> Job:
-        """Take a new job and begin its roll-out; raises ``JobRefused``."""
+        """Take a new job and begin its roll-out; raises ``JobError``."""
         spec = spec.checked()
         if spec.job_id in self.book.runs:
-            raise JobRefused(f"there is a job {spec.job_id}", code=Failure.ALREADY_EXISTS, hint="name another --id")
+            raise JobError(f"there is a job {spec.job_id}", code=Failure.ALREADY_EXISTS, hint="name another --id")
         snapshot = spec.target_selection == "SNAPSHOT"
         if snapshot:
             self._check_groups(spec.targets)
@@ -111,24 +111,24 @@ class Queue:
         """A snapshot of a group that nobody filled would be a job for nobody."""
         for group in filter(None, map(group_of, targets)):
             if group not in self.book.groups:
-                raise JobRefused(
+                raise JobError(
                     f"there is no group {group}",
                     code=Code.RESOURCE_NOT_FOUND,
                     hint=f"fill it first: verge jobs groups {group} --add T1,T2",
                 )
 
     def run(self, job_id: str) -> Run:
-        """A job with its executions; raises ``JobRefused``."""
+        """A job with its executions; raises ``JobError``."""
         run = self.book.runs.get(job_id)
         if run is None:
-            raise JobRefused(f"there is no job {job_id}", code=Code.RESOURCE_NOT_FOUND)
+            raise JobError(f"there is no job {job_id}", code=Code.RESOURCE_NOT_FOUND)
         return run
 
     def cancel(self, job_id: str, now: float, *, force: bool = False, reason: str | None = None) -> Job:
-        """Cancel what is queued, and with ``force`` what is in progress; raises ``JobRefused``."""
+        """Cancel what is queued, and with ``force`` what is in progress; raises ``JobError``."""
         run = self.run(job_id)
         if run.job.status is not JobStatus.IN_PROGRESS and not (force and run.job.status is JobStatus.CANCELED):
-            raise JobRefused(f"job {job_id} is {run.job.status}", code=Code.INVALID_STATE_TRANSITION)
+            raise JobError(f"job {job_id} is {run.job.status}", code=Code.INVALID_STATE_TRANSITION)
         run.waiting.clear()
         ended = {Status.QUEUED, Status.IN_PROGRESS} if force else {Status.QUEUED}
         for execution in [one for one in run.latest() if one.status in ended]:
@@ -136,11 +136,11 @@ class Queue:
         return self._close(run, JobStatus.CANCELED, now, reason)
 
     def cancel_execution(self, job_id: str, thing: str, now: float, *, force: bool = False) -> Execution:
-        """Cancel a job on one thing; what is in progress only with ``force``.  Raises ``JobRefused``."""
+        """Cancel a job on one thing; what is in progress only with ``force``.  Raises ``JobError``."""
         run = self.run(job_id)
         found = self.find(Place(thing, run.job.spec.namespace_id), job_id)
         if found.status.terminal or (found.status is Status.IN_PROGRESS and not force):
-            raise JobRefused(
+            raise JobError(
                 f"job {job_id} is {found.status} on {thing}",
                 code=Code.INVALID_STATE_TRANSITION,
                 hint=None if found.status.terminal else "cancel it with --force",
@@ -150,11 +150,11 @@ class Queue:
         return cancelled
 
     def delete(self, job_id: str, *, force: bool = False) -> None:
-        """Forget a job; one with executions that are not at their end only with ``force``.  Raises ``JobRefused``."""
+        """Forget a job; one with executions that are not at their end only with ``force``.  Raises ``JobError``."""
         run = self.run(job_id)
         busy = run.job.status is JobStatus.IN_PROGRESS or any(not one.status.terminal for one in run.latest())
         if busy and not force:
-            raise JobRefused(
+            raise JobError(
                 f"job {job_id} is not at its end",
                 code=Code.INVALID_STATE_TRANSITION,
                 hint="cancel it first, or delete it with --force",
@@ -164,7 +164,7 @@ class Queue:
     def change_group(
         self, name: str, now: float, *, add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> tuple[str, ...]:
-        """The things of a group after the change; continuous jobs follow.  Raises ``JobRefused``."""
+        """The things of a group after the change; continuous jobs follow.  Raises ``JobError``."""
         add, remove = tuple(add), set(remove)
         check_names((name, *add))
         things = tuple(one for one in dict.fromkeys((*self.book.groups.get(name, ()), *add)) if one not in remove)

@@ -16,7 +16,7 @@ import msgspec
 
 from agent.aws.jobs.service.book import Changes, Records
 from agent.aws.jobs.service.job import Execution, Job
-from agent.errors import ConfigWrong
+from agent.errors import ConfigError
 
 __all__ = ["JobStore"]
 
@@ -37,7 +37,7 @@ _things = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class JobStore:
-    """The file ``jobs.sqlite3`` in ``folder``, open while entered; raises ``ConfigWrong`` when it cannot be used."""
+    """The file ``jobs.sqlite3`` in ``folder``, open while entered; raises ``ConfigError`` when it cannot be used."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.sqlite3"
@@ -52,7 +52,7 @@ class JobStore:
                 self._open()
                 undo.pop_all()
         except (OSError, sqlite3.Error) as error:
-            raise ConfigWrong(
+            raise ConfigError(
                 f"{self.path} cannot be used: {error}",
                 code="jobs-store",
                 hint="another service may be using it; name another folder with --data",
@@ -77,7 +77,7 @@ class JobStore:
             execute(f"PRAGMA user_version = {_LAYOUT}")
         execute("COMMIT")
         if layout not in {0, _LAYOUT}:
-            raise ConfigWrong(
+            raise ConfigError(
                 f"{self.path} was written by another version of Verge (layout {layout})",
                 code="jobs-store",
                 hint="use that version, or name another folder with --data",

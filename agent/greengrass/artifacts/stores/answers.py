@@ -13,7 +13,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, SSLError
 
 from agent.errors import VergeError
-from agent.greengrass.artifacts.errors import ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.uri import shown
 
 __all__ = ["NOT_SATISFIABLE", "broken_off", "extent", "judge", "not_connected", "version", "whole_size"]
@@ -44,19 +44,19 @@ def judge(response: BaseHTTPResponse, uri: str, offset: int) -> None:
     response.close()
     said = f"{shown(uri)}: the server answers {status}"
     if status in _SERVER_ERRORS:
-        raise ArtifactUnreachable(said, hint="the server or one before it has trouble", code="SERVER_ERROR")
+        raise ArtifactUnreachableError(said, hint="the server or one before it has trouble", code="SERVER_ERROR")
     if status in _LATER:
         code, hint = _LATER[status]
-        raise ArtifactUnreachable(said, hint=hint, code=code)
+        raise ArtifactUnreachableError(said, hint=hint, code=code)
     code, hint = _WRONG.get(status, ("HTTP_REQUEST_ERROR", "check the URL with another client"))
-    raise ArtifactWrong(said, hint=hint, code=code)
+    raise ArtifactError(said, hint=hint, code=code)
 
 
 def extent(response: BaseHTTPResponse, uri: str) -> tuple[int, int | None]:
     """Where the answer's bytes begin, and how many the whole has; a 416 begins at its end.
 
     Raises:
-        ArtifactWrong: HTTP_REQUEST_ERROR when the head contradicts itself.
+        ArtifactError: HTTP_REQUEST_ERROR when the head contradicts itself.
     """
     if response.status == NOT_SATISFIABLE:
         size = whole_size(response) or 0
@@ -64,7 +64,7 @@ def extent(response: BaseHTTPResponse, uri: str) -> tuple[int, int | None]:
     if response.status == _PARTIAL:
         told = _RANGE.fullmatch(response.headers.get("content-range", ""))
         if told is None or told[1] is None:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"{shown(uri)}: a part without a Content-Range that can be read",
                 hint="the server's ranges are broken",
                 code="HTTP_REQUEST_ERROR",
@@ -90,19 +90,19 @@ def not_connected(uri: str, error: HTTPError) -> VergeError:
     """The error of a request that got no answer."""
     tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
     if tls is None and not isinstance(error, SSLError):
-        return ArtifactUnreachable(
+        return ArtifactUnreachableError(
             f"{shown(uri)}: {_reason(error)}", hint="check the network, the proxy and the host's name"
         )
     message = f"{shown(uri)}: no TLS with this server: {_reason(error)}"
     if isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-        return ArtifactUnreachable(message, hint="the link or the server broke off", code="TLS_HANDSHAKE_FAILURE")
+        return ArtifactUnreachableError(message, hint="the link or the server broke off", code="TLS_HANDSHAKE_FAILURE")
     hint = "check the device's clock, and ca_file if the server's authority is your own"
-    return ArtifactWrong(message, hint=hint, code="TLS_HANDSHAKE_FAILURE")
+    return ArtifactError(message, hint=hint, code="TLS_HANDSHAKE_FAILURE")
 
 
-def broken_off(uri: str, error: HTTPError) -> ArtifactUnreachable:
+def broken_off(uri: str, error: HTTPError) -> ArtifactUnreachableError:
     """The error of an answer that stopped before its end."""
-    return ArtifactUnreachable(f"{shown(uri)} broke off: {_reason(error)}", hint="the link or the server failed")
+    return ArtifactUnreachableError(f"{shown(uri)} broke off: {_reason(error)}", hint="the link or the server failed")
 
 
 def _reason(error: BaseException) -> str:

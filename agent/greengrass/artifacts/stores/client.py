@@ -17,7 +17,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout, make_h
 from urllib3.exceptions import LocationValueError
 
 from agent.config.artifacts import StoreOptions
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.uri import not_valid, shown, split
 
 __all__ = ["Client"]
@@ -48,7 +48,7 @@ class Client:
         """The answer to a request for the bytes from ``offset`` on, its body unread.
 
         Raises:
-            ArtifactWrong: the URI, a redirect or the configuration cannot be used.
+            ArtifactError: the URI, a redirect or the configuration cannot be used.
             urllib3.exceptions.HTTPError: there was no answer.
         """
         first = place = self._permitted(split(uri), uri)
@@ -59,7 +59,7 @@ class Client:
                 return response
             response.close()
             place = self._redirected(place, location, uri)
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{shown(uri)}: more than {_MAX_REDIRECTS} redirects",
             hint="the server sends in circles",
             code="HTTP_REQUEST_ERROR",
@@ -89,7 +89,7 @@ class Client:
             place.scheme == "http" and (_is_loopback(host) or host in self._options.plain_http_hosts)
         )
         if not allowed:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"{shown(place.geturl())} is not fetched without encryption",
                 hint=f"use https, or allow the host {host!r} by name in plain_http_hosts",
                 code="UNSUPPORTED_ARTIFACT_SCHEME",
@@ -103,7 +103,7 @@ class Client:
         except ValueError:
             raise not_valid(uri, "it redirects to what is no URL") from None
         if place.scheme == "https" and following.scheme != "https":
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"{shown(uri)} redirects away from https",
                 hint="have the server redirect to https only",
                 code="HTTP_REQUEST_ERROR",
@@ -135,7 +135,7 @@ class Client:
         try:
             return ProxyManager(bare, proxy_headers=headers, ssl_context=context, maxsize=4)
         except (urllib3.exceptions.HTTPError, ValueError):
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"the proxy {shown(proxy)} cannot be used",
                 hint="write it as http://host:port",
                 code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",
@@ -148,7 +148,7 @@ class Client:
             if options.cert_file:
                 context.load_cert_chain(options.cert_file, options.key_file)
         except OSError as error:  # ssl.SSLError is one
-            raise ArtifactWrong(
+            raise ArtifactError(
                 f"the TLS files of the artifact stores cannot be used: {error.strerror or error}",
                 hint="check ca_file, cert_file and key_file: PEM, and readable by the agent",
                 code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",

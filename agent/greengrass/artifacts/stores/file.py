@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote
 
-from agent.greengrass.artifacts.errors import ArtifactWrong
+from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.store import Content, Store
 from agent.greengrass.artifacts.thread import in_thread
 from agent.greengrass.artifacts.uri import not_valid, shown, split
@@ -64,7 +64,7 @@ def _reading(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArtifactWrong(
+        raise ArtifactError(
             f"{shown(uri)} cannot be read: {error.strerror}",
             hint="check the path and the agent's right to read there",
             code="IO_READ_ERROR",

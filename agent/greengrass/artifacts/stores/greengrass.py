@@ -17,8 +17,8 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from agent.config.artifacts import StoreOptions
-from agent.errors import Unreachable, VergeError, Wrong
-from agent.greengrass.artifacts.errors import TYPES, ArtifactUnreachable, ArtifactWrong
+from agent.errors import InvalidInputError, UnreachableError, VergeError
+from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.store import Content
 from agent.greengrass.artifacts.stores.https import HttpsStore
 from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
@@ -26,8 +26,8 @@ from agent.greengrass.artifacts.uri import not_valid, shown
 
 __all__ = [
     "GREENGRASS_TYPES",
-    "GreengrassArtifactUnreachable",
-    "GreengrassArtifactWrong",
+    "GreengrassArtifactError",
+    "GreengrassArtifactUnreachableError",
     "GreengrassStore",
     "GreengrassStoreOptions",
     "Locator",
@@ -53,7 +53,10 @@ class Locator(Protocol):
     """Whoever can ask the cloud."""
 
     async def artifact_url(self, arn: str, name: str) -> str:
-        """A signed URL of the artifact.  Raises ``Wrong`` or ``Unreachable`` with one of ``GREENGRASS_TYPES``."""
+        """A signed URL of the artifact.
+
+        Raises ``InvalidInputError`` or ``UnreachableError`` with one of ``GREENGRASS_TYPES``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,18 @@ class GreengrassStoreOptions(AwsStoreOptions):
     locator: Locator | None = None
 
 
-class _Typed(VergeError):
+class _TypedError(VergeError):
     @property
     def error_type(self) -> str:
         """What Greengrass lists under ``deployment-error-types`` for this code."""
         return GREENGRASS_TYPES[self.code]
 
 
-class GreengrassArtifactWrong(_Typed, ArtifactWrong):
+class GreengrassArtifactError(_TypedError, ArtifactError):
     """The cloud does not give the artifact, however often it is asked."""
 
 
-class GreengrassArtifactUnreachable(_Typed, ArtifactUnreachable):
+class GreengrassArtifactUnreachableError(_TypedError, ArtifactUnreachableError):
     """The cloud cannot be asked now."""
 
 
@@ -85,7 +88,7 @@ class GreengrassStore(HttpsStore):
         super().__init__(options)
         locator = options.locator if isinstance(options, GreengrassStoreOptions) else None
         if locator is None:
-            raise ArtifactWrong(
+            raise ArtifactError(
                 "artifacts under greengrass: are fetched from Amazon's cloud, which this agent is not told to ask",
                 hint="only Amazon's cloud serves these: set greengrass.enabled, or publish it under an https: URL",
                 code="UNSUPPORTED_ARTIFACT_SCHEME",
@@ -99,11 +102,11 @@ class GreengrassStore(HttpsStore):
         async with AsyncExitStack() as opened:
             try:
                 content = await opened.enter_async_context(super()._open(await self._url(uri), offset, version))
-            except ArtifactWrong as error:
+            except ArtifactError as error:
                 self._urls.pop(uri, None)
                 if held and error.code == _RAN_OUT:
                     content = await opened.enter_async_context(self._open(uri, offset, version))
-                elif error.code in _REFUSED and not isinstance(error, GreengrassArtifactWrong):
+                elif error.code in _REFUSED and not isinstance(error, GreengrassArtifactError):
                     raise _undelivered(uri, error) from error
                 else:
                     raise
@@ -114,10 +117,10 @@ class GreengrassStore(HttpsStore):
             arn, name = _parsed(uri)
             try:
                 self._urls[uri] = await self._locator.artifact_url(arn, name)
-            except Wrong as error:
-                raise GreengrassArtifactWrong(error.message, hint=error.hint, code=error.code) from error
-            except Unreachable as error:
-                raise GreengrassArtifactUnreachable(error.message, hint=error.hint, code=error.code) from error
+            except InvalidInputError as error:
+                raise GreengrassArtifactError(error.message, hint=error.hint, code=error.code) from error
+            except UnreachableError as error:
+                raise GreengrassArtifactUnreachableError(error.message, hint=error.hint, code=error.code) from error
         return self._urls[uri]
 
 
@@ -132,8 +135,8 @@ def _parsed(uri: str) -> tuple[str, str]:
     return found[1], name
 
 
-def _undelivered(uri: str, error: ArtifactWrong) -> GreengrassArtifactWrong:
-    return GreengrassArtifactWrong(
+def _undelivered(uri: str, error: ArtifactError) -> GreengrassArtifactError:
+    return GreengrassArtifactError(
         f"{shown(uri)}: {error.message}",
         hint="the URL that the cloud gave is refused; check the device's clock",
         code="DOWNLOAD_GREENGRASS_ARTIFACT_ERROR",

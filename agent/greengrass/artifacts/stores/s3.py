@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.aws.detached import detached
 from agent.config.artifacts import StoreOptions
 from agent.greengrass.artifacts.store import Content, Store
-from agent.greengrass.artifacts.stores.s3errors import S3Wrong
+from agent.greengrass.artifacts.stores.s3errors import S3Error
 from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
 from agent.greengrass.artifacts.stores.s3parts import PARALLEL, Parts
 from agent.greengrass.artifacts.stores.s3place import Place
@@ -75,7 +75,7 @@ def _connect(options: AwsStoreOptions) -> S3Client:
     try:
         module = importlib.import_module("agent.greengrass.artifacts.stores.s3client")
     except ModuleNotFoundError as error:
-        raise S3Wrong(
+        raise S3Error(
             f"artifacts in S3 need boto3, and {error.name} is not installed",
             hint="pip install 'verge-edge[aws]'",
             code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",

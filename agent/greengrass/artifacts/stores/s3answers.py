@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.greengrass.artifacts.stores.s3errors import S3Unreachable, S3Wrong
+from agent.greengrass.artifacts.stores.s3errors import S3Error, S3UnreachableError
 from agent.greengrass.artifacts.stores.s3place import Place
 
 __all__ = ["Said", "changed", "judge", "sse_c"]
@@ -77,7 +77,7 @@ class Said:
 
 def judge(
     said: Said, place: Place, *, region: str | None = None, kms_key: str | None = None
-) -> S3Wrong | S3Unreachable:
+) -> S3Error | S3UnreachableError:
     """The error that S3's words come to.
 
     ``region`` is the one that was asked, ``kms_key`` the key the object is encrypted with, if it is known.
@@ -87,7 +87,7 @@ def judge(
     if said.code in _LATER or said.status >= _SERVER_ERROR or said.status == _TOO_MANY:
         word = "SlowDown" if said.status == _TOO_MANY else said.code
         code, hint = _LATER.get(word, ("S3_SERVER_ERROR", "S3 or a server before it has trouble"))
-        return S3Unreachable(_sentence(place, said), hint=hint, code=code)
+        return S3UnreachableError(_sentence(place, said), hint=hint, code=code)
     if said.code == "InvalidRequest" and _SSE.search(said.message):
         return sse_c(place)
     if said.code in _REGIONS:
@@ -97,31 +97,31 @@ def judge(
     return _wrong(said, place)
 
 
-def _wrong(said: Said, place: Place) -> S3Wrong:
+def _wrong(said: Said, place: Place) -> S3Error:
     if said.code not in _WRONG:
-        return S3Wrong(_sentence(place, said), hint="check the artifact's URI with `aws s3 cp`", code="S3_BAD_REQUEST")
+        return S3Error(_sentence(place, said), hint="check the artifact's URI with `aws s3 cp`", code="S3_BAD_REQUEST")
     code, sentence, hint = _WRONG[said.code]
     told = sentence.format(bucket=place.bucket, key=place.key, code=said.code)
-    return S3Wrong(f"{place.uri}: {told}", hint=hint, code=code)
+    return S3Error(f"{place.uri}: {told}", hint=hint, code=code)
 
 
-def sse_c(place: Place) -> S3Wrong:
+def sse_c(place: Place) -> S3Error:
     """The error of an object that only its uploader's key opens."""
-    return S3Wrong(
+    return S3Error(
         f"{place.uri} is encrypted with a key of whoever uploaded it (SSE-C), which devices do not have",
         hint="upload it anew with SSE-S3 or SSE-KMS",
         code="S3_BAD_REQUEST",
     )
 
 
-def changed(place: Place) -> S3Unreachable:
+def changed(place: Place) -> S3UnreachableError:
     """The error of an object that is not what it was when its download began."""
-    return S3Unreachable(
+    return S3UnreachableError(
         f"{place.uri} was replaced under way", hint="it is fetched from the start", code="S3_SERVER_ERROR"
     )
 
 
-def _denied(said: Said, place: Place, region: str | None, kms_key: str | None) -> S3Wrong:
+def _denied(said: Said, place: Place, region: str | None, kms_key: str | None) -> S3Error:
     action = _KMS_ACTION.search(said.message)
     if action or kms_key:
         named = _KMS_KEY.search(said.message)
@@ -132,13 +132,13 @@ def _denied(said: Said, place: Place, region: str | None, kms_key: str | None) -
         hint = f"allow {missing} in the policy of the device's role; where s3:ListBucket is not allowed, S3 says "
         hint += "the same of an object that does not exist"
     told = "" if said.message in {"", "Access Denied", "Forbidden"} else f" (S3: {said.message[:_LONGEST]})"
-    return S3Wrong(f"{place.uri}: {missing} is not allowed{told}", hint=hint, code="S3_GET_OBJECT_ACCESS_DENIED")
+    return S3Error(f"{place.uri}: {missing} is not allowed{told}", hint=hint, code="S3_GET_OBJECT_ACCESS_DENIED")
 
 
-def _elsewhere(said: Said, place: Place, region: str | None) -> S3Wrong:
+def _elsewhere(said: Said, place: Place, region: str | None) -> S3Error:
     where = f"in {said.region}, not" if said.region else "not"
     hint = "set aws.region to the bucket's, or publish the artifact in the device's region"
-    return S3Wrong(f"{place.uri}: the bucket is {where} in {region}", hint=hint, code="S3_BAD_REQUEST")
+    return S3Error(f"{place.uri}: the bucket is {where} in {region}", hint=hint, code="S3_BAD_REQUEST")
 
 
 def _sentence(place: Place, said: Said) -> str:

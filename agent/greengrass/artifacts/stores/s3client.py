@@ -21,11 +21,11 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from agent.aws import sdk
-from agent.aws.errors import CredentialsUnreachable, CredentialsWrong
+from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import VergeError
 from agent.greengrass.artifacts.stores import answers, s3answers
 from agent.greengrass.artifacts.stores.s3answers import Said
-from agent.greengrass.artifacts.stores.s3errors import S3Unreachable, S3Wrong
+from agent.greengrass.artifacts.stores.s3errors import S3Error, S3UnreachableError
 from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
 from agent.greengrass.artifacts.stores.s3place import Place
 
@@ -68,7 +68,7 @@ class Facts:
 
 
 class S3Client:
-    """S3 as ``options`` tell; raises ``S3Wrong`` when they cannot be used, or give no credentials."""
+    """S3 as ``options`` tell; raises ``S3Error`` when they cannot be used, or give no credentials."""
 
     def __init__(self, options: AwsStoreOptions) -> None:
         self._account = options.aws.account
@@ -96,7 +96,7 @@ class S3Client:
         self._client.close()
 
     def facts(self, place: Place) -> Facts:
-        """What the object is now; raises ``S3Wrong`` or ``S3Unreachable``."""
+        """What the object is now; raises ``S3Error`` or ``S3UnreachableError``."""
         asked = {"ExpectedBucketOwner": self._account} if self._account else {}
         try:
             answer, owner = self._head(place, asked)
@@ -121,7 +121,7 @@ class S3Client:
             raise _translated(error, place.uri) from error
         if answer["ContentLength"] != end - start:
             answer["Body"].close()
-            raise S3Wrong(
+            raise S3Error(
                 f"{place.uri}: {end - start} bytes were asked for, {answer['ContentLength']} are given",
                 hint="what stands in for S3 has no ranges",
                 code="S3_BAD_REQUEST",
@@ -190,7 +190,7 @@ def _check_encrypted(endpoint: str, plain_http_hosts: frozenset[str]) -> None:
     parts = urlsplit(endpoint)
     plain = parts.scheme == "http" and (_is_loopback(parts.hostname) or parts.hostname in plain_http_hosts)
     if not (plain or parts.scheme == "https") or not parts.hostname:
-        raise S3Wrong(
+        raise S3Error(
             f"aws.s3_endpoint_url {endpoint!r} is not reached with encryption",
             hint="use https, or allow the host by name in plain_http_hosts",
             code=_CONFIG_CODE,
@@ -217,22 +217,22 @@ def _translated(error: Exception, what: str) -> VergeError:
         return _without_credentials(error)
     if isinstance(error, sdk_errors.CredentialRetrievalError):
         hint = "where the AWS SDK gets its credentials has trouble"
-        return S3Unreachable(f"{what}: {error}", hint=hint, code="S3_ACCESS_DENIED")
+        return S3UnreachableError(f"{what}: {error}", hint=hint, code="S3_ACCESS_DENIED")
     if isinstance(error, _UNREACHED):
         inner = error.kwargs.get("error")
         if isinstance(inner, HTTPError):
             return answers.not_connected(what, inner)
-        return S3Unreachable(f"{what}: {error}", hint="check the network, the proxy and aws.region")
+        return S3UnreachableError(f"{what}: {error}", hint="check the network, the proxy and aws.region")
     _, code, sentence, hint = next(row for row in _REFUSED if isinstance(error, row[0]))
     told = str(error)[:_LONGEST]
-    return S3Wrong(sentence.format(what=what, error=told), hint=hint.format(error=told), code=code)
+    return S3Error(sentence.format(what=what, error=told), hint=hint.format(error=told), code=code)
 
 
 def _without_credentials(error: VergeError) -> VergeError:
     match error:
-        case CredentialsWrong():
-            return S3Wrong(error.message, hint=error.hint, code=error.code)
-        case CredentialsUnreachable():
-            return S3Unreachable(error.message, hint=error.hint, code=error.code)
+        case CredentialsError():
+            return S3Error(error.message, hint=error.hint, code=error.code)
+        case CredentialsUnreachableError():
+            return S3UnreachableError(error.message, hint=error.hint, code=error.code)
         case _:
             return error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.errors import VergeError
-from agent.greengrass.artifacts.errors import TYPES, ArtifactUnreachable, ArtifactWrong
+from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 
-__all__ = ["S3_TYPES", "S3Unreachable", "S3Wrong"]
+__all__ = ["S3_TYPES", "S3Error", "S3UnreachableError"]
 
 S3_TYPES: Mapping[str, str] = {
     **TYPES,
@@ -25,18 +25,18 @@ S3_TYPES: Mapping[str, str] = {
 """Code → error type, both in Greengrass's exact spelling."""
 
 
-class _Typed(VergeError):
+class _TypedError(VergeError):
     @property
     def error_type(self) -> str:
         """What Greengrass lists under ``deployment-error-types`` for this code."""
         return S3_TYPES[self.code]
 
 
-class S3Wrong(_Typed, ArtifactWrong):
+class S3Error(_TypedError, ArtifactError):
     """An artifact in S3 cannot be had, however often it is tried."""
 
     default_code = "S3_ERROR"
 
 
-class S3Unreachable(_Typed, ArtifactUnreachable):
+class S3UnreachableError(_TypedError, ArtifactUnreachableError):
     """An artifact in S3 cannot be had now."""

@@ -19,7 +19,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from agent.aws.detached import detached
-from agent.greengrass.artifacts.errors import ArtifactUnreachable
+from agent.greengrass.artifacts.errors import ArtifactUnreachableError
 from agent.greengrass.artifacts.stores import answers
 
 __all__ = ["PARALLEL", "PART_BYTES", "Parts"]
@@ -131,7 +131,7 @@ class _Part:
                 self._tell()
             # A link that breaks at the wrong moment looks like the answer's end.
             if missing and not self._stopped:
-                raise ArtifactUnreachable(
+                raise ArtifactUnreachableError(
                     f"{self._uri} broke off {missing} bytes before the end of a part",
                     hint="the link or the server failed",
                 )

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from agent.greengrass.artifacts.stores.s3errors import S3Wrong
+from agent.greengrass.artifacts.stores.s3errors import S3Error
 from agent.greengrass.artifacts.uri import shown
 
 __all__ = ["Place"]
@@ -28,17 +28,17 @@ class Place:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Read ``s3://bucket/key``; raises ``S3Wrong`` when it cannot be fetched from."""
+        """Read ``s3://bucket/key``; raises ``S3Error`` when it cannot be fetched from."""
         found = _URI.fullmatch(uri)
         if found is None:
-            raise S3Wrong(
+            raise S3Error(
                 f"{shown(uri)} names no bucket and key",
                 hint="write s3://BUCKET/KEY; `gdk component publish` fills in the bucket",
                 code="S3_ARTIFACT_URI_NOT_VALID",
             )
         bucket, key = found.groups()
         if "." in bucket:
-            raise S3Wrong(
+            raise S3Error(
                 f"{shown(uri)}: the bucket's name has a dot, so S3's TLS certificate does not cover its host",
                 hint="publish the artifact in a bucket without dots in its name, as AWS IoT Greengrass asks",
                 code="S3_ARTIFACT_URI_NOT_VALID",

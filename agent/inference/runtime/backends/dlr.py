@@ -18,7 +18,7 @@ from agent.inference.runtime.backends.dlr_folder import RUNTIME, Folder
 from agent.inference.runtime.backends.dlr_library import Library, LibraryError, Network, hushed, installed
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = ["Dlr"]
 
@@ -106,7 +106,7 @@ def _load(folder: Folder, stage: str, library: Library, device: str) -> Network:
     if device == "cpu":
         hint = "is the folder whole? copy it again"
         raise ModelError("model-broken", f"{folder.path} cannot be loaded: {reason}", hint)
-    raise Unavailable(
+    raise UnavailableError(
         "accelerator-unavailable",
         f"{folder.path} is to run on {device!r}, which this libdlr does not serve: {reason}",
         hint="take a model compiled for the cpu, or the runtime that came with it: use_model_libdlr = true",
@@ -119,7 +119,7 @@ def _device(folder: Folder, accelerator: str) -> str:
     if device in DEVICES and accelerator in ("auto", device):
         return device
     compiled = f"is compiled for {folder.device!r}" if folder.device else "is a compiled model"
-    raise Unavailable(
+    raise UnavailableError(
         "accelerator-unavailable",
         f"{folder.path} {compiled} and cannot run on {accelerator!r}; libdlr serves {', '.join(DEVICES)}",
         hint="take accelerator = 'auto' and a model that was compiled for this device, or for the cpu",

@@ -30,7 +30,7 @@ from typing import IO, Any, Callable, Iterator, List, Mapping, NoReturn, Optiona
 import numpy as np
 
 from agent.inference.runtime.base import TensorInfo
-from agent.inference.runtime.errors import Unavailable
+from agent.inference.runtime.errors import UnavailableError
 
 __all__ = ["Library", "LibraryError", "Network", "hushed", "installed"]
 
@@ -46,17 +46,19 @@ class LibraryError(Exception):
 
 @functools.cache
 def installed() -> Library:
-    """The library of the ``dlr`` package; raises ``Unavailable`` where there is none."""
+    """The library of the ``dlr`` package; raises ``UnavailableError`` where there is none."""
     hint = "pip install dlr==1.6.0; beside x86-64, take the runtime that came with the model: use_model_libdlr = true"
     try:
         sys.modules.setdefault(_REPORTER, _silent())
         search = importlib.import_module("dlr.libpath")
     except ImportError as error:
-        raise Unavailable("backend-unavailable", f"dlr cannot be imported: {error}", hint) from error
+        raise UnavailableError("backend-unavailable", f"dlr cannot be imported: {error}", hint) from error
     try:
         return Library(search.find_lib_path())
     except (OSError, LibraryError, search.DLRLibraryNotFound) as error:
-        raise Unavailable("backend-unavailable", f"libdlr.so cannot be loaded: {_line(str(error))}", hint) from error
+        raise UnavailableError(
+            "backend-unavailable", f"libdlr.so cannot be loaded: {_line(str(error))}", hint
+        ) from error
 
 
 def _silent() -> types.ModuleType:

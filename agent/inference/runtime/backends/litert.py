@@ -21,7 +21,7 @@ import numpy as np
 from agent.inference.runtime import filemeta
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = ["LiteRT"]
 
@@ -112,14 +112,14 @@ def _runtime() -> Tuple[Any, str]:
         except ImportError as error:
             # An installed package that cannot be imported is to be mended, not passed over.
             if (error.name or "").partition(".")[0] != module.partition(".")[0]:
-                raise Unavailable("backend-unavailable", f"{package} cannot be imported: {error}") from error
+                raise UnavailableError("backend-unavailable", f"{package} cannot be imported: {error}") from error
         except (AttributeError, SystemError) as error:
-            raise Unavailable(
+            raise UnavailableError(
                 "backend-unavailable",
                 f"{package} cannot be imported beside NumPy {np.__version__}: {error}",
                 hint="its extension was built for another NumPy: deploy a runtime component, or install numpy<2",
             ) from error
-    raise Unavailable(
+    raise UnavailableError(
         "backend-unavailable",
         "no TFLite runtime is installed",
         hint="pip install ai-edge-litert (on 32-bit ARM: tflite-runtime)",
@@ -143,7 +143,7 @@ def _delegates(
             refusals.append(f"{name}: {error}")
     if accelerator == "auto":
         return "cpu", []
-    raise Unavailable(
+    raise UnavailableError(
         "accelerator-unavailable",
         f"no delegate for {accelerator!r} can be loaded ({'; '.join(refusals) or 'none is known'})",
         hint="install the vendor's delegate, name it with backend_options.delegate, or take accelerator = 'cpu'",

@@ -16,7 +16,7 @@ import numpy as np
 from agent.inference.runtime import filemeta
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = ["Onnx"]
 
@@ -97,7 +97,7 @@ def _runtime() -> Any:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise Unavailable(
+        raise UnavailableError(
             "backend-unavailable", f"ONNX Runtime cannot be imported: {error}", hint="pip install 'verge-edge[onnx]'"
         ) from error
     runtime.disable_telemetry_events()
@@ -136,7 +136,7 @@ def _providers(runtime: Any, accelerator: str) -> List[str]:
         return [name for names in PROVIDERS.values() for name in names if name in here]
     found = [name for name in PROVIDERS.get(accelerator, ()) if name in here]
     if not found and accelerator != "cpu":
-        raise Unavailable(
+        raise UnavailableError(
             "accelerator-unavailable",
             f"this ONNX Runtime has no provider for {accelerator!r} (it has {', '.join(here)})",
             hint=f"install a build of ONNX Runtime with one, or take another accelerator: {', '.join(PROVIDERS)}",

@@ -16,7 +16,7 @@ import numpy as np
 from agent.inference.runtime import filemeta, onnxfile
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
-from agent.inference.runtime.errors import ModelError, Unavailable
+from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = ["OpenCV"]
 
@@ -92,7 +92,7 @@ def _place(net: Any, accelerator: str) -> str:
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
         return "gpu"
-    raise Unavailable(
+    raise UnavailableError(
         "accelerator-unavailable",
         f"this OpenCV cannot run networks on {accelerator!r}",
         hint="build OpenCV with CUDA for 'gpu', or take accelerator = 'cpu'",

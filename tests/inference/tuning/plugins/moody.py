@@ -13,7 +13,7 @@ import time
 import numpy as np
 from unruly import CUES, Unruly
 
-from agent.inference.runtime.errors import Unavailable
+from agent.inference.runtime.errors import UnavailableError
 
 
 class Moody(Unruly):
@@ -26,7 +26,7 @@ class Moody(Unruly):
         self.answers = 0
         self.accelerator = "cpu" if self.mood == "elsewhere" or accelerator == "auto" else accelerator
         if self.mood == "gone":
-            raise Unavailable("accelerator-unavailable", f"there is no {accelerator}", "plug it in")
+            raise UnavailableError("accelerator-unavailable", f"there is no {accelerator}", "plug it in")
         if self.mood == "die":
             os.abort()
         if self.mood == "linger":
