@@ -2,7 +2,7 @@
 
 ::
 
-    VergeError                          code, message, hint
+    VergeError                          code, message, hint, path
     ├── InvalidInputError               what we were given is wrong: report it, do not retry
     │   ├── ConfigError                 the configuration cannot be used
     │   ├── FrameError                  a payload is no picture, or one past the limits
@@ -48,15 +48,20 @@ __all__ = [
 
 
 class VergeError(Exception):
-    """An error with a stable code, a sentence for a person and a hint on how to mend it."""
+    """An error with a stable code, a sentence for a person, a hint on how to mend it, and where it lies.
+
+    ``path`` is the place in what was given, as that spells places (``streams.line.input.topic``,
+    ``Manifests[1].Artifacts[0].Uri``); empty for the whole of it.
+    """
 
     default_code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None, path: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code or self.default_code
+        self.path = path
 
     def __str__(self) -> str:
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message

@@ -28,10 +28,6 @@ class RecipeError(InvalidInputError):
     default_code = "RECIPE_PARSE_ERROR"
     error_type: ClassVar[str] = "COMPONENT_RECIPE_ERROR"
 
-    def __init__(self, message: str, *, path: str = "", hint: str | None = None, code: str | None = None) -> None:
-        super().__init__(message, hint=hint, code=code)
-        self.path = path
-
 
 class RecipeUnreadableError(RecipeError):
     """A recipe's file cannot be opened."""
