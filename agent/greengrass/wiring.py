@@ -26,7 +26,7 @@ from agent.greengrass import account
 from agent.greengrass.account import Operation
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.fetch import Fetcher
-from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
+from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.components.spec import RunAs
 from agent.greengrass.components.states import ComponentStatus
 from agent.greengrass.components.supervisor import Supervisor

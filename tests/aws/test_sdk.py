@@ -12,8 +12,8 @@ from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
+from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.artifacts.stores.s3 import S3Store
-from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
 from tests.aws.endpoint import TOKEN, Endpoint, body, said
 from tests.support.s3 import FakeS3, Object
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from agent.cli import packing
 from agent.config.models import ModelOptions
 from agent.greengrass.artifacts.digest import Digest
+from agent.greengrass.artifacts.fetch import Wanted
 from agent.greengrass.artifacts.unpack import unpack
-from agent.greengrass.artifacts.wanted import Wanted
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.golden import GoldenLimits, check, load
 from agent.greengrass.recipes import lifecycle, lint, reader

@@ -3,18 +3,16 @@
 ================  ==============================================================================
 module            what it holds
 ================  ==============================================================================
-``wanted``        one artifact: where it comes from, where it is to stand, who may use it
-``fetch``         all artifacts of a deployment: room first, then in parallel, all or none
+``fetch``         all artifacts of a deployment: room first, then in parallel, all or none; the progress
 ``store``         the seam to the places artifacts come from, and what it promises of each of them
 ``stores``        ``file`` and ``https``; strangers come by the entry-point group ``verge.stores``
 ``registry``      scheme → store, imported when it is first asked for
 ``partial``       a download under way: bounded, hashed, resumable, visible only when whole
 ``cache``         every artifact once, under its digest; the least recently used goes first
-``unpack``        zip → folder; ``zipplan`` is the decision (pure), this the hand
+``unpack``        zip → folder, as ``zipplan`` (pure) decides it
+``uri``           an artifact's URI: its scheme, its file name, how it is shown
 ``digest``        SHA-256 in Greengrass's spelling and in ours
-``progress``      how far a fetch is
 ``space``         room on the disk, asked for before it is needed
-``thread``        blocking work that a cancellation waits for
 ``errors``        everything that can be wrong, under Greengrass's own codes
 ================  ==============================================================================
 """

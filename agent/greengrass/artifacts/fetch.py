@@ -4,38 +4,134 @@
 
     what is cached → how large is the rest → is there room → fetch → is there room unpacked → place, unpack
 
-Nothing is placed before everything is here and every archive was found fit, so what is wrong or cannot be
+Nothing is placed before everything is here and every archive was checked, so what is wrong or cannot be
 reached leaves nothing but resumable downloads in the cache.  The first failure cancels the other downloads.
+Progress is the sum over the artifacts, reported at most once an interval and once at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from agent.config.artifacts import MAX_ARTIFACT_BYTES, Limits, Patience, StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.partial import partial_of
-from agent.greengrass.artifacts.progress import Listener, Meter
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.space import existing, require
-from agent.greengrass.artifacts.thread import in_thread
+from agent.greengrass.artifacts.store import in_thread
 from agent.greengrass.artifacts.unpack import measure, unpack
-from agent.greengrass.artifacts.uri import not_valid
-from agent.greengrass.artifacts.wanted import Wanted
+from agent.greengrass.artifacts.uri import file_name, not_valid
 from agent.greengrass.artifacts.zipplan import ZipLimits
+from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 
-__all__ = ["Fetcher"]
+__all__ = ["EXECUTE", "READ", "Fetcher", "Listener", "Meter", "Progress", "Wanted", "mode_of"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+READ: Mapping[Permission, int] = {Permission.NONE: 0o400, Permission.OWNER: 0o440, Permission.ALL: 0o444}
+EXECUTE: Mapping[Permission, int] = {Permission.NONE: 0, Permission.OWNER: 0o550, Permission.ALL: 0o555}
+
+
+def mode_of(read: Permission, execute: Permission) -> int:
+    """The file mode of an artifact's permissions; nobody may write, for its bytes may be shared."""
+    return READ[read] | EXECUTE[execute]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An artifact that is to stand at ``file``, and unpacked in the folder ``unpack_to`` if that is given."""
+
+    uri: str
+    file: Path
+    digest: Digest | None = None
+    mode: int = 0o440
+    unpack_to: Path | None = None
+    shared: bool = True
+    """Whether the file may be a hard link; False for one whose owner is going to be changed."""
+
+    @classmethod
+    def of(cls, artifact: Artifact, files: Path, unarchived: Path, *, shared: bool = True) -> Self:
+        """An artifact of a recipe in Greengrass's layout: ``files`` and ``unarchived`` are the version's folders.
+
+        Raises:
+            ArtifactError: its URI or digest cannot be read.
+        """
+        file = files / file_name(artifact.uri)
+        return cls(
+            artifact.uri,
+            file,
+            Digest.parse(artifact.digest, artifact.algorithm) if artifact.digest else None,
+            mode_of(artifact.read, artifact.execute),
+            unarchived / file.stem if artifact.unarchive is Unarchive.ZIP else None,
+            shared,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fetch is."""
+
+    bytes_done: int
+    bytes_total: int | None
+    """None while a source does not tell how much it has."""
+    artifacts_done: int
+    artifacts_total: int
+
+
+class Meter:
+    """The count behind ``Progress``; ``interval_s`` keeps a fast link from flooding a topic."""
+
+    def __init__(
+        self, listener: Listener, *, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._listener = listener
+        self._interval_s = interval_s
+        self._clock = clock
+        self._told_at = -interval_s + clock()
+        self._done: dict[str, int] = {}
+        self._total: dict[str, int | None] = {}
+        self._finished: set[str] = set()
+
+    def expect(self, name: str, total: int | None) -> None:
+        """Count ``name`` in, with the bytes it has if that is known."""
+        self._total[name] = total
+        self._done.setdefault(name, 0)
+
+    def advance(self, name: str, done: int, total: int | None) -> None:
+        """``done`` bytes of ``name`` are here."""
+        self._done[name] = done
+        self._total[name] = total if total is not None else self._total.get(name)
+        self._tell(urgent=False)
+
+    def finish(self, name: str) -> None:
+        """``name`` is whole."""
+        self._finished.add(name)
+        self._total[name] = self._done[name] = max(self._done[name], self._total[name] or 0)
+        self._tell(urgent=self._finished == self._total.keys())
+
+    def _tell(self, *, urgent: bool) -> None:
+        now = self._clock()
+        if not urgent and now - self._told_at < self._interval_s:
+            return
+        self._told_at = now
+        totals = [total for total in self._total.values() if total is not None]
+        self._listener(
+            Progress(
+                bytes_done=sum(self._done.values()),
+                bytes_total=sum(totals) if len(totals) == len(self._total) else None,
+                artifacts_done=len(self._finished),
+                artifacts_total=len(self._total),
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +191,9 @@ class Fetcher:
                 for item in wanted[:1]:
                     await in_thread(self._check_room, missing, sources, item.file)
                 came = await self._download(list(missing), stores, meter, pins)
-                found = {item: source.digest or came[source] for item, source in sources.items()}
-                await self._place(found)
-        return found
+                digests = {item: source.digest or came[source] for item, source in sources.items()}
+                await self._place(digests)
+        return digests
 
     def _source(self, wanted: Wanted) -> _Source:
         digest = wanted.digest
@@ -125,7 +221,7 @@ class Fetcher:
                 digest=source.digest,
                 limits=self._limits,
                 patience=self._patience,
-                heard=partial(meter.advance, source.name),
+                on_progress=partial(meter.advance, source.name),
             )
             pins.enter_context(self._cache.pinned(self._cache.path(digest)))
             await in_thread(self._cache.arrived, source.target, digest)
@@ -153,12 +249,12 @@ class Fetcher:
             self._cache.make_room(needed)
             require(place, unpacked, self._limits.reserve_bytes)
 
-    async def _place(self, found: Mapping[Wanted, Digest]) -> None:
-        archives = {item: self._cache.path(digest) for item, digest in found.items() if item.unpack_to}
+    async def _place(self, digests: Mapping[Wanted, Digest]) -> None:
+        archives = {item: self._cache.path(digest) for item, digest in digests.items() if item.unpack_to}
         sizes = {item: await in_thread(measure, path, self._zip_limits) for item, path in archives.items()}
-        for item in list(found)[:1]:
+        for item in list(digests)[:1]:
             await in_thread(self._make_room, 0, sum(sizes.values()), item.file)
-        for item, digest in found.items():
+        for item, digest in digests.items():
             await in_thread(partial(self._cache.materialise, digest, item.file, item.mode, shared=item.shared))
             if item.unpack_to:
                 await self._unpack(archives[item], item.unpack_to, item.mode)
@@ -210,3 +306,6 @@ def _present(target: Path) -> int:
         return partial_of(target).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+Listener: TypeAlias = Callable[[Progress], None]

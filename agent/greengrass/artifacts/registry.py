@@ -73,17 +73,17 @@ def _target(name: str, uri: str) -> str:
 def _load(target: str) -> type[Store]:
     module_name, _, attribute = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
+        store = getattr(importlib.import_module(module_name), attribute, None)
     except ImportError as error:
         raise ArtifactError(
             f"the store {target} cannot be imported: {error}",
             hint=INSTALL.get(target, f"is {module_name} installed?"),
             code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Store)):
+    if not (isinstance(store, type) and issubclass(store, Store)):
         raise ArtifactError(
             f"{target} is no Store",
             hint="derive it from agent.greengrass.artifacts.store.Store",
             code="DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD",
         )
-    return found
+    return store

@@ -10,36 +10,52 @@ A store says how to open a URI at an offset; the base class promises the rest, f
 - what cannot be reached is tried again with growing, random delays; what is wrong is not;
 - a cancellation at any point leaves a partial file that the next attempt takes up;
 - a store's own exceptions come out as ``ArtifactError`` or ``ArtifactUnreachableError``, also while iterating.
+
+Files are written off the event loop, by ``in_thread``: ``asyncio.to_thread`` returns from a cancelled wait while the
+thread goes on, and whoever then closes the file closes it under the thread's hands.  Here a cancellation is delivered
+when the thread is done, so the work has to be short, or to stop when ``interrupt`` says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
+from agent.aws.credentials import CredentialsProvider
 from agent.config.artifacts import Limits, Patience, StoreOptions
+from agent.config.aws import AwsOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import Partial
-from agent.greengrass.artifacts.thread import in_thread
 from agent.greengrass.artifacts.uri import shown
 
-__all__ = ["Content", "Heard", "Store"]
+__all__ = ["AwsStoreOptions", "Content", "OnProgress", "Store", "in_thread"]
 
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-Heard: TypeAlias = Callable[[int, int | None], None]
-"""Told the bytes that are here and the bytes there will be, if that is known."""
+OnProgress: TypeAlias = Callable[[int, int | None], None]
+"""Called with the bytes that are here and the bytes there will be, if that is known."""
+Arguments = TypeVarTuple("Arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class AwsStoreOptions(StoreOptions):
+    """``StoreOptions`` of a device that belongs to an AWS account."""
+
+    aws: AwsOptions = field(default_factory=AwsOptions)
+    credentials: CredentialsProvider | None = None
+    """None: what the AWS SDK finds by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +106,7 @@ class Store(ABC):
         digest: Digest | None = None,
         limits: Limits | None = None,
         patience: Patience | None = None,
-        heard: Heard = lambda _done, _total: None,
+        on_progress: OnProgress = lambda _done, _total: None,
     ) -> Digest:
         """Download to ``into``, bounded, verified, visible only when whole; the digest of what came.
 
@@ -100,7 +116,7 @@ class Store(ABC):
         """
         limits = limits or Limits()
         partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
-        download = _Download(uri, partial, digest, heard)
+        download = _Download(uri, partial, digest, on_progress)
         try:
             await in_thread(partial.open, digest is not None)
             return await self._complete(download, patience or Patience())
@@ -154,7 +170,7 @@ class Store(ABC):
         partial.expect(content.total)
         async for chunk in content.chunks:
             await in_thread(partial.write, chunk)
-            download.heard(partial.size, content.total)
+            download.on_progress(partial.size, content.total)
         if content.total is not None and partial.size != content.total:
             raise ArtifactUnreachableError(
                 f"{shown(download.uri)} ended after {partial.size} of {content.total} bytes",
@@ -181,7 +197,7 @@ class _Download:
     uri: str
     partial: Partial
     digest: Digest | None
-    heard: Heard
+    on_progress: OnProgress
 
 
 def _continues(content: Content, partial: Partial, offset: int) -> bool:
@@ -210,3 +226,23 @@ async def _persist(
                 raise
             logger.info("%s; next attempt for %s in %.1f s", error.message, what, delay_s)
         await asyncio.sleep(delay_s)
+
+
+async def in_thread(
+    work: Callable[[*Arguments], Answer],
+    *args: *Arguments,
+    interrupt: Callable[[], object] | None = None,
+) -> Answer:
+    """The answer of ``work``, run in a thread; when this returns or raises, ``work`` has ended."""
+    pending = asyncio.get_running_loop().run_in_executor(None, work, *args)
+    try:
+        return await asyncio.shield(pending)
+    except asyncio.CancelledError:
+        if interrupt:
+            interrupt()
+        while not pending.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([pending])
+        if not pending.cancelled():
+            pending.exception()  # looked at: the cancellation is what the caller hears of
+        raise

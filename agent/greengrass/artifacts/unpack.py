@@ -46,7 +46,7 @@ _UNREADABLE = (
 
 
 class UnpackStoppedError(Exception):
-    """The unpacking was told to stop."""
+    """The unpacking was interrupted."""
 
 
 def measure(archive: Path, limits: ZipLimits | None = None) -> int:

@@ -19,9 +19,7 @@ import msgspec
 from agent.errors import VergeError
 from agent.files import remove_tree
 from agent.greengrass import catalog
-from agent.greengrass.artifacts.fetch import Fetcher
-from agent.greengrass.artifacts.progress import Progress
-from agent.greengrass.artifacts.wanted import Wanted
+from agent.greengrass.artifacts.fetch import Fetcher, Progress, Wanted
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.cloud.negotiation import Chosen, Cloud, negotiated
 from agent.greengrass.components.order import start_order

@@ -17,8 +17,7 @@ from agent.config.artifacts import Patience
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import Fetcher
-from agent.greengrass.artifacts.wanted import Wanted, mode_of
+from agent.greengrass.artifacts.fetch import Fetcher, Wanted, mode_of
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 from tests.greengrass.artifacts import zips
 from tests.greengrass.artifacts.web import Act
@@ -137,11 +136,11 @@ async def test_downloads_run_in_parallel_and_no_more_than_allowed(web, cache, tm
 
 
 async def test_progress_sums_over_the_artifacts_and_ends_whole(web, fetcher, tmp_path):
-    heard = []
+    on_progress = []
     wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(300_000)) for number in range(3)]
-    await fetcher.fetch_all(wanted, heard.append)
-    assert [progress.bytes_done for progress in heard] == sorted(progress.bytes_done for progress in heard)
-    last = heard[-1]
+    await fetcher.fetch_all(wanted, on_progress.append)
+    assert [progress.bytes_done for progress in on_progress] == sorted(progress.bytes_done for progress in on_progress)
+    last = on_progress[-1]
     assert (last.bytes_done, last.bytes_total, last.artifacts_done, last.artifacts_total) == (900_000, 900_000, 3, 3)
 
 

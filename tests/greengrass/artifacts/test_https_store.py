@@ -150,7 +150,9 @@ async def test_a_cancellation_does_not_wait_for_a_silent_server(web, store, tmp_
     web.put("/a", DATA).acts.append(Act(cut_after=300_000, hold=let_go))
     arrived = asyncio.Event()
     task = asyncio.create_task(
-        store.fetch(web.url("/a"), tmp_path / "a", heard=lambda done, _: arrived.set() if done == 300_000 else None)
+        store.fetch(
+            web.url("/a"), tmp_path / "a", on_progress=lambda done, _: arrived.set() if done == 300_000 else None
+        )
     )
     await arrived.wait()
     started = time.monotonic()

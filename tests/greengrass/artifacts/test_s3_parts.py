@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
 from agent.greengrass.artifacts.errors import ArtifactUnreachableError
-from agent.greengrass.artifacts.stores.s3parts import PARALLEL, Parts
+from agent.greengrass.artifacts.stores.s3 import PARALLEL, Parts
 
 DATA = random.Random(5).randbytes(5000)
 

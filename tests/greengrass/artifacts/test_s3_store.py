@@ -23,10 +23,9 @@ from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.registry import Stores
-from agent.greengrass.artifacts.stores.s3 import S3Store
-from agent.greengrass.artifacts.stores.s3errors import S3_TYPES
-from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
-from agent.greengrass.artifacts.stores.s3parts import PARALLEL, PART_BYTES
+from agent.greengrass.artifacts.store import AwsStoreOptions
+from agent.greengrass.artifacts.stores.s3 import PARALLEL, PART_BYTES, S3Store
+from agent.greengrass.artifacts.stores.s3answers import S3_TYPES
 from tests.support.moto import ACCOUNT, Moto
 from tests.support.s3 import FakeS3, Link, Object, Refusal
 
@@ -88,17 +87,20 @@ async def store(fake):
 
 
 async def test_an_object_comes_by_the_registry_and_is_told_how_large_it_is(moto, bucket, tmp_path):
-    heard = []
+    on_progress = []
     uri = f"s3://{bucket}/models/détection#1.zip"
     moto.put(bucket, "models/détection#1.zip", DATA)
     async with Stores(options(moto.url)) as stores:
         assert await stores.of(uri).size(uri) == len(DATA)
         came = await stores.of(uri.replace("s3", "S3", 1)).fetch(
-            uri, tmp_path / "a", digest=digest_of(DATA), heard=lambda done, total: heard.append((done, total))
+            uri,
+            tmp_path / "a",
+            digest=digest_of(DATA),
+            on_progress=lambda done, total: on_progress.append((done, total)),
         )
     assert came == digest_of(DATA)
     assert (tmp_path / "a").read_bytes() == DATA
-    assert heard[-1] == (len(DATA), len(DATA))
+    assert on_progress[-1] == (len(DATA), len(DATA))
 
 
 async def test_an_empty_object_is_an_empty_file(moto, bucket, tmp_path):
@@ -126,7 +128,7 @@ async def test_a_large_object_of_moto_comes_in_parts_over_a_link_that_breaks(mot
                 tmp_path / "a",
                 digest=digest_of(LARGE),
                 patience=patience,
-                heard=lambda count, _: done.append(count),
+                on_progress=lambda count, _: done.append(count),
             )
     assert (tmp_path / "a").read_bytes() == LARGE
     assert link.broken == 3

@@ -239,7 +239,7 @@ async def test_a_cancellation_leaves_only_a_partial_file_that_is_taken_up(tmp_pa
 
 
 async def test_progress_tells_bytes_here_and_bytes_there_will_be(tmp_path):
-    heard = []
+    on_progress = []
     store = Scripted(b"abcdefgh", pieces=[3, 3])
-    await store.fetch("x://y", tmp_path / "a", heard=lambda done, total: heard.append((done, total)))
-    assert heard == [(3, 8), (6, 8), (8, 8)]
+    await store.fetch("x://y", tmp_path / "a", on_progress=lambda done, total: on_progress.append((done, total)))
+    assert on_progress == [(3, 8), (6, 8), (8, 8)]

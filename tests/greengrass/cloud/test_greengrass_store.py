@@ -11,11 +11,10 @@ from agent.config.artifacts import StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import Fetcher
+from agent.greengrass.artifacts.fetch import Fetcher, Wanted
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.stores.greengrass import GREENGRASS_TYPES, GreengrassStoreOptions
 from agent.greengrass.artifacts.uri import file_name
-from agent.greengrass.artifacts.wanted import Wanted
 from agent.greengrass.cloud.negotiation import negotiated
 from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
 from agent.greengrass.deployments.library import Library

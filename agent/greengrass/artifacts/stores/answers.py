@@ -62,22 +62,22 @@ def extent(response: BaseHTTPResponse, uri: str) -> tuple[int, int | None]:
         size = whole_size(response) or 0
         return size, size
     if response.status == _PARTIAL:
-        told = _RANGE.fullmatch(response.headers.get("content-range", ""))
-        if told is None or told[1] is None:
+        extent_header = _RANGE.fullmatch(response.headers.get("content-range", ""))
+        if extent_header is None or extent_header[1] is None:
             raise ArtifactError(
                 f"{shown(uri)}: a part without a Content-Range that can be read",
                 hint="the server's ranges are broken",
                 code="HTTP_REQUEST_ERROR",
             )
-        return int(told[1]), None if told[2] == "*" else int(told[2])
+        return int(extent_header[1]), None if extent_header[2] == "*" else int(extent_header[2])
     length = response.headers.get("content-length", "")
     return 0, int(length) if length.isdecimal() and length.isascii() else None
 
 
 def whole_size(response: BaseHTTPResponse) -> int | None:
     """What a 416 tells about the size of the whole."""
-    told = _RANGE.fullmatch(response.headers.get("content-range", ""))
-    return int(told[2]) if told and told[2] != "*" else None
+    extent_header = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    return int(extent_header[2]) if extent_header and extent_header[2] != "*" else None
 
 
 def version(response: BaseHTTPResponse) -> str | None:

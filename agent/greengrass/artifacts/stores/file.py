@@ -12,8 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from agent.greengrass.artifacts.errors import ArtifactError
-from agent.greengrass.artifacts.store import Content, Store
-from agent.greengrass.artifacts.thread import in_thread
+from agent.greengrass.artifacts.store import Content, Store, in_thread
 from agent.greengrass.artifacts.uri import not_valid, shown, split
 
 __all__ = ["FileStore"]
@@ -30,10 +29,10 @@ class FileStore(Store):
             file = FileIO(_path(uri), opener=_open_regular)
         with file:
             facts = os.fstat(file.fileno())
-            found = f"{facts.st_dev}-{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}"
-            start = offset if offset <= facts.st_size and version in {None, found} else 0
+            current = f"{facts.st_dev}-{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}"
+            start = offset if offset <= facts.st_size and version in {None, current} else 0
             file.seek(start)
-            yield Content(_chunks(uri, file), start, facts.st_size, found)
+            yield Content(_chunks(uri, file), start, facts.st_size, current)
 
 
 async def _chunks(uri: str, file: FileIO) -> AsyncIterator[bytes]:

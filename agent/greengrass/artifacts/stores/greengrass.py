@@ -19,9 +19,8 @@ from urllib.parse import unquote
 from agent.config.artifacts import StoreOptions
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.store import Content
+from agent.greengrass.artifacts.store import AwsStoreOptions, Content
 from agent.greengrass.artifacts.stores.https import HttpsStore
-from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
 from agent.greengrass.artifacts.uri import not_valid, shown
 
 __all__ = [
@@ -89,7 +88,7 @@ class GreengrassStore(HttpsStore):
         locator = options.locator if isinstance(options, GreengrassStoreOptions) else None
         if locator is None:
             raise ArtifactError(
-                "artifacts under greengrass: are fetched from Amazon's cloud, which this agent is not told to ask",
+                "artifacts under greengrass: are fetched from Amazon's cloud, which this agent does not ask",
                 hint="only Amazon's cloud serves these: set greengrass.enabled, or publish it under an https: URL",
                 code="UNSUPPORTED_ARTIFACT_SCHEME",
             )
@@ -126,13 +125,13 @@ class GreengrassStore(HttpsStore):
 
 def _parsed(uri: str) -> tuple[str, str]:
     """The ARN and the artifact's name, unquoted."""
-    found = _URI.fullmatch(uri)
-    if found is None:
+    match = _URI.fullmatch(uri)
+    if match is None:
         raise not_valid(uri, "only a recipe that came from the Greengrass cloud tells whose artifact it is")
-    name = unquote(found[2])
+    name = unquote(match[2])
     if _DOTS & set(name.split("/")) or not name.isprintable():
         raise not_valid(uri, "its name is no path of an artifact")
-    return found[1], name
+    return match[1], name
 
 
 def _undelivered(uri: str, error: ArtifactError) -> GreengrassArtifactError:

@@ -116,7 +116,7 @@ class _Body:
         finally:
             self._response.close()
         if self._reading:
-            self._reading.exception()  # looked at: who did not take the bytes does not hear of it
+            self._reading.exception()  # retrieved: nobody waits for it any more
 
     def _take(self) -> tuple[bytes, bool]:
         with self._changed:

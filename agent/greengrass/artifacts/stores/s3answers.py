@@ -1,7 +1,8 @@
-"""What S3 says when it gives no object: whose mistake it is, and what to do about it.
+"""An S3 object's address, and what S3 answers when it gives no object: whose mistake it is, and what to do about it.
 
-Pure: S3's own words in, an error out.  A HEAD's refusal has no words; ``s3client`` asks for them with a GET of a
-byte.
+A key is taken as it is written, as the Greengrass nucleus does: ``%20`` in it is no blank.
+Pure: S3's answer in, an error in Greengrass's codes out.  A refused HEAD has no body; ``s3client`` fetches one with a
+GET of one byte.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
-from agent.greengrass.artifacts.stores.s3errors import S3Error, S3UnreachableError
-from agent.greengrass.artifacts.stores.s3place import Place
+from agent.errors import VergeError
+from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
+from agent.greengrass.artifacts.uri import shown
 
-__all__ = ["Said", "changed", "judge", "sse_c"]
+__all__ = ["S3_TYPES", "Place", "S3Answer", "S3Error", "S3UnreachableError", "changed", "judge", "sse_c"]
 
 _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _LONGEST = 400
@@ -62,47 +65,115 @@ _LATER: Mapping[str, tuple[str, str]] = {
     "ExpiredToken": ("S3_ACCESS_DENIED", "the credentials have expired: check the device's clock"),
     "RequestTimeout": ("NETWORK_ERROR", "the link is too slow or broke off"),
 }
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+_URI = re.compile(r"s3://([^/]+)/(.+)", re.IGNORECASE)
+S3_TYPES: Mapping[str, str] = {
+    **TYPES,
+    "S3_ARTIFACT_URI_NOT_VALID": "COMPONENT_RECIPE_ERROR",
+    "S3_ACCESS_DENIED": "PERMISSION_ERROR",
+    "S3_GET_OBJECT_ACCESS_DENIED": "PERMISSION_ERROR",
+    "S3_HEAD_OBJECT_RESOURCE_NOT_FOUND": "REQUEST_ERROR",
+    "S3_GET_BUCKET_LOCATION_RESOURCE_NOT_FOUND": "REQUEST_ERROR",
+    "S3_BAD_REQUEST": "DEPENDENCY_ERROR",
+    "S3_ERROR": "DEPENDENCY_ERROR",
+    "S3_SERVER_ERROR": "SERVER_ERROR",
+    "CREDENTIAL_ENDPOINT_AUTH_FAILURE": "PERMISSION_ERROR",
+    "CREDENTIAL_ENDPOINT_SERVER_ERROR": "SERVER_ERROR",
+}
+"""Code → error type, both in Greengrass's exact spelling."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """S3's words: the HTTP status, its code (the status again where a HEAD has no body) and its message."""
+class Place:
+    """An object in a bucket; ``uri`` is fit to be shown."""
+
+    bucket: str
+    key: str
+    uri: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Read ``s3://bucket/key``; raises ``S3Error`` when it cannot be fetched from."""
+        match = _URI.fullmatch(uri)
+        if match is None:
+            raise S3Error(
+                f"{shown(uri)} names no bucket and key",
+                hint="write s3://BUCKET/KEY; `gdk component publish` fills in the bucket",
+                code="S3_ARTIFACT_URI_NOT_VALID",
+            )
+        bucket, key = match.groups()
+        if "." in bucket:
+            raise S3Error(
+                f"{shown(uri)}: the bucket's name has a dot, so S3's TLS certificate does not cover its host",
+                hint="publish the artifact in a bucket without dots in its name, as AWS IoT Greengrass asks",
+                code="S3_ARTIFACT_URI_NOT_VALID",
+            )
+        return cls(bucket, key, shown(uri))
+
+    def arn(self, region: str | None) -> str:
+        """What a policy calls the object; ``region`` tells the partition."""
+        partition = next((name for start, name in _PARTITIONS.items() if (region or "").startswith(start)), "aws")
+        return f"arn:{partition}:s3:::{self.bucket}/{self.key}"
+
+
+class _TypedError(VergeError):
+    @property
+    def error_type(self) -> str:
+        """What Greengrass lists under ``deployment-error-types`` for this code."""
+        return S3_TYPES[self.code]
+
+
+class S3Error(_TypedError, ArtifactError):
+    """An artifact in S3 cannot be had, however often it is tried."""
+
+    default_code = "S3_ERROR"
+
+
+class S3UnreachableError(_TypedError, ArtifactUnreachableError):
+    """An artifact in S3 cannot be had now."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Answer:
+    """S3's answer: the HTTP status, its code (the status again where a HEAD has no body) and its message."""
 
     status: int
     code: str
     message: str = ""
     region: str | None = None
-    """Where the bucket is, if S3 told."""
+    """Where the bucket is, if the answer names it."""
 
 
 def judge(
-    said: Said, place: Place, *, region: str | None = None, kms_key: str | None = None
+    answer: S3Answer, place: Place, *, region: str | None = None, kms_key: str | None = None
 ) -> S3Error | S3UnreachableError:
-    """The error that S3's words come to.
+    """The error that S3's answer means.
 
     ``region`` is the one that was asked, ``kms_key`` the key the object is encrypted with, if it is known.
     """
-    if said.code in _CHANGED:
+    if answer.code in _CHANGED:
         return changed(place)
-    if said.code in _LATER or said.status >= _SERVER_ERROR or said.status == _TOO_MANY:
-        word = "SlowDown" if said.status == _TOO_MANY else said.code
+    if answer.code in _LATER or answer.status >= _SERVER_ERROR or answer.status == _TOO_MANY:
+        word = "SlowDown" if answer.status == _TOO_MANY else answer.code
         code, hint = _LATER.get(word, ("S3_SERVER_ERROR", "S3 or a server before it has trouble"))
-        return S3UnreachableError(_sentence(place, said), hint=hint, code=code)
-    if said.code == "InvalidRequest" and _SSE.search(said.message):
+        return S3UnreachableError(_sentence(place, answer), hint=hint, code=code)
+    if answer.code == "InvalidRequest" and _SSE.search(answer.message):
         return sse_c(place)
-    if said.code in _REGIONS:
-        return _elsewhere(said, place, region)
-    if said.status == _FORBIDDEN and said.code not in _WRONG:
-        return _denied(said, place, region, kms_key)
-    return _wrong(said, place)
+    if answer.code in _REGIONS:
+        return _elsewhere(answer, place, region)
+    if answer.status == _FORBIDDEN and answer.code not in _WRONG:
+        return _denied(answer, place, region, kms_key)
+    return _wrong(answer, place)
 
 
-def _wrong(said: Said, place: Place) -> S3Error:
-    if said.code not in _WRONG:
-        return S3Error(_sentence(place, said), hint="check the artifact's URI with `aws s3 cp`", code="S3_BAD_REQUEST")
-    code, sentence, hint = _WRONG[said.code]
-    told = sentence.format(bucket=place.bucket, key=place.key, code=said.code)
-    return S3Error(f"{place.uri}: {told}", hint=hint, code=code)
+def _wrong(answer: S3Answer, place: Place) -> S3Error:
+    if answer.code not in _WRONG:
+        return S3Error(
+            _sentence(place, answer), hint="check the artifact's URI with `aws s3 cp`", code="S3_BAD_REQUEST"
+        )
+    code, sentence, hint = _WRONG[answer.code]
+    text = sentence.format(bucket=place.bucket, key=place.key, code=answer.code)
+    return S3Error(f"{place.uri}: {text}", hint=hint, code=code)
 
 
 def sse_c(place: Place) -> S3Error:
@@ -121,27 +192,27 @@ def changed(place: Place) -> S3UnreachableError:
     )
 
 
-def _denied(said: Said, place: Place, region: str | None, kms_key: str | None) -> S3Error:
-    action = _KMS_ACTION.search(said.message)
+def _denied(answer: S3Answer, place: Place, region: str | None, kms_key: str | None) -> S3Error:
+    action = _KMS_ACTION.search(answer.message)
     if action or kms_key:
-        named = _KMS_KEY.search(said.message)
+        named = _KMS_KEY.search(answer.message)
         missing = f"{action[0] if action else 'kms:Decrypt'} on {named[0] if named else kms_key or 'its KMS key'}"
         hint = f"allow {missing} in the policy of the device's role, and in the key's own"
     else:
         missing = f"s3:GetObject on {place.arn(region)}"
         hint = f"allow {missing} in the policy of the device's role; where s3:ListBucket is not allowed, S3 says "
         hint += "the same of an object that does not exist"
-    told = "" if said.message in {"", "Access Denied", "Forbidden"} else f" (S3: {said.message[:_LONGEST]})"
-    return S3Error(f"{place.uri}: {missing} is not allowed{told}", hint=hint, code="S3_GET_OBJECT_ACCESS_DENIED")
+    detail = "" if answer.message in {"", "Access Denied", "Forbidden"} else f" (S3: {answer.message[:_LONGEST]})"
+    return S3Error(f"{place.uri}: {missing} is not allowed{detail}", hint=hint, code="S3_GET_OBJECT_ACCESS_DENIED")
 
 
-def _elsewhere(said: Said, place: Place, region: str | None) -> S3Error:
-    where = f"in {said.region}, not" if said.region else "not"
+def _elsewhere(answer: S3Answer, place: Place, region: str | None) -> S3Error:
+    where = f"in {answer.region}, not" if answer.region else "not"
     hint = "set aws.region to the bucket's, or publish the artifact in the device's region"
     return S3Error(f"{place.uri}: the bucket is {where} in {region}", hint=hint, code="S3_BAD_REQUEST")
 
 
-def _sentence(place: Place, said: Said) -> str:
-    told = f", {said.code}" if said.code != str(said.status) else ""
-    message = f": {said.message[:_LONGEST]}" if said.message else ""
-    return f"{place.uri}: S3 answers {said.status}{told}{message}"
+def _sentence(place: Place, answer: S3Answer) -> str:
+    code = f", {answer.code}" if answer.code != str(answer.status) else ""
+    message = f": {answer.message[:_LONGEST]}" if answer.message else ""
+    return f"{place.uri}: S3 answers {answer.status}{code}{message}"

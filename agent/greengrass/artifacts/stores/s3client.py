@@ -23,11 +23,9 @@ from urllib3.exceptions import HTTPError
 from agent.aws import sdk
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import VergeError
+from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.artifacts.stores import answers, s3answers
-from agent.greengrass.artifacts.stores.s3answers import Said
-from agent.greengrass.artifacts.stores.s3errors import S3Error, S3UnreachableError
-from agent.greengrass.artifacts.stores.s3options import AwsStoreOptions
-from agent.greengrass.artifacts.stores.s3place import Place
+from agent.greengrass.artifacts.stores.s3answers import Place, S3Answer, S3Error, S3UnreachableError
 
 __all__ = ["Facts", "S3Client"]
 
@@ -72,7 +70,7 @@ class S3Client:
 
     def __init__(self, options: AwsStoreOptions) -> None:
         self._account = options.aws.account
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         endpoint = options.aws.s3_endpoint_url
         if endpoint is not None:
             _check_encrypted(endpoint, options.plain_http_hosts)
@@ -101,7 +99,7 @@ class S3Client:
         try:
             answer, owner = self._head(place, asked)
         except sdk_errors.ClientError as error:
-            raise s3answers.judge(_said(error), place, region=self.region) from error
+            raise s3answers.judge(_answer_of(error), place, region=self.region) from error
         except (sdk_errors.BotoCoreError, VergeError) as error:
             raise _translated(error, place.uri) from error
         if "SSECustomerAlgorithm" in answer:
@@ -116,7 +114,7 @@ class S3Client:
                 Bucket=place.bucket, Key=place.key, IfMatch=facts.etag, Range=f"bytes={start}-{end - 1}", **facts.owner
             )
         except sdk_errors.ClientError as error:
-            raise s3answers.judge(_said(error), place, region=self.region, kms_key=facts.kms_key) from error
+            raise s3answers.judge(_answer_of(error), place, region=self.region, kms_key=facts.kms_key) from error
         except (sdk_errors.BotoCoreError, VergeError) as error:
             raise _translated(error, place.uri) from error
         if answer["ContentLength"] != end - start:
@@ -131,7 +129,7 @@ class S3Client:
         return response
 
     def _head(self, place: Place, owner: dict[str, str]) -> tuple[Mapping[str, Any], dict[str, str]]:
-        """The object's head; a bucket of another account is told of, and not asked for its owner again."""
+        """The object's head; a bucket of another account is warned of, and not asked for its owner again."""
         at = {"Bucket": place.bucket, "Key": place.key}
         try:
             return self._client.head_object(**at, **owner), owner
@@ -142,7 +140,7 @@ class S3Client:
         if owner and status == _FORBIDDEN:
             with contextlib.suppress(sdk_errors.ClientError):
                 answer = self._client.head_object(**at)
-                self._tell(
+                self._warn(
                     f"the bucket {place.bucket} is not of the account {self._account}: "
                     "another decides what this device runs"
                 )
@@ -157,11 +155,11 @@ class S3Client:
         headers = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {}) if response else {}
         region = headers.get("x-amz-bucket-region")
         if region and region != self.region:
-            self._tell(f"the bucket is in {region}, the device in {self.region}: fetched from there, at a price")
+            self._warn(f"the bucket is in {region}, the device in {self.region}: fetched from there, at a price")
 
-    def _tell(self, sentence: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
             logger.warning("%s", sentence)
 
 
@@ -204,11 +202,11 @@ def _is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
-def _said(error: sdk_errors.ClientError) -> Said:
-    told = error.response.get("Error", {})
+def _answer_of(error: sdk_errors.ClientError) -> S3Answer:
+    body = error.response.get("Error", {})
     about = error.response.get("ResponseMetadata", {})
-    region = told.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-    return Said(about.get("HTTPStatusCode", 0), str(told.get("Code", "")), str(told.get("Message", "")), region)
+    region = body.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    return S3Answer(about.get("HTTPStatusCode", 0), str(body.get("Code", "")), str(body.get("Message", "")), region)
 
 
 def _translated(error: Exception, what: str) -> VergeError:
@@ -224,8 +222,8 @@ def _translated(error: Exception, what: str) -> VergeError:
             return answers.not_connected(what, inner)
         return S3UnreachableError(f"{what}: {error}", hint="check the network, the proxy and aws.region")
     _, code, sentence, hint = next(row for row in _REFUSED if isinstance(error, row[0]))
-    told = str(error)[:_LONGEST]
-    return S3Error(sentence.format(what=what, error=told), hint=hint.format(error=told), code=code)
+    text = str(error)[:_LONGEST]
+    return S3Error(sentence.format(what=what, error=text), hint=hint.format(error=text), code=code)
 
 
 def _without_credentials(error: VergeError) -> VergeError:
