@@ -11,9 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from agent.aws.jobs.shadow_client import shadow_base
-from agent.aws.jobs.topics import GREENGRASS, JobTopics
-from agent.aws.jobs.wording import filters
+from agent.aws.jobs.topics import GREENGRASS, JobTopics, ShadowTopics
 from agent.config.deployments import DeploymentOptions
 from agent.config.iotcore import IotCoreOptions
 from agent.config.load import Config
@@ -113,7 +111,7 @@ def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Nee
         for namespace in ("", GREENGRASS):
             yield from _jobs(JobTopics(thing, options.aws_prefix, namespace), transport)
     if options.shadow:
-        yield from _shadow(shadow_base(thing, options.aws_prefix), transport)
+        yield from _shadow(ShadowTopics(thing, options.aws_prefix), transport)
     if options.health:
         # Whoever takes fleet status messages would take anything there for one.
         yield Need(transport, Direction.PUBLISH, health_topic(thing, options.aws_prefix), "fleet status")
@@ -121,7 +119,7 @@ def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Nee
 
 def _jobs(topics: JobTopics, transport: str) -> Iterator[Need]:
     kind = "Greengrass jobs" if topics.namespace else "jobs"
-    for topic_filter in filters(topics):
+    for topic_filter in topics.filters:
         yield Need(transport, Direction.SUBSCRIBE, topic_filter, f"{kind}: answers and news")
     ask = topics.describe_next
     asking = Probe(ask, b'{"includeJobDocument":false,"clientToken":"verge-doctor"}', answer=f"{ask}/+")
@@ -134,17 +132,17 @@ def _jobs(topics: JobTopics, transport: str) -> Iterator[Need]:
     yield Need(transport, Direction.PUBLISH, topics.update("+"), f"{kind}: how one stands", probe=update)
 
 
-def _shadow(base: str, transport: str) -> Iterator[Need]:
-    for verb in ("get", "update"):
-        yield Need(transport, Direction.SUBSCRIBE, f"{base}/{verb}/+", "deployment shadow: answers and news")
+def _shadow(topics: ShadowTopics, transport: str) -> Iterator[Need]:
+    for topic_filter in topics.filters:
+        yield Need(transport, Direction.SUBSCRIBE, topic_filter, "deployment shadow: answers and news")
     yield Need(
-        transport, Direction.PUBLISH, f"{base}/get", "deployment shadow: what is wanted",
-        probe=Probe(f"{base}/get", answer=f"{base}/get/+"),
+        transport, Direction.PUBLISH, topics.get, "deployment shadow: what is wanted",
+        probe=Probe(topics.get, answer=f"{topics.get}/+"),
     )  # fmt: skip
     # An update without a state is rejected and changes nothing.
     yield Need(
-        transport, Direction.PUBLISH, f"{base}/update", "deployment shadow: how it stands",
-        probe=Probe(f"{base}/update", b'{"clientToken":"verge-doctor"}'),
+        transport, Direction.PUBLISH, topics.update, "deployment shadow: how it stands",
+        probe=Probe(topics.update, b'{"clientToken":"verge-doctor"}'),
     )  # fmt: skip
 
 

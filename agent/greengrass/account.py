@@ -10,7 +10,7 @@ from typing import Protocol
 
 from agent.aws.credentials import CredentialsProvider
 from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.events import Job
+from agent.aws.jobs.execution import Job
 from agent.config.aws import AwsOptions
 from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.greengrass.components.supervisor import Supervisor

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.aws.credentials import CredentialsProvider
-from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.events import Job
-from agent.aws.jobs.shadow_client import ShadowClient
+from agent.aws.jobs.client import JobsClient, ShadowClient
+from agent.aws.jobs.execution import Job
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.config.artifacts import DownloadOptions
 from agent.config.aws import AwsOptions

@@ -27,8 +27,7 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.service.caller import Caller, calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
-from agent.aws.jobs.shadow_client import shadow_base
-from agent.aws.jobs.topics import GREENGRASS
+from agent.aws.jobs.topics import GREENGRASS, ShadowTopics
 from agent.config.outbox import OutboxOptions
 from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.fleet.service import health_topic
@@ -187,7 +186,7 @@ class Site:
     @contextmanager
     def shadow(self, thing: str) -> Iterator[CloudShadow]:
         """The thing's deployment shadow."""
-        shadow = self.do(lambda: CloudShadow(self._overheard, shadow_base(thing)))
+        shadow = self.do(lambda: CloudShadow(self._overheard, ShadowTopics(thing).base))
         yield shadow
         self.do(shadow.close)
 
@@ -572,7 +571,7 @@ def test_what_happened_while_the_link_was_away_is_told_in_order_when_it_is_back(
         (health_topic("edge-1", "$aws"), True),
         ("verge/edge-1/results/line", True),
         ("$aws/things/edge-1/jobs/start-next", False),
-        (f"{shadow_base('edge-1')}/update", False),
+        (f"{ShadowTopics('edge-1').base}/update", False),
     ],
 )
 def test_what_is_told_once_waits_on_disk_and_conversations_do_not(topic: str, stored: bool):

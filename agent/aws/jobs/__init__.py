@@ -1,20 +1,15 @@
 """AWS IoT Jobs, both ends, and the named shadow of single-thing deployments.
 
-=================  ================================================================================
-module             what it holds
-=================  ================================================================================
-``options``        what the device's side can be told
-``topics``         the topics of Jobs, built and read
-``messages``       the payloads of Jobs as frozen values
-``pace``           how long a conversation waits (pure)
-``events``         what the conversation hears and what it wants done
-``tables``         its rules
-``execution``      the device's side of the conversation: a state machine with room for one job (pure)
-``wording``        between the conversation's values and the wire (pure)
-``client``         the conversation over a transport
-``shadow_events``  what the deployment shadow hears and wants done
-``shadow``         the device's side of the deployment shadow (pure)
-``shadow_client``  that machine over a transport
-``service``        the service's side: queue, roll-out, store, and a program that serves any broker
-=================  ================================================================================
+=============  ==================================================================================================
+module         what it holds
+=============  ==================================================================================================
+``topics``     the topics of Jobs and of the deployment shadow, built and read
+``messages``   the payloads of Jobs as frozen values
+``retry``      one open request, repeated until it is answered: what both machines of a device share (pure)
+``execution``  the device's side of Jobs: a state machine with room for one job, its events and tables (pure)
+``shadow``     the device's side of the deployment shadow (pure)
+``codec``      between the values of both machines and their topics and payloads (pure)
+``client``     both machines over a transport: ``JobsClient`` and ``ShadowClient``
+``service``    the service's side: queue, roll-out, store, and a program that serves any broker
+=============  ==================================================================================================
 """

@@ -1,4 +1,4 @@
-"""The device's side of the Jobs conversation: a pure state machine with room for one job.
+"""The device's side of AWS IoT Jobs: a pure state machine with room for one job, its events, effects and tables.
 
 ::
 
@@ -6,212 +6,372 @@
     IDLE ── a job in progress (start-next, or recovered) ───────→ RUNNING ── not next any more ──→ CANCELLING
                                                                              CANCELLING ── Finished ──→ IDLE
 
-Only answers count.  A notification, however late or often it comes, makes the machine ask what is next and nothing
-else; a question carries a token, and what answers another token is ignored.  One request is open at a time: it is
-repeated with growing patience until it is answered, and after a reconnection the machine asks first and then sends
-what was kept, in order, with the version it was told.
+Only answers count.  A notification, however late or often it comes, makes the machine ask which job is next and nothing
+else; every request carries a token, and an answer with another token is ignored.  One request is open at a time and is
+repeated until it is answered (``retry``).  After a reconnection the machine asks first and then sends the reports that
+it kept, in order, with the version that the answer named.
 
 Every update names the execution's number and the version it expects, so a late copy of it changes nothing.  A
-rejected version makes the machine ask again: the job in progress is always the next one, so the answer tells its
-version, or that it was cancelled, timed out or removed.  A job that is gone gets no further updates.
+rejected version makes the machine ask again: the job in progress is always the next one, so the answer names its
+version, or shows that it was cancelled, timed out or removed.  A job that is gone gets no further updates.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 import msgspec
 
-from agent.aws.jobs.events import (
-    Accepted,
-    Ask,
-    Cancel,
-    Connected,
-    Disconnected,
-    Effect,
-    Event,
-    Finished,
-    Job,
-    Notified,
-    Progress,
-    Rejected,
-    Report,
-    Start,
-    Tick,
-    Told,
-    Update,
+from agent.aws.jobs import retry
+from agent.aws.jobs.messages import Code, JobExecution, Status
+from agent.aws.jobs.retry import Connected, Disconnected, ReportAccepted, RequestRejected, RequestState, Tick
+
+__all__ = [
+    "AFTER_ANSWER",
+    "ON_REJECTED_QUESTION",
+    "ON_REJECTED_UPDATE",
+    "Act",
+    "Cancel",
+    "Conversation",
+    "DescribeNext",
+    "Effect",
+    "Event",
+    "Finished",
+    "Job",
+    "JobReport",
+    "JobState",
+    "NextJob",
+    "Notified",
+    "Phase",
+    "Progress",
+    "Remedy",
+    "Start",
+    "Update",
+    "due",
+    "refusal",
+    "step",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run of a job on this thing; ``document`` is its JSON text."""
+
+    job_id: str
+    execution_number: int
+    queued_at: float
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A status and its details, to be sent in an update."""
+
+    status: Status
+    details: tuple[tuple[str, str], ...] = ()
+
+
+# -- events ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """The service notifies of a change; ``pending`` are the runs it lists: job id and execution number."""
+
+    pending: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class NextJob:
+    """The answer to ``DescribeNext``: the next job, or none."""
+
+    token: str
+    execution: JobExecution | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The owner reports progress of its job."""
+
+    job: Job
+    details: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The owner is done with its job, also after a cancellation."""
+
+    job: Job
+    status: Status
+    details: tuple[tuple[str, str], ...] = ()
+
+
+Event: TypeAlias = (
+    Connected | Disconnected | Notified | NextJob | ReportAccepted | RequestRejected | Progress | Finished | Tick
 )
-from agent.aws.jobs.messages import JobExecution, Status
-from agent.aws.jobs.pace import Pace
-from agent.aws.jobs.tables import AFTER_ANSWER, ON_REJECTED_QUESTION, ON_REJECTED_UPDATE, Act, Phase, Remedy, Seen
 
-__all__ = ["Conversation", "due", "refusal", "step"]
+
+# -- effects --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """The open request, how often it was sent, and when to send it again."""
+class DescribeNext:
+    """Ask which job is next; ``begin``: and begin it."""
 
-    request: Ask | Update
-    tries: int
-    due: float
+    token: str
+    begin: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """The machine's state; times are seconds on the caller's monotonic clock.
+class Update:
+    """Report the job's status to the service."""
 
-    ``session`` makes tokens unlike those of an earlier process; ``begins``: whether the namespace has start-next.
+    token: str
+    job: Job
+    report: JobReport
+    expected_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Hand the job to its owner, who answers with ``Finished``.
+
+    A job that was in progress when the agent went away is handed out again; the owner knows whether it is done.
     """
 
-    session: str
-    pace: Pace
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The job is gone at the service: its owner is to stop it if it still can, and answers with ``Finished``."""
+
+    job: Job
+
+
+Effect: TypeAlias = DescribeNext | Update | Start | Cancel
+
+
+# -- tables ---------------------------------------------------------------------------------------------------
+
+
+class Phase(enum.Enum):
+    """Where the one job is."""
+
+    IDLE = "idle"
+    CLAIMING = "claiming"
+    RUNNING = "running"
+    ENDING = "ending"
+    CANCELLING = "cancelling"
+
+
+class JobState(enum.Enum):
+    """The state of our job according to an answer."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in progress"
+    GONE = "gone"
+
+
+class Act(enum.Enum):
+    """What follows from an answer."""
+
+    KEEP = "keep"
+    START = "start"
+    CANCEL = "cancel"
+    TAKE = "take the job that the answer holds"
+
+
+AFTER_ANSWER: Final = MappingProxyType(
+    {
+        (Phase.IDLE, JobState.QUEUED): (Phase.IDLE, Act.TAKE),
+        (Phase.IDLE, JobState.IN_PROGRESS): (Phase.IDLE, Act.TAKE),
+        (Phase.IDLE, JobState.GONE): (Phase.IDLE, Act.TAKE),
+        (Phase.CLAIMING, JobState.QUEUED): (Phase.CLAIMING, Act.KEEP),
+        (Phase.CLAIMING, JobState.IN_PROGRESS): (Phase.RUNNING, Act.START),
+        (Phase.CLAIMING, JobState.GONE): (Phase.IDLE, Act.TAKE),
+        (Phase.RUNNING, JobState.QUEUED): (Phase.RUNNING, Act.KEEP),
+        (Phase.RUNNING, JobState.IN_PROGRESS): (Phase.RUNNING, Act.KEEP),
+        (Phase.RUNNING, JobState.GONE): (Phase.CANCELLING, Act.CANCEL),
+        (Phase.ENDING, JobState.QUEUED): (Phase.ENDING, Act.KEEP),
+        (Phase.ENDING, JobState.IN_PROGRESS): (Phase.ENDING, Act.KEEP),
+        (Phase.ENDING, JobState.GONE): (Phase.IDLE, Act.TAKE),
+        (Phase.CANCELLING, JobState.QUEUED): (Phase.CANCELLING, Act.KEEP),
+        (Phase.CANCELLING, JobState.IN_PROGRESS): (Phase.CANCELLING, Act.KEEP),
+        (Phase.CANCELLING, JobState.GONE): (Phase.CANCELLING, Act.KEEP),
+    }
+)
+"""(phase, state of our job in the answer) → (phase, what follows)."""
+
+
+class Remedy(enum.Enum):
+    """What to do about a rejected request."""
+
+    ASK = "ask what is next"
+    NONE_PENDING = "nothing is pending"
+    BARE = "repeat without details"
+    LATER = "repeat later"
+
+
+ON_REJECTED_UPDATE: Final = MappingProxyType(
+    {
+        Code.VERSION_MISMATCH: Remedy.ASK,
+        Code.INVALID_STATE_TRANSITION: Remedy.ASK,
+        Code.RESOURCE_NOT_FOUND: Remedy.ASK,
+        Code.TERMINAL_STATE_REACHED: Remedy.ASK,
+        Code.INVALID_REQUEST: Remedy.BARE,
+        Code.INVALID_JSON: Remedy.BARE,
+        Code.INVALID_TOPIC: Remedy.LATER,
+        Code.INTERNAL_ERROR: Remedy.LATER,
+        Code.REQUEST_THROTTLED: Remedy.LATER,
+    }
+)
+
+ON_REJECTED_QUESTION: Final = MappingProxyType(
+    {Code.RESOURCE_NOT_FOUND: Remedy.NONE_PENDING, Code.TERMINAL_STATE_REACHED: Remedy.NONE_PENDING}
+)
+"""Any other code: later."""
+
+
+# -- machine --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(RequestState[DescribeNext | Update]):
+    """The machine's state; ``begins``: whether the namespace has start-next."""
+
     begins: bool = True
-    connected: bool = False
     phase: Phase = Phase.IDLE
     job: Job | None = None
     version: int = 0
-    reports: tuple[Report, ...] = ()
+    reports: tuple[JobReport, ...] = ()
     """The first is the one that is sent; at most a claim or two reports of progress, and the end."""
-    pending: Pending | None = None
-    curious: bool = False
-    """Whether to ask what is next as soon as nothing is open."""
-    setbacks: int = 0
-    """Rejections in a row."""
-    quiet_until: float = 0.0
-    refresh_at: float = 0.0
-    sent: int = 0
 
 
-Moved: TypeAlias = tuple[Conversation, tuple[Effect, ...]]
+Transition: TypeAlias = tuple[Conversation, tuple[Effect, ...]]
 
 
-def step(state: Conversation, event: Event, now: float) -> Moved:
+def step(state: Conversation, event: Event, now: float) -> Transition:
     """The state after ``event``, and what is to be done because of it, in order."""
-    heard, effects = _hear(state, event, now)
-    spoken, said = _speak(heard, now)
-    return spoken, effects + said
+    state, effects = _after(state, event, now)
+    state, requests = _next_request(state, now)
+    return state, effects + requests
 
 
 def due(state: Conversation) -> float | None:
-    """When the next ``Tick`` is wanted; None while there is no link."""
-    if not state.connected:
-        return None
-    if state.pending is not None:
-        return state.pending.due
-    return state.quiet_until if state.curious or _sendable(state) else state.refresh_at
+    """When the next ``Tick`` is due; None without a connection."""
+    return retry.next_tick(state, to_send=_sendable(state))
 
 
 def refusal(document: bytes) -> str | None:
-    """Why a document is none that Verge can run; None when it may be.
+    """Why Verge cannot run this document; None when it may be able to.
 
     >>> refusal(b'{"version": "1.0", "steps": []}')
     'the document is of the AWS managed-template style (steps); a Greengrass deployment document is needed'
     """
     try:
-        told = msgspec.json.decode(document)
+        content = msgspec.json.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"the document is no JSON: {error}"
-    if not isinstance(told, dict) or not told:
+    if not isinstance(content, dict) or not content:
         return "the document is no JSON object, or an empty one"
-    if "steps" in told:
+    if "steps" in content:
         return "the document is of the AWS managed-template style (steps); a Greengrass deployment document is needed"
     return None
 
 
-def _hear(state: Conversation, event: Event, now: float) -> Moved:
-    moved: Moved = state, ()  # what a late answer does, or news of a job that is not ours
+def _after(state: Conversation, event: Event, now: float) -> Transition:
+    after: Transition = state, ()  # late answers and news of a job that is not ours change nothing
     match event:
         case Connected():
-            moved = replace(state, connected=True, pending=None, curious=True, setbacks=0, quiet_until=now), ()
+            after = retry.connected(state, now), ()
         case Disconnected():
-            moved = replace(state, connected=False, pending=None), ()
+            after = retry.disconnected(state), ()
         case Notified(pending):
-            moved = _notified(state, pending), ()
-        case Told(token, execution) if isinstance(_awaited(state, token), Ask):
-            moved = _told(_answered(state, now), execution)
-        case Accepted(token, version) if isinstance(_awaited(state, token), Update):
-            moved = _accepted(_answered(state, now), version)
-        case Rejected(token, code) if (request := _awaited(state, token)) is not None:
-            moved = _rejected(state, request, code, now)
+            after = _notified(state, pending), ()
+        case NextJob(token, execution) if isinstance(_open_request(state, token), DescribeNext):
+            after = _next_job(retry.answered(state, now), execution)
+        case ReportAccepted(token, version) if isinstance(_open_request(state, token), Update):
+            after = _accepted(retry.answered(state, now), version)
+        case RequestRejected(token, code) if (request := _open_request(state, token)) is not None:
+            after = _rejected(state, request, code, now)
         case Progress(job, details) if state.phase is Phase.RUNNING and job == state.job:
-            moved = _reporting(state, Report(Status.IN_PROGRESS, details)), ()
+            after = _reporting(state, JobReport(Status.IN_PROGRESS, details)), ()
         case Finished(job, status, details) if job == state.job:
-            moved = _finished(state, Report(status, details)), ()
+            after = _finished(state, JobReport(status, details)), ()
         case Tick():
-            moved = _passed(state, now)
+            state, repeated = retry.ticked(state, now)
+            after = state, () if repeated is None else (repeated,)
         case _:
             pass
-    return moved
+    return after
 
 
-def _speak(state: Conversation, now: float) -> Moved:
+def _next_request(state: Conversation, now: float) -> Transition:
     """Open the next request if none is open and it is time."""
-    if not state.connected or state.pending is not None or now < state.quiet_until:
+    if not retry.ready(state, now):
         return state, ()
-    token = f"{state.session}-{state.sent + 1}"
-    request: Ask | Update
-    if state.curious:
-        request = Ask(token, begin=state.begins and state.phase is Phase.IDLE)
+    request: DescribeNext | Update
+    if state.must_refresh:
+        request = DescribeNext(state.token, begin=state.begins and state.phase is Phase.IDLE)
     elif state.job is not None and _sendable(state):
-        request = Update(token, state.job, state.reports[0], state.version)
+        request = Update(state.token, state.job, state.reports[0], state.version)
     else:
         return state, ()
-    pending = Pending(request, 1, now + state.pace.patience(0))
-    return replace(state, pending=pending, curious=False, sent=state.sent + 1), (request,)
+    return retry.opened(state, request, now), (request,)
 
 
 def _sendable(state: Conversation) -> bool:
     return bool(state.reports) and state.phase is not Phase.CANCELLING
 
 
-def _awaited(state: Conversation, token: str) -> Ask | Update | None:
-    """The open request if ``token`` is its."""
+def _open_request(state: Conversation, token: str) -> DescribeNext | Update | None:
+    """The open request if it has this token."""
     if state.pending is None or state.pending.request.token != token:
         return None
     return state.pending.request
 
 
-def _answered(state: Conversation, now: float) -> Conversation:
-    """Nothing is open any more, and the service is there."""
-    return replace(state, pending=None, quiet_until=now, refresh_at=now + state.pace.refresh())
-
-
 def _notified(state: Conversation, pending: frozenset[tuple[str, int]]) -> Conversation:
-    """Worth a question unless it tells what is known: nothing to do, or our job among what is pending."""
+    """Ask, unless the list holds what is known: nothing while idle, or our job among what is pending."""
     job = state.job
     if (not pending) if job is None else (job.job_id, job.execution_number) in pending:
         return state
-    waited = state.pending is not None and isinstance(state.pending.request, Ask) and state.pending.tries > 1
-    # A service that was away is back: ask at once and not when patience ends.
-    return replace(state, curious=True, pending=None if waited else state.pending)
+    asked_in_vain = (
+        state.pending is not None and isinstance(state.pending.request, DescribeNext) and state.pending.tries > 1
+    )
+    # A service that was away is back: ask at once and not when the time-out ends.
+    return replace(state, must_refresh=True, pending=None if asked_in_vain else state.pending)
 
 
-def _told(state: Conversation, execution: JobExecution | None) -> Moved:
-    found = _job(execution)
-    phase, act = AFTER_ANSWER[state.phase, _seen(state, found, execution)]
+def _next_job(state: Conversation, execution: JobExecution | None) -> Transition:
+    offered = _job(execution)
+    phase, act = AFTER_ANSWER[state.phase, _job_state(state, offered, execution)]
     version = (execution.version_number or 0) if execution is not None else 0
     match act, state.job:
         case Act.TAKE, _:
-            idle = replace(state, phase=phase, job=None, reports=(), setbacks=0)
-            return _take(idle, found, execution.status if execution else None, version)
+            idle = replace(state, phase=phase, job=None, reports=(), rejections=0)
+            return _take(idle, offered, execution.status if execution else None, version)
         case Act.START, Job() as job:
-            return replace(state, phase=phase, version=version, reports=(), setbacks=0), (Start(job),)
+            return replace(state, phase=phase, version=version, reports=(), rejections=0), (Start(job),)
         case Act.CANCEL, Job() as job:
-            return replace(state, phase=phase, reports=(), setbacks=0), (Cancel(job),)
+            return replace(state, phase=phase, reports=(), rejections=0), (Cancel(job),)
         case _:
-            return replace(state, phase=phase, version=version, setbacks=state.setbacks if state.reports else 0), ()
+            rejections = state.rejections if state.reports else 0
+            return replace(state, phase=phase, version=version, rejections=rejections), ()
 
 
-def _seen(state: Conversation, found: Job | None, execution: JobExecution | None) -> Seen:
-    if found is None or execution is None or (state.job is not None and not _same(found, state.job)):
-        return Seen.GONE
-    return Seen.QUEUED if execution.status is Status.QUEUED else Seen.IN_PROGRESS
+def _job_state(state: Conversation, offered: Job | None, execution: JobExecution | None) -> JobState:
+    if offered is None or execution is None or (state.job is not None and not _same(offered, state.job)):
+        return JobState.GONE
+    return JobState.QUEUED if execution.status is Status.QUEUED else JobState.IN_PROGRESS
 
 
 def _job(execution: JobExecution | None) -> Job | None:
-    """What can be run; an execution without a name or at its end is none."""
+    """The job that can be run; none for an execution without a name or at its end."""
     if execution is None or not execution.job_id or execution.status is None or execution.status.terminal:
         return None
     document = bytes(execution.job_document)
@@ -223,45 +383,42 @@ def _same(one: Job, other: Job) -> bool:
     return replace(one, document=b"") == replace(other, document=b"")
 
 
-def _take(state: Conversation, job: Job | None, status: Status | None, version: int) -> Moved:
+def _take(state: Conversation, job: Job | None, status: Status | None, version: int) -> Transition:
     if job is None:
         return state, ()
     taken = replace(state, job=job, version=version)
     if reason := refusal(job.document):
         details = ("detailed-deployment-status", "REJECTED"), ("deployment-failure-cause", reason)
-        return replace(taken, phase=Phase.ENDING, reports=(Report(Status.REJECTED, details),)), ()
+        return replace(taken, phase=Phase.ENDING, reports=(JobReport(Status.REJECTED, details),)), ()
     if status is Status.QUEUED:
-        return replace(taken, phase=Phase.CLAIMING, reports=(Report(Status.IN_PROGRESS),)), ()
+        return replace(taken, phase=Phase.CLAIMING, reports=(JobReport(Status.IN_PROGRESS),)), ()
     return replace(taken, phase=Phase.RUNNING), (Start(job),)
 
 
-def _accepted(state: Conversation, version: int | None) -> Moved:
-    told, *kept = state.reports
-    state = replace(state, reports=tuple(kept), setbacks=0, version=version or state.version + 1)
-    if told.status.terminal:
-        return replace(state, phase=Phase.IDLE, job=None, reports=(), curious=True), ()
+def _accepted(state: Conversation, version: int | None) -> Transition:
+    accepted, *kept = state.reports
+    state = replace(state, reports=tuple(kept), rejections=0, version=version or state.version + 1)
+    if accepted.status.terminal:
+        return replace(state, phase=Phase.IDLE, job=None, reports=(), must_refresh=True), ()
     if state.phase is Phase.CLAIMING and state.job is not None:
         return replace(state, phase=Phase.RUNNING), (Start(state.job),)
     return state, ()
 
 
-def _rejected(state: Conversation, request: Ask | Update, code: str, now: float) -> Moved:
-    table = ON_REJECTED_QUESTION if isinstance(request, Ask) else ON_REJECTED_UPDATE
+def _rejected(state: Conversation, request: DescribeNext | Update, code: str, now: float) -> Transition:
+    question = isinstance(request, DescribeNext)
+    table = ON_REJECTED_QUESTION if question else ON_REJECTED_UPDATE
     remedy = next((remedy for known, remedy in table.items() if known == code), Remedy.LATER)
-    setbacks = state.setbacks + 1
-    pause = now + (state.pace.pause(setbacks) if setbacks > 1 or remedy is Remedy.LATER else 0.0)
     if remedy is Remedy.NONE_PENDING:
-        return _told(_answered(state, now), None)
-    if remedy is Remedy.ASK:
-        return replace(state, pending=None, curious=True, setbacks=setbacks, quiet_until=pause), ()
-    reports = state.reports
+        return _next_job(retry.answered(state, now), None)
+    state = retry.rejected(state, now, later=remedy is Remedy.LATER)
     if remedy is Remedy.BARE:
-        reports = (replace(reports[0], details=()), *reports[1:])
-    asking = state.curious or isinstance(request, Ask)
-    return replace(state, pending=None, curious=asking, reports=reports, setbacks=setbacks, quiet_until=pause), ()
+        first, *rest = state.reports
+        state = replace(state, reports=(replace(first, details=()), *rest))
+    return replace(state, must_refresh=state.must_refresh or question or remedy is Remedy.ASK), ()
 
 
-def _reporting(state: Conversation, report: Report) -> Conversation:
+def _reporting(state: Conversation, report: JobReport) -> Conversation:
     """Keep ``report`` behind what is on its way; progress that still waits is superseded by newer progress."""
     under_way = 1 if state.pending is not None and isinstance(state.pending.request, Update) else 0
     first, waiting = state.reports[:under_way], state.reports[under_way:]
@@ -270,19 +427,9 @@ def _reporting(state: Conversation, report: Report) -> Conversation:
     return replace(state, reports=(*first, *waiting, report))
 
 
-def _finished(state: Conversation, report: Report) -> Conversation:
+def _finished(state: Conversation, report: JobReport) -> Conversation:
     if state.phase is Phase.RUNNING:
         return replace(_reporting(state, report), phase=Phase.ENDING)
     if state.phase is Phase.CANCELLING:
-        return replace(state, phase=Phase.IDLE, job=None, reports=(), curious=True)
+        return replace(state, phase=Phase.IDLE, job=None, reports=(), must_refresh=True)
     return state
-
-
-def _passed(state: Conversation, now: float) -> Moved:
-    pending = state.pending
-    if pending is not None and now >= pending.due and state.connected:
-        again = Pending(pending.request, pending.tries + 1, now + state.pace.patience(pending.tries))
-        return replace(state, pending=again), (pending.request,)
-    if pending is None and now >= state.refresh_at:
-        return replace(state, curious=True, refresh_at=now + state.pace.refresh()), ()
-    return state, ()

@@ -3,7 +3,7 @@
 A single-thing deployment is not a job but the desired state of a named shadow: ``fleetConfig`` holds the document as
 text, its ``configurationArn`` is the deployment's name, ``desiredStatus`` says whether it is wanted or cancelled.
 
-As in the Jobs conversation only answers count: whatever tells of a change makes the machine get the whole shadow.  An
+As in the Jobs conversation only answers count: after any notice of a change the machine gets the whole shadow.  An
 answer with an older version than one seen before is ignored.  The report is a state and not an event, so the last one
 is what matters: it is sent with the version last seen, and after a rejection the shadow is got and the report sent
 again if it still differs.  At start-up a deployment that was reported at its end, or is cancelled, is not begun.
@@ -17,26 +17,28 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from agent.aws.jobs.events import Connected, Disconnected, Tick
-from agent.aws.jobs.pace import Pace
-from agent.aws.jobs.shadow_events import (
-    CancelDeployment,
-    Changed,
-    Deployment,
-    Effect,
-    Event,
-    Get,
-    Got,
-    Missing,
-    Put,
-    Rejected,
-    Report,
-    StartDeployment,
-    Taken,
-    Wanted,
-)
+from agent.aws.jobs import retry
+from agent.aws.jobs.retry import Connected, Disconnected, ReportAccepted, RequestRejected, RequestState, Tick
 
-__all__ = ["CANCELED", "Shadow", "due", "step", "told"]
+__all__ = [
+    "CANCELED",
+    "CancelDeployment",
+    "Deployment",
+    "Effect",
+    "Event",
+    "GetRejected",
+    "GetShadow",
+    "ReportRequested",
+    "Shadow",
+    "ShadowChanged",
+    "ShadowReceived",
+    "ShadowReport",
+    "StartDeployment",
+    "UpdateShadow",
+    "due",
+    "reported_state",
+    "step",
+]
 
 CANCELED = "CANCELED"
 _IN_PROGRESS = "IN_PROGRESS"
@@ -44,61 +46,142 @@ _NO_SHADOW = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """The open request, how often it was sent, and when to send it again."""
+class Deployment:
+    """A single-thing deployment: its configuration's ARN and its document as JSON text."""
 
-    request: Get | Put
-    tries: int
-    due: float
+    arn: str
+    document: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Shadow:
-    """The machine's state; times are seconds on the caller's monotonic clock."""
+class ShadowReport:
+    """The status of a deployment: ``status`` as in Jobs, ``detailed`` one of Greengrass's outcomes."""
 
-    session: str
-    pace: Pace
-    connected: bool = False
+    arn: str
+    status: str
+    detailed: str = ""
+    failure_cause: str = ""
+    error_stack: tuple[str, ...] = ()
+    error_types: tuple[str, ...] = ()
+
+
+# -- events ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowReceived:
+    """The whole shadow."""
+
+    version: int
+    desired: Mapping[str, Any]
+    reported: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GetRejected:
+    """The shadow could not be got; code 404: there is none."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowChanged:
+    """Somebody else changed the shadow."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequested:
+    """The owner of the deployment wants this to be reported."""
+
+    report: ShadowReport
+
+
+Event: TypeAlias = (
+    Connected
+    | Disconnected
+    | ShadowReceived
+    | GetRejected
+    | ShadowChanged
+    | ReportAccepted
+    | RequestRejected
+    | ReportRequested
+    | Tick
+)
+
+
+# -- effects --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GetShadow:
+    """Ask for the whole shadow."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateShadow:
+    """Report, if the shadow still has this version."""
+
+    token: str
+    report: ShadowReport
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartDeployment:
+    """Hand the deployment to its owner, who reports on it."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDeployment:
+    """The deployment was cancelled: its owner is to stop it if that is still possible."""
+
+    arn: str
+
+
+Effect: TypeAlias = GetShadow | UpdateShadow | StartDeployment | CancelDeployment
+
+
+# -- machine --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow(RequestState[GetShadow | UpdateShadow]):
+    """The machine's state."""
+
     version: int = 0
     arn: str | None = None
     """The last deployment that was looked at."""
     cancelled: bool = False
     begun: bool = False
     """Whether the shadow was seen since start-up."""
-    report: Report | None = None
-    unsaid: bool = False
+    report: ShadowReport | None = None
+    unsent: bool = False
     """Whether ``report`` is not in the shadow yet."""
-    pending: Pending | None = None
-    curious: bool = False
-    setbacks: int = 0
-    quiet_until: float = 0.0
-    refresh_at: float = 0.0
-    sent: int = 0
 
 
-Moved: TypeAlias = tuple[Shadow, tuple[Effect, ...]]
+Transition: TypeAlias = tuple[Shadow, tuple[Effect, ...]]
 
 
-def step(state: Shadow, event: Event, now: float) -> Moved:
+def step(state: Shadow, event: Event, now: float) -> Transition:
     """The state after ``event``, and what is to be done because of it, in order."""
-    heard, effects = _hear(state, event, now)
-    spoken, said = _speak(heard, now)
-    return spoken, effects + said
+    state, effects = _after(state, event, now)
+    state, requests = _next_request(state, now)
+    return state, effects + requests
 
 
 def due(state: Shadow) -> float | None:
-    """When the next ``Tick`` is wanted; None while there is no link."""
-    if not state.connected:
-        return None
-    if state.pending is not None:
-        return state.pending.due
-    return state.quiet_until if state.curious or state.unsaid else state.refresh_at
+    """When the next ``Tick`` is due; None without a connection."""
+    return retry.next_tick(state, to_send=state.unsent)
 
 
-def told(report: Report) -> dict[str, Any]:
+def reported_state(report: ShadowReport) -> dict[str, Any]:
     """A report as the shadow holds it.
 
-    >>> told(Report("arn:1", "SUCCEEDED", "SUCCESSFUL"))["statusDetails"]["detailedStatus"]
+    >>> reported_state(ShadowReport("arn:1", "SUCCEEDED", "SUCCESSFUL"))["statusDetails"]["detailedStatus"]
     'SUCCESSFUL'
     """
     return {
@@ -113,61 +196,71 @@ def told(report: Report) -> dict[str, Any]:
     }
 
 
-def _hear(state: Shadow, event: Event, now: float) -> Moved:
-    moved: Moved = state, ()
+def _after(state: Shadow, event: Event, now: float) -> Transition:
+    after: Transition = state, ()
     match event:
         case Connected():
-            moved = replace(state, connected=True, pending=None, curious=True, setbacks=0, quiet_until=now), ()
+            after = retry.connected(state, now), ()
         case Disconnected():
-            moved = replace(state, connected=False, pending=None), ()
-        case Got(version=version) if version >= state.version:
-            moved = _got(_closed(state, Get, now), event)
-        case Missing(code):
-            moved = _missing(state, code, now), ()
-        case Changed(version) if version > state.version:
-            moved = replace(state, curious=True), ()
-        case Taken() | Rejected():
-            moved = _answered(state, event, now), ()
-        case Wanted(report):
-            moved = replace(state, report=report, unsaid=True), ()
+            after = retry.disconnected(state), ()
+        case ShadowReceived(version=version) if version >= state.version:
+            after = _received(_got(state, now), event)
+        case GetRejected(code):
+            after = _get_rejected(state, code, now), ()
+        case ShadowChanged(version) if version > state.version:
+            after = replace(state, must_refresh=True), ()
+        case ReportAccepted() | RequestRejected():
+            after = _report_answered(state, event, now), ()
+        case ReportRequested(report):
+            after = replace(state, report=report, unsent=True), ()
         case Tick():
-            moved = _passed(state, now)
+            state, repeated = retry.ticked(state, now)
+            after = state, () if repeated is None else (repeated,)
         case _:  # an older answer
             pass
-    return moved
+    return after
 
 
-def _speak(state: Shadow, now: float) -> Moved:
-    if not state.connected or state.pending is not None or now < state.quiet_until:
+def _next_request(state: Shadow, now: float) -> Transition:
+    """Open the next request if none is open and it is time."""
+    if not retry.ready(state, now):
         return state, ()
-    request: Get | Put
-    if state.curious:
-        request = Get()
-    elif state.unsaid and state.report is not None:
-        request = Put(f"{state.session}-{state.sent + 1}", state.report, state.version)
+    request: GetShadow | UpdateShadow
+    if state.must_refresh:
+        request = GetShadow()
+    elif state.unsent and state.report is not None:
+        request = UpdateShadow(state.token, state.report, state.version)
     else:
         return state, ()
-    pending = Pending(request, 1, now + state.pace.patience(0))
-    return replace(state, pending=pending, curious=False, sent=state.sent + 1), (request,)
+    return retry.opened(state, request, now), (request,)
 
 
-def _got(state: Shadow, got: Got) -> Moved:
-    seen = replace(state, version=got.version, begun=True, unsaid=_differs(state.report, got.reported))
-    deployment, wanted = _desired(got.desired)
+def _getting(state: Shadow) -> bool:
+    return state.pending is not None and isinstance(state.pending.request, GetShadow)
+
+
+def _got(state: Shadow, now: float) -> Shadow:
+    """The shadow came; an update that is open stays so, for anybody may have asked for the shadow."""
+    return replace(retry.answered(state, now), pending=None if _getting(state) else state.pending)
+
+
+def _received(state: Shadow, received: ShadowReceived) -> Transition:
+    seen = replace(state, version=received.version, begun=True, unsent=_differs(state.report, received.reported))
+    deployment, desired_status = _desired(received.desired)
     if deployment is None:
         return seen, ()
-    cancelled = wanted == CANCELED
+    cancelled = desired_status == CANCELED
     if deployment.arn == state.arn:
         if cancelled and not state.cancelled:
             return replace(seen, cancelled=True), (CancelDeployment(deployment.arn),)
         return seen, ()
     seen = replace(seen, arn=deployment.arn, cancelled=cancelled)
-    over = not state.begun and _reported_end(got.reported, deployment.arn)
-    return seen, () if cancelled or over else (StartDeployment(deployment),)
+    ended_before = not state.begun and _reported_end(received.reported, deployment.arn)
+    return seen, () if cancelled or ended_before else (StartDeployment(deployment),)
 
 
 def _desired(desired: Mapping[str, Any]) -> tuple[Deployment | None, str]:
-    """The deployment that is desired and its desired status; None when it is not whole."""
+    """The desired deployment and its desired status; None where the shadow does not hold a whole one."""
     text, status = desired.get("fleetConfig"), desired.get("desiredStatus")
     if not isinstance(text, str) or not isinstance(status, str):
         return None, ""
@@ -183,47 +276,27 @@ def _reported_end(reported: Mapping[str, Any], arn: str) -> bool:
     return reported.get("fleetConfigurationArnForStatus") == arn and reported.get("status") != _IN_PROGRESS
 
 
-def _differs(report: Report | None, reported: Mapping[str, Any]) -> bool:
-    return report is not None and any(reported.get(key) != value for key, value in told(report).items())
+def _differs(report: ShadowReport | None, reported: Mapping[str, Any]) -> bool:
+    return report is not None and any(reported.get(key) != value for key, value in reported_state(report).items())
 
 
-def _missing(state: Shadow, code: int, now: float) -> Shadow:
+def _get_rejected(state: Shadow, code: int, now: float) -> Shadow:
     if code == _NO_SHADOW:
-        return replace(_closed(state, Get, now), version=0, begun=True, unsaid=False)
-    asked = state.pending is not None and isinstance(state.pending.request, Get)
-    return _set_back(state, now) if asked else state
+        return replace(_got(state, now), version=0, begun=True, unsent=False)
+    return _refreshing(state, now) if _getting(state) else state
 
 
-def _answered(state: Shadow, answer: Taken | Rejected, now: float) -> Shadow:
-    """What became of our report; an answer to another is ignored."""
-    put = state.pending.request if state.pending is not None else None
-    if not isinstance(put, Put) or put.token != answer.token:
+def _report_answered(state: Shadow, answer: ReportAccepted | RequestRejected, now: float) -> Shadow:
+    """After the answer to our report; an answer to another request is ignored."""
+    update = state.pending.request if state.pending is not None else None
+    if not isinstance(update, UpdateShadow) or update.token != answer.token:
         return state
-    if isinstance(answer, Rejected):
-        return _set_back(state, now)
-    version, unsaid = max(answer.version, state.version), state.report != put.report
-    return replace(_closed(state, Put, now), version=version, unsaid=unsaid, setbacks=0)
+    if isinstance(answer, RequestRejected):
+        return _refreshing(state, now)
+    version = max(answer.version or 0, state.version)
+    return replace(retry.answered(state, now), version=version, unsent=state.report != update.report, rejections=0)
 
 
-def _closed(state: Shadow, kind: type[Get | Put], now: float) -> Shadow:
-    """Answered: a request of this kind is open no more."""
-    mine = state.pending is not None and isinstance(state.pending.request, kind)
-    refresh_at = now + state.pace.refresh()
-    return replace(state, pending=None if mine else state.pending, refresh_at=refresh_at)
-
-
-def _set_back(state: Shadow, now: float) -> Shadow:
-    """Get the shadow again, after a while if this happens often."""
-    setbacks = state.setbacks + 1
-    quiet_until = now + (state.pace.pause(setbacks) if setbacks > 1 else 0.0)
-    return replace(state, pending=None, curious=True, setbacks=setbacks, quiet_until=quiet_until)
-
-
-def _passed(state: Shadow, now: float) -> Moved:
-    pending = state.pending
-    if pending is not None and now >= pending.due and state.connected:
-        again = Pending(pending.request, pending.tries + 1, now + state.pace.patience(pending.tries))
-        return replace(state, pending=again), (pending.request,)
-    if pending is None and now >= state.refresh_at:
-        return replace(state, curious=True, refresh_at=now + state.pace.refresh()), ()
-    return state, ()
+def _refreshing(state: Shadow, now: float) -> Shadow:
+    """Get the shadow again after a rejection, after a while if this happens often."""
+    return replace(retry.rejected(state, now), must_refresh=True)

@@ -1,4 +1,4 @@
-"""The topics of AWS IoT Jobs: built by a device, read by the service.
+"""The topics of AWS IoT Jobs and of the deployment shadow: built by a device, those of Jobs read by the service.
 
 Everything lies under ``<prefix>/things/<thing>/jobs``.  The prefix is ``$aws`` wherever a broker carries such topics
 between plain clients, and a name like ``verge/aws`` where it refuses a leading ``$``.  Jobs of a namespace are seen
@@ -12,16 +12,27 @@ import enum
 import re
 from dataclasses import dataclass
 
-__all__ = ["GREENGRASS", "NEXT", "PREFIX", "JobTopics", "Operation", "RequestTopic", "read_request", "request_filters"]
+__all__ = [
+    "GREENGRASS",
+    "NEXT",
+    "PREFIX",
+    "JobTopics",
+    "Operation",
+    "RequestTopic",
+    "ShadowTopics",
+    "read_request",
+    "request_filters",
+]
 
 PREFIX = "$aws"
 GREENGRASS = "aws-gg-deployment"
+SHADOW = "AWSManagedGreengrassV2Deployment"
 NEXT = "$next"
 """Stands for the job that is to be done next."""
 
 
 class Operation(enum.StrEnum):
-    """What a device can ask of the service."""
+    """The requests that a device can make."""
 
     GET_PENDING = "get-pending"
     START_NEXT = "start-next"
@@ -52,27 +63,33 @@ class JobTopics:
 
     @property
     def start_next(self) -> str:
-        """Take the next job, begin it, and learn what it is; the plain namespace only."""
+        """Where the next job is asked for and begun; the plain namespace only."""
         return f"{self.base}/start-next"
 
     @property
     def describe_next(self) -> str:
-        """Learn which job is next."""
+        """Where the next job is asked for."""
         return self._of(NEXT, "get")
 
     @property
     def notify(self) -> str:
-        """Where the service tells that the list of pending jobs changed."""
+        """Where the service notifies of a changed list of pending jobs."""
         return f"{self.base}/notify{self._suffix}"
 
     @property
     def notify_next(self) -> str:
-        """Where the service tells that another job is next."""
+        """Where the service notifies of another job that is next."""
         return f"{self.base}/notify-next{self._suffix}"
 
     def update(self, job_id: str) -> str:
-        """Report how a job stands; ``+`` for any job, in a filter."""
+        """Where the status of a job is reported; ``+`` for any job, in a filter."""
         return self._of(job_id, "update")
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Every filter that a device needs; answers are told apart by their tokens."""
+        begin = () if self.namespace else (f"{self.start_next}/+",)
+        return (*begin, f"{self.describe_next}/+", f"{self.update('+')}/+", self.notify, self.notify_next)
 
     @property
     def _suffix(self) -> str:
@@ -83,8 +100,40 @@ class JobTopics:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowTopics:
+    """One thing's topics of the deployment shadow.
+
+    >>> ShadowTopics("line-3").get
+    '$aws/things/line-3/shadow/name/AWSManagedGreengrassV2Deployment/get'
+    """
+
+    thing: str
+    prefix: str = PREFIX
+
+    @property
+    def base(self) -> str:
+        """What every topic begins with."""
+        return f"{self.prefix}/things/{self.thing}/shadow/name/{SHADOW}"
+
+    @property
+    def get(self) -> str:
+        """Where the whole shadow is asked for."""
+        return f"{self.base}/get"
+
+    @property
+    def update(self) -> str:
+        """Where the shadow is changed."""
+        return f"{self.base}/update"
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Every filter that a device needs."""
+        return f"{self.get}/+", f"{self.update}/+"
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTopic:
-    """A request as its topic tells it; ``operation`` is None where the topic maps to none."""
+    """The parts of a request's topic; ``operation`` is None where the topic maps to none."""
 
     thing: str
     operation: Operation | None
@@ -103,15 +152,15 @@ def request_filters(prefix: str) -> tuple[str, ...]:
 
 
 def read_request(prefix: str, topic: str) -> RequestTopic | None:
-    """What is asked on ``topic``; None when it is no request under ``prefix``.
+    """The request that is made on ``topic``; None when it is none under ``prefix``.
 
     >>> read_request("$aws", "$aws/things/line-3/jobs/j1/namespace-n/update")
     RequestTopic(thing='line-3', operation=<Operation.UPDATE: 'update'>, job_id='j1', namespace='n')
     """
-    found = _REQUEST.fullmatch(topic.removeprefix(prefix))
-    if not topic.startswith(f"{prefix}/") or found is None:
+    match = _REQUEST.fullmatch(topic.removeprefix(prefix))
+    if not topic.startswith(f"{prefix}/") or match is None:
         return None
-    thing, whole, job_id, level, verb = found.groups()
+    thing, whole, job_id, level, verb = match.groups()
     if whole:
         return RequestTopic(thing, Operation.GET_PENDING if whole == "get" else Operation.START_NEXT)
     namespace = (level or "").removeprefix(_NAMESPACE)

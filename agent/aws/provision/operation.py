@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.events import Job
+from agent.aws.jobs.execution import Job
 from agent.aws.jobs.messages import Status
 from agent.aws.provision.home import Home
 from agent.aws.provision.rotate import is_rotation, rotate, rotation

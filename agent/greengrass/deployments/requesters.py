@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
-from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.events import Job
+from agent.aws.jobs.client import JobsClient, ShadowClient
+from agent.aws.jobs.execution import Job
 from agent.aws.jobs.messages import Status
-from agent.aws.jobs.shadow_client import ShadowClient
-from agent.aws.jobs.shadow_events import Report
+from agent.aws.jobs.shadow import ShadowReport
 from agent.errors import VergeError
 from agent.greengrass.deployments.outcome import Outcome, job_details, topic_payload
 from agent.mqtt.transport import Message, Transport
@@ -84,11 +83,13 @@ class ShadowAsker(Asker):
         """Report that it began."""
         if not self._begun:
             self._begun = bool(told)
-            self._client.report(Report(self._arn, Status.IN_PROGRESS))
+            self._client.report(ShadowReport(self._arn, Status.IN_PROGRESS))
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """Report the end."""
         log.debug("deployment %s ends that of %s", identity, self._arn)
         self._client.report(
-            Report(self._arn, outcome.job_status, outcome.status.value, outcome.cause, outcome.stack, outcome.types)
+            ShadowReport(
+                self._arn, outcome.job_status, outcome.status.value, outcome.cause, outcome.stack, outcome.types
+            )
         )

@@ -12,7 +12,6 @@ from agent.aws.jobs.messages import Code, clean_details
 from agent.aws.jobs.service.conversation import answer, notifications, refuse
 from agent.aws.jobs.service.queue import Queue
 from agent.aws.jobs.topics import GREENGRASS, JobTopics, read_request, request_filters
-from agent.aws.jobs.wording import filters
 from agent.topics import matches
 from tests.aws.jobs.two_ends import DOCUMENT, spec
 
@@ -167,8 +166,8 @@ def test_every_request_falls_under_the_services_filters_and_no_answer_does(prefi
         assert any(matches(each, topic) for each in request_filters(prefix))
         for result in ("accepted", "rejected"):
             assert not any(matches(each, f"{topic}/{result}") for each in request_filters(prefix))
-            assert any(matches(each, f"{topic}/{result}") for each in filters(topics))
-    assert len(filters(topics)) <= 8
+            assert any(matches(each, f"{topic}/{result}") for each in topics.filters)
+    assert len(topics.filters) <= 8
 
 
 @given(st.text(max_size=60))

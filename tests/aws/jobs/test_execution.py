@@ -9,33 +9,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.aws.jobs.events import (
-    Accepted,
-    Ask,
+from agent.aws.jobs.execution import (
+    AFTER_ANSWER,
+    ON_REJECTED_UPDATE,
     Cancel,
-    Connected,
-    Disconnected,
+    Conversation,
+    DescribeNext,
     Finished,
     Job,
+    JobState,
+    NextJob,
     Notified,
+    Phase,
     Progress,
-    Rejected,
     Start,
-    Tick,
-    Told,
     Update,
+    due,
+    step,
 )
-from agent.aws.jobs.execution import Conversation, due, step
 from agent.aws.jobs.messages import Code, JobExecution, Status, decode
-from agent.aws.jobs.pace import Pace
-from agent.aws.jobs.tables import AFTER_ANSWER, ON_REJECTED_UPDATE, Phase, Seen
+from agent.aws.jobs.retry import Connected, Disconnected, Pace, ReportAccepted, RequestRejected, Tick
 
-PACE = Pace(first_s=10, setback_s=1, cap_s=60, refresh_s=300)
+PACE = Pace(first_s=10, backoff_s=1, cap_s=60, refresh_s=300)
 DOCUMENT = {"components": {}}
 
 
 def execution(job_id="j1", status="QUEUED", version=1, number=1, document=DOCUMENT):
-    told = {
+    payload = {
         "jobId": job_id,
         "status": status,
         "versionNumber": version,
@@ -43,7 +43,7 @@ def execution(job_id="j1", status="QUEUED", version=1, number=1, document=DOCUME
         "queuedAt": 5,
         "jobDocument": document,
     }
-    return decode(JobExecution, json.dumps(told).encode())
+    return decode(JobExecution, json.dumps(payload).encode())
 
 
 class Talk:
@@ -54,7 +54,7 @@ class Talk:
         self.now = 0.0
         self.effects = ()
 
-    def hear(self, event):
+    def step(self, event):
         self.state, self.effects = step(self.state, event, self.now)
         return self.effects
 
@@ -63,18 +63,18 @@ class Talk:
         """What was sent last and is open."""
         return self.state.pending.request
 
-    def told(self, what):
-        return self.hear(Told(self.request.token, what))
+    def answered(self, what):
+        return self.step(NextJob(self.request.token, what))
 
     def rejected(self, code):
-        return self.hear(Rejected(self.request.token, code))
+        return self.step(RequestRejected(self.request.token, code))
 
 
 @pytest.fixture
 def talk():
     """Connected, with the first question open."""
     talk = Talk()
-    talk.hear(Connected())
+    talk.step(Connected())
     return talk
 
 
@@ -82,37 +82,37 @@ def talk():
 def running():
     """A job runs, at version 2."""
     talk = Talk()
-    talk.hear(Connected())
-    talk.told(execution(status="IN_PROGRESS", version=2))
+    talk.step(Connected())
+    talk.answered(execution(status="IN_PROGRESS", version=2))
     return talk
 
 
 def test_every_phase_has_a_rule_for_every_answer_and_every_code_a_remedy():
-    assert set(AFTER_ANSWER) == {(phase, seen) for phase in Phase for seen in Seen}
+    assert set(AFTER_ANSWER) == {(phase, state) for phase in Phase for state in JobState}
     assert set(ON_REJECTED_UPDATE) == set(Code)
 
 
 def test_a_connection_begins_with_the_question_what_is_next(talk):
-    assert talk.effects == (Ask("s-1", begin=True),)
+    assert talk.effects == (DescribeNext("s-1", begin=True),)
 
 
 def test_a_job_that_start_next_began_is_handed_out(talk):
-    (start,) = talk.told(execution(status="IN_PROGRESS", version=2))
+    (start,) = talk.answered(execution(status="IN_PROGRESS", version=2))
     assert start == Start(Job("j1", 1, 5, b'{"components": {}}'))
 
 
 def test_where_nothing_begins_a_job_it_is_claimed_with_the_version_seen():
     talk = Talk(begins=False)
-    assert talk.hear(Connected()) == (Ask("s-1", begin=False),)
-    (update,) = talk.told(execution(version=4))
+    assert talk.step(Connected()) == (DescribeNext("s-1", begin=False),)
+    (update,) = talk.answered(execution(version=4))
     assert (update.report.status, update.expected_version) == (Status.IN_PROGRESS, 4)
-    (start,) = talk.hear(Accepted(update.token, 5))
+    (start,) = talk.step(ReportAccepted(update.token, 5))
     assert isinstance(start, Start)
     assert talk.state.version == 5
 
 
 def test_an_answer_to_another_question_is_ignored(talk):
-    assert talk.hear(Told("other-1", execution())) == ()
+    assert talk.step(NextJob("other-1", execution())) == ()
     assert talk.state.job is None
 
 
@@ -121,129 +121,129 @@ def test_a_question_without_an_answer_is_repeated_with_growing_patience(talk):
     for _ in range(5):
         waits.append(due(talk.state) - talk.now)
         talk.now = due(talk.state)
-        assert talk.hear(Tick()) == (Ask("s-1", begin=True),)
+        assert talk.step(Tick()) == (DescribeNext("s-1", begin=True),)
     assert waits == [10, 20, 40, 60, 60]
 
 
 def test_nothing_is_said_without_a_link(running):
-    running.hear(Disconnected())
-    assert running.hear(Finished(running.state.job, Status.SUCCEEDED)) == ()
+    running.step(Disconnected())
+    assert running.step(Finished(running.state.job, Status.SUCCEEDED)) == ()
     assert due(running.state) is None
 
 
 def test_after_a_reconnection_the_question_comes_first_and_then_what_was_kept_in_order(running):
     job = running.state.job
-    running.hear(Progress(job, (("step", "1"),)))
-    running.hear(Disconnected())
-    running.hear(Progress(job, (("step", "2"),)))
-    running.hear(Finished(job, Status.SUCCEEDED))
-    (ask,) = running.hear(Connected())
-    assert ask == Ask(running.request.token, begin=False)
-    (progress,) = running.told(execution(status="IN_PROGRESS", version=3))
+    running.step(Progress(job, (("step", "1"),)))
+    running.step(Disconnected())
+    running.step(Progress(job, (("step", "2"),)))
+    running.step(Finished(job, Status.SUCCEEDED))
+    (ask,) = running.step(Connected())
+    assert ask == DescribeNext(running.request.token, begin=False)
+    (progress,) = running.answered(execution(status="IN_PROGRESS", version=3))
     assert (progress.report.details, progress.expected_version) == ((("step", "2"),), 3)
-    (end,) = running.hear(Accepted(progress.token, 4))
+    (end,) = running.step(ReportAccepted(progress.token, 4))
     assert (end.report.status, end.expected_version) == (Status.SUCCEEDED, 4)
-    (ask,) = running.hear(Accepted(end.token, 5))
+    (ask,) = running.step(ReportAccepted(end.token, 5))
     assert ask.begin
 
 
 def test_progress_that_waits_is_superseded_and_progress_on_its_way_is_not(running):
     job = running.state.job
-    running.hear(Progress(job, (("step", "1"),)))
+    running.step(Progress(job, (("step", "1"),)))
     for number in range(2, 9):
-        running.hear(Progress(job, (("step", str(number)),)))
+        running.step(Progress(job, (("step", str(number)),)))
     assert [dict(report.details)["step"] for report in running.state.reports] == ["1", "8"]
 
 
 def test_a_notification_of_what_is_known_is_not_worth_a_question(talk, running):
-    talk.told(None)
-    assert talk.hear(Notified(frozenset())) == ()
-    assert running.hear(Notified(frozenset({("j1", 1), ("j2", 1)}))) == ()
+    talk.answered(None)
+    assert talk.step(Notified(frozenset())) == ()
+    assert running.step(Notified(frozenset({("j1", 1), ("j2", 1)}))) == ()
 
 
 def test_a_notification_without_our_run_asks_and_only_the_answer_cancels(running):
-    (ask,) = running.hear(Notified(frozenset({("j1", 2)})))
-    assert ask == Ask(running.request.token, begin=False)
-    assert running.told(execution(status="IN_PROGRESS", version=2)) == ()
-    running.hear(Notified(frozenset()))
+    (ask,) = running.step(Notified(frozenset({("j1", 2)})))
+    assert ask == DescribeNext(running.request.token, begin=False)
+    assert running.answered(execution(status="IN_PROGRESS", version=2)) == ()
+    running.step(Notified(frozenset()))
     job = running.state.job
-    assert running.told(None) == (Cancel(job),)
-    (ask,) = running.hear(Finished(job, Status.FAILED))
+    assert running.answered(None) == (Cancel(job),)
+    (ask,) = running.step(Finished(job, Status.FAILED))
     assert ask.begin
     assert running.state.job is None
 
 
 def test_a_notification_ends_the_wait_for_a_service_that_was_away(talk):
     talk.now = 10
-    talk.hear(Tick())
-    assert talk.hear(Notified(frozenset({("j1", 1)}))) == (Ask("s-2", begin=True),)
+    talk.step(Tick())
+    assert talk.step(Notified(frozenset({("j1", 1)}))) == (DescribeNext("s-2", begin=True),)
 
 
 def test_the_link_is_not_trusted_forever(talk):
-    talk.told(None)
+    talk.answered(None)
     talk.now = due(talk.state)
     assert talk.now == 300
-    assert talk.hear(Tick()) == (Ask("s-2", begin=True),)
+    assert talk.step(Tick()) == (DescribeNext("s-2", begin=True),)
 
 
 @pytest.mark.parametrize(
     "code", ["VersionMismatch", "InvalidStateTransition", "ResourceNotFound", "TerminalStateReached"]
 )
 def test_an_update_that_does_not_fit_makes_it_ask_again_and_send_it_with_the_version_told(running, code):
-    (update,) = running.hear(Finished(running.state.job, Status.SUCCEEDED))
+    (update,) = running.step(Finished(running.state.job, Status.SUCCEEDED))
     assert update.expected_version == 2
     (ask,) = running.rejected(code)
-    assert ask == Ask(running.request.token, begin=False)
-    (update,) = running.told(execution(status="IN_PROGRESS", version=7))
+    assert ask == DescribeNext(running.request.token, begin=False)
+    (update,) = running.answered(execution(status="IN_PROGRESS", version=7))
     assert (update.report.status, update.expected_version) == (Status.SUCCEEDED, 7)
 
 
 def test_an_end_that_arrived_although_its_answer_was_lost_is_not_told_again(running):
-    running.hear(Finished(running.state.job, Status.SUCCEEDED))
+    running.step(Finished(running.state.job, Status.SUCCEEDED))
     running.rejected("InvalidStateTransition")
-    assert running.told(execution("j2", "QUEUED"))[0].job.job_id == "j2"
+    assert running.answered(execution("j2", "QUEUED"))[0].job.job_id == "j2"
 
 
 def test_conflicts_that_do_not_end_are_answered_ever_more_slowly(running):
-    running.hear(Finished(running.state.job, Status.SUCCEEDED))
+    running.step(Finished(running.state.job, Status.SUCCEEDED))
     pauses = []
     for _ in range(4):
         running.rejected("VersionMismatch")
         pauses.append(due(running.state) - running.now)
-        if not isinstance(running.state.pending and running.request, Ask):
+        if not isinstance(running.state.pending and running.request, DescribeNext):
             running.now = due(running.state)
-            running.hear(Tick())
-        running.told(execution(status="IN_PROGRESS", version=2))
+            running.step(Tick())
+        running.answered(execution(status="IN_PROGRESS", version=2))
     assert pauses[1:] == [4, 8, 16]
 
 
 def test_details_that_the_service_refuses_are_left_away(running):
-    running.hear(Finished(running.state.job, Status.FAILED, (("reason", "?"),)))
+    running.step(Finished(running.state.job, Status.FAILED, (("reason", "?"),)))
     (update,) = running.rejected("InvalidRequest")
     assert (update.report.status, update.report.details) == (Status.FAILED, ())
 
 
 @pytest.mark.parametrize("code", ["RequestThrottled", "InternalError", "SomethingNew"])
 def test_a_service_in_trouble_is_asked_later(running, code):
-    running.hear(Finished(running.state.job, Status.FAILED))
+    running.step(Finished(running.state.job, Status.FAILED))
     assert running.rejected(code) == ()
     running.now = due(running.state)
     assert running.now > 0
-    (update,) = running.hear(Tick())
+    (update,) = running.step(Tick())
     assert isinstance(update, Update)
 
 
 @pytest.mark.parametrize("document", [{"version": "1.0", "steps": []}, {}, [1], "text", None])
 @pytest.mark.parametrize("status", ["QUEUED", "IN_PROGRESS"])
 def test_a_document_that_is_no_deployment_is_rejected_with_the_reason(talk, document, status):
-    (update,) = talk.told(execution(status=status, document=document))
+    (update,) = talk.answered(execution(status=status, document=document))
     assert update.report.status is Status.REJECTED
     assert dict(update.report.details)["deployment-failure-cause"].startswith("the document is")
 
 
 def test_another_run_of_the_same_job_is_another_job(running):
-    running.hear(Notified(frozenset()))
-    assert running.told(execution(number=2)) == (Cancel(running.state.job),)
+    running.step(Notified(frozenset()))
+    assert running.answered(execution(number=2)) == (Cancel(running.state.job),)
 
 
 JOBS = st.one_of(
@@ -261,9 +261,9 @@ TOKENS = st.sampled_from(["open", "open", "s-1", "s-2"])
 EVENTS = st.one_of(
     st.sampled_from([Connected(), Disconnected(), Tick(), "finish", "finish", "progress"]),
     st.builds(Notified, st.frozensets(st.tuples(st.sampled_from(["j1", "j2"]), st.just(1)), max_size=2)),
-    st.builds(Told, TOKENS, JOBS),
-    st.builds(Accepted, TOKENS, st.one_of(st.none(), st.integers(1, 9))),
-    st.builds(Rejected, TOKENS, st.sampled_from([*Code, "New"])),
+    st.builds(NextJob, TOKENS, JOBS),
+    st.builds(ReportAccepted, TOKENS, st.one_of(st.none(), st.integers(1, 9))),
+    st.builds(RequestRejected, TOKENS, st.sampled_from([*Code, "New"])),
 )
 STEPS = st.lists(st.tuples(EVENTS, st.sampled_from([0.0, 1.0, 30.0, 1000.0])), max_size=40)
 
@@ -273,18 +273,18 @@ STEPS = st.lists(st.tuples(EVENTS, st.sampled_from([0.0, 1.0, 30.0, 1000.0])), m
 def test_whatever_is_heard_there_is_one_job_and_one_open_request(begins, steps):
     """No order of events hands out a second job, cancels what does not run, or leaves the conversation mute."""
     talk, mine = Talk(begins=begins), None
-    talk.hear(Connected())
+    talk.step(Connected())
     for event, waits in steps:
         talk.now += waits
         if isinstance(event, str):
             if mine is None:
                 continue
-            effects = talk.hear(Finished(mine, Status.SUCCEEDED) if event == "finish" else Progress(mine, ()))
+            effects = talk.step(Finished(mine, Status.SUCCEEDED) if event == "finish" else Progress(mine, ()))
             mine = None if event == "finish" else mine
         elif getattr(event, "token", "") == "open" and talk.state.pending is not None:
-            effects = talk.hear(replace(event, token=talk.request.token))
+            effects = talk.step(replace(event, token=talk.request.token))
         else:
-            effects = talk.hear(event)
+            effects = talk.step(event)
         for effect in effects:
             match effect:
                 case Start(job):
@@ -295,7 +295,7 @@ def test_whatever_is_heard_there_is_one_job_and_one_open_request(begins, steps):
                 case _:
                     assert talk.state.connected
                     assert effect == talk.request
-        assert sum(isinstance(effect, Ask | Update) for effect in effects) <= 1
+        assert sum(isinstance(effect, DescribeNext | Update) for effect in effects) <= 1
         assert (talk.state.job is None) == (talk.state.phase is Phase.IDLE)
         assert len(talk.state.reports) <= 3
         assert (due(talk.state) is None) == (not talk.state.connected)
@@ -303,4 +303,4 @@ def test_whatever_is_heard_there_is_one_job_and_one_open_request(begins, steps):
 
 def test_a_job_is_known_by_its_run_and_not_by_its_document(running):
     again = replace(running.state.job, document=b"")
-    assert running.hear(Finished(again, Status.SUCCEEDED)) == ()
+    assert running.step(Finished(again, Status.SUCCEEDED)) == ()

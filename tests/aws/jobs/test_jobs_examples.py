@@ -10,7 +10,7 @@ import pytest
 MODULES = (
     "agent.aws.jobs.execution",
     "agent.aws.jobs.messages",
-    "agent.aws.jobs.pace",
+    "agent.aws.jobs.retry",
     "agent.aws.jobs.shadow",
     "agent.aws.jobs.topics",
     "agent.cli.jobs_words",

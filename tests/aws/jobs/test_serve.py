@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.events import Job
+from agent.aws.jobs.execution import Job
 from agent.aws.jobs.messages import Status
-from agent.aws.jobs.pace import Pace
+from agent.aws.jobs.retry import Pace
 from agent.aws.jobs.service.caller import calling
 from agent.aws.jobs.service.job import JobError
 from agent.aws.jobs.service.serve import JobsService
@@ -28,7 +28,7 @@ from tests.support.broker import Broker
 from tests.support.inbox import Inbox, connected, subscribed
 
 DOCUMENT = {"components": {"com.acme.A": {"version": "1.0.0"}}}
-PACE = Pace(first_s=0.5, setback_s=0.05, cap_s=1.0, refresh_s=300)
+PACE = Pace(first_s=0.5, backoff_s=0.05, cap_s=1.0, refresh_s=300)
 
 
 class Owner:

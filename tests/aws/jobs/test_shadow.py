@@ -10,28 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.aws.jobs.events import Connected, Disconnected, Tick
-from agent.aws.jobs.pace import Pace
-from agent.aws.jobs.shadow import CANCELED, Shadow, due, step, told
-from agent.aws.jobs.shadow_client import ShadowClient, shadow_base
-from agent.aws.jobs.shadow_events import (
+from agent.aws.jobs.client import ShadowClient
+from agent.aws.jobs.retry import Connected, Disconnected, Pace, ReportAccepted, RequestRejected, Tick
+from agent.aws.jobs.shadow import (
+    CANCELED,
     CancelDeployment,
-    Changed,
     Deployment,
-    Get,
-    Got,
-    Missing,
-    Put,
-    Rejected,
-    Report,
+    GetRejected,
+    GetShadow,
+    ReportRequested,
+    Shadow,
+    ShadowChanged,
+    ShadowReceived,
+    ShadowReport,
     StartDeployment,
-    Taken,
-    Wanted,
+    UpdateShadow,
+    due,
+    reported_state,
+    step,
 )
+from agent.aws.jobs.topics import ShadowTopics
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from tests.support.shadow import CloudShadow
 
-PACE = Pace(first_s=10, setback_s=1, cap_s=60, refresh_s=300)
+PACE = Pace(first_s=10, backoff_s=1, cap_s=60, refresh_s=300)
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thing/one:1"
 OTHER = ARN[:-1] + "2"
 
@@ -49,7 +51,7 @@ class Talk:
         self.state = Shadow("s", PACE)
         self.now = 0.0
 
-    def hear(self, event):
+    def step(self, event):
         self.state, effects = step(self.state, event, self.now)
         return effects
 
@@ -57,13 +59,13 @@ class Talk:
 @pytest.fixture
 def talk():
     talk = Talk()
-    assert talk.hear(Connected()) == (Get(),)
+    assert talk.step(Connected()) == (GetShadow(),)
     return talk
 
 
 @pytest.fixture
 def running(talk):
-    assert talk.hear(Got(3, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(3, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
     return talk
 
 
@@ -82,90 +84,90 @@ def running(talk):
     ],
 )
 def test_at_start_up_what_is_over_cancelled_or_not_whole_is_not_begun(talk, wanted, reported):
-    assert talk.hear(Got(3, wanted, reported)) == ()
+    assert talk.step(ShadowReceived(3, wanted, reported)) == ()
 
 
 def test_at_start_up_what_was_in_progress_is_begun_again(talk):
     reported = {"fleetConfigurationArnForStatus": ARN, "status": "IN_PROGRESS"}
-    assert talk.hear(Got(3, desired(), reported)) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(3, desired(), reported)) == (StartDeployment(Deployment(ARN, document())),)
 
 
 def test_the_same_deployment_is_begun_once_and_cancelled_once(running):
-    assert running.hear(Got(4, desired(), {})) == ()
-    assert running.hear(Got(5, desired(status=CANCELED), {})) == (CancelDeployment(ARN),)
-    assert running.hear(Got(6, desired(status=CANCELED), {})) == ()
+    assert running.step(ShadowReceived(4, desired(), {})) == ()
+    assert running.step(ShadowReceived(5, desired(status=CANCELED), {})) == (CancelDeployment(ARN),)
+    assert running.step(ShadowReceived(6, desired(status=CANCELED), {})) == ()
 
 
 def test_a_new_revision_is_another_deployment_and_one_that_comes_cancelled_is_none(running):
-    assert running.hear(Got(4, desired(OTHER), {})) == (StartDeployment(Deployment(OTHER, document(OTHER))),)
-    assert running.hear(Got(5, desired(ARN, CANCELED), {})) == ()
+    assert running.step(ShadowReceived(4, desired(OTHER), {})) == (StartDeployment(Deployment(OTHER, document(OTHER))),)
+    assert running.step(ShadowReceived(5, desired(ARN, CANCELED), {})) == ()
 
 
 def test_an_older_version_is_ignored(running):
-    assert running.hear(Got(2, desired(OTHER), {})) == ()
+    assert running.step(ShadowReceived(2, desired(OTHER), {})) == ()
 
 
 def test_a_change_by_others_gets_the_whole_shadow(running):
-    assert running.hear(Changed(3)) == ()
-    assert running.hear(Changed(4)) == (Get(),)
+    assert running.step(ShadowChanged(3)) == ()
+    assert running.step(ShadowChanged(4)) == (GetShadow(),)
 
 
 def test_a_report_goes_out_with_the_version_seen_and_is_told_once(running):
-    report = Report(ARN, "IN_PROGRESS")
-    (put,) = running.hear(Wanted(report))
-    assert put == Put("s-2", report, 3)
-    assert running.hear(Taken("s-2", 4)) == ()
-    assert running.hear(Got(5, desired(), told(report))) == ()
+    report = ShadowReport(ARN, "IN_PROGRESS")
+    (put,) = running.step(ReportRequested(report))
+    assert put == UpdateShadow("s-2", report, 3)
+    assert running.step(ReportAccepted("s-2", 4)) == ()
+    assert running.step(ShadowReceived(5, desired(), reported_state(report))) == ()
 
 
 def test_a_rejected_report_is_sent_again_if_the_shadow_still_differs(running):
-    report = Report(ARN, "SUCCEEDED", "SUCCESSFUL")
-    running.hear(Wanted(report))
-    assert running.hear(Rejected("s-2", 409)) == (Get(),)
-    (put,) = running.hear(Got(7, desired(), {"status": "IN_PROGRESS"}))
+    report = ShadowReport(ARN, "SUCCEEDED", "SUCCESSFUL")
+    running.step(ReportRequested(report))
+    assert running.step(RequestRejected("s-2", "409")) == (GetShadow(),)
+    (put,) = running.step(ShadowReceived(7, desired(), {"status": "IN_PROGRESS"}))
     assert (put.report, put.version) == (report, 7)
-    running.hear(Rejected(put.token, 409))
+    running.step(RequestRejected(put.token, "409"))
     running.now = due(running.state)
-    assert running.hear(Tick()) == (Get(),)
-    assert running.hear(Got(8, desired(), told(report))) == ()
+    assert running.step(Tick()) == (GetShadow(),)
+    assert running.step(ShadowReceived(8, desired(), reported_state(report))) == ()
 
 
 def test_only_the_last_report_counts(running):
-    (put,) = running.hear(Wanted(Report(ARN, "IN_PROGRESS")))
-    running.hear(Wanted(Report(ARN, "FAILED")))
-    running.hear(Wanted(Report(ARN, "SUCCEEDED")))
-    (again,) = running.hear(Taken(put.token, 4))
+    (put,) = running.step(ReportRequested(ShadowReport(ARN, "IN_PROGRESS")))
+    running.step(ReportRequested(ShadowReport(ARN, "FAILED")))
+    running.step(ReportRequested(ShadowReport(ARN, "SUCCEEDED")))
+    (again,) = running.step(ReportAccepted(put.token, 4))
     assert (again.report.status, again.version) == ("SUCCEEDED", 4)
 
 
 def test_a_report_made_without_a_link_is_sent_after_the_shadow_was_got(running):
-    running.hear(Disconnected())
-    assert running.hear(Wanted(Report(ARN, "SUCCEEDED"))) == ()
-    assert running.hear(Connected()) == (Get(),)
-    (put,) = running.hear(Got(9, desired(), {}))
+    running.step(Disconnected())
+    assert running.step(ReportRequested(ShadowReport(ARN, "SUCCEEDED"))) == ()
+    assert running.step(Connected()) == (GetShadow(),)
+    (put,) = running.step(ShadowReceived(9, desired(), {}))
     assert (put.report.status, put.version) == ("SUCCEEDED", 9)
 
 
 def test_a_question_without_an_answer_is_repeated_and_no_shadow_is_an_answer(talk):
     talk.now = due(talk.state)
-    assert talk.hear(Tick()) == (Get(),)
-    assert talk.hear(Missing(404)) == ()
+    assert talk.step(Tick()) == (GetShadow(),)
+    assert talk.step(GetRejected(404)) == ()
     assert due(talk.state) == talk.now + 300
-    assert talk.hear(Got(1, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(1, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
 
 
 EVENTS = st.one_of(
-    st.sampled_from([Connected(), Disconnected(), Tick(), Missing(404), Missing(500)]),
+    st.sampled_from([Connected(), Disconnected(), Tick(), GetRejected(404), GetRejected(500)]),
     st.builds(
-        Got,
+        ShadowReceived,
         st.integers(1, 9),
         st.builds(desired, st.sampled_from([ARN, OTHER]), st.sampled_from(["SUCCEEDED", CANCELED])),
-        st.sampled_from([{}, told(Report(ARN, "SUCCEEDED"))]),
+        st.sampled_from([{}, reported_state(ShadowReport(ARN, "SUCCEEDED"))]),
     ),
-    st.builds(Changed, st.integers(1, 9)),
-    st.builds(Taken, st.sampled_from(["s-1", "s-2", "s-3"]), st.integers(1, 9)),
-    st.builds(Rejected, st.sampled_from(["s-1", "s-2", "s-3"]), st.sampled_from([400, 409, 500])),
-    st.builds(Wanted, st.builds(Report, st.just(ARN), st.sampled_from(["IN_PROGRESS", "SUCCEEDED"]))),
+    st.builds(ShadowChanged, st.integers(1, 9)),
+    st.builds(ReportAccepted, st.sampled_from(["s-1", "s-2", "s-3"]), st.integers(1, 9)),
+    st.builds(RequestRejected, st.sampled_from(["s-1", "s-2", "s-3"]), st.sampled_from(["400", "409", "500"])),
+    st.builds(ReportRequested, st.builds(ShadowReport, st.just(ARN), st.sampled_from(["IN_PROGRESS", "SUCCEEDED"]))),
 )
 
 
@@ -176,7 +178,7 @@ def test_no_order_of_events_begins_the_deployment_seen_last_again_or_speaks_with
     for event, waits in steps:
         talk.now += waits
         last = talk.state.arn
-        for effect in talk.hear(event):
+        for effect in talk.step(event):
             match effect:
                 case StartDeployment(deployment):
                     assert deployment.arn not in {last, None}
@@ -195,7 +197,7 @@ async def both_ends():
     bus = MemoryBus()
     started, cancelled = asyncio.Queue(), asyncio.Queue()
     async with MemoryTransport(bus, "cloud") as cloud, MemoryTransport(bus, "device") as transport:
-        shadow = CloudShadow(cloud, shadow_base("one"))
+        shadow = CloudShadow(cloud, ShadowTopics("one").base)
         await asyncio.sleep(0)
         client = ShadowClient(
             transport,
@@ -203,7 +205,7 @@ async def both_ends():
             on_deployment=started.put_nowait,
             on_cancel=cancelled.put_nowait,
             nucleus_version="2.12.0",
-            pace=Pace(first_s=0.2, setback_s=0.01, cap_s=0.5),
+            pace=Pace(first_s=0.2, backoff_s=0.01, cap_s=0.5),
         )
         async with client:
             yield shadow, client, transport, started, cancelled
@@ -213,8 +215,10 @@ async def test_a_deployment_comes_by_the_shadow_and_its_end_is_reported_there():
     async with both_ends() as (shadow, client, _, started, cancelled):
         shadow.put({"desired": desired()})
         deployment = await asyncio.wait_for(started.get(), 5)
-        client.report(Report(deployment.arn, "IN_PROGRESS"))
-        client.report(Report(deployment.arn, "FAILED", "FAILED_ROLLBACK_COMPLETE", "broken", ("DEPLOYMENT_FAILURE",)))
+        client.report(ShadowReport(deployment.arn, "IN_PROGRESS"))
+        client.report(
+            ShadowReport(deployment.arn, "FAILED", "FAILED_ROLLBACK_COMPLETE", "broken", ("DEPLOYMENT_FAILURE",))
+        )
         assert await shadow.reported("FAILED") == {
             "fleetConfigurationArnForStatus": ARN,
             "status": "FAILED",
@@ -235,10 +239,10 @@ async def test_a_report_survives_an_outage_and_a_version_conflict():
         shadow.put({"desired": desired()})
         await asyncio.wait_for(started.get(), 5)
         transport.drop()
-        client.report(Report(ARN, "SUCCEEDED", "SUCCESSFUL"))
+        client.report(ShadowReport(ARN, "SUCCEEDED", "SUCCESSFUL"))
         shadow.put({"desired": {"other": 1}})
         transport.restore()
         await shadow.reported("SUCCEEDED")
         shadow.version += 5
-        client.report(Report(ARN, "FAILED"))
+        client.report(ShadowReport(ARN, "FAILED"))
         await shadow.reported("FAILED")

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.aws.jobs.events import Connected, Disconnected
 from agent.aws.jobs.messages import Status
+from agent.aws.jobs.retry import Connected, Disconnected
 from agent.aws.jobs.service.book import Place
 from agent.aws.jobs.service.job import Execution, JobError, JobStatus
 from agent.aws.jobs.service.rules import BY_DEVICE, BY_SERVICE
@@ -87,16 +87,16 @@ class AnyWire(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def drop_link(self, number) -> None:
-        self.fleet.devices[number].hear(Disconnected(), self.fleet.now)
+        self.fleet.devices[number].step(Disconnected(), self.fleet.now)
 
     @rule(number=st.integers(0, 1))
     def restore_link(self, number) -> None:
-        self.fleet.devices[number].hear(Connected(), self.fleet.now)
+        self.fleet.devices[number].step(Connected(), self.fleet.now)
 
     @rule(number=st.integers(0, 1))
     def lose_memory(self, number) -> None:
         self.fleet.devices[number].restart()
-        self.fleet.devices[number].hear(Connected(), self.fleet.now)
+        self.fleet.devices[number].step(Connected(), self.fleet.now)
 
     # -- operators --------------------------------------------------------------------------------
 

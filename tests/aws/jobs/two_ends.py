@@ -7,27 +7,26 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agent.aws.jobs.events import (
-    Ask,
+from agent.aws.jobs.codec import JobCodec
+from agent.aws.jobs.execution import (
     Cancel,
-    Connected,
-    Disconnected,
+    Conversation,
+    DescribeNext,
     Event,
     Finished,
     Job,
     Progress,
     Start,
-    Tick,
     Update,
+    due,
+    step,
 )
-from agent.aws.jobs.execution import Conversation, due, step
-from agent.aws.jobs.messages import Status, encode
-from agent.aws.jobs.pace import Pace
+from agent.aws.jobs.messages import Status
+from agent.aws.jobs.retry import Connected, Disconnected, Pace, Tick
 from agent.aws.jobs.service.conversation import Outgoing, answer, notifications
 from agent.aws.jobs.service.job import JobSpec
 from agent.aws.jobs.service.queue import Queue
 from agent.aws.jobs.topics import PREFIX, JobTopics
-from agent.aws.jobs.wording import filters, heard, said
 from agent.topics import matches
 
 DOCUMENT = {"deploymentId": "d1", "components": {}}
@@ -56,17 +55,16 @@ class Device:
 
     def restart(self) -> None:
         """Begin as a new process that remembers nothing."""
-        pace = Pace(first_s=10, setback_s=1, cap_s=60, refresh_s=300)
+        pace = Pace(first_s=10, backoff_s=1, cap_s=60, refresh_s=300)
         self.state = Conversation(f"s{next(self.sessions)}", pace, begins=not self.topics.namespace)
         self.running, self.cancelled = None, False
 
-    def hear(self, event: Event, now: float) -> None:
+    def step(self, event: Event, now: float) -> None:
         self.state, effects = step(self.state, event, now)
         for effect in effects:
             match effect:
-                case Ask() | Update():
-                    topic, payload = said(self.topics, effect)
-                    self.wire.append(Outgoing(topic, encode(payload)))
+                case DescribeNext() | Update():
+                    self.wire.append(Outgoing(*JobCodec(self.topics).message(effect)))
                 case Start(job):
                     assert self.running is None, "two jobs at once"
                     self.running = job
@@ -76,22 +74,22 @@ class Device:
                     self.cancelled = True
 
     def message(self, message: Outgoing, now: float) -> None:
-        if self.state.connected and (event := heard(self.topics, message.topic, message.payload)) is not None:
-            self.hear(event, now)
+        if self.state.connected and (event := JobCodec(self.topics).event(message.topic, message.payload)):
+            self.step(event, now)
 
     def finish(self, status: Status, now: float, **details: str) -> None:
         job, self.running, self.cancelled = self.running, None, False
         assert job is not None
-        self.hear(Finished(job, status, tuple(details.items())), now)
+        self.step(Finished(job, status, tuple(details.items())), now)
 
     def progress(self, now: float, **details: str) -> None:
         assert self.running is not None
-        self.hear(Progress(self.running, tuple(details.items())), now)
+        self.step(Progress(self.running, tuple(details.items())), now)
 
     def tick(self, now: float) -> None:
         when = due(self.state)
         if when is not None and when <= now:
-            self.hear(Tick(), now)
+            self.step(Tick(), now)
 
 
 class Fleet:
@@ -106,11 +104,11 @@ class Fleet:
 
     def connect(self) -> None:
         for device in self.devices:
-            device.hear(Connected(), self.now)
+            device.step(Connected(), self.now)
 
     def disconnect(self) -> None:
         for device in self.devices:
-            device.hear(Disconnected(), self.now)
+            device.step(Disconnected(), self.now)
 
     def serve(self, message: Outgoing) -> None:
         """The service hears a request and answers."""
@@ -127,7 +125,7 @@ class Fleet:
     def hand_over(self, message: Outgoing) -> None:
         """A message reaches the devices that subscribed to it."""
         for device in self.devices:
-            if any(matches(topic_filter, message.topic) for topic_filter in filters(device.topics)):
+            if any(matches(topic_filter, message.topic) for topic_filter in device.topics.filters):
                 device.message(message, self.now)
 
     def settle(self) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from agent.aws.jobs.client import JobsClient
-from agent.aws.jobs.pace import Pace
+from agent.aws.jobs.retry import Pace
 from agent.aws.jobs.service.caller import calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
@@ -20,7 +20,7 @@ from agent.mqtt.factory import create
 from tests.support.inbox import connected
 from tests.support.provisioning import REGISTER
 
-PACE = Pace(first_s=0.5, setback_s=0.05, cap_s=1.0, refresh_s=300)
+PACE = Pace(first_s=0.5, backoff_s=0.05, cap_s=1.0, refresh_s=300)
 DOCUMENT = {"operation": "verge:rotate-certificate", "template": "rotation"}
 
 
