@@ -18,11 +18,10 @@ from agent.config.streams import Limits
 from agent.config.strict import nearest
 from agent.errors import ModelRefusedError, NotConnectedError, VergeError, WorkerLostError
 from agent.frames.frame import Picture
-from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.pool import Pool
 from agent.inference.quarantine import Quarantine
-from agent.inference.values import Answer, Description, PoolState, PoolStatus, Snapshot
+from agent.inference.values import Answer, Description, Feeder, InferenceRequest, PoolState, PoolStatus, Snapshot
 
 __all__ = ["InferencePlane"]
 
@@ -129,7 +128,7 @@ class _Requests:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[InferenceRequest] = deque()
 
     async def ask(self, picture: Picture, snapshot: Snapshot | None, label: str) -> Answer:
         if self._pool.status.state is PoolState.BROKEN:
@@ -146,11 +145,11 @@ class _Requests:
             else:
                 answered.set_result(outcome)
 
-        self._waiting.append(Job(picture, finish, label, snapshot))
+        self._waiting.append(InferenceRequest(picture, finish, label, snapshot))
         self._pool.wake()
         return await answered
 
-    def take(self) -> Job | None:
+    def take(self) -> InferenceRequest | None:
         return self._waiting.popleft() if self._waiting else None
 
     def look(self) -> None:

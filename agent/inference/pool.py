@@ -7,8 +7,13 @@ queue policies stay with the streams and no picture waits in two places.
 after everything else that waits, and given up when it takes a second worker with it.  The picture that only
 waited in the worker's inbox is innocent and goes first.
 
-*Lateness.*  A worker that has used half of its deadline gets a stand-in started beside it, so that a hung one
-can be replaced the moment it is given up; if it answers after all, the stand-in leaves.
+*Lateness.*  A worker that has used half of its deadline gets a standby started beside it, so that a hung one
+can be replaced the moment it is given up; if it answers after all, the standby leaves.
+
+*Restarts.*  A dead worker is started again at once, then with growing delays, then rarely and visibly.  A worker
+that lived for ``healthy_s`` starts the count anew.  After ``limit`` quick deaths the model is *broken*: that is
+shown, and a start is tried only every ``cap_s``, so that a box nobody visits can still heal when what was wrong
+has gone away.
 """
 
 from __future__ import annotations
@@ -17,19 +22,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
 from agent.config.streams import Limits
 from agent.errors import InvalidInputError, VergeError, WorkerLostError
-from agent.inference.job import Feeder, Job
 from agent.inference.manifest import ModelSpec
 from agent.inference.process import DEPTH, Worker
 from agent.inference.quarantine import Quarantine
-from agent.inference.restarts import Restart, Restarts
-from agent.inference.values import Answer, Description, PoolState, PoolStatus
+from agent.inference.values import Answer, Description, Feeder, InferenceRequest, PoolState, PoolStatus
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "Restart", "Restarts"]
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +57,10 @@ class Pool:
         self._status = PoolStatus(PoolState.STARTING)
         self._workers: list[Worker] = []
         self._feeders: deque[Feeder] = deque()
-        self._again: deque[Job] = deque()
-        self._suspects: deque[Job] = deque()
+        self._retry_queue: deque[InferenceRequest] = deque()
+        self._suspects: deque[InferenceRequest] = deque()
         self._events: dict[Worker, asyncio.Event] = {}
-        self._seats: list[asyncio.Task[None]] = []
+        self._slots: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -73,30 +77,30 @@ class Pool:
         try:
             started = await asyncio.gather(*starting, return_exceptions=True)
         except BaseException:
-            await asyncio.shield(asyncio.gather(*(self._dismiss(each) for each in starting)))
+            await asyncio.shield(asyncio.gather(*(self._stop_standby(each) for each in starting)))
             raise
         workers = [worker for worker in started if isinstance(worker, Worker)]
         problems = [problem for problem in started if isinstance(problem, BaseException)]
         if problems:
             await asyncio.gather(*(worker.stop() for worker in workers))
             raise problems[0]
-        self._seats = [
-            tasks.create_task(self._keep(worker), name=f"agent.model.{self.name}.{number}")
+        self._slots = [
+            tasks.create_task(self._supervise_slot(worker), name=f"agent.model.{self.name}.{number}")
             for number, worker in enumerate(workers)
         ]
         description = workers[0].description
         assert description is not None  # noqa: S101 a started worker has loaded
         self._set(PoolState.RUNNING, description=description)
-        # A seat ends its worker, and one that never ran would not.
+        # A slot ends its worker, and one that never ran would not.
         await asyncio.sleep(0)
         return description
 
     async def stop(self) -> None:
         """End the workers once they have answered what they hold; what waits is finished with ``WorkerLostError``."""
         self._set(PoolState.STOPPED)
-        for seat in self._seats:
-            seat.cancel()
-        await asyncio.gather(*self._seats, *self._leaving, return_exceptions=True)
+        for slot in self._slots:
+            slot.cancel()
+        await asyncio.gather(*self._slots, *self._leaving, return_exceptions=True)
         self._give_up("the model was unloaded", "model-unloaded")
 
     def attach(self, feeder: Feeder) -> None:
@@ -112,8 +116,8 @@ class Pool:
         """A picture may be waiting, or a worker may be free: hand over what can be handed over."""
         if self._status.state is PoolState.STOPPED:
             return
-        while (worker := self._freest()) is not None and (job := self._next(worker)) is not None:
-            worker.send(job)
+        while (worker := self._freest()) is not None and (request := self._next(worker)) is not None:
+            worker.send(request)
 
     # -- choosing ------------------------------------------------------------------------------------------
 
@@ -124,69 +128,71 @@ class Pool:
                 best, most = worker, worker.free
         return best
 
-    def _next(self, worker: Worker) -> Job | None:
-        if self._again:
-            return self._again.popleft()
+    def _next(self, worker: Worker) -> InferenceRequest | None:
+        if self._retry_queue:
+            return self._retry_queue.popleft()
         for _ in range(len(self._feeders)):
             self._feeders.rotate(-1)
-            job = self._feeders[-1].take()
-            if job is not None:
-                return job
+            request = self._feeders[-1].take()
+            if request is not None:
+                return request
         return self._suspect() if self._suspects and worker.free == DEPTH else None
 
-    def _suspect(self) -> Job | None:
+    def _suspect(self) -> InferenceRequest | None:
         now = self._loop.time()
         while self._suspects:
-            job = self._suspects.popleft()
-            if now < job.expires:
-                return job
-            job.finish(WorkerLostError("a worker was lost over the picture", code="worker-crashed"))
+            request = self._suspects.popleft()
+            if now < request.expires:
+                return request
+            request.finish(WorkerLostError("a worker was lost over the picture", code="worker-crashed"))
         return None
 
-    # -- a seat: one worker after the other ---------------------------------------------------------------
+    # -- a slot: one worker after the other ---------------------------------------------------------------
 
-    async def _keep(self, worker: Worker) -> None:
-        """Have a worker in this seat until cancelled."""
+    async def _supervise_slot(self, worker: Worker) -> None:
+        """Have a worker in this slot until cancelled."""
         restarts = Restarts()
         try:
             while True:
                 began = self._loop.time()
-                stand_in = await self._serve(worker)
+                standby = await self._serve_until_lost(worker)
                 reason = await worker.explain()
                 log.warning("model %s: a worker was lost: %s", self.name, reason)
                 self._set(self._status.state, reason, restarts=self._status.restarts + 1)
-                self._mourn(worker)
+                self._requeue_lost(worker)
                 restart = restarts.died(self._loop.time() - began)
-                worker = stand_in or await self._replace(restarts, restart, reason)
+                worker = standby or await self._replace(restarts, restart, reason)
         finally:
             if worker in self._workers:
                 self._workers.remove(worker)
             await asyncio.shield(self._end(worker))
 
-    async def _serve(self, worker: Worker) -> Worker | None:
-        """Let it work until it is lost; the result is the stand-in that was started when it was late."""
+    async def _serve_until_lost(self, worker: Worker) -> Worker | None:
+        """Let it work until it is lost; the result is the standby that was started when it was late."""
         self._workers.append(worker)
         event = self._events[worker] = asyncio.Event()
-        stand_in: asyncio.Task[Worker] | None = None
+        standby: asyncio.Task[Worker] | None = None
         self._set(PoolState.RUNNING, self._status.reason)
         self.wake()
         try:
             while not worker.lost:
                 await event.wait()
                 event.clear()
-                if worker.late and not worker.lost and stand_in is None:
-                    stand_in = self._loop.create_task(self._start_worker(), name=f"agent.model.{self.name}.stand-in")
-                if stand_in is not None and not worker.late and not worker.lost:
+                if worker.late and not worker.lost and standby is None:
+                    standby = self._loop.create_task(self._start_worker(), name=f"agent.model.{self.name}.standby")
+                if standby is not None and not worker.late and not worker.lost:
                     # Beside the watch over the worker, which may be lost meanwhile.
-                    leaving = self._loop.create_task(self._dismiss(stand_in), name=f"agent.model.{self.name}.leaving")
+                    leaving = self._loop.create_task(
+                        self._stop_standby(standby), name=f"agent.model.{self.name}.leaving"
+                    )
                     self._leaving.add(leaving)
                     leaving.add_done_callback(self._leaving.discard)
-                    stand_in = None
+                    standby = None
             self._workers.remove(worker)
-            return await self._take(stand_in) if stand_in is not None else None
+            return await self._standby_worker(standby) if standby is not None else None
         except BaseException:
-            if stand_in is not None:
-                await asyncio.shield(self._dismiss(stand_in))
+            if standby is not None:
+                await asyncio.shield(self._stop_standby(standby))
             raise
         finally:
             del self._events[worker]
@@ -221,12 +227,14 @@ class Pool:
         }
         await worker.start(run.interpreter, usual | run.environment)
         try:
-            told = await self._load(worker)
+            description = await self._load(worker)
         except BaseException:
             worker.kill()
             await asyncio.shield(worker.stop())
             raise
-        worker.description = msgspec.structs.replace(told, name=self.spec.name, version=self.spec.manifest.version)
+        worker.description = msgspec.structs.replace(
+            description, name=self.spec.name, version=self.spec.manifest.version
+        )
         return worker
 
     async def _load(self, worker: Worker) -> Description:
@@ -236,61 +244,61 @@ class Pool:
             reason = await worker.explain()
             raise WorkerLostError(f"{error.message}: {reason}", code=error.code, hint=error.hint) from error
 
-    async def _take(self, stand_in: asyncio.Task[Worker]) -> Worker | None:
+    async def _standby_worker(self, standby: asyncio.Task[Worker]) -> Worker | None:
         try:
-            return await stand_in
+            return await standby
         except VergeError as error:
-            log.warning("model %s: the stand-in could not be started: %s", self.name, error)
+            log.warning("model %s: the standby could not be started: %s", self.name, error)
             return None
 
-    async def _dismiss(self, stand_in: asyncio.Task[Worker]) -> None:
-        stand_in.cancel()
-        (outcome,) = await asyncio.gather(stand_in, return_exceptions=True)
+    async def _stop_standby(self, standby: asyncio.Task[Worker]) -> None:
+        standby.cancel()
+        (outcome,) = await asyncio.gather(standby, return_exceptions=True)
         if isinstance(outcome, Worker):
             await outcome.stop()
         elif isinstance(outcome, Exception):
-            log.warning("model %s: the stand-in could not be started: %s", self.name, outcome)
+            log.warning("model %s: the standby could not be started: %s", self.name, outcome)
 
     async def _end(self, worker: Worker) -> None:
         await worker.stop()
-        while worker.jobs:
-            job = worker.jobs.popleft()
-            job.finish(WorkerLostError("the model was unloaded", code="model-unloaded"))
+        while worker.requests:
+            request = worker.requests.popleft()
+            request.finish(WorkerLostError("the model was unloaded", code="model-unloaded"))
 
     def _give_up(self, message: str, code: str) -> None:
         """Finish what waits for a second worker."""
-        waiting = [*self._again, *self._suspects]
-        self._again.clear()
+        waiting = [*self._retry_queue, *self._suspects]
+        self._retry_queue.clear()
         self._suspects.clear()
-        for job in waiting:
-            job.finish(WorkerLostError(message, code=code))
+        for request in waiting:
+            request.finish(WorkerLostError(message, code=code))
 
     # -- what workers tell ----------------------------------------------------------------------------------
 
-    def _on_answer(self, job: Job, outcome: Answer | VergeError) -> None:
+    def _on_answer(self, request: InferenceRequest, outcome: Answer | VergeError) -> None:
         # The next picture first: the worker should not wait for this one's result to be published.
         self.wake()
-        job.finish(outcome)
+        request.finish(outcome)
 
     def _on_event(self, worker: Worker) -> None:
         event = self._events.get(worker)
         if event is not None:
             event.set()
 
-    def _mourn(self, worker: Worker) -> None:
+    def _requeue_lost(self, worker: Worker) -> None:
         """Sort what a lost worker held: the picture in work is a suspect, those behind it are innocent."""
-        held = list(worker.jobs)
-        worker.jobs.clear()
-        self._again.extendleft(reversed(held[1:]))
-        for job in held[:1]:
-            job.kills += 1
-            self._tasks.create_task(self._quarantine.put(job.picture, job.label), name="agent.quarantine")
-            if job.kills >= _KILLS:
+        held = list(worker.requests)
+        worker.requests.clear()
+        self._retry_queue.extendleft(reversed(held[1:]))
+        for request in held[:1]:
+            request.kills += 1
+            self._tasks.create_task(self._quarantine.put(request.picture, request.label), name="agent.quarantine")
+            if request.kills >= _KILLS:
                 code = "worker-hung" if worker.hung else "worker-crashed"
-                job.finish(WorkerLostError(f"two workers were lost over the picture: {worker.reason}", code=code))
+                request.finish(WorkerLostError(f"two workers were lost over the picture: {worker.reason}", code=code))
             else:
-                job.expires = self._loop.time() + _SECOND_TRY_S
-                self._suspects.append(job)
+                request.expires = self._loop.time() + _SECOND_TRY_S
+                self._suspects.append(request)
         self.wake()
 
     def _set(
@@ -306,3 +314,37 @@ class Pool:
         if status != self._status:
             self._status = status
             self._changed()
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start again after ``delay_s``; ``broken`` when it happened too quickly too often."""
+
+    delay_s: float
+    broken: bool
+
+
+class Restarts:
+    """The count of quick deaths and what follows from it."""
+
+    def __init__(
+        self, *, healthy_s: float = 30.0, limit: int = 6, base_s: float = 0.25, cap_s: float = 30.0, free: int = 2
+    ) -> None:
+        self._healthy_s = healthy_s
+        self._limit = limit
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._free = free
+        self._quick = 0
+
+    def died(self, lived_s: float) -> Restart:
+        """Decide after a death; the first ``free`` quick ones cost no delay."""
+        self._quick = 1 if lived_s >= self._healthy_s else self._quick + 1
+        if self._quick >= self._limit:
+            return Restart(self._cap_s, broken=True)
+        step = self._quick - self._free
+        return Restart(0.0 if step <= 0 else min(self._cap_s, self._base_s * 2 ** (step - 1)), broken=False)
+
+    def refused(self) -> Restart:
+        """Decide after a start that failed for a reason that time alone seldom mends."""
+        return Restart(self._cap_s, broken=True)

@@ -22,13 +22,11 @@ import msgspec
 
 from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.inference.child import Child, shortage
-from agent.inference.deadline import Deadline
-from agent.inference.job import Job
 from agent.inference.runtime import messages
 from agent.inference.runtime.ring import Ring
-from agent.inference.values import Answer, Description
+from agent.inference.values import Answer, Description, InferenceRequest
 
-__all__ = ["DEPTH", "Worker"]
+__all__ = ["DEPTH", "Deadline", "Worker"]
 
 DEPTH = 2
 """Pictures a worker holds: the one it works on and the one that waits, so that it never idles for a round trip."""
@@ -36,11 +34,14 @@ DEPTH = 2
 _LAUNCHER = Path(__file__).parent / "runtime" / "__main__.py"
 _GOODBYE_S = 1.0
 _FINISH_S = 10.0
+_FACTOR = 20
+_WINDOW = 256
+_REFRESH = 64
 
 _encode = msgspec.json.Encoder().encode
 _answer = msgspec.json.Decoder(Answer).decode
 
-Answered = Callable[[Job, "Answer | VergeError"], None]
+Answered = Callable[[InferenceRequest, "Answer | VergeError"], None]
 Event = Callable[["Worker"], None]
 
 
@@ -52,7 +53,7 @@ class Worker(asyncio.Protocol):
     """
 
     def __init__(self, *, slot_bytes: int, floor_s: float, on_answer: Answered, on_pace: Event, on_lost: Event) -> None:
-        self.jobs: deque[Job] = deque()
+        self.requests: deque[InferenceRequest] = deque()
         self.description: Description | None = None
         self.reason = ""
         self.hung = False
@@ -120,29 +121,29 @@ class Worker(asyncio.Protocol):
     @property
     def free(self) -> int:
         """How many more pictures it can hold."""
-        return 0 if self.lost or self._late else DEPTH - len(self.jobs)
+        return 0 if self.lost or self._late else DEPTH - len(self.requests)
 
     @property
     def late(self) -> bool:
         """Whether it has taken more than half of its deadline for the picture it works on."""
         return self._late
 
-    def send(self, job: Job) -> None:
+    def send(self, request: InferenceRequest) -> None:
         """Hand a picture over; the worker must have a free place."""
         self._next_id += 1
-        slot = self._ring.write(job.picture.data)
+        slot = self._ring.write(request.picture.data)
         self._slots[self._next_id] = slot
         content: dict[str, Any] = {
             "id": self._next_id,
             "slot": slot,
-            "length": len(job.picture.data),
-            "encoding": job.picture.encoding,
+            "length": len(request.picture.data),
+            "encoding": request.picture.encoding,
         }
-        if job.snapshot is not None:
-            content["snapshot"] = job.snapshot
-        job.model = self.description
-        self.jobs.append(job)
-        if len(self.jobs) == 1:
+        if request.snapshot is not None:
+            content["snapshot"] = request.snapshot
+        request.model = self.description
+        self.requests.append(request)
+        if len(self.requests) == 1:
             self._begin(self._loop.time())
         self._transport.write(messages.encode(messages.INFER, _encode(content)))
 
@@ -152,11 +153,11 @@ class Worker(asyncio.Protocol):
         self._transport.abort()
 
     async def stop(self) -> None:
-        """Have it finish what it holds, within its deadlines, and leave; what is left in ``jobs`` is lost."""
+        """Have it finish what it holds, within its deadlines, and leave; what is left in ``requests`` is lost."""
         self._empty.clear()
-        if self.jobs and not self.lost:
+        if self.requests and not self.lost:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_FINISH_S, len(self.jobs) * self._deadline.seconds)):
+                async with asyncio.timeout(min(_FINISH_S, len(self.requests) * self._deadline.seconds)):
                     await self._empty.wait()
         if not self.lost:
             self._transport.write(messages.encode(messages.STOP))
@@ -195,7 +196,7 @@ class Worker(asyncio.Protocol):
         """Bytes came: perform what they say."""
         try:
             for envelope in self._decoder.feed(data):
-                self._hear(envelope)
+                self._handle(envelope)
         except (messages.ProtocolError, msgspec.DecodeError, KeyError) as error:
             self.reason = f"the worker spoke nonsense: {error}"
             self.kill()
@@ -212,7 +213,7 @@ class Worker(asyncio.Protocol):
         self._ring.close()
         self._on_lost(self)
 
-    def _hear(self, envelope: messages.Envelope) -> None:
+    def _handle(self, envelope: messages.Envelope) -> None:
         if envelope.kind == messages.ANSWER:
             answer = _answer(envelope.text)
             if envelope.body:
@@ -223,9 +224,9 @@ class Worker(asyncio.Protocol):
             if not self._loaded.done():
                 self._loaded.set_result(self.description)
         elif envelope.kind == messages.ERROR:
-            self._failed(envelope.content)
+            self._on_error(envelope.content)
 
-    def _failed(self, content: Mapping[str, Any]) -> None:
+    def _on_error(self, content: Mapping[str, Any]) -> None:
         identity, code, hint = content.get("id"), str(content["code"]), content.get("hint")
         family = (
             BackendUnavailableError if code.startswith(("backend-", "task-", "accelerator-")) else ModelRefusedError
@@ -243,31 +244,31 @@ class Worker(asyncio.Protocol):
 
     def _settle(self, identity: int, outcome: Answer | VergeError) -> None:
         self._ring.release(self._slots.pop(identity))
-        job = self.jobs.popleft()
+        request = self.requests.popleft()
         now = self._loop.time()
-        self._deadline.observe(now - job.began)
-        if self.jobs:
+        self._deadline.observe(now - request.began)
+        if self.requests:
             self._begin(now)
         else:
             self._empty.set()
         if self._late:
             self._late = False
             self._on_pace(self)
-        self._on_answer(job, outcome)
+        self._on_answer(request, outcome)
 
     # -- the deadline: one lazy timer a worker, not one a picture ---------------------------------------
 
     def _begin(self, now: float) -> None:
-        self.jobs[0].began = now
+        self.requests[0].began = now
         if self._timer is None:
-            self._timer = self._loop.call_at(now + self._deadline.seconds / 2, self._look)
+            self._timer = self._loop.call_at(now + self._deadline.seconds / 2, self._check_deadline)
 
-    def _look(self) -> None:
+    def _check_deadline(self) -> None:
         """Half a deadline has passed since some picture began: is it still the one being worked on?"""
         self._timer = None
-        if self.lost or not self.jobs:
+        if self.lost or not self.requests:
             return
-        now, began = self._loop.time(), self.jobs[0].began
+        now, began = self._loop.time(), self.requests[0].began
         half = self._deadline.seconds / 2
         if now - began >= 2 * half:
             self.hung = True
@@ -277,9 +278,9 @@ class Worker(asyncio.Protocol):
             if not self._late:
                 self._late = True
                 self._on_pace(self)
-            self._timer = self._loop.call_at(began + 2 * half, self._look)
+            self._timer = self._loop.call_at(began + 2 * half, self._check_deadline)
         else:
-            self._timer = self._loop.call_at(began + half, self._look)
+            self._timer = self._loop.call_at(began + half, self._check_deadline)
 
 
 def _cause(status: int) -> str:
@@ -289,3 +290,23 @@ def _cause(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
+
+
+class Deadline:
+    """How long a worker may take for one answer before it counts as hung: max(floor, 20 × its own p99), in seconds."""
+
+    def __init__(self, floor_s: float = 2.0) -> None:
+        self._floor_s = floor_s
+        self._recent: deque[float] = deque(maxlen=_WINDOW)
+        self._since = 0
+        self.seconds = floor_s
+
+    def observe(self, seconds: float) -> None:
+        """Take in one answer's duration; the deadline is worked out anew now and then."""
+        self._recent.append(seconds)
+        self._since += 1
+        if self._since >= _REFRESH:
+            self._since = 0
+            ordered = sorted(self._recent)
+            p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+            self.seconds = max(self._floor_s, _FACTOR * p99)

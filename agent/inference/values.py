@@ -1,14 +1,18 @@
-"""What crosses the door to inference: descriptions, answers and the state of what answers."""
+"""What crosses the door to inference: requests, answers, and what a model and its workers are."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["Answer", "Description", "PoolState", "PoolStatus", "Snapshot"]
+from agent.errors import VergeError
+from agent.frames.frame import Picture
+
+__all__ = ["Answer", "Description", "Feeder", "Finish", "InferenceRequest", "PoolState", "PoolStatus", "Snapshot"]
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +79,31 @@ class PoolStatus:
     """How many can answer now."""
     restarts: int = 0
     description: Description | None = None
+
+
+Finish = Callable[[Answer | VergeError], None]
+
+
+@dataclass(slots=True, eq=False)
+class InferenceRequest:
+    """A picture, what to do with its answer, and how often a worker was lost over it."""
+
+    picture: Picture
+    finish: Finish
+    label: str = ""
+    """Names the picture in the quarantine folder: stream, camera and sequence."""
+    snapshot: Snapshot | None = None
+    model: Description | None = None
+    """Which model it was handed to: what a swap leaves in no doubt."""
+    kills: int = 0
+    began: float = 0.0
+    """Monotonic clock: when the worker turned to it."""
+    expires: float = 0.0
+    """Monotonic clock: until when a picture that killed a worker may be tried again."""
+
+
+class Feeder(Protocol):
+    """Whoever has pictures for a pool: a stream, or the queue of single requests."""
+
+    def take(self) -> InferenceRequest | None:
+        """The next picture, or None when there is none now."""

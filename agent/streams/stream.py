@@ -32,9 +32,8 @@ from agent.errors import FrameError, VergeError
 from agent.frames.frame import Frame
 from agent.frames.recognise import recognise
 from agent.frames.reports import Reports
-from agent.inference.job import Job
 from agent.inference.plane import InferencePlane
-from agent.inference.values import Answer, PoolState
+from agent.inference.values import Answer, InferenceRequest, PoolState
 from agent.mqtt.transport import Message
 from agent.sources.base import Source, SourceStatus
 from agent.sources.pacer import Pacer
@@ -176,7 +175,7 @@ class Stream:
         else:
             self._plane.wake(self.options.model)
 
-    def take(self) -> Job | None:
+    def take(self) -> InferenceRequest | None:
         """The next frame for the model, if one waits."""
         if self._pacer.on and self.source.pushes:
             if not self._passing:
@@ -192,8 +191,10 @@ class Stream:
             return None
         snapshot = self._outlet.snapshot_wanted(frame, now)
         label = f"{self.name}-{frame.camera}-{frame.sequence}"
-        job = Job(frame.picture, lambda outcome: self._finish(frame, job, outcome), label, snapshot)
-        return job
+        request = InferenceRequest(
+            frame.picture, lambda outcome: self._finish(frame, request, outcome), label, snapshot
+        )
+        return request
 
     def _beat(self) -> bool:
         """A frame of each camera is due."""
@@ -211,15 +212,15 @@ class Stream:
 
     # -- out -------------------------------------------------------------------------------------------------
 
-    def _finish(self, frame: Frame, job: Job, outcome: Answer | VergeError) -> None:
+    def _finish(self, frame: Frame, request: InferenceRequest, outcome: Answer | VergeError) -> None:
         now = time.monotonic()
         if isinstance(outcome, VergeError):
             self._fail(frame, outcome)
             return
         total_ms = (now - frame.arrived) * 1e3
         try:
-            assert job.model is not None  # noqa: S101 an answer comes from a model
-            self._outlet.put(frame, job.model, outcome, total_ms, now)
+            assert request.model is not None  # noqa: S101 an answer comes from a model
+            self._outlet.put(frame, request.model, outcome, total_ms, now)
         except VergeError as error:
             self._fail(frame, error)
             return

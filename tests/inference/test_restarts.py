@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.inference.deadline import Deadline
-from agent.inference.restarts import Restart, Restarts
+from agent.inference.pool import Restart, Restarts
+from agent.inference.process import Deadline
 
 
 def test_the_first_deaths_cost_no_delay_then_delays_grow_then_the_model_is_broken() -> None:
