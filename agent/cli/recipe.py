@@ -10,8 +10,7 @@ import click
 import msgspec
 
 from agent.greengrass.recipes import lint, reader
-from agent.greengrass.recipes.errors import RecipeError
-from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.errors import Finding, Level, RecipeError
 from agent.greengrass.recipes.recipe import Recipe
 
 __all__ = ["command"]

@@ -82,7 +82,7 @@ PURE = [
     "greengrass/catalog/keys.py",
     "greengrass/catalog/requirements.py",
     "greengrass/catalog/scalars.py",
-    "greengrass/catalog/shelf.py",
+    "greengrass/catalog/entries.py",
     "greengrass/cloud/messages.py",
     "greengrass/components/lifecycle.py",
     "greengrass/components/order.py",

@@ -41,8 +41,8 @@ def publishing_refused(access: Any, topic: str) -> str | None:
     granted = [resource for policy in _policies(services) for resource in _granted(policy)]
     if any(allows(resource, topic) for resource in granted):
         return None
-    told = ", ".join(map(repr, granted)) or "no topic at all"
-    return f"its accessControl lets it publish on {told}"
+    topics = ", ".join(map(repr, granted)) or "no topic at all"
+    return f"its accessControl lets it publish on {topics}"
 
 
 def allows(resource: str, topic: str) -> bool:

@@ -31,8 +31,7 @@ from agent.errors import InvalidInputError
 from agent.greengrass.catalog import access, scalars
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES, Family
-from agent.greengrass.catalog.over import over
-from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.errors import Finding, Level
 from agent.greengrass.recipes.recipe import ComponentType
 from agent.topics import valid_topic
 
@@ -62,6 +61,7 @@ _PARTS: Final = frozenset(("aws.greengrass.Nucleus", "aws.greengrass.TokenExchan
 _NO_MODELS: Final = _PARTS | {
     name for name, entries in ENTRIES.items() if any(each.type is not ComponentType.MODEL for each in entries)
 }
+_SOURCES: Final = ("topic", "directory", "camera")
 
 
 class ComponentKeyError(InvalidInputError):
@@ -141,14 +141,14 @@ class _Keys:
 
     def path(self, key: str) -> str:
         """A text in which nothing is like blank."""
-        told = self.get(key)
-        found = "" if told is None else scalars.text(told)
+        value = self.get(key)
+        found = "" if value is None else scalars.text(value)
         if found is None:
             raise self.wrong(key, "a text")
         return found
 
     def wrong(self, key: str, accepted: str, hint: str | None = None) -> ComponentKeyError:
-        # What is told here reaches logs and topics, and a camera's address may hold a password.
+        # What stands here reaches logs and topics, and a camera's address may hold a password.
         shown = _ADDRESS.sub("…", repr(self.get(key)))
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         return ComponentKeyError(f"{self.component}: {key} is {shown}; accepted is {accepted}", hint=hint)
@@ -232,10 +232,10 @@ def _picture(keys: _Keys, family: Family | None, device: Device) -> tuple[str, s
 
 def _outputs(keys: _Keys, family: Family | None) -> list[dict[str, Any]]:
     key = "PublishResultsOnTopic"
-    told = keys.get(key)
-    if told is None and family is None:
+    value = keys.get(key)
+    if value is None and family is None:
         return []
-    topic = family.topic if told is None and family else scalars.text(told)
+    topic = family.topic if value is None and family else scalars.text(value)
     form = family.format if family else "aws"
     if topic == "":
         return [{"log": True, "format": form}]
@@ -252,8 +252,8 @@ def _outputs(keys: _Keys, family: Family | None) -> list[dict[str, Any]]:
 
 def _accelerator(keys: _Keys) -> str:
     key = "Accelerator"
-    told = keys.get(key)
-    found = _ACCELERATORS[0] if told is None else (scalars.text(told) or "").lower()
+    value = keys.get(key)
+    found = _ACCELERATORS[0] if value is None else (scalars.text(value) or "").lower()
     if found not in _ACCELERATORS:
         hint = "another accelerator that a backend knows goes into Verge: {Run: {Accelerator: …}}"
         raise keys.wrong(key, " or ".join(_ACCELERATORS), hint)
@@ -263,11 +263,11 @@ def _accelerator(keys: _Keys) -> str:
 def _archive(keys: _Keys, architecture: str) -> tuple[str, tuple[Finding, ...]]:
     """The archive for this device, empty where none is named."""
     key = "ModelResourceKey"
-    told = keys.get(key)
-    named = scalars.mapping(told)
+    value = keys.get(key)
+    named = scalars.mapping(value)
     if named is None:
-        named = {"model": told} if isinstance(told, str) else {}
-        if told is not None and not named:
+        named = {"model": value} if isinstance(value, str) else {}
+        if value is not None and not named:
             raise keys.wrong(key, "the name of an archive, or names of archives by processor")
     entries = {str(place).lower(): name for place, name in named.items() if name is not None}
     places = _PLACES.get(architecture, (architecture, "model"))
@@ -279,10 +279,42 @@ def _archive(keys: _Keys, architecture: str) -> tuple[str, tuple[Finding, ...]]:
     return _archive_name(keys, entries[place]), ()
 
 
-def _archive_name(keys: _Keys, told: Any) -> str:
-    name = scalars.text(told)
+def _archive_name(keys: _Keys, value: Any) -> str:
+    name = scalars.text(value)
     if name is None or name.startswith("/") or ".." in name.split("/"):
         raise keys.wrong("ModelResourceKey", "names of archives as the model's recipe has them")
     # AWS names the folder that the archive is unpacked into.
     name = name.rstrip("/")
     return name[: -len(".zip")] if name.lower().endswith(".zip") else name
+
+
+def over(block: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The owner's own block over that of the keys, both in canonical spelling.
+
+    ``options`` and ``run`` are merged key by key, where a null takes a key away.  So is an input of the same kind; one
+    of another kind replaces the keys' input as a whole, interval included.  Everything else is replaced.
+
+    >>> over({"input": {"camera": {"source": 0}, "interval_s": 9.0}}, {"input": {"topic": "cameras/+/frame"}})
+    {'input': {'topic': 'cameras/+/frame'}}
+    """
+    merged = {**block, **own}
+    for key in ("options", "run"):
+        merged[key] = _merged(block.get(key), own.get(key))
+    if "input" in own:
+        merged["input"] = _inputs(block.get("input"), own["input"])
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _merged(one: Any, other: Any) -> Any:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return {key: value for key, value in {**one, **other}.items() if value is not None}
+    return one if other is None else other
+
+
+def _inputs(one: Any, other: Any) -> Any:
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return other
+    kinds = [kind for kind in _SOURCES if other.get(kind) is not None]
+    if any(kind in one for kind in _SOURCES) and any(kind not in one for kind in kinds):
+        return dict(other)
+    return {**one, **other, **{kind: _merged(one.get(kind), other[kind]) for kind in kinds}}

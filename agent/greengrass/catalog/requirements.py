@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.greengrass.catalog.entries import ENTRIES
-from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.errors import Finding, Level
 from agent.greengrass.recipes.recipe import ComponentType
 
 __all__ = ["FACTS", "Requirements", "check", "requirements"]
@@ -24,7 +24,7 @@ _GLIBC: Final = (2, 27)
 _MEGA: Final = 1_000_000
 
 FACTS: Final = ("os", "architecture", "libc", "libc_version", "disk_free", "memory_total")
-"""What may be told of a device: platform attributes, ``platform.libc_ver()``, bytes; what is not is not checked."""
+"""What may be known of a device: platform attributes, ``platform.libc_ver()``, bytes; what is not is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ def _libc(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iter
     if needs.glibc is None or "libc" not in facts:
         return
     wanted = ".".join(map(str, needs.glibc))
-    told = f"{facts['libc'] or 'another C library'} {facts.get('libc_version', '')}".rstrip()
+    libc = f"{facts['libc'] or 'another C library'} {facts.get('libc_version', '')}".rstrip()
     version = tuple(int(part) for part in re.findall(r"[0-9]+", str(facts.get("libc_version", "")))[:2])
     if facts["libc"] != "glibc" or version < needs.glibc:
         hint = "use a system with a newer glibc (Debian 10, Ubuntu 20.04 or later)"
-        yield _error(component, "libc", f"it needs glibc {wanted} or later, this is {told}", hint)
+        yield _error(component, "libc", f"it needs glibc {wanted} or later, this is {libc}", hint)
 
 
 def _room(component: str, fact: str, least: int, facts: Mapping[str, Any], words: str) -> Iterator[Finding]:

@@ -116,21 +116,20 @@ class Question:
         versions = _decoded(_Candidates, body, Operation.RESOLVE).resolvedComponentVersions
         if len(versions) != 1:
             raise self._no_answer(f"chose {len(versions)} versions")
-        told = versions[0]
+        version = versions[0]
         try:
-            recipe = reader.parse(told.recipe, f"the cloud's recipe of {self.name}")
+            recipe = reader.parse(version.recipe, f"the cloud's recipe of {self.name}")
         except InvalidInputError as error:
             raise self._no_answer("sent a recipe that cannot be read") from error
-        same = _ARN.fullmatch(told.arn)
-        said = {(told.componentName, told.componentVersion), (recipe.name, str(recipe.version))}
-        if same is None or said | {(same[1], same[2])} != {(self.name, str(recipe.version))}:
-            raise self._no_answer(f"answered with {told.componentName} {told.componentVersion}, {told.arn}")
+        same = _ARN.fullmatch(version.arn)
+        names = {(version.componentName, version.componentVersion), (recipe.name, str(recipe.version))}
+        if same is None or names | {(same[1], same[2])} != {(self.name, str(recipe.version))}:
+            raise self._no_answer(f"answered with {version.componentName} {version.componentVersion}, {version.arn}")
         if not self.allows(recipe.version):
             raise self._no_answer(f"chose {recipe.version}, which is not what was asked for")
-        caution = (
-            "" if told.vendorGuidance in {None, "ACTIVE"} else f"{told.vendorGuidance} {told.message or ''}".strip()
-        )
-        return Resolved(_located(recipe, told.arn), told.arn, caution)
+        active = version.vendorGuidance in {None, "ACTIVE"}
+        caution = "" if active else f"{version.vendorGuidance} {version.message or ''}".strip()
+        return Resolved(_located(recipe, version.arn), version.arn, caution)
 
     def _no_answer(self, what: str) -> GreengrassError:
         return GreengrassError(
@@ -218,8 +217,8 @@ def _in_artifact(artifact: Artifact, arn: str) -> Artifact:
 
 def _message(body: bytes) -> str:
     try:
-        told = msgspec.json.decode(body)
+        answer = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
-    said = (told.get("message") or told.get("Message")) if isinstance(told, Mapping) else None
+    said = (answer.get("message") or answer.get("Message")) if isinstance(answer, Mapping) else None
     return re.sub(r"[^\x20-\x7e]+", " ", said)[:_LONGEST].strip() if isinstance(said, str) else ""

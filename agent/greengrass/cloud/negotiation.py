@@ -36,7 +36,7 @@ from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
 
-__all__ = ["LOCAL_GROUP", "MAX_ROUNDS", "Chosen", "Cloud", "Known", "Wishes", "negotiated"]
+__all__ = ["LOCAL_GROUP", "MAX_ROUNDS", "Chosen", "Cloud", "Known", "Requirements", "negotiated"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ MAX_ROUNDS: Final = 64
 _MAX_QUESTIONS: Final = 1_000
 _PARALLEL: Final = 4
 
-Wishes = Mapping[str, Mapping[str, Requirement]]
+Requirements = Mapping[str, Mapping[str, Requirement]]
 """Component → group → which versions it wants."""
 
 
@@ -70,7 +70,7 @@ class Cloud(Protocol):
 
 
 async def negotiated(
-    wishes: Wishes,
+    requirements: Requirements,
     known: Known,
     running: Mapping[str, Version],
     attributes: Attributes,
@@ -87,7 +87,7 @@ async def negotiated(
     talks = _Talks(known, running, attributes, client, frozenset(ours))
     chosen: dict[str, Recipe] = {}
     for _ in range(MAX_ROUNDS):
-        questions = _questions(wishes, chosen)
+        questions = _questions(requirements, chosen)
         answers = await talks.answers(questions)
         before, chosen = chosen, {each.name: found.recipe for each, found in answers.items() if found.recipe}
         if chosen == before:
@@ -199,10 +199,10 @@ class _Talks:
         return True
 
 
-def _questions(wishes: Wishes, chosen: Mapping[str, Recipe]) -> list[Question]:
+def _questions(requirements: Requirements, chosen: Mapping[str, Recipe]) -> list[Question]:
     """What is to be asked about what is wanted now: the roots and all that the chosen versions lead to, by name."""
     wanted: dict[str, dict[str, Requirement]] = {}
-    for name, groups in wishes.items():
+    for name, groups in requirements.items():
         wanted.setdefault(name, {}).update(groups)
     waiting, seen = sorted(wanted), set[str]()
     while waiting:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from agent.errors import VergeError
 from agent.greengrass.components import lifecycle
-from agent.greengrass.components.machine import Became, Effect, Event, Kill, Kind, Machine, Perform
+from agent.greengrass.components.lifecycle import Became, Effect, Event, Kill, Kind, Machine, Perform
 from agent.greengrass.components.runner import Outcome, Result, Runner, failed
 from agent.greengrass.components.spec import Change, ComponentSpec
 from agent.greengrass.components.states import ComponentStatus, Goals, Problem, State, StatusCode
@@ -44,7 +44,7 @@ _EXPECTED: dict[tuple[StepName, Result], Kind] = {
 """The event that the end of a step is; every other failure is ``FAILED``."""
 
 
-Told = Callable[["Component"], None]
+OnChange = Callable[["Component"], None]
 
 
 class Component:
@@ -53,7 +53,7 @@ class Component:
     ``became`` is called at every change of its state, ``rested`` whenever everything that happened has been dealt with.
     """
 
-    def __init__(self, spec: ComponentSpec, runner: Runner, *, became: Told, rested: Told) -> None:
+    def __init__(self, spec: ComponentSpec, runner: Runner, *, became: OnChange, rested: OnChange) -> None:
         self.spec = spec
         self.machine = Machine(error_reset_s=spec.lifecycle.error_reset_s)
         self._runner = runner
@@ -61,7 +61,7 @@ class Component:
         self._next: ComponentSpec | None = None
         self._became, self._rested = became, rested
         self._inbox: deque[Event] = deque()
-        self._heard = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._reports = 0
         self._steps: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -99,16 +99,16 @@ class Component:
             note=self._note,
         )
 
-    def wish(self, goals: Goals) -> None:
+    def pursue(self, goals: Goals) -> None:
         """Bring it to these states, one after the other."""
-        self._post(Event(Kind.WISH, goals=goals))
+        self._post(Event(Kind.GOALS, goals=goals))
 
     def depend(self, *, ready: bool) -> None:
         """Its HARD dependencies are ready, or are no longer."""
         self._post(Event(Kind.READY if ready else Kind.UNREADY))
 
     def report(self, state: State) -> bool:
-        """The component says itself that it is RUNNING or ERRORED; False when it says so too often to be heard."""
+        """The component says itself that it is RUNNING or ERRORED; False when it says so too often."""
         if self._reports >= _REPORTS:
             log.warning("component %s: a report of %s was dropped: too many wait", self.spec.name, state)
             return False
@@ -138,9 +138,9 @@ class Component:
             while True:
                 while self._inbox:
                     await self._hear(self._inbox.popleft(), tasks)
-                self._heard.clear()
+                self._arrived.clear()
                 self._rested(self)
-                await self._heard.wait()
+                await self._arrived.wait()
         finally:
             self._unwatch()
             await asyncio.shield(self._kill())
@@ -187,8 +187,8 @@ class Component:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._steps.discard(task)
-        # Its event was heard already or will be; without it running, the component may be at rest.
-        self._heard.set()
+        # Its event was handled already or will be; without it running, the component may be at rest.
+        self._arrived.set()
 
     async def _kill(self) -> None:
         steps = tuple(self._steps)
@@ -230,4 +230,4 @@ class Component:
 
     def _post(self, event: Event) -> None:
         self._inbox.append(event)
-        self._heard.set()
+        self._arrived.set()

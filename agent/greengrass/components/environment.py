@@ -1,7 +1,7 @@
 """What a script finds in its environment: inherited → the agent's → the component's → Setenv → the step's Setenv.
 
 Inherited is what the agent itself was started with, less what is the agent's own business: its settings and
-credentials, and what systemd or an outer Greengrass nucleus told the agent alone.
+credentials, and what systemd or an outer Greengrass nucleus meant for the agent alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 def nucleus(*, thing: str, region: str | None = None, root_ca: str | None = None) -> dict[str, str]:
     """What Greengrass tells every component; region and root CA only where they are known."""
-    told = {"AWS_IOT_THING_NAME": thing, "GGC_VERSION": NUCLEUS_VERSION}
+    variables = {"AWS_IOT_THING_NAME": thing, "GGC_VERSION": NUCLEUS_VERSION}
     if region:
-        told |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+        variables |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if root_ca:
-        told["GG_ROOT_CA_PATH"] = root_ca
-    return told
+        variables["GG_ROOT_CA_PATH"] = root_ca
+    return variables
 
 
 def of_step(base: Mapping[str, str], token: str, lifecycle: Lifecycle, step: Step) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """A component's life as a table: state × event → rule.
 
-*Goals.*  What is wished of a component is a list of states (``states.START``, ``RESTART``, …).  ``MOVES`` says how a
+*Goals.*  What a component is to reach is a list of states (``states.START``, ``RESTART``, …).  ``MOVES`` says how a
 resting state goes on towards the nearest goal; a goal that is reached is dropped, and an empty list means settled.
 
 *Effects* are performed by the shell strictly in order.  ``Perform`` only starts a step and its end comes back as an
 event; ``Kill`` is awaited, so that a step which follows it never meets a process of its predecessor.
+
+*Tickets.*  Every ``Perform`` and ``Kill`` has a number and so have the events they cause; an event of anything but the
+latest is stale and changes nothing.
 
 *Errors* are counted by the state they happened in.  The count of a state is forgotten when the state is left without an
 error or when ``error_reset_s`` passed since the last one; the third one breaks the component.  Recover runs after every
@@ -13,18 +16,121 @@ other one, and then the component tries again at once.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from agent.greengrass.components.machine import Became, Effects, Errors, Event, Kill, Kind, Machine, Perform
-from agent.greengrass.components.states import RESTART, UNRECOVERABLE, Problem, State, StatusCode
+from agent.greengrass.components.states import RESTART, UNRECOVERABLE, Goals, Problem, State, StatusCode
 from agent.greengrass.recipes.lifecycle import StepName
 
-__all__ = ["MOVES", "TABLE", "Move", "Rule", "edges", "step"]
+__all__ = [
+    "MOVES",
+    "TABLE",
+    "Became",
+    "Effect",
+    "Effects",
+    "Errors",
+    "Event",
+    "Kill",
+    "Kind",
+    "Machine",
+    "Move",
+    "Perform",
+    "Rule",
+    "edges",
+    "mermaid",
+    "step",
+]
 
 _QUICK_ERRORS = 3
+
+
+class Kind(StrEnum):
+    """What can happen to a component."""
+
+    GOALS = "goals"
+    READY = "HARD dependencies ready"
+    UNREADY = "HARD dependency lost"
+    INSTALL_OK = "Install done"
+    STARTUP_OK = "Startup done"
+    STARTUP_NOTHING = "no Startup"
+    STARTUP_LATE = "not RUNNING in time"
+    RUN_SPAWNED = "Run spawned"
+    RUN_OK = "Run exited 0"
+    RUN_NOTHING = "no Run"
+    SHUTDOWN_OK = "Shutdown done"
+    CLEARED = "every process gone"
+    RECOVERED = "Recover done"
+    FAILED = "step failed"
+    REPORTED_RUNNING = "reported RUNNING"
+    REPORTED_ERRORED = "reported ERRORED"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened; ``ticket`` is the effect's that caused it, None for what comes from outside."""
+
+    kind: Kind
+    ticket: int | None = None
+    goals: Goals = ()
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Start a step; its end comes back as an event with the ticket."""
+
+    step: StepName
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End every process of the component and wait until they are gone; ``CLEARED`` is the event."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Became:
+    """The state changed; ``problem`` is the error it goes with."""
+
+    state: State
+    problem: Problem | None
+
+
+Effect = Perform | Kill | Became
+Effects = tuple[Effect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How many errors came quickly one after the other, and when the last was."""
+
+    count: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One component: ``origin`` is the state that the error it recovers from happened in, ``step`` what runs in NEW."""
+
+    state: State = State.NEW
+    goals: Goals = ()
+    ready: bool = True
+    problem: Problem | None = None
+    origin: State | None = None
+    installing: bool = False
+    ticket: int = 0
+    errors: Mapping[State, Errors] = field(default_factory=dict)
+    error_reset_s: float = 3600.0
+
+    @property
+    def satisfies(self) -> bool:
+        """Whether what depends on this component may run: a component that stops because of an error does not."""
+        return self.state in {State.RUNNING, State.FINISHED} or (self.state is State.STOPPING and self.origin is None)
 
 
 class Move(StrEnum):
@@ -54,7 +160,6 @@ MOVES: Final[Mapping[State, Mapping[State, State | Move]]] = {
     for state, moves in _WAYS.items()
 }
 """How each state goes on towards each goal."""
-
 _AFTER_STOP: Final[Mapping[State | None, State]] = {
     State.NEW: State.NEW,
     State.INSTALLED: State.INSTALLED,
@@ -63,7 +168,6 @@ _AFTER_STOP: Final[Mapping[State | None, State]] = {
     None: State.FINISHED,
 }
 """Where a component goes from STOPPING by its nearest goal."""
-
 _REPORTED: Final = {
     State.NEW: StatusCode.INSTALL_ERROR,
     State.STARTING: StatusCode.STARTUP_ERROR,
@@ -81,13 +185,13 @@ def step(machine: Machine, event: Event, now: float) -> tuple[Machine, Effects]:
 
 def edges() -> set[tuple[State, State, str]]:
     """Every change of state that there can be, with what causes it: the arrows of the diagram."""
-    told = {(state, to, kind.value) for kind, row in TABLE.items() for state, rule in row.items() for to in rule.to}
+    arrows = {(state, to, kind.value) for kind, row in TABLE.items() for state, rule in row.items() for to in rule.to}
     for state, moves in MOVES.items():
         for goal, move in moves.items():
             to = State.STARTING if move is Move.START else move
             if isinstance(to, State):
-                told.add((state, to, f"goal {goal}"))
-    return told
+                arrows.add((state, to, f"goal {goal}"))
+    return arrows
 
 
 # -- the ways a state is entered ------------------------------------------------------------------------------------
@@ -240,7 +344,7 @@ def _failed(machine: Machine, event: Event, now: float) -> tuple[Machine, Effect
     return _fail(machine, event.problem, now)
 
 
-def _late(machine: Machine, event: Event, now: float) -> tuple[Machine, Effects]:
+def _startup_late(machine: Machine, event: Event, now: float) -> tuple[Machine, Effects]:
     problem = event.problem or Problem(StatusCode.STARTUP_TIMEOUT, "The component was not RUNNING in time.")
     return _fail(machine, problem, now, late=True)
 
@@ -252,45 +356,45 @@ def _reported(machine: Machine, event: Event, now: float) -> tuple[Machine, Effe
 
 _STOPPED_AT = (State.NEW, State.INSTALLED, State.FINISHED)
 _FAILS = (State.ERRORED, State.BROKEN)
-
 __ = Rule(lambda machine, _event, _now: (machine, ()))
 """Ignored, on purpose."""
-_wish = Rule(_wished)
-_note = Rule(_noted)
-_again = Rule(_restarted)
+_goals = Rule(_wished)
+_ready = Rule(_noted)
+_restart = Rule(_restarted)
 _run = Rule(lambda machine, _event, _now: _perform(machine, StepName.RUN))
-_end = Rule(lambda machine, _event, _now: _kill(machine))
-_done = Rule(_no_run, (State.FINISHED,))
-_stop = Rule(_after_stop, _STOPPED_AT)
-_heal = Rule(_after_recover, (State.STOPPING, *_STOPPED_AT))
-_fails = Rule(_failed, _FAILS)
-_bad = Rule(_failed, (State.ERRORED,))
-_late_ = Rule(_late, _FAILS)
-_ill = Rule(_reported, _FAILS)
-_ill_s = Rule(_reported, (State.ERRORED,))
-_inst = _to(State.INSTALLED)
-_up = _to(State.RUNNING)
-_down = _to(State.STOPPING)
+_kill_all = Rule(lambda machine, _event, _now: _kill(machine))
+_finish = Rule(_no_run, (State.FINISHED,))
+_stopped = Rule(_after_stop, _STOPPED_AT)
+_recover = Rule(_after_recover, (State.STOPPING, *_STOPPED_AT))
+_error = Rule(_failed, _FAILS)
+_error_s = Rule(_failed, (State.ERRORED,))
+_late = Rule(_startup_late, _FAILS)
+_report = Rule(_reported, _FAILS)
+_report_s = Rule(_reported, (State.ERRORED,))
+_installed = _to(State.INSTALLED)
+_running = _to(State.RUNNING)
+_stopping = _to(State.STOPPING)
+
 
 # fmt: off
 _ROWS: Final = {
-    #                        NEW     INSTALLED STARTING RUNNING  STOPPING ERRORED  BROKEN   FINISHED
-    Kind.WISH:              (_wish,  _wish,    _wish,   _wish,   _wish,   _wish,   _wish,   _wish),
-    Kind.READY:             (_note,  _note,    _note,   _note,   _note,   _note,   _note,   _note),
-    Kind.UNREADY:           (_note,  _note,    _again,  _again,  _note,   _note,   _note,   _note),
-    Kind.INSTALL_OK:        (_inst,  __,       __,      __,      __,      __,      __,      __),
-    Kind.STARTUP_OK:        (__,     __,       _up,     __,      __,      __,      __,      __),
-    Kind.STARTUP_NOTHING:   (__,     __,       _run,    __,      __,      __,      __,      __),
-    Kind.STARTUP_LATE:      (__,     __,       _late_,  __,      __,      __,      __,      __),
-    Kind.RUN_SPAWNED:       (__,     __,       _up,     __,      __,      __,      __,      __),
-    Kind.RUN_OK:            (__,     __,       __,      _down,   __,      __,      __,      __),
-    Kind.RUN_NOTHING:       (__,     __,       _done,   __,      __,      __,      __,      __),
-    Kind.SHUTDOWN_OK:       (__,     __,       __,      __,      _end,    __,      _end,    __),
-    Kind.CLEARED:           (__,     __,       __,      __,      _stop,   __,      __,      __),
-    Kind.RECOVERED:         (__,     __,       __,      __,      __,      _heal,   __,      __),
-    Kind.FAILED:            (_fails, __,       _fails,  _fails,  _bad,    __,      _end,    __),
-    Kind.REPORTED_RUNNING:  (__,     __,       _up,     __,      __,      __,      __,      __),
-    Kind.REPORTED_ERRORED:  (_ill,   __,       _ill,    _ill,    _ill_s,  __,      __,      __),
+    #                       NEW         INSTALLED   STARTING    RUNNING     STOPPING    ERRORED     BROKEN      FINISHED
+    Kind.GOALS:            (_goals,     _goals,     _goals,     _goals,     _goals,     _goals,     _goals,     _goals),
+    Kind.READY:            (_ready,     _ready,     _ready,     _ready,     _ready,     _ready,     _ready,     _ready),
+    Kind.UNREADY:          (_ready,     _ready,     _restart,   _restart,   _ready,     _ready,     _ready,     _ready),
+    Kind.INSTALL_OK:       (_installed, __,         __,         __,         __,         __,         __,         __),
+    Kind.STARTUP_OK:       (__,         __,         _running,   __,         __,         __,         __,         __),
+    Kind.STARTUP_NOTHING:  (__,         __,         _run,       __,         __,         __,         __,         __),
+    Kind.STARTUP_LATE:     (__,         __,         _late,      __,         __,         __,         __,         __),
+    Kind.RUN_SPAWNED:      (__,         __,         _running,   __,         __,         __,         __,         __),
+    Kind.RUN_OK:           (__,         __,         __,         _stopping,  __,         __,         __,         __),
+    Kind.RUN_NOTHING:      (__,         __,         _finish,    __,         __,         __,         __,         __),
+    Kind.SHUTDOWN_OK:      (__,         __,         __,         __,         _kill_all,  __,         _kill_all,  __),
+    Kind.CLEARED:          (__,         __,         __,         __,         _stopped,   __,         __,         __),
+    Kind.RECOVERED:        (__,         __,         __,         __,         __,         _recover,   __,         __),
+    Kind.FAILED:           (_error,     __,         _error,     _error,     _error_s,   __,         _kill_all,  __),
+    Kind.REPORTED_RUNNING: (__,         __,         _running,   __,         __,         __,         __,         __),
+    Kind.REPORTED_ERRORED: (_report,    __,         _report,    _report,    _report_s,  __,         __,         __),
 }
 # fmt: on
 
@@ -298,3 +402,13 @@ TABLE: Final[Mapping[Kind, Mapping[State, Rule]]] = {
     kind: dict(zip(State, row, strict=True)) for kind, row in _ROWS.items()
 }
 """What every event does in every state."""
+
+
+def mermaid() -> str:
+    """A state diagram of every change that the table and the goals allow."""
+    causes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for state, to, cause in sorted(edges()):
+        causes[state, to].append(cause)
+    lines = ["stateDiagram-v2", "    [*] --> NEW"]
+    lines += [f"    {state} --> {to}: {', '.join(events)}" for (state, to), events in causes.items()]
+    return "\n".join(lines) + "\n"

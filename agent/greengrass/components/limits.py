@@ -20,7 +20,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from agent.greengrass.components import kin
+from agent.greengrass.components import process_tree
 from agent.greengrass.components.spec import Limits
 
 __all__ = ["Cgroups", "Enforcer", "Rlimits", "claim"]
@@ -149,11 +149,11 @@ def claim(base: Path | None = None) -> Enforcer:
     try:
         if not set(_CONTROLLERS) <= set((base / "cgroup.controllers").read_text().split()):
             return Rlimits()
-        members = [int(pid) for pid in (base / "cgroup.procs").read_text().split()]
-        if not _all_ours(members):
+        pids = [int(pid) for pid in (base / "cgroup.procs").read_text().split()]
+        if not _all_ours(pids):
             return Rlimits()
         (base / "agent").mkdir(exist_ok=True)
-        for pid in members:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 (base / "agent" / "cgroup.procs").write_text(str(pid))
         (base / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in _CONTROLLERS))
@@ -163,11 +163,11 @@ def claim(base: Path | None = None) -> Enforcer:
     return Cgroups(base)
 
 
-def _all_ours(members: Collection[int]) -> bool:
-    myself = kin.kin_of(os.getpid())
+def _all_ours(pids: Collection[int]) -> bool:
+    myself = process_tree.process_id(os.getpid())
     assert myself is not None  # noqa: S101 the process that asks exists
-    ours = {each.pid for each in kin.descendants(myself)} | {myself.pid}
-    return set(members) <= ours
+    ours = {process.pid for process in process_tree.descendants(myself)} | {myself.pid}
+    return set(pids) <= ours
 
 
 def _own() -> Path | None:

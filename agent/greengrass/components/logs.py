@@ -10,15 +10,13 @@ does again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["ComponentLog", "Form", "pump"]
+__all__ = ["ComponentLog", "pump"]
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +30,14 @@ _LINE_COST = 100
 _SLICE = 32 * 1024
 
 
-class Form(StrEnum):
-    """How a line is written."""
-
-    TEXT = "TEXT"
-    JSON = "JSON"
-
-
 class ComponentLog:
     """The log file of one component and the older files beside it."""
 
     def __init__(
-        self, folder: Path, name: str, *, form: Form = Form.TEXT,
-        file_bytes: int = FILE_BYTES, total_bytes: int = TOTAL_BYTES,
-    ) -> None:  # fmt: skip
+        self, folder: Path, name: str, *, file_bytes: int = FILE_BYTES, total_bytes: int = TOTAL_BYTES
+    ) -> None:
         self._path = folder / f"{name}.log"
         self._name = name
-        self._form = form
         self._file_bytes = file_bytes
         self._older = max(1, total_bytes // file_bytes) - 1
         self._descriptor: int | None = None
@@ -98,16 +87,6 @@ class ComponentLog:
 
     def _line(self, level: str, event: str, message: str, context: Mapping[str, str]) -> bytes:
         now = time.time()
-        if self._form is Form.JSON:
-            told = {
-                "level": level,
-                "eventType": event,
-                "message": message,
-                "contexts": {"serviceName": self._name, **context},
-                "loggerName": self._name,
-                "timestamp": int(now * 1000),
-            }
-            return json.dumps(told, ensure_ascii=False).encode() + b"\n"
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
         facts = ", ".join(f"{key}={value}" for key, value in {"serviceName": self._name, **context}.items())
         return f"{moment} [{level}] {self._name}: {event}. {message} {{{facts}}}\n".encode(errors="replace")

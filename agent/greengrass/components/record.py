@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from agent.greengrass.components import kin
-from agent.greengrass.components.kin import Kin
+from agent.greengrass.components import process_tree
+from agent.greengrass.components.process_tree import ProcessId
 
 __all__ = ["Record", "end_survivors"]
 
@@ -26,7 +26,7 @@ _SUFFIX = ".processes.json"
 class _Content(msgspec.Struct, frozen=True):
     boot: str
     token: str
-    leaders: list[Kin] = []
+    leaders: list[ProcessId] = []
 
 
 class Record:
@@ -35,15 +35,15 @@ class Record:
     def __init__(self, folder: Path, name: str, token: str) -> None:
         self._path = folder / f"{name}{_SUFFIX}"
         self._token = token
-        self._boot = kin.boot()
-        self.leaders: set[Kin] = set()
+        self._boot = process_tree.boot()
+        self.leaders: set[ProcessId] = set()
 
     def open(self) -> None:
         """Say that scripts may run from now on; raises ``OSError``."""
         if not self._path.exists():
             self._write()
 
-    def add(self, leader: Kin) -> None:
+    def add(self, leader: ProcessId) -> None:
         """A script started; raises ``OSError``."""
         self.leaders.add(leader)
         self._write()
@@ -76,7 +76,7 @@ async def end_survivors(folder: Path) -> list[str]:
             log.warning("%s says nothing about earlier processes: %s", path.name, error)
             path.unlink()
             continue
-        if content.boot == kin.boot() and await _end(name, content):
+        if content.boot == process_tree.boot() and await _end(name, content):
             names.append(name)
         path.unlink()
     return names
@@ -87,10 +87,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 async def _end(name: str, content: _Content) -> bool:
-    if not kin.family(content.leaders, content.token):
+    if not process_tree.members(content.leaders, content.token):
         return False
     log.warning("component %s: an earlier agent left it running; ending it", name)
-    left = await kin.end(lambda sessions: kin.family(content.leaders, content.token, sessions=sessions))
+    left = await process_tree.end(
+        lambda sessions: process_tree.members(content.leaders, content.token, sessions=sessions)
+    )
     if left:
         log.error("component %s: process(es) %s would not end", name, ", ".join(str(each.pid) for each in left))
     return True

@@ -6,38 +6,46 @@ asked for: there is no user to switch to, and most scripts that ask for root wor
 
 *The end of a step* is the end of its shell.  What the shell left running stays part of the component and is ended with
 it, except when the step ran out of time: then it goes at once.
+
+A script is ``sh -c`` in a session of its own, its output two streams, its end a number.  The shell is started behind a
+gate: it waits for a line on its input before it turns into the script, so that limits and records are in place before
+anything of the component runs; an agent that dies in between leaves a shell that ends.  The pipes are made here and not
+by asyncio, whose ``wait`` may wait for the pipes as well: a daemon that a script left behind keeps them open for as
+long as it lives, and the script is over all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.greengrass.components import environment, kin
+from agent.greengrass.components import environment, process_tree
 from agent.greengrass.components.identity import ROOT, Identity, give, look_up
-from agent.greengrass.components.kin import Kin
 from agent.greengrass.components.limits import Enforcer
 from agent.greengrass.components.logs import ComponentLog, pump
-from agent.greengrass.components.process import Script
+from agent.greengrass.components.process_tree import ProcessId, process_id
 from agent.greengrass.components.record import Record
 from agent.greengrass.components.runner import NOTHING, OK, Outcome, failed
 from agent.greengrass.components.spec import ComponentSpec, RunAs
 from agent.greengrass.recipes.lifecycle import Condition, Skip, Step, StepName
 
-__all__ = ["ScriptRunner", "Surroundings"]
+__all__ = ["Script", "ScriptRunner", "Surroundings"]
 
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 1.0
 _WORK_MODE = 0o700
+_GATE = 'read -r _ && exec "$0" -c "$1"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class ScriptRunner:
         self._log = log_
         self._record = record
         self._prepared = False
-        self._outlived: set[Kin] = set()
+        self._outlived: set[ProcessId] = set()
         self._scripts: dict[Script, tuple[asyncio.Task[None], ...]] = {}
 
     async def perform(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
@@ -87,7 +95,7 @@ class ScriptRunner:
 
     async def kill(self) -> None:
         """End every process of the component and read its last words."""
-        left = await kin.end(self._kin)
+        left = await process_tree.end(self._processes)
         if left:
             log.error("component %s: process(es) %s would not end", self._spec.name, sorted(each.pid for each in left))
         await self._last_words()
@@ -100,7 +108,7 @@ class ScriptRunner:
     def update(self, spec: ComponentSpec) -> str:
         """Be this from the next step on; limits hold at once."""
         if spec.limits != self._spec.limits:
-            pids = [each.pid for each in self._kin()]
+            pids = [each.pid for each in self._processes()]
             self._around.enforcer.update(spec.name, pids, spec.limits)
         same = (spec.work, spec.owned, spec.run_as) == (self._spec.work, self._spec.owned, self._spec.run_as)
         self._spec, self._prepared = spec, self._prepared and same
@@ -137,8 +145,8 @@ class ScriptRunner:
         self._record.open()
         script = await Script.start(todo.script, work=self._spec.work, env=env, who=who, shell=self._around.shell)
         try:
-            self._record.add(script.kin)
-            self._around.enforcer.attach(self._spec.name, script.kin.pid, self._spec.limits)
+            self._record.add(script.leader)
+            self._around.enforcer.attach(self._spec.name, script.leader.pid, self._spec.limits)
             script.go()
         except OSError:
             script.close()
@@ -173,9 +181,9 @@ class ScriptRunner:
             async with asyncio.timeout(timeout_s):
                 status = await script.wait()
         except TimeoutError:
-            await kin.end(lambda sessions: kin.family({script.kin}, sessions=sessions))
+            await process_tree.end(lambda sessions: process_tree.members({script.leader}, sessions=sessions))
             return failed(step, "TIMEOUT", f"The {step} script did not end within {timeout_s:g} s.")
-        self._outlived |= await asyncio.to_thread(kin.left_behind, script.kin.pid)
+        self._outlived |= await asyncio.to_thread(process_tree.left_behind, script.leader.pid)
         self._forget_finished()
         return OK if status == 0 else failed(step, "ERROR", f"The {step} script {_cause(status)}.")
 
@@ -198,9 +206,9 @@ class ScriptRunner:
                 script.close()
                 del self._scripts[script]
 
-    def _kin(self, sessions: Collection[int] = ()) -> set[Kin]:
+    def _processes(self, sessions: Collection[int] = ()) -> set[ProcessId]:
         listed = self._around.enforcer.pids(self._spec.name)
-        return kin.family(self._record.leaders | self._outlived, self._token, listed, sessions)
+        return process_tree.members(self._record.leaders | self._outlived, self._token, listed, sessions)
 
     def _say(self, level: str, sentence: str) -> None:
         self._log.write(level, "lifecycle", sentence, {})
@@ -236,3 +244,95 @@ def _cause(status: int) -> str:
         return f"was ended by {signal.Signals(-status).name}"
     except ValueError:
         return f"was ended by signal {-status}"
+
+
+class Script:
+    """A script that waits for ``go``; ``leader`` is its shell, ``stdout`` and ``stderr`` are its output."""
+
+    def __init__(self, process: asyncio.subprocess.Process, leader: ProcessId, pipes: _Pipes) -> None:
+        self._process = process
+        self._pipes = pipes
+        self.leader = leader
+        self.stdout = pipes.stdout
+        self.stderr = pipes.stderr
+
+    @classmethod
+    async def start(
+        cls, script: str, *, work: Path, env: Mapping[str, str], who: Identity | None, shell: str
+    ) -> Script:
+        """Have a script ready in ``work``, as another user if ``who`` is given; raises ``OSError``."""
+        pipes = await _Pipes.open()
+        user, group, groups = (who.uid, who.gid, who.groups) if who else (None, None, None)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                shell, "-c", _GATE, shell, script,
+                cwd=work, env=dict(env), start_new_session=True, user=user, group=group, extra_groups=groups,
+                stdin=pipes.child[0], stdout=pipes.child[1], stderr=pipes.child[2],
+            )  # fmt: skip
+        except (subprocess.SubprocessError, ValueError) as error:
+            pipes.close()
+            raise OSError(str(error)) from error
+        except BaseException:
+            pipes.close()
+            raise
+        finally:
+            pipes.close_child()
+        # A shell that is over already has left nothing to find under this name.
+        return cls(process, process_id(process.pid) or ProcessId(process.pid, -1), pipes)
+
+    def go(self) -> None:
+        """Let it run; raises ``OSError`` when its shell is gone."""
+        self._pipes.tell(b"\n")
+
+    async def wait(self) -> int:
+        """The exit status; negative is the signal that ended it."""
+        status = await self._process.wait()
+        self._pipes.close_stdin()
+        return status
+
+    def close(self) -> None:
+        """Let go of the pipes, whoever still holds their other ends."""
+        self._pipes.close()
+
+
+class _Pipes:
+    """Standard input (open and silent), output and error of a script."""
+
+    def __init__(self) -> None:
+        stdin, self._stdin = os.pipe()
+        self._ours: list[int] = []
+        self.child = [stdin]
+        for _ in range(2):
+            ours, theirs = os.pipe()
+            self._ours.append(ours)
+            self.child.append(theirs)
+        self._transports: list[asyncio.ReadTransport] = []
+        self.stdout, self.stderr = asyncio.StreamReader(), asyncio.StreamReader()
+
+    @classmethod
+    async def open(cls) -> _Pipes:
+        pipes = cls()
+        loop = asyncio.get_running_loop()
+        for descriptor, reader in zip(pipes._ours, (pipes.stdout, pipes.stderr), strict=True):
+            file = os.fdopen(descriptor, "rb", buffering=0)
+            transport, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), file)
+            pipes._transports.append(transport)
+        return pipes
+
+    def tell(self, line: bytes) -> None:
+        os.write(self._stdin, line)
+
+    def close_child(self) -> None:
+        for descriptor in self.child:
+            os.close(descriptor)
+
+    def close_stdin(self) -> None:
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def close(self) -> None:
+        self.close_stdin()
+        for transport in self._transports:
+            with contextlib.suppress(RuntimeError):
+                transport.close()

@@ -23,7 +23,7 @@ from agent.greengrass.components import environment, order
 from agent.greengrass.components.component import Component
 from agent.greengrass.components.errors import ComponentError
 from agent.greengrass.components.limits import Enforcer, Rlimits, claim
-from agent.greengrass.components.logs import ComponentLog, Form
+from agent.greengrass.components.logs import ComponentLog
 from agent.greengrass.components.record import Record, end_survivors
 from agent.greengrass.components.runner import Factory, Runner
 from agent.greengrass.components.scripts import ScriptRunner, Surroundings
@@ -34,7 +34,7 @@ __all__ = ["Settled", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-_WISHES: Mapping[Change, Goals] = {Change.RESTART: RESTART, Change.REINSTALL: REINSTALL}
+_GOALS: Mapping[Change, Goals] = {Change.RESTART: RESTART, Change.REINSTALL: REINSTALL}
 
 Listener = Callable[[ComponentStatus], None]
 
@@ -51,20 +51,19 @@ class Supervisor:
     """The components of the device.
 
     ``run`` is the folder of what must outlive the agent, ``logs`` that of the components' logs, ``env`` what
-    every script is told on top of what the agent inherited, ``run_as`` the default user when the agent is root,
-    ``kinds`` makes the runners of components that are no scripts.
+    every script finds beside the environment that the agent inherited, ``run_as`` the default user when the agent is
+    root, ``kinds`` makes the runners of components that are no scripts.
     """
 
     def __init__(
         self, *, run: Path, logs: Path, env: Mapping[str, str], run_as: RunAs | None = None,
-        kinds: Mapping[str, Factory] | None = None, form: Form = Form.TEXT, grace_s: float = 10.0,
+        kinds: Mapping[str, Factory] | None = None, grace_s: float = 10.0,
     ) -> None:  # fmt: skip
         self._run = run
         self._logs = logs
         self._env = environment.inherited(os.environ) | dict(env)
         self._run_as = run_as
         self._kinds = kinds or {}
-        self._form = form
         self._grace_s = grace_s
         self._components: dict[str, Component] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -116,8 +115,8 @@ class Supervisor:
                 self._adopt(target[name], changes[name])
             for name in starts:
                 self._tell_dependencies(name)
-                if changes[name] in _WISHES:
-                    self._components[name].wish(_WISHES[changes[name]])
+                if changes[name] in _GOALS:
+                    self._components[name].pursue(_GOALS[changes[name]])
             return changes
 
     async def settled(
@@ -139,9 +138,9 @@ class Supervisor:
         while not all(component.settled for component in self._components.values()):
             await self._next_change(None, 0.0)
 
-    def wish(self, name: str, goals: Goals) -> None:
+    def pursue(self, name: str, goals: Goals) -> None:
         """Start, restart, reinstall or stop one component (``states``); raises ``KeyError``."""
-        self._components[name].wish(goals)
+        self._components[name].pursue(goals)
 
     def report(self, name: str, state: State) -> bool:
         """A component says of itself that it is RUNNING or ERRORED; raises ``KeyError``."""
@@ -203,7 +202,7 @@ class Supervisor:
         if spec.kind:
             return self._kinds[spec.kind](spec, token)
         around = Surroundings(self._env, self._run_as, self._enforcer, self._tasks)
-        log_ = ComponentLog(self._logs, spec.name, form=self._form)
+        log_ = ComponentLog(self._logs, spec.name)
         return ScriptRunner(spec, token, around, log_, Record(self._run, spec.name, token))
 
     async def _remove(self, names: Collection[str]) -> None:
@@ -228,7 +227,7 @@ class Supervisor:
             for name in sorted(waiting):
                 above = order.dependers(graph, name) & set(names)
                 if above.isdisjoint(waiting) and all(self._components[each].at_rest for each in above):
-                    self._components[name].wish(STOP)
+                    self._components[name].pursue(STOP)
                     waiting.discard(name)
             if waiting or not all(self._components[name].at_rest for name in names):
                 await self._next_change(None, 0.0)

@@ -5,16 +5,14 @@ module              what it holds
 ==================  ============================================================================
 ``versions``        versions and version requirements
 ``recipe``          the values a recipe is read into
-``document``        text → plain data: YAML and JSON with bounds, and with every text as written
-``place``           plain data with its path, so that an error can name both
+``document``        text → plain data with bounds, every text as written, every value with its path
 ``reader``          plain data → recipe
 ``writer``          recipe → the text that a store keeps
 ``platform``        which manifest is for this device
 ``lifecycle``       what a component runs: selections applied, steps read
 ``variables``       ``{configuration:/…}`` and the other recipe variables
-``configuration``   a component's stored configuration: reset, defaults, merge
-``pointer``         JSON pointers
-``lint``            what loads but will surprise, told as ``findings``
+``configuration``   a component's stored configuration: reset, defaults, merge; JSON pointers
+``lint``            what loads but will surprise
 ``errors``          everything that can be wrong with a recipe, under Greengrass's own codes
 ==================  ============================================================================
 

@@ -4,23 +4,28 @@ A leaf is a scalar, null or a list (lists are replaced whole); everything else i
 case and keep the spelling in which they came first.  ``update`` is what a deployment does to it: reset, then the
 recipe's defaults where something is missing, then the merge, which yields to leaves that are newer than itself (the
 component's own updates).  Times are milliseconds.  Trees are values: every operation gives a new one.
+
+``tokens`` and ``find`` read JSON pointers (RFC 6901), a path into plain data as a text.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.errors import InvalidInputError
-from agent.greengrass.recipes.pointer import MISSING, tokens
 
-__all__ = ["DEFAULTS_AT", "ConfigurationCorruptError", "Leaf", "Tree", "update"]
+__all__ = ["DEFAULTS_AT", "MISSING", "ConfigurationCorruptError", "Leaf", "Tree", "find", "tokens", "update"]
 
 DEFAULTS_AT: Final = 1
 """The time of a recipe's defaults: older than everything that anybody set."""
+_INDEX = re.compile(r"0|[1-9][0-9]{0,6}")
+MISSING: Final = object()
+"""What ``find`` gives where nothing is: null is a value."""
 
 
 class ConfigurationCorruptError(InvalidInputError):
@@ -51,12 +56,12 @@ class Tree:
         return cls(timestamp).merge(plain, timestamp)
 
     def get(self, pointer: str) -> Any:
-        """The plain data that a JSON pointer addresses, or ``pointer.MISSING``."""
+        """The plain data that a JSON pointer addresses, or ``MISSING``."""
         path = tokens(pointer)
         return MISSING if path is None else self.at(path)
 
     def at(self, path: Iterable[str]) -> Any:
-        """The plain data that the keys lead to, or ``pointer.MISSING``; nothing is inside a list."""
+        """The plain data that the keys lead to, or ``MISSING``; nothing is inside a list."""
         node: Node = self
         for key in path:
             if not isinstance(node, Tree) or _fold(key) not in node.nodes:
@@ -183,3 +188,27 @@ def _restored(stored: Any) -> Node:
     if "nodes" not in stored:
         return Leaf(stored["value"], at)
     return Tree(at, {_fold(key): (key, _restored(inner)) for key, inner in stored["nodes"].items()})
+
+
+def tokens(pointer: str) -> tuple[str, ...] | None:
+    """The keys of a pointer; none for the whole document, None when the text is no pointer."""
+    if not pointer:
+        return ()
+    if not pointer.startswith("/"):
+        return None
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))
+
+
+def find(value: Any, pointer: str) -> Any:
+    """What the pointer addresses in plain data, or ``MISSING``."""
+    path = tokens(pointer)
+    if path is None:
+        return MISSING
+    for token in path:
+        if isinstance(value, Mapping) and token in value:
+            value = value[token]
+        elif isinstance(value, list) and _INDEX.fullmatch(token) and int(token) < len(value):
+            value = value[int(token)]
+        else:
+            return MISSING
+    return value

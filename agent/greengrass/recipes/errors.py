@@ -12,11 +12,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from agent.errors import InvalidInputError
 
-__all__ = ["LifecycleError", "NoManifestError", "RecipeError", "RecipeUnreadableError", "VersionError"]
+__all__ = [
+    "Finding",
+    "Level",
+    "LifecycleError",
+    "NoManifestError",
+    "RecipeError",
+    "RecipeUnreadableError",
+    "VersionError",
+]
 
 
 class RecipeError(InvalidInputError):
@@ -54,3 +64,22 @@ class LifecycleError(RecipeError):
 
     default_code = "RUN_CONFIG_NOT_VALID"
     error_type = "COMPONENT_ERROR"
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """The component cannot work as it is written."""
+    WARNING = "warning"
+    """It works, and probably not as meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence about one place of the document, and what to do about it."""
+
+    level: Level
+    path: str
+    message: str
+    hint: str | None = None

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from agent.greengrass.recipes.document import Place, shown
 from agent.greengrass.recipes.errors import LifecycleError
-from agent.greengrass.recipes.place import Place, shown
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 
 __all__ = [

@@ -13,11 +13,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from agent.config.strict import nearest
-from agent.greengrass.recipes.errors import LifecycleError
-from agent.greengrass.recipes.findings import Finding, Level
+from agent.greengrass.recipes.configuration import MISSING, find, tokens
+from agent.greengrass.recipes.errors import Finding, Level, LifecycleError
 from agent.greengrass.recipes.lifecycle import ERROR_RESET, SETENV, STEP_KEYS, StepName, parse, select
 from agent.greengrass.recipes.platform import is_wild, regex
-from agent.greengrass.recipes.pointer import MISSING, find, tokens
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.variables import NAMESPACES, Context, Placeholder, Values, interpolate, placeholders
 
@@ -152,8 +151,8 @@ def _unknown(path: str, section: Mapping[str, Any], known: tuple[str, ...]) -> I
 
 def _unreadable(path: str, recipe: Recipe, lifecycle: Mapping[str, Any]) -> Iterator[Finding]:
     own = Values.under("/", recipe.name, recipe.version, recipe.configuration)
-    told = interpolate(lifecycle, Context(own, root="/", thing_name="thing"))
-    for key, step in told.lifecycle.items():
+    interpolated = interpolate(lifecycle, Context(own, root="/", thing_name="thing"))
+    for key, step in interpolated.lifecycle.items():
         try:
             parse({key: step}, recipe.name, path)
         except LifecycleError as error:

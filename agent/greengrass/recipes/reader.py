@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.config.strict import nearest
-from agent.greengrass.recipes.document import MAX_BYTES, Document, load
-from agent.greengrass.recipes.errors import RecipeUnreadableError, VersionError
-from agent.greengrass.recipes.findings import Finding, Level
-from agent.greengrass.recipes.place import Place
+from agent.greengrass.recipes.document import MAX_BYTES, Document, Place, load
+from agent.greengrass.recipes.errors import Finding, Level, RecipeUnreadableError, VersionError
 from agent.greengrass.recipes.recipe import (
     FORMAT,
     Artifact,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.greengrass.recipes.pointer import MISSING, find
+from agent.greengrass.recipes.configuration import MISSING, find
 
 __all__ = ["NAMESPACES", "Context", "Interpolated", "Placeholder", "Values", "interpolate", "placeholders"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.greengrass import catalog
 from agent.greengrass.catalog.requirements import FACTS, check, requirements
-from agent.greengrass.recipes.findings import Level
+from agent.greengrass.recipes.errors import Level
 
 IC = "aws.greengrass.DLRImageClassification"
 DEVICE = {

@@ -7,9 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.greengrass.components import lifecycle
-from agent.greengrass.components.diagram import mermaid
-from agent.greengrass.components.lifecycle import MOVES, TABLE, edges
-from agent.greengrass.components.machine import Became, Event, Kill, Kind, Machine, Perform
+from agent.greengrass.components.lifecycle import (
+    MOVES,
+    TABLE,
+    Became,
+    Event,
+    Kill,
+    Kind,
+    Machine,
+    Perform,
+    edges,
+    mermaid,
+)
 from agent.greengrass.components.states import REINSTALL, RESTART, START, STOP, Problem, State, StatusCode
 from agent.greengrass.recipes.lifecycle import StepName
 
@@ -31,7 +40,7 @@ class Life:
         self.states = [State.NEW]
         self.effects: list[object] = []
 
-    def hear(self, kind: Kind, **facts) -> Life:
+    def handle(self, kind: Kind, **facts) -> Life:
         self.machine, effects = lifecycle.step(self.machine, Event(kind, **facts), self.now)
         self.effects = list(effects)
         self.states += [effect.state for effect in effects if isinstance(effect, Became)]
@@ -39,14 +48,14 @@ class Life:
 
     def all(self, *kinds: Kind) -> Life:
         for kind in kinds:
-            self.hear(kind)
+            self.handle(kind)
         return self
 
-    def wish(self, goals) -> Life:
-        return self.hear(Kind.WISH, goals=goals)
+    def pursue(self, goals) -> Life:
+        return self.handle(Kind.GOALS, goals=goals)
 
     def fail(self, code: StatusCode = StatusCode.RUN_ERROR) -> Life:
-        return self.hear(Kind.FAILED, problem=Problem(code, "It failed."))
+        return self.handle(Kind.FAILED, problem=Problem(code, "It failed."))
 
     def stop(self) -> Life:
         return self.all(Kind.SHUTDOWN_OK, Kind.CLEARED)
@@ -63,7 +72,7 @@ class Life:
 
 
 def installed(**facts) -> Life:
-    return Life(**facts).wish(START).hear(Kind.INSTALL_OK)
+    return Life(**facts).pursue(START).handle(Kind.INSTALL_OK)
 
 
 def running() -> Life:
@@ -86,54 +95,54 @@ def test_the_diagram_draws_every_state_and_every_change():
 
 
 def test_a_new_component_runs_install_and_is_installed_when_it_succeeds():
-    life = Life().wish(START)
+    life = Life().pursue(START)
     assert (life.state, life.doing) == (State.NEW, [StepName.INSTALL])
-    life = Life(ready=False).wish(START).hear(Kind.INSTALL_OK)
+    life = Life(ready=False).pursue(START).handle(Kind.INSTALL_OK)
     assert life.state is State.INSTALLED
 
 
 @pytest.mark.parametrize("code", [StatusCode.INSTALL_ERROR, StatusCode.INSTALL_TIMEOUT])
 def test_an_install_that_fails_leads_to_errored_and_after_recover_to_another_install(code):
-    life = Life().wish(START).fail(code)
+    life = Life().pursue(START).fail(code)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
     assert life.machine.problem.code is code
-    assert life.hear(Kind.RECOVERED).doing == [StepName.INSTALL]
+    assert life.handle(Kind.RECOVERED).doing == [StepName.INSTALL]
     assert life.state is State.NEW
 
 
 def test_an_installed_component_waits_for_its_hard_dependencies():
     life = installed(ready=False)
     assert (life.state, life.doing) == (State.INSTALLED, [])
-    assert life.hear(Kind.READY).doing == [StepName.STARTUP]
+    assert life.handle(Kind.READY).doing == [StepName.STARTUP]
     assert life.state is State.STARTING
 
 
 def test_startup_that_exits_0_is_running():
-    assert installed().hear(Kind.STARTUP_OK).state is State.RUNNING
+    assert installed().handle(Kind.STARTUP_OK).state is State.RUNNING
 
 
 def test_startup_that_reports_running_is_running_and_its_later_exit_0_changes_nothing():
-    life = installed().hear(Kind.REPORTED_RUNNING)
+    life = installed().handle(Kind.REPORTED_RUNNING)
     assert life.state is State.RUNNING
-    assert life.hear(Kind.STARTUP_OK, ticket=life.machine.ticket).state is State.RUNNING
+    assert life.handle(Kind.STARTUP_OK, ticket=life.machine.ticket).state is State.RUNNING
 
 
 def test_startup_that_reported_running_and_fails_later_is_errored():
-    life = installed().hear(Kind.REPORTED_RUNNING).fail(StatusCode.STARTUP_ERROR)
+    life = installed().handle(Kind.REPORTED_RUNNING).fail(StatusCode.STARTUP_ERROR)
     assert (life.state, life.machine.problem.code) == (State.ERRORED, StatusCode.STARTUP_ERROR)
 
 
 def test_what_is_not_running_in_time_is_killed_and_errored_with_startup_timeout():
-    life = installed().hear(Kind.STARTUP_LATE)
+    life = installed().handle(Kind.STARTUP_LATE)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
     assert life.machine.problem.code is StatusCode.STARTUP_TIMEOUT
-    assert running().hear(Kind.STARTUP_LATE).state is State.RUNNING
+    assert running().handle(Kind.STARTUP_LATE).state is State.RUNNING
 
 
 def test_run_follows_when_there_is_no_startup_and_is_running_once_spawned():
-    life = installed().hear(Kind.STARTUP_NOTHING)
+    life = installed().handle(Kind.STARTUP_NOTHING)
     assert (life.state, life.doing) == (State.STARTING, [StepName.RUN])
-    assert life.hear(Kind.RUN_SPAWNED).state is State.RUNNING
+    assert life.handle(Kind.RUN_SPAWNED).state is State.RUNNING
     assert life.machine.goals == ()
 
 
@@ -143,16 +152,16 @@ def test_nothing_to_run_is_finished():
 
 
 def test_run_that_exits_0_is_shut_down_and_finished():
-    life = running().hear(Kind.RUN_OK)
+    life = running().handle(Kind.RUN_OK)
     assert (life.state, life.doing) == (State.STOPPING, [StepName.SHUTDOWN])
-    assert life.hear(Kind.SHUTDOWN_OK).doing == [Kill]
-    assert life.hear(Kind.CLEARED).state is State.FINISHED
+    assert life.handle(Kind.SHUTDOWN_OK).doing == [Kill]
+    assert life.handle(Kind.CLEARED).state is State.FINISHED
 
 
 def test_run_that_fails_recovers_stops_and_starts_again_at_once():
     life = running().fail()
     assert (life.state, life.doing) == (State.ERRORED, [StepName.RECOVER])
-    life.hear(Kind.RECOVERED).stop()
+    life.handle(Kind.RECOVERED).stop()
     assert life.states[-4:] == [State.ERRORED, State.STOPPING, State.INSTALLED, State.STARTING]
 
 
@@ -165,38 +174,38 @@ def test_run_that_fails_recovers_stops_and_starts_again_at_once():
     ],
 )
 def test_a_wish_leads_a_running_component_through_stopping(goals, path):
-    life = running().wish(goals).stop()
+    life = running().pursue(goals).stop()
     assert life.states[-len(path) :] == path
 
 
 def test_a_reinstall_runs_install_again():
-    assert running().wish(REINSTALL).stop().doing == [StepName.INSTALL]
+    assert running().pursue(REINSTALL).stop().doing == [StepName.INSTALL]
 
 
 def test_a_shutdown_that_fails_still_ends_everything_and_goes_on_to_the_goal():
-    life = running().wish(STOP).fail(StatusCode.SHUTDOWN_TIMEOUT)
+    life = running().pursue(STOP).fail(StatusCode.SHUTDOWN_TIMEOUT)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
-    assert life.hear(Kind.RECOVERED).state is State.FINISHED
+    assert life.handle(Kind.RECOVERED).state is State.FINISHED
 
 
 def test_a_finished_component_goes_back_through_installed():
-    life = installed().all(Kind.STARTUP_NOTHING, Kind.RUN_NOTHING).wish(START)
+    life = installed().all(Kind.STARTUP_NOTHING, Kind.RUN_NOTHING).pursue(START)
     assert life.states[-2:] == [State.INSTALLED, State.STARTING]
 
 
 def test_a_stop_during_install_ends_it_and_rests_in_new():
-    life = Life().wish(START).wish(STOP)
+    life = Life().pursue(START).pursue(STOP)
     assert (life.state, life.doing, life.machine.goals) == (State.NEW, [Kill], ())
-    assert life.wish(START).doing == [StepName.INSTALL]
+    assert life.pursue(START).doing == [StepName.INSTALL]
 
 
 def test_a_reinstall_during_install_ends_it_before_the_next():
-    assert Life().wish(START).wish(REINSTALL).doing == [Kill, StepName.INSTALL]
+    assert Life().pursue(START).pursue(REINSTALL).doing == [Kill, StepName.INSTALL]
 
 
 def test_what_a_component_reports_counts_only_where_it_may():
-    assert running().hear(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.RUN_ERROR
-    assert installed().hear(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.STARTUP_ERROR
+    assert running().handle(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.RUN_ERROR
+    assert installed().handle(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.STARTUP_ERROR
     for state in (State.INSTALLED, State.FINISHED, State.BROKEN, State.ERRORED):
         life = Life()
         life.machine = Machine(state=state)
@@ -205,7 +214,7 @@ def test_what_a_component_reports_counts_only_where_it_may():
 
 def test_an_event_of_an_earlier_step_is_stale():
     life = installed()
-    assert life.hear(Kind.FAILED, ticket=life.machine.ticket - 1, problem=ERROR).state is State.STARTING
+    assert life.handle(Kind.FAILED, ticket=life.machine.ticket - 1, problem=ERROR).state is State.STARTING
 
 
 # -- counting errors ------------------------------------------------------------------------------------------------
@@ -214,7 +223,7 @@ def test_an_event_of_an_earlier_step_is_stale():
 def _crash(life: Life) -> Life:
     life.fail()
     if life.state is State.ERRORED:
-        life.hear(Kind.RECOVERED).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+        life.handle(Kind.RECOVERED).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
     return life
 
 
@@ -223,7 +232,7 @@ def test_the_third_quick_crash_breaks_the_component_and_the_starts_between_do_no
     assert life.state is State.RUNNING
     assert _crash(life).state is State.BROKEN
     assert (life.doing, life.machine.goals) == ([StepName.SHUTDOWN], ())
-    assert life.hear(Kind.SHUTDOWN_OK).doing == [Kill]
+    assert life.handle(Kind.SHUTDOWN_OK).doing == [Kill]
     assert life.machine.problem.code is StatusCode.RUN_ERROR
 
 
@@ -237,28 +246,28 @@ def test_errors_further_apart_than_the_reset_time_never_break():
 def test_errors_are_counted_by_the_state_they_happen_in():
     life = installed()
     for _ in range(2):
-        life.fail(StatusCode.STARTUP_ERROR).hear(Kind.RECOVERED).stop()
+        life.fail(StatusCode.STARTUP_ERROR).handle(Kind.RECOVERED).stop()
     life.all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
 
 def test_leaving_a_state_without_an_error_clears_its_count():
     life = _crash(_crash(running()))
-    life.wish(RESTART).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+    life.pursue(RESTART).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
 
 def test_what_trying_again_cannot_mend_breaks_at_once():
-    life = Life().wish(START).fail(StatusCode.INSTALL_MISSING_DEFAULT_RUNWITH)
+    life = Life().pursue(START).fail(StatusCode.INSTALL_MISSING_DEFAULT_RUNWITH)
     assert (life.state, life.doing) == (State.BROKEN, [Kill])
 
 
 def test_only_a_reinstall_leaves_broken_and_it_counts_anew():
     life = _crash(_crash(_crash(running())))
     for goals in (START, RESTART, STOP):
-        assert life.wish(goals).state is State.BROKEN
+        assert life.pursue(goals).state is State.BROKEN
         assert life.machine.goals == ()
-    assert life.wish(REINSTALL).doing == [Kill, StepName.INSTALL]
+    assert life.pursue(REINSTALL).doing == [Kill, StepName.INSTALL]
     life.all(Kind.INSTALL_OK, Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
@@ -268,23 +277,23 @@ def test_only_a_reinstall_leaves_broken_and_it_counts_anew():
 
 def test_a_component_satisfies_its_dependers_when_running_finished_or_stopping_in_order():
     assert running().machine.satisfies
-    assert running().hear(Kind.RUN_OK).machine.satisfies
-    assert running().hear(Kind.RUN_OK).stop().machine.satisfies
+    assert running().handle(Kind.RUN_OK).machine.satisfies
+    assert running().handle(Kind.RUN_OK).stop().machine.satisfies
     for life in (Life(), installed(), running().fail(), _crash(_crash(_crash(running())))):
         assert not life.machine.satisfies
 
 
 def test_a_component_that_stops_because_of_an_error_does_not_satisfy():
-    life = installed().fail(StatusCode.STARTUP_ERROR).hear(Kind.RECOVERED)
+    life = installed().fail(StatusCode.STARTUP_ERROR).handle(Kind.RECOVERED)
     assert (life.state, life.machine.satisfies) == (State.STOPPING, False)
 
 
 @pytest.mark.parametrize("life", [running(), installed()], ids=["running", "starting"])
 def test_a_lost_hard_dependency_stops_a_component_until_it_is_back(life):
-    life.hear(Kind.UNREADY)
+    life.handle(Kind.UNREADY)
     assert life.state is State.STOPPING
     assert life.stop().state is State.INSTALLED
-    assert life.hear(Kind.READY).state is State.STARTING
+    assert life.handle(Kind.READY).state is State.STARTING
 
 
 # -- laws -----------------------------------------------------------------------------------------------------------
@@ -301,10 +310,10 @@ class World:
         self.errors: list[tuple[State, float]] = []
         self.arrows = {(state, to) for state, to, _ in edges()}
 
-    def hear(self, kind: Kind, **facts) -> None:
+    def handle(self, kind: Kind, **facts) -> None:
         before = self.life.machine
         length = len(self.life.states)
-        self.life.hear(kind, **facts)
+        self.life.handle(kind, **facts)
         for left, entered in zip(self.life.states[length - 1 :], self.life.states[length:], strict=False):
             assert (left, entered) in self.arrows
             if entered in {State.ERRORED, State.BROKEN}:
@@ -343,14 +352,14 @@ class World:
             self.spawned.add(ticket)
         else:
             del self.alive[ticket]
-        self.hear(kind, ticket=ticket, **facts)
+        self.handle(kind, ticket=ticket, **facts)
 
     def drain(self) -> None:
         """Let everything that can go well go well."""
         for _ in range(60):
-            self.hear(Kind.READY)
+            self.handle(Kind.READY)
             while self.killed:
-                self.hear(Kind.CLEARED, ticket=self.killed.pop())
+                self.handle(Kind.CLEARED, ticket=self.killed.pop())
             for ticket in list(self.alive):
                 if self.life.state is not State.RUNNING and ticket in self.alive:
                     self.finish(ticket, self.ends(ticket)[0])
@@ -378,9 +387,9 @@ EVENTS = st.one_of(
 def _do(world: World, what: str, how) -> None:
     oldest = next(iter(world.alive), None)
     if what == "wish":
-        world.hear(Kind.WISH, goals=how)
+        world.handle(Kind.GOALS, goals=how)
     elif what == "tell":
-        world.hear(how)
+        world.handle(how)
     elif what == "finish" and oldest is not None:
         kinds = world.ends(oldest)
         world.finish(oldest, kinds[how % len(kinds)])
@@ -388,9 +397,9 @@ def _do(world: World, what: str, how) -> None:
         kind = Kind.RECOVERED if world.alive[oldest] is StepName.RECOVER else Kind.FAILED
         world.finish(oldest, kind, problem=Problem(how, "It failed."))
     elif what == "stale":
-        world.hear(how, ticket=world.life.machine.ticket - 1, goals=STOP, problem=ERROR)
+        world.handle(how, ticket=world.life.machine.ticket - 1, goals=STOP, problem=ERROR)
     elif what == "clear" and world.killed:
-        world.hear(Kind.CLEARED, ticket=world.killed.pop())
+        world.handle(Kind.CLEARED, ticket=world.killed.pop())
     elif what == "wait":
         world.life.now += how
 
@@ -399,7 +408,7 @@ def _do(world: World, what: str, how) -> None:
 @given(st.lists(EVENTS, min_size=10, max_size=60))
 def test_whatever_happens_nothing_runs_twice_breaks_too_early_or_stays_wished_for_ever(events):
     world = World()
-    world.hear(Kind.WISH, goals=START)
+    world.handle(Kind.GOALS, goals=START)
     for what, how in events:
         _do(world, what, how)
     world.drain()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.components.logs import LINE_BYTES, ComponentLog, Form, pump
+from agent.greengrass.components.logs import LINE_BYTES, ComponentLog, pump
 
 CONTEXT = {"scriptName": "services.a.lifecycle.Run.script"}
 
@@ -25,18 +24,6 @@ def test_a_line_of_text_says_when_what_and_where(tmp_path):
         r"\{serviceName=a, scriptName=services\.a\.lifecycle\.Run\.script\}\n"
     )
     assert re.fullmatch(pattern, (tmp_path / "a.log").read_text())
-
-
-def test_a_line_of_json_says_the_same(tmp_path):
-    log = ComponentLog(tmp_path, "a", form=Form.JSON)
-    log.write("WARN", "stderr", "ärger", CONTEXT)
-    log.close()
-    told = json.loads((tmp_path / "a.log").read_text())
-    assert told.pop("timestamp") > 1_600_000_000_000
-    assert told == {
-        "level": "WARN", "eventType": "stderr", "message": "ärger", "loggerName": "a",
-        "contexts": {"serviceName": "a", **CONTEXT},
-    }  # fmt: skip
 
 
 def test_a_full_file_moves_on_and_the_oldest_goes(tmp_path):

@@ -118,7 +118,7 @@ async def test_a_daemon_that_left_session_and_parents_dies_with_its_component(de
         await until(lambda: device.file("a", "daemon"))
         daemon = int(device.file("a", "daemon"))
         assert alive(daemon)
-        supervisor.wish("a", STOP)
+        supervisor.pursue("a", STOP)
         await until(lambda: supervisor.states()["a"].state is State.FINISHED)
         assert not alive(daemon)
 
@@ -278,7 +278,7 @@ async def test_a_restart_gives_a_new_process_and_never_two(device, until, alive)
         await until(lambda: device.file("a", "pid"))
         before = int(device.file("a", "pid"))
         for _ in range(3):
-            supervisor.wish("a", RESTART)
+            supervisor.pursue("a", RESTART)
         assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
         assert not alive(before)
 
@@ -351,10 +351,10 @@ async def test_wishes_that_tumble_over_each_other_never_leave_two_processes(devi
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Install="sleep 0.01", Run=run)))
         for _ in range(40):
-            supervisor.wish("a", chance.choice([START, RESTART, REINSTALL, STOP]))
+            supervisor.pursue("a", chance.choice([START, RESTART, REINSTALL, STOP]))
             await asyncio.sleep(chance.choice([0, 0, 0.005, 0.03]))
             assert _living(device, alive) <= 1
-        supervisor.wish("a", START)
+        supervisor.pursue("a", START)
         assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
         await until(lambda: _living(device, alive) == 1)
     assert _living(device, alive) == 0

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import InvalidInputError
-from agent.greengrass.recipes.configuration import ConfigurationCorruptError, Leaf, Tree, update
-from agent.greengrass.recipes.pointer import MISSING
+from agent.greengrass.recipes.configuration import MISSING, ConfigurationCorruptError, Leaf, Tree, update
 
 DASHBOARD = {
     "name": None,

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.recipes.document import MAX_BYTES, Written, load
+from agent.greengrass.recipes.document import MAX_BYTES, Written, load, plain
 from agent.greengrass.recipes.errors import RecipeError
-from agent.greengrass.recipes.place import plain
 
 SCALARS = [
     ("true", True),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.greengrass.recipes import lint, reader
-from agent.greengrass.recipes.findings import Level
+from agent.greengrass.recipes.errors import Level
 from agent.greengrass.recipes.recipe import Artifact, Dependency, Manifest, Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
 

@@ -74,10 +74,10 @@ def test_what_is_no_range_is_refused_under_greengrass_code(text):
 
 @pytest.mark.parametrize("text", ["=" * 1024, " " * 512 + "x" * 512, "1." * 512, "v=" * 512, "1.0.0-" + "-" * 1018])
 def test_no_text_keeps_the_range_reader_busy(text):
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.suppress(VersionError):
         Requirement.parse(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("text", ["1.0.0", "0.0.0", "999999.999999.999999", "1.0.0-rc.1", "1.0.0-0.x-y", "1.0.0+b.007"])

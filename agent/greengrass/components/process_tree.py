@@ -1,9 +1,9 @@
 """Which processes belong to a component, and how they are ended.
 
-A process is kin when it leads or is in the session of a script that still exists, when its parent is kin, when it was
-seen to outlive its script, when the component's cgroup lists it, or when its environment carries the component's token.
-The last finds what has left session and parents behind.  A pid alone proves nothing: every process is known by its pid
-*and* the time it started, and both are compared before a signal is sent, so that no stranger gets one.
+A process is a member when it leads or is in the session of a script that still exists, when its parent is one, when
+it was seen to outlive its script, when the component's cgroup lists it, or when its environment carries the component's
+token.  The last finds what has left session and parents behind.  A pid alone proves nothing: every process is known by
+its pid *and* the time it started, and both are compared before a signal is sent, so that no stranger gets one.
 
 Nothing here waits for a child: processes are reaped by whoever started them, each by its own pid.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Find", "Kin", "Row", "boot", "descendants", "end", "family", "kin_of", "left_behind", "table"]
+__all__ = ["Find", "ProcessId", "Row", "boot", "descendants", "end", "left_behind", "members", "process_id", "table"]
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ _FIRST_LOOK_S, _LOOK_S = 0.005, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
+class ProcessId:
     """A process for certain: its pid and its start, in clock ticks since the machine booted."""
 
     pid: int
     started: int
 
 
-Find = Callable[[Collection[int]], set[Kin]]
+Find = Callable[[Collection[int]], set[ProcessId]]
 """Finds what is to be ended, given sessions that are known to be part of it."""
 
 
@@ -45,7 +45,7 @@ Find = Callable[[Collection[int]], set[Kin]]
 class Row:
     """A process as the kernel tells of it."""
 
-    kin: Kin
+    id: ProcessId
     parent: int
     session: int
     zombie: bool
@@ -56,64 +56,64 @@ def boot() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
-def kin_of(pid: int) -> Kin | None:
+def process_id(pid: int) -> ProcessId | None:
     """The process that has this pid now, if there is one."""
     row = _row(pid)
-    return row.kin if row else None
+    return row.id if row else None
 
 
 def table() -> dict[int, Row]:
     """Every process there is, by pid."""
     pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 names, not paths
-    return {row.kin.pid: row for row in map(_row, pids) if row}
+    return {row.id.pid: row for row in map(_row, pids) if row}
 
 
-def left_behind(session: int) -> set[Kin]:
+def left_behind(session: int) -> set[ProcessId]:
     """The living members of a session whose leader has just ended; asked later, the number may be another's."""
-    return {row.kin for row in table().values() if row.session == session and not row.zombie}
+    return {row.id for row in table().values() if row.session == session and not row.zombie}
 
 
-def family(
-    known: Iterable[Kin], token: str = "", listed: Collection[int] = (), sessions: Collection[int] = ()
-) -> set[Kin]:
-    """The living kin of ``known``, of a token, and of what a cgroup ``listed``; never the agent itself.
+def members(
+    known: Iterable[ProcessId], token: str = "", listed: Collection[int] = (), sessions: Collection[int] = ()
+) -> set[ProcessId]:
+    """The living processes of ``known``, of a token, and of what a cgroup ``listed``; never the agent itself.
 
     ``sessions`` are ones that were the component's a moment ago, though their leaders may be gone by now.
     """
     rows = table()
     rows.pop(os.getpid(), None)
-    members = {kin.pid for kin in known if kin.pid in rows and rows[kin.pid].kin == kin}
-    theirs = members | set(sessions)
-    members |= {pid for pid, row in rows.items() if row.session in theirs or pid in listed}
+    pids = {process.pid for process in known if process.pid in rows and rows[process.pid].id == process}
+    theirs = pids | set(sessions)
+    pids |= {pid for pid, row in rows.items() if row.session in theirs or pid in listed}
     if token:
-        members |= {pid for pid in rows.keys() - members if _carries(pid, f"SVCUID={token}".encode())}
-    return {rows[pid].kin for pid in _with_children(rows, members) if not rows[pid].zombie}
+        pids |= {pid for pid in rows.keys() - pids if _carries(pid, f"SVCUID={token}".encode())}
+    return {rows[pid].id for pid in _with_children(rows, pids) if not rows[pid].zombie}
 
 
-def descendants(ancestor: Kin) -> set[Kin]:
+def descendants(ancestor: ProcessId) -> set[ProcessId]:
     """Everything that a process started, and what that started."""
     rows = table()
-    return {rows[pid].kin for pid in _with_children(rows, {ancestor.pid}) - {ancestor.pid}}
+    return {rows[pid].id for pid in _with_children(rows, {ancestor.pid}) - {ancestor.pid}}
 
 
-async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> set[Kin]:
+async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> set[ProcessId]:
     """Ask what ``find`` finds to end, then make it; the result is what is still there.
 
     ``find`` is given the sessions of what it found before, so that a child which was born while its parent died is
     found by the next look.
     """
     loop = asyncio.get_running_loop()
-    left: set[Kin] = set()
+    left: set[ProcessId] = set()
     sessions: set[int] = set()
     for number, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, kill_s)):
-        told: set[Kin] = set()
+        signalled: set[ProcessId] = set()
         deadline = loop.time() + patience_s
         look_s = _FIRST_LOOK_S
         while left := await asyncio.to_thread(find, sessions):
             sessions |= _own_sessions(left)
-            for each in left - told:
+            for each in left - signalled:
                 _signal(each, number)
-            told |= left
+            signalled |= left
             if loop.time() >= deadline:
                 break
             await asyncio.sleep(look_s)
@@ -123,15 +123,15 @@ async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> 
     return left
 
 
-def _own_sessions(left: set[Kin]) -> set[int]:
+def _own_sessions(left: set[ProcessId]) -> set[int]:
     """The sessions that these processes lead, or whose leader is gone: no session of anybody else's."""
     sessions = {row.session for row in (_row(each.pid) for each in left) if row}
-    leaders = {session: kin_of(session) for session in sessions}
+    leaders = {session: process_id(session) for session in sessions}
     return {session for session, leader in leaders.items() if leader is None or leader in left}
 
 
-def _signal(each: Kin, number: signal.Signals) -> None:
-    if kin_of(each.pid) != each:
+def _signal(each: ProcessId, number: signal.Signals) -> None:
+    if process_id(each.pid) != each:
         return
     try:
         os.kill(each.pid, number)
@@ -141,8 +141,8 @@ def _signal(each: Kin, number: signal.Signals) -> None:
         log.warning("process %d of a component cannot be sent %s: it is another user's", each.pid, number.name)
 
 
-def _with_children(rows: Mapping[int, Row], members: set[int]) -> set[int]:
-    grown = set(members)
+def _with_children(rows: Mapping[int, Row], pids: set[int]) -> set[int]:
+    grown = set(pids)
     while True:
         children = {pid for pid, row in rows.items() if row.parent in grown} - grown
         if not children:
@@ -163,4 +163,4 @@ def _row(pid: int) -> Row | None:
         return None
     # The name may hold anything, so what follows is counted from its last bracket.
     facts = text[text.rindex(")") + 2 :].split()
-    return Row(Kin(pid, int(facts[19])), int(facts[1]), int(facts[3]), facts[0] in {"Z", "X"})
+    return Row(ProcessId(pid, int(facts[19])), int(facts[1]), int(facts[3]), facts[0] in {"Z", "X"})

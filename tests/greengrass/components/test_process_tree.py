@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.greengrass.components import kin
-from agent.greengrass.components.kin import Kin
+from agent.greengrass.components import process_tree
+from agent.greengrass.components.process_tree import ProcessId
 from agent.greengrass.components.record import Record, end_survivors
 
 AGENT = """
@@ -45,9 +45,9 @@ def sleeper() -> Iterator[subprocess.Popen]:
 
 
 def test_a_process_is_known_by_its_pid_and_its_start(sleeper):
-    known = kin.kin_of(sleeper.pid)
-    assert kin.family({known}) == {known}
-    assert kin.family({replace(known, started=known.started + 1)}) == set()
+    known = process_tree.process_id(sleeper.pid)
+    assert process_tree.members({known}) == {known}
+    assert process_tree.members({replace(known, started=known.started + 1)}) == set()
 
 
 def test_the_family_is_the_session_the_children_and_whoever_carries_the_token():
@@ -55,20 +55,22 @@ def test_the_family_is_the_session_the_children_and_whoever_carries_the_token():
     script = "sleep 1000 & setsid sleep 1000 & exec sleep 1000"
     leader = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True)
     try:
-        by_token = {pid.pid for pid in kin.family((), "TOKEN-OF-THIS-TEST")}
+        by_token = {pid.pid for pid in process_tree.members((), "TOKEN-OF-THIS-TEST")}
         while len(by_token) < 3:
-            by_token = {pid.pid for pid in kin.family((), "TOKEN-OF-THIS-TEST")}
+            by_token = {pid.pid for pid in process_tree.members((), "TOKEN-OF-THIS-TEST")}
         assert leader.pid in by_token
-        assert kin.family({kin.kin_of(leader.pid)}) == kin.family((), "TOKEN-OF-THIS-TEST")
-        assert kin.family((), "TOKEN-OF-THIS") == set()
+        assert process_tree.members({process_tree.process_id(leader.pid)}) == process_tree.members(
+            (), "TOKEN-OF-THIS-TEST"
+        )
+        assert process_tree.members((), "TOKEN-OF-THIS") == set()
     finally:
-        for each in kin.family((), "TOKEN-OF-THIS-TEST"):
+        for each in process_tree.members((), "TOKEN-OF-THIS-TEST"):
             os.kill(each.pid, signal.SIGKILL)
         leader.wait()
 
 
 def test_the_agent_is_nobodys_kin():
-    assert kin.family({kin.kin_of(os.getpid())}, listed={os.getpid()}) == set()
+    assert process_tree.members({process_tree.process_id(os.getpid())}, listed={os.getpid()}) == set()
 
 
 async def test_what_ignores_sigterm_is_killed():
@@ -77,8 +79,8 @@ async def test_what_ignores_sigterm_is_killed():
         stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     await deaf.stdout.readline()
-    known = {kin.kin_of(deaf.pid)}
-    assert await kin.end(lambda sessions: kin.family(known, sessions=sessions), term_s=0.1) == set()
+    known = {process_tree.process_id(deaf.pid)}
+    assert await process_tree.end(lambda sessions: process_tree.members(known, sessions=sessions), term_s=0.1) == set()
     assert await deaf.wait() == -signal.SIGKILL
     deaf._transport.close()
 
@@ -90,11 +92,11 @@ async def test_a_session_that_goes_on_having_children_while_it_is_killed_leaves_
             stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         await fertile.stdout.readline()
-        known = {kin.kin_of(fertile.pid)}
-        await kin.end(lambda sessions, known=known: kin.family(known, sessions=sessions), term_s=0.0)
+        known = {process_tree.process_id(fertile.pid)}
+        await process_tree.end(lambda sessions, known=known: process_tree.members(known, sessions=sessions), term_s=0.0)
         await fertile.wait()
         fertile._transport.close()
-        assert kin.left_behind(fertile.pid) == set()
+        assert process_tree.left_behind(fertile.pid) == set()
 
 
 async def test_what_listens_to_sigterm_may_take_its_time():
@@ -103,8 +105,8 @@ async def test_what_listens_to_sigterm_may_take_its_time():
         stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     await polite.stdout.readline()
-    known = {kin.kin_of(polite.pid)}
-    assert await kin.end(lambda sessions: kin.family(known, sessions=sessions)) == set()
+    known = {process_tree.process_id(polite.pid)}
+    assert await process_tree.end(lambda sessions: process_tree.members(known, sessions=sessions)) == set()
     assert await polite.wait() == 7
     polite._transport.close()
 
@@ -113,9 +115,9 @@ async def test_what_listens_to_sigterm_may_take_its_time():
 
 
 async def test_a_record_of_a_stranger_ends_nobody(tmp_path, sleeper):
-    known = kin.kin_of(sleeper.pid)
+    known = process_tree.process_id(sleeper.pid)
     stranger = asdict(replace(known, started=known.started - 1))
-    content = {"boot": kin.boot(), "token": "NOBODY-HAS-IT", "leaders": [stranger]}
+    content = {"boot": process_tree.boot(), "token": "NOBODY-HAS-IT", "leaders": [stranger]}
     (tmp_path / "a.processes.json").write_text(json.dumps(content))
     assert await end_survivors(tmp_path) == []
     assert sleeper.poll() is None
@@ -123,7 +125,7 @@ async def test_a_record_of_a_stranger_ends_nobody(tmp_path, sleeper):
 
 
 async def test_a_record_from_before_a_reboot_ends_nobody(tmp_path, sleeper):
-    content = {"boot": "another", "token": "", "leaders": [asdict(kin.kin_of(sleeper.pid))]}
+    content = {"boot": "another", "token": "", "leaders": [asdict(process_tree.process_id(sleeper.pid))]}
     (tmp_path / "a.processes.json").write_text(json.dumps(content))
     assert await end_survivors(tmp_path) == []
     assert sleeper.poll() is None
@@ -136,7 +138,7 @@ async def test_a_record_that_cannot_be_read_is_dropped(tmp_path):
 
 
 async def test_a_record_ends_exactly_what_it_names(tmp_path, sleeper):
-    Record(tmp_path, "a", "NOBODY-HAS-IT").add(kin.kin_of(sleeper.pid))
+    Record(tmp_path, "a", "NOBODY-HAS-IT").add(process_tree.process_id(sleeper.pid))
     assert await end_survivors(tmp_path) == ["a"]
     assert sleeper.wait() == -signal.SIGTERM
 
@@ -145,7 +147,7 @@ def test_a_record_is_there_only_while_there_may_be_processes(tmp_path):
     record = Record(tmp_path, "a", "TOKEN")
     record.open()
     assert [path.name for path in tmp_path.iterdir()] == ["a.processes.json"]
-    record.add(Kin(1, 1))
+    record.add(ProcessId(1, 1))
     record.clear()
     assert list(tmp_path.iterdir()) == []
 
