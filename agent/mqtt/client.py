@@ -18,8 +18,8 @@ from typing import Self, TypeVar
 from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
 from agent.mqtt.connection import Link
-from agent.mqtt.inflight import Parcel
 from agent.mqtt.limits import BrokerLimits
+from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Delivered, Handler, LinkState, Message
 from agent.topics import TopicTable, valid_filter, valid_topic
 
@@ -52,7 +52,7 @@ class MqttTransport:
         """What the broker takes, as far as it is known: that of the last connection."""
         self._state = LinkState(connected=False, reason="not connected yet")
         self._subscriptions: TopicTable[_Subscription] = TopicTable()
-        self._outstanding: set[Parcel] = set()
+        self._outstanding: set[OutgoingMessage] = set()
         self._outstanding_bytes = 0
         self._watchers: list[Callable[[LinkState], None]] = []
         self._connected = asyncio.Event()
@@ -81,9 +81,9 @@ class MqttTransport:
     def _close(self) -> None:
         self._closed = True
         self.changed(LinkState(connected=False, reason="closed"), None)
-        for parcel in tuple(self._outstanding):
+        for outgoing in tuple(self._outstanding):
             self.ended(
-                parcel, NotConnectedError(f"{self.name} was closed before {parcel.message.topic!r} was delivered")
+                outgoing, NotConnectedError(f"{self.name} was closed before {outgoing.message.topic!r} was delivered")
             )
 
     async def wait_connected(self, timeout_s: float) -> LinkState:
@@ -154,10 +154,10 @@ class MqttTransport:
                 code="queue-full",
                 hint="raise max_queued_messages or max_queued_bytes, or publish less",
             )
-        parcel = Parcel(message, on_delivered)
-        self._outstanding.add(parcel)
+        outgoing = OutgoingMessage(message, on_delivered)
+        self._outstanding.add(outgoing)
         self._outstanding_bytes += size
-        self._link.do(self._link.sending.publish, parcel)
+        self._link.do(self._link.sending.publish, outgoing)
 
     def _acknowledged_manually(self, topic_filter: str) -> bool:
         return any(subscription.manual_ack for subscription in self._subscriptions.under(topic_filter))
@@ -186,14 +186,14 @@ class MqttTransport:
         for subscription in self._meant(message.topic, filters):
             _call(subscription.handler, message, f"a handler of {message.topic!r}")
 
-    def ended(self, parcel: Parcel, error: VergeError | None) -> None:
+    def ended(self, outgoing: OutgoingMessage, error: VergeError | None) -> None:
         """What was published ended."""
-        if parcel not in self._outstanding:
+        if outgoing not in self._outstanding:
             return
-        self._outstanding.discard(parcel)
-        self._outstanding_bytes -= len(parcel.message.payload)
-        if parcel.on_delivered is not None:
-            self._loop.call_soon(parcel.on_delivered, error)
+        self._outstanding.discard(outgoing)
+        self._outstanding_bytes -= len(outgoing.message.payload)
+        if outgoing.on_delivered is not None:
+            self._loop.call_soon(outgoing.on_delivered, error)
 
     def subscribed(self, refused: dict[str, str]) -> None:
         """The broker answered a subscription."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol
 
@@ -23,19 +25,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError, VergeError
 from agent.mqtt.backoff import Backoff
-from agent.mqtt.connecting import connect
-from agent.mqtt.inflight import Parcel
 from agent.mqtt.limits import MQTT_5, MQTT_311, BrokerLimits
-from agent.mqtt.paho import new_client
-from agent.mqtt.properties import connack_limits
+from agent.mqtt.paho import connack_limits, new_client, tls_context
 from agent.mqtt.reasons import BAD_PROTOCOL, CLOSED, TOO_LARGE, connect_failed, connection_lost, connection_refused
 from agent.mqtt.receiving import Receiving
-from agent.mqtt.sending import Sending
-from agent.mqtt.serving import Serving
-from agent.mqtt.tls import tls_context
+from agent.mqtt.sending import OutgoingMessage, Sending
 from agent.mqtt.transport import LinkState, Message
 
-__all__ = ["Link", "LinkEvents"]
+__all__ = ["Link", "LinkEvents", "Serving", "connect"]
 
 log = logging.getLogger("agent.mqtt.client")
 
@@ -45,6 +42,12 @@ _STABLE_S = 5.0
 """A connection that held so long ends the backing off."""
 _UNSPECIFIED = 128
 _NEEDS_A_PERSON = {"bad-credentials", "not-authorized", "bad-authentication", "banned", "client-id", BAD_PROTOCOL}
+_READS_A_TURN = 32
+"""Then others have their turn, also while TLS has more in hand."""
+_LONGEST_TICK_S = 5.0
+_SHORTEST_TICK_S = 0.25
+_STANDSTILL_S = 0.5
+_MOMENT_S = 0.1
 
 
 class LinkEvents(Protocol):
@@ -59,7 +62,7 @@ class LinkEvents(Protocol):
     def received(self, message: Message, filters: tuple[str, ...]) -> None:
         """A message came, for ``filters`` if the broker told."""
 
-    def ended(self, parcel: Parcel, error: VergeError | None) -> None:
+    def ended(self, outgoing: OutgoingMessage, error: VergeError | None) -> None:
         """The broker has the message, or ``error`` lost it."""
 
     def subscribed(self, refused: dict[str, str]) -> None:
@@ -101,7 +104,7 @@ class Link:
         self._leaving = True
         if self._serving:
             self._serving.do(lambda: None)
-        elif not (self._connecting and self.sending.outbox):
+        elif not (self._connecting and self.sending.queue):
             self._task.cancel()
         try:
             await asyncio.wait({self._task}, timeout=within_s)
@@ -167,7 +170,7 @@ class Link:
         if self._connack and self._up_since is None:
             self._go_up(client, *self._connack)
         self.sending.flush()
-        if self._leaving and not self.sending.outbox:
+        if self._leaving and not self.sending.queue:
             self._part(client)
 
     def _part(self, client: Client) -> None:
@@ -218,7 +221,7 @@ class Link:
             connection.close()
         if forget:
             self._client = None
-            self.sending.outbox.grounded()
+            self.sending.queue.requeue_in_flight()
 
     def _say(self, state: LinkState, limits: BrokerLimits | None) -> None:
         if state == self._said:
@@ -249,7 +252,7 @@ class Link:
     ) -> None:
         if reason.is_failure:
             self._told = connection_refused(reason.value, str(reason), self._options.address)
-        elif self.sending.outbox.flying and not flags.session_present:
+        elif self.sending.queue.in_flight and not flags.session_present:
             # paho would go on with a session that the broker forgot, and lose QoS 2 messages.
             self._session_forgotten = True
             client.disconnect()
@@ -261,3 +264,135 @@ class Link:
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
         self._told = self._told or connection_lost(reason.value, str(reason), self._options.address)
+
+
+async def connect(client: Client) -> None:
+    """Return when ``client`` has a connection and the CONNECT is sent; raises what kept it from that.
+
+    After a cancellation the client still belongs to the thread, which says goodbye should it get through.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    thread = threading.Thread(target=_attempt, args=(client, loop, done), name="agent.mqtt.connect", daemon=True)
+    thread.start()
+    await done
+
+
+def _attempt(client: Client, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
+    failure: Exception | None = None
+    try:
+        client.reconnect()
+    except Exception as error:  # noqa: BLE001 it is raised where the attempt is waited for
+        failure = error
+    try:
+        loop.call_soon_threadsafe(_settle, client, done, failure)
+    except RuntimeError:  # the loop is closed: nobody waits
+        _part(client)
+
+
+def _settle(client: Client, done: asyncio.Future[None], failure: Exception | None) -> None:
+    if done.cancelled():
+        _part(client)
+    elif failure is not None:
+        done.set_exception(failure)
+    else:
+        done.set_result(None)
+
+
+def _part(client: Client) -> None:
+    client.disconnect()
+    connection = client.socket()
+    if connection is not None:
+        connection.close()
+
+
+class Serving:
+    """One connection of ``client``; ``over`` is done when it has ended, or with the exception that ended it.
+
+    ``delivered`` is called after each read, ``attend`` after everything, both outside of paho's callbacks.
+    """
+
+    def __init__(self, client: Client, *, delivered: Callable[[], None], attend: Callable[[], None]) -> None:
+        self._client = client
+        self._deliver = delivered
+        self._attend = attend
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        connection = client.socket()
+        assert connection is not None  # noqa: S101 the client is connected
+        self._pending: Callable[[], int] = getattr(connection, "pending", lambda: 0)
+        self._descriptor = connection.fileno()
+        self._open = True
+        self._writing = False
+        client.on_socket_close = lambda *_: self._closing()
+        self._loop.add_reader(self._descriptor, self._readable)
+        self._arm()
+        self.do(lambda: None)
+
+    def do(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call something that may touch the client."""
+        try:
+            call(*args, **kwargs)
+            if self._open:
+                self._attend()
+            if self._open and self._client.want_write() is not self._writing:
+                self._watch_writable()
+        except Exception as error:
+            if self.over.done():
+                raise
+            self.over.set_exception(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection for this reason."""
+        if not self.over.done():
+            self.over.set_exception(error)
+
+    def close(self) -> None:
+        """Leave the client alone: the loop will not touch it any more."""
+        self._closing()
+        self._client.on_socket_close = None
+
+    def _closing(self) -> None:
+        # Called by paho right before it closes the socket, whose number may be another's a moment later.
+        if not self._open:
+            return
+        self._open = False
+        self._tick.cancel()
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def _readable(self) -> None:
+        if self._open:
+            self.do(self._read)
+
+    def _read(self) -> None:
+        for _ in range(_READS_A_TURN):
+            self._client.loop_read()
+            self._deliver()
+            if not self._open or not self._pending():
+                return
+        self._loop.call_soon(self._readable)  # what is decrypted already, no selector sees
+
+    def _watch_writable(self) -> None:
+        self._writing = not self._writing
+        if self._writing:
+            self._loop.add_writer(self._descriptor, self.do, self._client.loop_write)
+        else:
+            self._loop.remove_writer(self._descriptor)
+
+    # -- the clock: keepalive ---------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        tick_s = min(max(self._client.keepalive / 4, _SHORTEST_TICK_S), _LONGEST_TICK_S)
+        self._tick = self._loop.call_later(tick_s, self._look, self._loop.time() + tick_s + _STANDSTILL_S)
+
+    def _look(self, late: float) -> None:
+        if self._loop.time() > late:
+            # The loop stood still, and the broker's answers wait to be read: first they get a moment for that.
+            self._tick = self._loop.call_later(_MOMENT_S, self._look, math.inf)
+            return
+        self.do(self._client.loop_misc)
+        if self._open:
+            self._arm()

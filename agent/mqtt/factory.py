@@ -12,7 +12,7 @@ from agent.config.transports import IotCoreOptions, MemoryOptions, TransportOpti
 from agent.errors import ConfigError, PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.memory import MemoryTransport, shared_bus
-from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message, Transport
 
 __all__ = ["create"]
@@ -44,7 +44,7 @@ def create(
             )
 
     path = (folder or Path()) / (options.outbox.path or f"outbox/{name}.db")
-    return Spool(transport, _filling_batches(options.outbox, options), path, check=check)
+    return Outbox(transport, _filling_batches(options.outbox, options), path, check=check)
 
 
 def _filling_batches(outbox: OutboxOptions, options: TransportOptions) -> OutboxOptions:

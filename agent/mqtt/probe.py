@@ -20,10 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.config.iotcore import IotCoreOptions
 from agent.config.transports import MqttOptions, TlsOptions
 from agent.errors import BrokerUnreachableError
-from agent.mqtt.paho import new_client
-from agent.mqtt.properties import publish_properties
+from agent.mqtt.paho import new_client, publish_properties, tls_context
 from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused
-from agent.mqtt.tls import tls_context
 from agent.mqtt.transport import Message
 from agent.topics import matches
 

@@ -17,7 +17,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.mqtt.limits import BrokerLimits
-from agent.mqtt.properties import identifiers_of, message_of, subscribe_properties
+from agent.mqtt.paho import identifiers_of, message_of, subscribe_properties
 from agent.mqtt.subscriptions import Session
 from agent.mqtt.transport import Message
 from agent.topics import TopicTable

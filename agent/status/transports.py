@@ -58,6 +58,6 @@ def told(name: str, transport: Transport) -> dict[str, Any]:
     state = transport.state
     found: dict[str, Any] = {"transport": name, "connected": state.connected, "reason": state.reason}
     # What a transport counts beyond the seam; one with an outbox has another inside.
-    parts = {"outbox": getattr(transport, "outbox", None)}
+    parts = {"outbox": getattr(transport, "status", None)}
     parts["messages"] = getattr(getattr(transport, "inner", transport), "counts", None)
     return found | {key: asdict(part) for key, part in parts.items() if part is not None}

@@ -14,7 +14,7 @@ from typing import Any
 from agent.config.outbox import OutboxOptions
 from agent.config.transports import MqttOptions
 from agent.mqtt.factory import create
-from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message
 
 SIZE = 300
@@ -59,17 +59,17 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def throughput(port: str, folder: str, count: str) -> dict[str, Any]:
     """Publish as fast as it is taken, until the last is delivered and removed."""
-    async with create("bench", options_for(port, OutboxOptions()), folder=Path(folder)) as spool:
-        assert isinstance(spool, Spool)
-        await until(lambda: spool.state.connected)
+    async with create("bench", options_for(port, OutboxOptions()), folder=Path(folder)) as outbox:
+        assert isinstance(outbox, Outbox)
+        await until(lambda: outbox.state.connected)
         began = time.perf_counter()
-        await fill(spool, int(count), ahead=1000)
-        await until(lambda: spool.outbox.delivered == int(count))
+        await fill(outbox, int(count), ahead=1000)
+        await until(lambda: outbox.status.delivered == int(count))
         seconds = time.perf_counter() - began
     return {"msgs_per_s": round(int(count) / seconds)}
 
 
-async def fill(spool: Spool, count: int, ahead: int) -> None:
+async def fill(outbox: Outbox, count: int, ahead: int) -> None:
     """Publish so many, no more than ``ahead`` of them ahead of the disk."""
     stored = 0
 
@@ -78,7 +78,7 @@ async def fill(spool: Spool, count: int, ahead: int) -> None:
         stored += 1
 
     for number in range(count):
-        spool.publish(message(number), on_disk)
+        outbox.publish(message(number), on_disk)
         while number - stored >= ahead:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     await until(lambda: stored == count)
@@ -118,16 +118,16 @@ def _share(values: list[float], percent: int) -> float:
 
 async def memory(port: str, folder: str, count: str) -> dict[str, Any]:
     """Fill an outbox whose broker is not there."""
-    outbox = OutboxOptions(max_bytes=4 << 30)
-    async with create("bench", options_for(port, outbox), folder=Path(folder)) as spool:
-        assert isinstance(spool, Spool)
-        await fill(spool, 100, ahead=100)
+    options = options_for(port, OutboxOptions(max_bytes=4 << 30))
+    async with create("bench", options, folder=Path(folder)) as outbox:
+        assert isinstance(outbox, Outbox)
+        await fill(outbox, 100, ahead=100)
         empty = _rss_mb()
         began = time.perf_counter()
-        await fill(spool, int(count) - 100, ahead=2000)
+        await fill(outbox, int(count) - 100, ahead=2000)
         seconds = time.perf_counter() - began
         found = _rss_mb()
-        assert spool.outbox.depth == int(count)
+        assert outbox.status.depth == int(count)
     label = "1e6" if int(count) == RUN else count
     return {
         "rss_mb_empty": round(empty, 1),
@@ -143,13 +143,13 @@ def _rss_mb() -> float:
 
 async def victim(port: str, folder: str, start: str) -> dict[str, Any]:
     """Publish until killed, and tell each number that is acknowledged; with a negative start, only drain."""
-    async with create("bench", options_for(port, OutboxOptions()), folder=Path(folder)) as spool:
-        assert isinstance(spool, Spool)
+    async with create("bench", options_for(port, OutboxOptions()), folder=Path(folder)) as outbox:
+        assert isinstance(outbox, Outbox)
         if int(start) < 0:
-            await until(lambda: spool.state.connected and not spool.outbox.depth)
+            await until(lambda: outbox.state.connected and not outbox.status.depth)
             return {}
         for number in range(int(start), int(start) + RUN):
-            spool.publish(message(number), lambda error, n=number: _tell(n) if error is None else None)  # type: ignore[misc]
+            outbox.publish(message(number), lambda error, n=number: _tell(n) if error is None else None)  # type: ignore[misc]
             if number % 10 == 0:
                 await asyncio.sleep(0.02)
     return {}

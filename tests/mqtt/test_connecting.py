@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt.client import Client
 
 from agent.config.transports import MqttOptions
-from agent.mqtt.connecting import connect
+from agent.mqtt.connection import connect
 from agent.mqtt.limits import MQTT_5
 from agent.mqtt.paho import new_client
 from tests.support.broker import Broker, free_port

@@ -6,7 +6,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.errors import PublishError
 from agent.mqtt.limits import MAX_PACKET_BYTES, MQTT_5, MQTT_311, BrokerLimits, SizeSuspicion, publish_bytes
-from agent.mqtt.properties import publish_properties
+from agent.mqtt.paho import publish_properties
 from agent.mqtt.transport import Message
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cn"], exclude_characters="\ufeff"), max_size=20)

@@ -5,7 +5,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.errors import PublishError
-from agent.mqtt.properties import publish_properties
+from agent.mqtt.paho import publish_properties
 from agent.mqtt.transport import Message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=200)

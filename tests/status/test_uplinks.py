@@ -10,7 +10,7 @@ import msgspec
 
 from agent.config.outbox import OutboxOptions
 from agent.mqtt.memory import MemoryBus, MemoryTransport
-from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message
 from agent.results.schemas import schema
 from agent.status.transports import Uplinks
@@ -23,9 +23,9 @@ async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_l
     async with (
         asyncio.timeout(20),
         asyncio.TaskGroup() as tasks,
-        Spool(ours, OutboxOptions(), tmp_path / "o.db") as spool,
+        Outbox(ours, OutboxOptions(), tmp_path / "o.db") as outbox,
     ):
-        uplinks = Uplinks(topics, {"cloud": spool}, retained.__setitem__, interval_s=0.05)
+        uplinks = Uplinks(topics, {"cloud": outbox}, retained.__setitem__, interval_s=0.05)
         running = tasks.create_task(uplinks.run())
 
         async def says(check) -> None:
@@ -34,7 +34,7 @@ async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_l
 
         await says(lambda told: told.get("connected") and told["outbox"]["depth"] == 0)
         ours.drop()
-        spool.publish(Message("results/a", b"{}", qos=1))
+        outbox.publish(Message("results/a", b"{}", qos=1))
         await says(lambda told: not told.get("connected", True) and told["outbox"]["depth"] == 1)
         ours.restore()
         await says(lambda told: told.get("connected") and told["outbox"]["delivered"] == 1)

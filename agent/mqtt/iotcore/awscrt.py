@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from awscrt import mqtt5  # type: ignore[import-untyped]
 
 from agent.config.iotcore import IotCoreOptions
+from agent.errors import BrokerUnreachableError, VergeError
 from agent.mqtt.iotcore import reasons
 from agent.mqtt.iotcore.awscrt_options import HIGHEST_QOS, client_options, name_of, publish_packet, text_of
-from agent.mqtt.iotcore.events import Arrived, Attempting, Down, Event, Published, Stopped, Subscribed, Up
 from agent.mqtt.iotcore.quotas import IotCoreBroker
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.transport import Message
 
-__all__ = ["Client"]
+__all__ = ["Arrived", "Attempting", "Client", "Down", "Event", "Published", "Stopped", "Subscribed", "Up"]
 
 _FAILURE = 128
 _WITH_THE_LINK = {
@@ -169,3 +169,57 @@ class Client:
 def _worded(code: Any) -> str:
     """A reason code in words: ``Not authorized``."""
     return "unknown reason" if code is None else code.name.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempting:
+    """The client begins to connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The broker took the connection."""
+
+    session_present: bool
+    limits: BrokerLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The connection, or an attempt at one, ended."""
+
+    trouble: BrokerUnreachableError
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message came, for the subscriptions numbered ``identifiers`` if the broker told."""
+
+    message: Message
+    identifiers: tuple[int, ...]
+    acknowledgement: Any
+    """What the client needs to acknowledge it; None for QoS 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publish ended: delivered, or with the error that kept it from that."""
+
+    ticket: int
+    error: VergeError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A SUBSCRIBE ended, with a reason for each filter that failed."""
+
+    ticket: int
+    failures: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The client is at rest: nothing more comes."""
+
+
+Event: TypeAlias = Attempting | Up | Down | Arrived | Published | Subscribed | Stopped

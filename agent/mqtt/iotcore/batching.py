@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from agent.config.iotcore import BatchOptions
-from agent.mqtt.inflight import Parcel
+from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Message
 from agent.topics import matches
 
@@ -42,7 +42,7 @@ class Batch:
     """What goes out as one message, and whose end it is."""
 
     message: Message
-    parcels: tuple[Parcel, ...]
+    messages: tuple[OutgoingMessage, ...]
 
 
 class _Pending:
@@ -50,13 +50,13 @@ class _Pending:
 
     def __init__(self, began: float) -> None:
         self.began = began
-        self.parcels: list[Parcel] = []
+        self.messages: list[OutgoingMessage] = []
         self.parts: list[bytes] = []
         self.size = len(_OPEN) + len(_CLOSE)
 
-    def add(self, parcel: Parcel, part: bytes) -> None:
+    def add(self, outgoing: OutgoingMessage, part: bytes) -> None:
         self.size += len(part) + (len(_COMMA) if self.parts else 0)
-        self.parcels.append(parcel)
+        self.messages.append(outgoing)
         self.parts.append(part)
 
 
@@ -90,24 +90,24 @@ class Batcher:
             self._wanted[message.topic] = wanted
         return wanted
 
-    def add(self, parcel: Parcel, now: float) -> list[Batch]:
+    def add(self, outgoing: OutgoingMessage, now: float) -> list[Batch]:
         """Take a message; gives what is to be published now, in this order."""
-        options, message = self._options, parcel.message
+        options, message = self._options, outgoing.message
         if options.max_messages == 1:
-            return [Batch(self._packed(message), (parcel,))]
+            return [Batch(self._packed(message), (outgoing,))]
         part = _part(message)
         if len(_OPEN) + len(part) + len(_CLOSE) > options.max_bytes:
-            return [*self.flush(message.topic), Batch(self._packed(message), (parcel,))]
+            return [*self.flush(message.topic), Batch(self._packed(message), (outgoing,))]
         out: list[Batch] = []
         pending = self._pending.get(message.topic)
         if pending is not None and pending.size + len(_COMMA) + len(part) > options.max_bytes:
             out, pending = self.flush(message.topic), None
         if pending is None:
             pending = self._pending[message.topic] = _Pending(now)
-        pending.add(parcel, part)
+        pending.add(outgoing, part)
         self.messages += 1
         self.bytes += len(part)
-        if len(pending.parcels) >= options.max_messages:
+        if len(pending.messages) >= options.max_messages:
             out += self.flush(message.topic)
         return out
 
@@ -131,9 +131,9 @@ class Batcher:
 
     def _made(self, topic: str, pending: _Pending) -> Batch:
         payload = _OPEN + _COMMA.join(pending.parts) + _CLOSE
-        qos = max(parcel.message.qos for parcel in pending.parcels)
+        qos = max(outgoing.message.qos for outgoing in pending.messages)
         message = Message(topic, payload, qos, content_type="application/json", user_properties=(BATCH,))
-        return Batch(self._packed(message), tuple(pending.parcels))
+        return Batch(self._packed(message), tuple(pending.messages))
 
     def _packed(self, message: Message) -> Message:
         return compressed(message) if self._options.gzip else message

@@ -16,10 +16,10 @@ from agent.config.iotcore import IotCoreOptions
 from agent.config.transports import MqttOptions
 from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.client import MqttTransport
-from agent.mqtt.inflight import Parcel
 from agent.mqtt.iotcore.batching import Batch, Batcher
 from agent.mqtt.iotcore.connection import Link
 from agent.mqtt.iotcore.quotas import IotCoreBroker, ingested
+from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Delivered, Message
 from agent.topics import valid_topic
 
@@ -91,7 +91,7 @@ class IotCoreTransport(MqttTransport):
         if batcher.wants(message):
             self.limits.check(message)
             self._check_room(message, batcher)
-            self._send(batcher.add(Parcel(message, on_delivered), self._loop.time()))
+            self._send(batcher.add(OutgoingMessage(message, on_delivered), self._loop.time()))
         else:
             self._send(batcher.flush(message.topic))  # it was published before
             super().publish(ingested(message, self._told.basic_ingest), on_delivered)
@@ -111,9 +111,9 @@ class IotCoreTransport(MqttTransport):
         for batch in batches:
             message = ingested(batch.message, self._told.basic_ingest)
             try:
-                super().publish(message, partial(_tell, batch.parcels))
+                super().publish(message, partial(_tell, batch.messages))
             except VergeError as error:
-                self._loop.call_soon(_tell, batch.parcels, error)
+                self._loop.call_soon(_tell, batch.messages, error)
 
     def _wait_for_batch(self) -> None:
         if self._batch_timer:
@@ -129,11 +129,11 @@ class IotCoreTransport(MqttTransport):
         self._wait_for_batch()
 
 
-def _tell(parcels: tuple[Parcel, ...], error: VergeError | None) -> None:
-    for parcel in parcels:
-        if parcel.on_delivered is None:
+def _tell(messages: tuple[OutgoingMessage, ...], error: VergeError | None) -> None:
+    for outgoing in messages:
+        if outgoing.on_delivered is None:
             continue
         try:
-            parcel.on_delivered(error)
+            outgoing.on_delivered(error)
         except Exception:
-            log.exception("who waited for %r failed", parcel.message.topic)
+            log.exception("who waited for %r failed", outgoing.message.topic)

@@ -5,6 +5,7 @@ Pure.  How much it takes in a second is the business of ``bucket``; how many fil
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from agent.config.iotcore import BasicIngestOptions, IotCoreLimits
@@ -13,7 +14,7 @@ from agent.mqtt.limits import BrokerLimits, publish_bytes
 from agent.mqtt.transport import Message
 from agent.topics import matches, share_stripped
 
-__all__ = ["IotCoreBroker", "ingested"]
+__all__ = ["Bucket", "IotCoreBroker", "ingested"]
 
 _RULES = "$aws/rules/"
 _RULES_LEVELS = 3
@@ -68,3 +69,37 @@ def _too_long(topic: str, limits: IotCoreLimits) -> str | None:
     if (slashes := topic.count("/")) > limits.topic_slashes:
         return f"has {slashes} slashes, IoT Core takes {limits.topic_slashes}"
     return None
+
+
+class Bucket:
+    """``capacity`` tokens, each back ``return_s`` after it was taken; times are monotonic seconds."""
+
+    def __init__(self, capacity: int, return_s: float = 1.0) -> None:
+        self.capacity = capacity
+        self._return_s = return_s
+        self._left = capacity
+        self._taken: deque[tuple[float, int]] = deque()
+        """When what is taken is back, and how much."""
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """How long until ``amount`` can be taken; raises ``ValueError`` for more than the bucket ever holds."""
+        if amount > self.capacity:
+            raise ValueError(f"{amount} of {self.capacity} tokens")
+        self._restore(now)
+        left, wait_s = self._left, 0.0
+        for back_at, taken in self._taken:
+            if left >= amount:
+                break
+            left += taken
+            wait_s = back_at - now
+        return wait_s
+
+    def take(self, amount: int, now: float) -> None:
+        """Take ``amount``, for which there was no wait."""
+        self._restore(now)
+        self._left -= amount
+        self._taken.append((now + self._return_s, amount))
+
+    def _restore(self, now: float) -> None:
+        while self._taken and self._taken[0][0] <= now:
+            self._left += self._taken.popleft()[1]

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.mqtt.iotcore.awscrt import Client
-from agent.mqtt.iotcore.events import Arrived
+from agent.mqtt.iotcore.awscrt import Arrived, Client
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.subscriptions import Session
 from agent.mqtt.transport import Message

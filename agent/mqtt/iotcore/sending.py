@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from agent.config.iotcore import IotCoreLimits
 from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
-from agent.mqtt.inflight import Outbox, Parcel
 from agent.mqtt.iotcore.awscrt import Client
-from agent.mqtt.iotcore.bucket import Bucket
+from agent.mqtt.iotcore.quotas import Bucket
 from agent.mqtt.limits import BrokerLimits, publish_bytes
+from agent.mqtt.sending import OutgoingMessage, SendQueue
 
 __all__ = ["Sending"]
 
@@ -25,8 +25,8 @@ _PAUSE_S = 1.0
 class Sending:
     """What is on its way to the broker; ``ended`` hears of each parcel's end, once."""
 
-    def __init__(self, limits: IotCoreLimits, ended: Callable[[Parcel, VergeError | None], None]) -> None:
-        self.outbox = Outbox()
+    def __init__(self, limits: IotCoreLimits, ended: Callable[[OutgoingMessage, VergeError | None], None]) -> None:
+        self.queue = SendQueue()
         self.postponed = 0
         """How often a message had to wait for the next second."""
         self._in_flight = limits.in_flight
@@ -36,7 +36,7 @@ class Sending:
         self._bytes = Bucket(limits.bytes_per_s)
         self._client: Client | None = None
         self._ticket = 0
-        self._returned: dict[int, Parcel] = {}
+        self._returned: dict[int, OutgoingMessage] = {}
         """Ticket → what is to be sent again."""
         self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -44,7 +44,7 @@ class Sending:
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not self.outbox and not self._returned
+        return not self.queue and not self._returned
 
     def up(self, client: Client, limits: BrokerLimits, *, session_kept: bool) -> None:
         """Send what waits through ``client``, which by itself sends again what it has in a session that was kept."""
@@ -53,10 +53,10 @@ class Sending:
         self._not_before = 0.0
         self._take_back()
         if not session_kept:
-            self.outbox.grounded()
+            self.queue.requeue_in_flight()
         now = asyncio.get_running_loop().time()
-        for parcel in self.outbox.flying:
-            self._spend(publish_bytes(parcel.message), now)
+        for outgoing in self.queue.in_flight:
+            self._spend(publish_bytes(outgoing.message), now)
         self.flush()
 
     def down(self) -> None:
@@ -65,27 +65,27 @@ class Sending:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        for parcel in self.outbox.unsendable():
-            self._ended(parcel, _lost(parcel))
+        for outgoing in self.queue.unsendable():
+            self._ended(outgoing, _lost(outgoing))
 
-    def publish(self, parcel: Parcel) -> None:
-        """Send ``parcel`` in its turn."""
-        if self._client is None and not parcel.message.qos:
-            self._ended(parcel, _lost(parcel))
+    def publish(self, outgoing: OutgoingMessage) -> None:
+        """Send ``outgoing`` in its turn."""
+        if self._client is None and not outgoing.message.qos:
+            self._ended(outgoing, _lost(outgoing))
         else:
-            self.outbox.add(parcel)
+            self.queue.add(outgoing)
             self.flush()
 
     def published(self, ticket: int, error: VergeError | None) -> None:
         """The client is done with what has ``ticket``."""
-        flight = self.outbox.ended(ticket)
+        flight = self.queue.ended(ticket)
         if flight is not None:
-            parcel, qos = flight
+            outgoing, qos = flight
             if qos and isinstance(error, UnreachableError):
-                self._returned[ticket] = parcel
+                self._returned[ticket] = outgoing
                 self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
             else:
-                self._ended(parcel, error)
+                self._ended(outgoing, error)
         self.flush()
 
     def flush(self) -> None:
@@ -93,29 +93,29 @@ class Sending:
         if self._client is None or self._timer is not None:
             return
         self._take_back()
-        while parcel := self.outbox.next(min(self._limits.receive_maximum, self._in_flight)):
-            if not self._send(self._client, parcel):
+        while outgoing := self.queue.next(min(self._limits.receive_maximum, self._in_flight)):
+            if not self._send(self._client, outgoing):
                 return
 
-    def _send(self, client: Client, parcel: Parcel) -> bool:
-        message = self._limits.fitted(parcel.message)
+    def _send(self, client: Client, outgoing: OutgoingMessage) -> bool:
+        message = self._limits.fitted(outgoing.message)
         size = publish_bytes(message)
         try:
             self._limits.check(message)
         except PublishError as error:
-            self._ended(parcel, error)
+            self._ended(outgoing, error)
             return True
         loop = asyncio.get_running_loop()
         now = loop.time()
         wait_s = max(self._messages.wait_s(1, now), self._bytes.wait_s(size, now), self._not_before - now)
         if wait_s > 0:
             self.postponed += 1
-            self.outbox.put_back(parcel)
+            self.queue.put_back(outgoing)
             self._timer = loop.call_later(wait_s, self._again)
             return False
         self._spend(size, now)
         self._ticket += 1
-        self.outbox.sent(self._ticket, parcel, message.qos)
+        self.queue.sent(self._ticket, outgoing, message.qos)
         client.publish(self._ticket, message)
         return True
 
@@ -129,11 +129,11 @@ class Sending:
 
     def _take_back(self) -> None:
         for ticket in sorted(self._returned, reverse=True):
-            self.outbox.put_back(self._returned.pop(ticket))
+            self.queue.put_back(self._returned.pop(ticket))
 
 
-def _lost(parcel: Parcel) -> NotConnectedError:
+def _lost(outgoing: OutgoingMessage) -> NotConnectedError:
     return NotConnectedError(
-        f"a QoS 0 message for {parcel.message.topic!r} was lost with the link",
+        f"a QoS 0 message for {outgoing.message.topic!r} was lost with the link",
         hint="publish with QoS 1 what must arrive",
     )

@@ -3,15 +3,15 @@
 ===============  ==================================================================================
 module           what it holds
 ===============  ==================================================================================
-``spool``        ``Spool``: the wrapper, itself a ``Transport``
+``spool``        ``Outbox``: the wrapper, itself a ``Transport``
 ``writer``       its thread: one batch after the other goes to the store
 ``options``      what an outbox can be told
-``entry``        one message in the outbox, its number and rank; who may go through (pure)
+``record``        one message in the outbox, its number and rank; who may go through (pure)
 ``schedule``     what is sent next: ranks, live against replayed, read-ahead (pure)
 ``events``       what the schedule hears and answers (pure)
 ``store``        the disk, and the memory in its place while it fails
-``book``         one SQLite database: what is kept, superseded, dropped, too old
-``aside``        what can be wrong with a file, and what is saved of a broken one
+``database``         one SQLite database: what is kept, superseded, dropped, too old
+``quarantine_file``        what can be wrong with a file, and what is saved of a broken one
 ``clock``        ages that no step of the wall clock can change
 ``status``       what the outbox says of itself
 ===============  ==================================================================================

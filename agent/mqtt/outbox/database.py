@@ -28,10 +28,10 @@ from typing import Any
 
 import msgspec
 
-from agent.mqtt.outbox.record import RANKS, SHIFT, Entry, read
+from agent.mqtt.outbox.record import RANKS, SHIFT, Record, read
 from agent.mqtt.outbox.scheduler import READ_AHEAD, TOPICS
 
-__all__ = ["Book", "Bounds", "Connect", "Drop", "ForeignDatabaseError"]
+__all__ = ["Bounds", "Connect", "Database", "Drop", "ForeignDatabaseError"]
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -104,7 +104,7 @@ class Drop:
     reason: str
 
 
-class Book:
+class Database:
     """A database; every method is one transaction and raises ``sqlite3.Error``.  Used by one thread."""
 
     def __init__(self, path: str, bounds: Bounds, connect: Connect) -> None:
@@ -143,18 +143,18 @@ class Book:
         found = self._all("SELECT topic, count(*) FROM messages GROUP BY topic LIMIT ?", TOPICS + 1)
         return dict(found) if len(found) <= TOPICS else None
 
-    def apply(self, adds: Sequence[Entry], removes: Sequence[int], spared: AbstractSet[int]) -> list[Drop]:
+    def apply(self, adds: Sequence[Record], removes: Sequence[int], spared: AbstractSet[int]) -> list[Drop]:
         """Add and remove; gives what had to give way, which may be among the added."""
         with self._transaction():
             self._insert(adds)
             self._delete(removes)
-            drops = [drop for entry in adds if entry.is_state for drop in self._supersede(entry, spared)]
+            drops = [drop for record in adds if record.is_state for drop in self._supersede(record, spared)]
             return drops + (self._make_room(spared) if adds else [])
 
-    def restore(self, entries: Sequence[Entry]) -> None:
+    def restore(self, records: Sequence[Record]) -> None:
         """Add what may be there already."""
-        missing = [entry for entry in entries if not self._all("SELECT 1 FROM messages WHERE seq = ?", entry.seq)]
-        self.apply(missing, (), {entry.seq for entry in missing})
+        missing = [record for record in records if not self._all("SELECT 1 FROM messages WHERE seq = ?", record.seq)]
+        self.apply(missing, (), {record.seq for record in missing})
 
     def expire(self, now_ms: int, spared: AbstractSet[int]) -> list[Drop]:
         """Drop what is too old, some of it: what is left is dropped next time."""
@@ -174,7 +174,7 @@ class Book:
         if not self.totals[0] and self._one("PRAGMA freelist_count")[0] > _FREE_PAGES:
             self._connection.execute("VACUUM")
 
-    def load(self, rank: int, after: int, limit: int = READ_AHEAD) -> tuple[list[Entry], bool]:
+    def load(self, rank: int, after: int, limit: int = READ_AHEAD) -> tuple[list[Record], bool]:
         """The next messages of a rank, and whether these were the last."""
         after = max(after, (rank << SHIFT) - 1)
         sizes = self._all(f"SELECT seq, size {_OF_RANK} AND seq > ? ORDER BY seq LIMIT ?", rank, rank, after, limit)
@@ -185,7 +185,7 @@ class Book:
             total, last = total + size, seq
         return self._between(after, last), len(sizes) < limit
 
-    def everything(self) -> list[Entry]:
+    def everything(self) -> list[Record]:
         """All messages; for a small book."""
         return self._between(-1, 1 << 62)
 
@@ -228,13 +228,13 @@ class Book:
         if len(self._all("SELECT rank FROM totals")) != len(RANKS):
             raise ForeignDatabaseError("it has no totals")
 
-    def _supersede(self, entry: Entry, spared: AbstractSet[int]) -> list[Drop]:
+    def _supersede(self, record: Record, spared: AbstractSet[int]) -> list[Drop]:
         rows = self._all(
-            "SELECT seq FROM messages WHERE topic = ? AND seq < ? AND state", entry.message.topic, entry.seq
+            "SELECT seq FROM messages WHERE topic = ? AND seq < ? AND state", record.message.topic, record.seq
         )
         older = [seq for (seq,) in rows if seq not in spared]
         self._delete(older)
-        return [Drop(seq, entry.message.topic, "superseded") for seq in older]
+        return [Drop(seq, record.message.topic, "superseded") for seq in older]
 
     def _make_room(self, spared: AbstractSet[int]) -> list[Drop]:
         needed = self.totals[1] - self._bounds.max_bytes
@@ -258,9 +258,9 @@ class Book:
                     needed -= size
         return taken
 
-    def _insert(self, entries: Sequence[Entry]) -> None:
-        for start in range(0, len(entries), _INSERT_AT_ONCE):
-            chunk = entries[start : start + _INSERT_AT_ONCE]
+    def _insert(self, records: Sequence[Record]) -> None:
+        for start in range(0, len(records), _INSERT_AT_ONCE):
+            chunk = records[start : start + _INSERT_AT_ONCE]
             values = [
                 value
                 for e in chunk
@@ -274,7 +274,7 @@ class Book:
             numbers = str(list(seqs))  # which is JSON
             self._connection.execute("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))", (numbers,))
 
-    def _between(self, after: int, last: int) -> list[Entry]:
+    def _between(self, after: int, last: int) -> list[Record]:
         ((rows,),) = self._all(_MANY, after, last)
         return [read(*row[:-1], bytes.fromhex(row[-1])) for row in _decode(rows)]
 

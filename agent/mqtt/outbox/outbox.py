@@ -11,34 +11,57 @@ import asyncio
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from agent.config.outbox import OutboxOptions
 from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
-from agent.mqtt.outbox import events
-from agent.mqtt.outbox.clock import Clock
+from agent.mqtt.outbox import scheduler
 from agent.mqtt.outbox.database import Connect, Drop
-from agent.mqtt.outbox.record import SHIFT, Entry, Sorting, identified, written
-from agent.mqtt.outbox.scheduler import Schedule
-from agent.mqtt.outbox.status import OutboxStatus
+from agent.mqtt.outbox.record import SHIFT, Record, Sorting, identified, written
+from agent.mqtt.outbox.scheduler import Scheduler
 from agent.mqtt.outbox.store import Job, Report, Store, connect
-from agent.mqtt.outbox.writer import Writer
+from agent.mqtt.outbox.writer import Clock, Writer
 from agent.mqtt.transport import Delivered, Handler, LinkState, Message, Transport
 from agent.topics import valid_topic
 
-__all__ = ["Spool"]
+__all__ = ["Outbox", "OutboxStatus"]
 
-log = logging.getLogger("agent.mqtt.inflight")
+log = logging.getLogger("agent.mqtt.outbox")
 
 _LEAVE_S = 2.0
 
 
-class Spool:
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """How an outbox is; the counters begin with the process."""
+
+    state: str
+    """``disk``, or ``memory`` while the disk takes nothing."""
+    reason: str = ""
+    """Why it is not on disk, or what was set aside."""
+    depth: int = 0
+    """Messages that wait, those in flight included."""
+    bytes: int = 0
+    oldest_age_s: float | None = None
+    in_flight: int = 0
+    delivered: int = 0
+    replayed: int = 0
+    """Of the delivered those that had waited on disk."""
+    superseded: int = 0
+    """States in whose place a newer one went."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """By reason: ``outbox-full``, ``expired``, ``corrupt``, ``outbox-busy``, ``disk-full`` …, or why the broker
+    refused them."""
+    set_aside: str = ""
+    """Where the last file is that could not be read."""
+
+
+class Outbox:
     """``inner`` with an outbox in the file ``path``; ``check`` raises for what the broker would never take."""
 
     def __init__(
@@ -58,14 +81,14 @@ class Spool:
         self._sorting = Sorting(options)
         self._options = options
         self._store = Store(path, options, lambda topic: self._sorting.route(topic).rank, connecting)
-        self._schedule = Schedule(options)
-        self._writer = Writer(self.name, self._store, self._clock, self._schedule.held, self._hear)
+        self._scheduler = Scheduler(options)
+        self._writer = Writer(self.name, self._store, self._clock, self._scheduler.held, self._hear)
         self._number = self._clock.now_ms() * 1000
         """Of the last message; later than any of an earlier process, where the clock is right."""
         self._run = secrets.token_hex(6)
         self._callers: dict[int, Delivered] = {}
         self._replaying: set[int] = set()
-        self._events: deque[events.Event] = deque()
+        self._events: deque[scheduler.Event] = deque()
         self._feeding = False
         self._settled = asyncio.Event()
         self._closed = False
@@ -82,13 +105,13 @@ class Spool:
         return self.inner.state
 
     @property
-    def outbox(self) -> OutboxStatus:
+    def status(self) -> OutboxStatus:
         """How the outbox is."""
         return replace(
             self._status,
             depth=self._status.depth + len(self._writer),
             bytes=self._status.bytes + self._writer.bytes,
-            in_flight=len(self._schedule.flying),
+            in_flight=len(self._scheduler.handed_over),
             delivered=self._counts["delivered"],
             replayed=self._counts["replayed"],
             superseded=self._counts["superseded"],
@@ -149,10 +172,10 @@ class Spool:
         self._check(message)
         self._check_room(message, size)
         self._number += 1
-        entry = Entry(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size)
+        record = Record(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size)
         if on_delivered is not None:
-            self._callers[entry.seq] = on_delivered
-        self._writer.add(entry)
+            self._callers[record.seq] = on_delivered
+        self._writer.add(record)
 
     def _check_room(self, message: Message, size: int) -> None:
         if self._closed:
@@ -178,22 +201,22 @@ class Spool:
         if report.opened:
             self._number = max(self._number, report.last)
             self._clock.not_before(report.newest_ms)
-            self._feed(events.Opened(report.topics))
+            self._feed(scheduler.Opened(report.topics))
         if report.broken:
             self._lost["corrupt"] += report.broken
         for seq in report.durable:
             self._tell(seq, None)
         dropped = {drop.seq for drop in report.drops}
-        fresh = {entry.seq for entry in job.adds}
+        fresh = {record.seq for record in job.adds}
         self._count(report.drops)
-        self._feed(events.Stored([entry for entry in job.adds if entry.seq not in dropped]))
+        self._feed(scheduler.Stored([record for record in job.adds if record.seq not in dropped]))
         if waiting := [drop.topic for drop in report.drops if drop.seq not in fresh]:
-            self._feed(events.Dropped(waiting))
-        self._feed(events.Removed(report.removed))
+            self._feed(scheduler.Dropped(waiting))
+        self._feed(scheduler.Removed(report.removed))
         for loaded in report.loaded:
             self._feed(loaded)
         if job.tick:
-            self._feed(events.Tick())
+            self._feed(scheduler.Tick())
         self._describe(report)
         self._look_whether_settled()
 
@@ -228,10 +251,10 @@ class Spool:
     # -- the schedule ---------------------------------------------------------------------------------------
 
     def _on_link(self, state: LinkState) -> None:
-        self._feed(events.Link(state.connected))
+        self._feed(scheduler.LinkChanged(state.connected))
         self._look_whether_settled()
 
-    def _feed(self, event: events.Event) -> None:
+    def _feed(self, event: scheduler.Event) -> None:
         """Tell the schedule, and do what it says; what comes of that is told in turn."""
         self._events.append(event)
         if self._feeding:
@@ -239,42 +262,42 @@ class Spool:
         self._feeding = True
         try:
             while self._events:
-                self._perform(self._schedule.step(self._events.popleft()))
+                self._perform(self._scheduler.step(self._events.popleft()))
         finally:
             self._feeding = False
 
-    def _perform(self, effects: list[events.Effect]) -> None:
+    def _perform(self, effects: list[scheduler.Effect]) -> None:
         taken = True
         for effect in effects:
             match effect:
-                case events.Send(entry, replayed):
+                case scheduler.Send(record, replayed):
                     # Where one is not taken, those behind it are not tried: they would overtake it.
-                    taken = taken and self._send(entry, replayed=replayed)
+                    taken = taken and self._send(record, replayed=replayed)
                     if not taken:
-                        self._events.appendleft(events.Bounced(entry.seq))
-                case events.Remove(seq):
+                        self._events.appendleft(scheduler.Bounced(record.seq))
+                case scheduler.Remove(seq):
                     self._writer.remove(seq)
-                case events.Load():
+                case scheduler.Load():
                     self._writer.load(effect)
 
-    def _send(self, entry: Entry, *, replayed: bool) -> bool:
+    def _send(self, record: Record, *, replayed: bool) -> bool:
         """Hand a message to the transport; False where that has no room."""
-        now_ms, message = self._clock.now_ms(), entry.message
-        left_s = entry.left_s(now_ms)
-        if now_ms - entry.at_ms > self._options.max_age_s * 1e3 or (left_s is not None and left_s <= 0):
-            self._over(entry.seq, "expired")
+        now_ms, message = self._clock.now_ms(), record.message
+        left_s = record.left_s(now_ms)
+        if now_ms - record.at_ms > self._options.max_age_s * 1e3 or (left_s is not None and left_s <= 0):
+            self._over(record.seq, "expired")
             return True
         if left_s is not None:
             message = replace(message, expiry_s=left_s)
         try:
-            self.inner.publish(message, partial(self._ended, entry.seq))
+            self.inner.publish(message, partial(self._ended, record.seq))
         except UnreachableError:
             return False
         except VergeError as error:
-            self._over(entry.seq, error.code)
+            self._over(record.seq, error.code)
             return True
         if replayed:
-            self._replaying.add(entry.seq)
+            self._replaying.add(record.seq)
         return True
 
     def _ended(self, seq: int, error: VergeError | None) -> None:
@@ -282,20 +305,20 @@ class Spool:
         replayed = seq in self._replaying
         self._replaying.discard(seq)
         if isinstance(error, UnreachableError):
-            self._feed(events.Bounced(seq))
+            self._feed(scheduler.Bounced(seq))
         elif error is not None:
             log.warning("a message of the outbox of %s is lost: %s", self.name, error)
             self._over(seq, error.code)
         else:
             self._counts.update(delivered=1, replayed=int(replayed))
             self._tell(seq, None)
-            self._feed(events.Ended(seq))
+            self._feed(scheduler.Ended(seq))
         self._look_whether_settled()
 
     def _over(self, seq: int, reason: str) -> None:
         self._lost[reason] += 1
         self._tell(seq, PublishError(f"a message for {self.name} is lost", code=reason))
-        self._feed(events.Ended(seq))
+        self._feed(scheduler.Ended(seq))
 
     def _tell(self, seq: int, error: VergeError | None) -> None:
         caller = self._callers.pop(seq, None)
@@ -310,10 +333,10 @@ class Spool:
 
     async def _settle(self) -> None:
         """Wait until all is stored, and what was published last is delivered where the link is up."""
-        self._feed(events.Leaving())
+        self._feed(scheduler.Leaving())
         self._look_whether_settled()
         await self._settled.wait()
 
     def _look_whether_settled(self) -> None:
-        if self._closed and not self._writer and (self._schedule.idle or not self.inner.state.connected):
+        if self._closed and not self._writer and (self._scheduler.idle or not self.inner.state.connected):
             self._settled.set()

@@ -15,7 +15,7 @@ from agent.config.outbox import OutboxOptions
 from agent.mqtt.transport import Message
 from agent.topics import matches
 
-__all__ = ["ID", "RANKS", "SHIFT", "Entry", "Route", "Sorting", "identified", "rank_of", "read", "route", "written"]
+__all__ = ["ID", "RANKS", "SHIFT", "Record", "Route", "Sorting", "identified", "rank_of", "read", "route", "written"]
 
 ID = "verge-id"
 """The user property by which receivers know a message again."""
@@ -43,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Record:
     """A message, when it was published (milliseconds of the outbox's clock) and its bytes on disk."""
 
     seq: int
@@ -118,7 +118,7 @@ def written(message: Message) -> tuple[str, int]:
     return facts, len(message.payload) + len(facts) + 2 * len(message.topic.encode()) + _ROW_BYTES
 
 
-def read(seq: int, topic: str, at_ms: int, size: int, facts: str, payload: bytes) -> Entry:
+def read(seq: int, topic: str, at_ms: int, size: int, facts: str, payload: bytes) -> Record:
     """An entry from its row."""
     told = _decode(facts)
     message = Message(
@@ -132,7 +132,7 @@ def read(seq: int, topic: str, at_ms: int, size: int, facts: str, payload: bytes
         told.user_properties,
         told.expiry_s,
     )
-    return Entry(seq, at_ms, message, facts, size)
+    return Record(seq, at_ms, message, facts, size)
 
 
 def _any(filters: tuple[str, ...], topic: str) -> bool:

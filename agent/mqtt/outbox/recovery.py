@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from agent.mqtt.outbox.database import Book, Connect, ForeignDatabaseError
-from agent.mqtt.outbox.record import RANKS, Entry, rank_of, read
+from agent.mqtt.outbox.database import Connect, Database, ForeignDatabaseError
+from agent.mqtt.outbox.record import RANKS, Record, rank_of, read
 from agent.topics import valid_topic
 
-__all__ = ["Trouble", "aside", "is_broken", "rescue", "trouble_of"]
+__all__ = ["Trouble", "is_broken", "quarantine_file", "salvage", "trouble_of"]
 
-log = logging.getLogger("agent.mqtt.inflight")
+log = logging.getLogger("agent.mqtt.outbox")
 
 KEPT = 2
 """Files set aside that are kept; older ones are removed."""
@@ -71,7 +71,7 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, ForeignDatabaseError) or _primary(error) in _BROKEN
 
 
-def aside(path: Path) -> Path:
+def quarantine_file(path: Path) -> Path:
     """Rename the database and its log; gives the new name.  Raises ``OSError``."""
     now = time.time()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now * 1e3) % 1000:03}Z"
@@ -88,15 +88,15 @@ def aside(path: Path) -> Path:
     return name
 
 
-def rescue(path: Path, book: Book, connect: Connect) -> None:
+def salvage(path: Path, database: Database, connect: Connect) -> None:
     """Copy what can be read: from the beginning until something is wrong, and from the end back to there."""
     for direction in ("ASC", "DESC"):
-        entries = _readable(path, direction, connect)
-        while chunk := list(islice(entries, _AT_ONCE)):
-            book.restore(chunk)
+        records = _readable(path, direction, connect)
+        while chunk := list(islice(records, _AT_ONCE)):
+            database.restore(chunk)
 
 
-def _readable(path: Path, direction: str, connect: Connect) -> Iterator[Entry]:
+def _readable(path: Path, direction: str, connect: Connect) -> Iterator[Record]:
     query = f"SELECT seq, topic, at_ms, size, facts, payload FROM messages ORDER BY seq {direction}"  # noqa: S608
     try:
         with closing(connect(str(path))) as connection:
@@ -106,7 +106,7 @@ def _readable(path: Path, direction: str, connect: Connect) -> Iterator[Entry]:
         log.info("not all of %s can be read: %s", path, error)
 
 
-def _checked(seq: object, topic: object, at_ms: object, size: object, facts: object, payload: object) -> Entry:
+def _checked(seq: object, topic: object, at_ms: object, size: object, facts: object, payload: object) -> Record:
     match seq, topic, at_ms, size, facts, payload:
         case int(), str(), int(), int(), str(), bytes() if valid_topic(topic) and 0 <= rank_of(seq) < len(RANKS):
             return read(seq, topic, at_ms, size, facts, payload)

@@ -1,8 +1,9 @@
 """What the outbox sends next.
 
-Pure: ``step`` hears an event and answers with effects.  A message that is stored waits in one of two ways.  A **live**
-one, published while the link is up and with nothing before it on its topic, stays in memory and is sent in its turn.
-All others are only on disk, from where a bounded **window** is read ahead, rank by rank in the order of publication.
+Pure: ``step`` takes an event and returns effects.  A stored message waits in one of two ways.  A **live** one, which
+was published while the link was up and nothing waited before it on its topic, stays in memory and is sent in its
+turn.  All others are only on disk, from where a bounded **window** is read ahead, rank by rank in the order of
+publication.
 
 ======================  ======================================================================================
 who goes first          rule
@@ -12,41 +13,31 @@ within a rank           while both wait, ``live_per_replayed`` live messages for
 on one topic            the order of publication: nothing is live while something of its topic is on disk only
 ======================  ======================================================================================
 
-When the link is lost, or more is live than may be, the lane **spills**: it forgets what it holds of messages that are
-not in flight, for the disk has them, and reads from the beginning.  So memory holds a bounded number of messages
-whatever waits, and one rule covers start, outage and overload.  What was acknowledged is remembered until its row is
-gone, so that reading never finds it again.
+When the link is lost, or more is live than may be, the lane **spills**: it forgets the messages that it holds, for the
+disk has them, and reads from the beginning.  So memory holds a bounded number of messages whatever waits, and one rule
+covers start, outage and overload.  An acknowledged message is remembered until its row is gone, so that reading never
+finds it again.
+
+A message that was sent is **handed over** until the transport reports its end.  Whether it is in flight or waits for a
+connection is the transport's business (``agent.mqtt.sending.SendQueue``): here it counts against ``in_flight`` of the
+options, and the store must not drop it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from agent.config.outbox import OutboxOptions
-from agent.mqtt.outbox.events import (  # fmt: skip
-    Bounced,
-    Dropped,
-    Effect,
-    Ended,
-    Event,
-    Leaving,
-    Link,
-    Load,
-    Loaded,
-    Opened,
-    Remove,
-    Removed,
-    Send,
-    Stored,
-    Tick,
-)
-from agent.mqtt.outbox.record import RANKS, SHIFT, Entry, rank_of
+from agent.mqtt.outbox.record import RANKS, SHIFT, Record, rank_of
 
-__all__ = ["READ_AHEAD", "TOPICS", "Schedule"]
+__all__ = [
+    "READ_AHEAD", "TOPICS", "Bounced", "Dropped", "Effect", "Ended", "Event", "Leaving", "LinkChanged", "Load",
+    "Loaded", "Opened", "Remove", "Removed", "Scheduler", "Send", "Stored", "Tick",
+]  # fmt: skip
 
 READ_AHEAD = 128
 """Messages in one reading; a window that is half used up is read on."""
@@ -58,14 +49,112 @@ GONE = 5000
 """Replay stops when so many acknowledged messages could not be removed from the disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store is open: how many messages of which topic it has; None: of too many topics to count."""
+
+    topics: Mapping[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The link went up or down."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """These records are in the store now, in the order of publication."""
+
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read the messages of ``rank`` after the number ``after``."""
+
+    rank: int
+    after: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The result of a ``Load``; without records it failed."""
+
+    load: Load
+    records: Sequence[Record] | None
+    exhausted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A message is done with: the broker has it, or will never take it."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """The transport did not take a message, or gave it back."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """These messages are not in the store any more."""
+
+    seqs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Messages of these topics were dropped that waited on disk only; a topic for each message."""
+
+    topics: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: what did not work may be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The agent is leaving: only live messages and those of the first rank are still sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Hand a message over to the transport; ``replayed``: it had waited on disk."""
+
+    record: Record
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a message from the store, in no hurry."""
+
+    seq: int
+
+
+Event: TypeAlias = Opened | LinkChanged | Stored | Loaded | Ended | Bounced | Removed | Dropped | Tick | Leaving
+
+
+Effect: TypeAlias = Send | Load | Remove
+
+
 @dataclass(slots=True)
 class _Lane:
     """What is held of one rank."""
 
     rank: int
-    live: dict[int, Entry] = field(default_factory=dict)
+    live: dict[int, Record] = field(default_factory=dict)
     live_bytes: int = 0
-    window: deque[Entry] = field(default_factory=deque)
+    window: deque[Record] = field(default_factory=deque)
     cursor: int = 0
     epoch: int = 0
     loading: bool = False
@@ -73,7 +162,7 @@ class _Lane:
     turn: int = 0
     """Live messages since the last replayed one."""
 
-    def spill(self) -> list[Entry]:
+    def spill(self) -> list[Record]:
         """Forget what is held; gives what was live."""
         forgotten = list(self.live.values())
         self.live.clear()
@@ -84,18 +173,19 @@ class _Lane:
         self.loading = self.exhausted = False
         return forgotten
 
-    def take_live(self) -> Entry:
+    def take_live(self) -> Record:
         """The next live one."""
-        entry = self.live.pop(next(iter(self.live)))
-        self.live_bytes -= entry.size
-        return entry
+        record = self.live.pop(next(iter(self.live)))
+        self.live_bytes -= record.size
+        return record
 
 
-class Schedule:
+class Scheduler:
     """The state; ``step`` is the only way to change it."""
 
     def __init__(self, options: OutboxOptions) -> None:
-        self.flying: dict[int, Entry] = {}
+        self.handed_over: dict[int, Send] = {}
+        """What the transport has and has not reported the end of."""
         self._gone: set[int] = set()
         self._lanes = tuple(_Lane(rank) for rank in range(len(RANKS)))
         self._waiting: dict[str, int] = {}
@@ -109,50 +199,51 @@ class Schedule:
 
     @property
     def idle(self) -> bool:
-        """Nothing is in flight, live, or of the first rank."""
+        """Nothing is handed over, live, or of the first rank."""
         first = self._lanes[0]
-        return not (self.flying or any(lane.live for lane in self._lanes) or first.window) and first.exhausted
+        return not (self.handed_over or any(lane.live for lane in self._lanes) or first.window) and first.exhausted
 
-    def held(self) -> Iterator[Entry]:
-        """What is in memory and may be on the wire the next moment; the store must not drop it."""
-        return chain(self.flying.values(), *(chain(lane.live.values(), lane.window) for lane in self._lanes))
+    def held(self) -> Iterator[Record]:
+        """The records in memory, which may be on the wire the next moment: the store must not drop them."""
+        handed_over = (send.record for send in self.handed_over.values())
+        return chain(handed_over, *(chain(lane.live.values(), lane.window) for lane in self._lanes))
 
     def step(self, event: Event) -> list[Effect]:
-        """Hear an event; what is to be done now, in this order."""
+        """Take an event; returns what is to be done now, in this order."""
         effects: list[Effect] = []
         self._HANDLERS[type(event)](self, event, effects)
         while (send := self._next()) is not None:
-            self.flying[send.entry.seq] = send.entry
+            self.handed_over[send.record.seq] = send
             effects.append(send)
         effects.extend(self._loads())
         self._calm()
         return effects
 
-    # -- what is heard ------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     def _opened(self, event: Opened, _effects: list[Effect]) -> None:
         for lane in self._lanes:
             lane.spill()
         self._many = event.topics is None
         self._waiting = dict(event.topics or {})
-        for entry in self.flying.values():
-            self._leave(entry.message.topic)
+        for send in self.handed_over.values():
+            self._leave(send.record.message.topic)
 
-    def _link(self, event: Link, _effects: list[Effect]) -> None:
+    def _link(self, event: LinkChanged, _effects: list[Effect]) -> None:
         self._up, self._blocked = event.up, False
         if not event.up:
             for lane in self._lanes:
                 self._spill(lane)
 
     def _stored(self, event: Stored, _effects: list[Effect]) -> None:
-        for entry in event.entries:
-            lane = self._lanes[rank_of(entry.seq)]
-            if not self._up or self._behind(entry.message.topic):
-                self._wait(entry.message.topic)
+        for record in event.records:
+            lane = self._lanes[rank_of(record.seq)]
+            if not self._up or self._behind(record.message.topic):
+                self._wait(record.message.topic)
                 lane.exhausted = False
                 continue
-            lane.live[entry.seq] = entry
-            lane.live_bytes += entry.size
+            lane.live[record.seq] = record
+            lane.live_bytes += record.size
             if len(lane.live) > LIVE_MESSAGES or lane.live_bytes > LIVE_BYTES:
                 self._spill(lane)
 
@@ -161,26 +252,26 @@ class Schedule:
         if event.load.epoch != lane.epoch:
             return
         lane.loading = False
-        if event.entries is None:
+        if event.records is None:
             self._blocked = True
             return
         lane.exhausted = event.exhausted
-        for entry in event.entries:
-            lane.cursor = entry.seq
-            if entry.seq not in self.flying and entry.seq not in self._gone and entry.seq not in lane.live:
-                lane.window.append(entry)
+        for record in event.records:
+            lane.cursor = record.seq
+            if record.seq not in self.handed_over and record.seq not in self._gone and record.seq not in lane.live:
+                lane.window.append(record)
 
     def _ended(self, event: Ended, effects: list[Effect]) -> None:
-        if self.flying.pop(event.seq, None) is not None:
+        if self.handed_over.pop(event.seq, None) is not None:
             self._blocked = False
             self._gone.add(event.seq)
             effects.append(Remove(event.seq))
 
     def _bounced(self, event: Bounced, _effects: list[Effect]) -> None:
-        entry = self.flying.pop(event.seq, None)
-        if entry is not None:
+        send = self.handed_over.pop(event.seq, None)
+        if send is not None:
             self._blocked = True
-            self._wait(entry.message.topic)
+            self._wait(send.record.message.topic)
             self._spill(self._lanes[rank_of(event.seq)])
 
     def _removed(self, event: Removed, _effects: list[Effect]) -> None:
@@ -196,9 +287,9 @@ class Schedule:
     def _left(self, _event: Leaving, _effects: list[Effect]) -> None:
         self._leaving = True
 
-    _HANDLERS: ClassVar[Mapping[type, Callable[[Schedule, Any, list[Effect]], None]]] = {
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Scheduler, Any, list[Effect]], None]]] = {
         Opened: _opened,
-        Link: _link,
+        LinkChanged: _link,
         Stored: _stored,
         Loaded: _loaded,
         Ended: _ended,
@@ -209,10 +300,10 @@ class Schedule:
         Leaving: _left,
     }
 
-    # -- what follows -------------------------------------------------------------------------------------
+    # -- effects -------------------------------------------------------------------------------------
 
     def _next(self) -> Send | None:
-        if not self._up or self._blocked or len(self.flying) >= self._in_flight:
+        if not self._up or self._blocked or len(self.handed_over) >= self._in_flight:
             return None
         for lane in self._lanes:
             replay = lane.window and len(self._gone) < GONE and not (self._leaving and lane.rank)
@@ -221,9 +312,9 @@ class Schedule:
                 return Send(lane.take_live(), replayed=False)
             if replay:
                 lane.turn = 0
-                entry = lane.window.popleft()
-                self._leave(entry.message.topic)
-                return Send(entry, replayed=True)
+                record = lane.window.popleft()
+                self._leave(record.message.topic)
+                return Send(record, replayed=True)
         return None
 
     def _loads(self) -> Iterator[Load]:
@@ -235,8 +326,8 @@ class Schedule:
                 yield Load(lane.rank, lane.cursor, lane.epoch)
 
     def _spill(self, lane: _Lane) -> None:
-        for entry in lane.spill():
-            self._wait(entry.message.topic)
+        for record in lane.spill():
+            self._wait(record.message.topic)
 
     def _behind(self, topic: str) -> bool:
         return not self._live_first and (self._many or topic in self._waiting)

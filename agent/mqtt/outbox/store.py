@@ -24,14 +24,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.config.outbox import OutboxOptions
-from agent.mqtt.outbox.database import Book, Bounds, Connect, Drop
-from agent.mqtt.outbox.events import Load, Loaded
-from agent.mqtt.outbox.record import Entry
-from agent.mqtt.outbox.recovery import Trouble, aside, is_broken, rescue, trouble_of
+from agent.mqtt.outbox.database import Bounds, Connect, Database, Drop
+from agent.mqtt.outbox.record import Record
+from agent.mqtt.outbox.recovery import Trouble, is_broken, quarantine_file, salvage, trouble_of
+from agent.mqtt.outbox.scheduler import Load, Loaded
 
 __all__ = ["Job", "Report", "Store", "connect"]
 
-log = logging.getLogger("agent.mqtt.inflight")
+log = logging.getLogger("agent.mqtt.outbox")
 
 _SHORTEST_PAUSE_MS = 1000
 _LONGEST_PAUSE_MS = 30_000
@@ -47,9 +47,9 @@ class Job:
     """What is to be done in one turn, in this order: add, remove, drop what is too old, read."""
 
     now_ms: int
-    adds: Sequence[Entry] = ()
+    adds: Sequence[Record] = ()
     removes: Sequence[int] = ()
-    held: Sequence[Entry] = ()
+    held: Sequence[Record] = ()
     """What is in memory of the messages in the store: spared, and written into a new file if there must be one."""
     loads: Sequence[Load] = ()
     tick: bool = False
@@ -89,8 +89,8 @@ class Store:
         self._memory_bounds = replace(self._bounds, max_bytes=options.memory_bytes)
         self._rank = rank
         self._connect = connecting
-        self._disk: Book | None = None
-        self._memory: Book | None = None
+        self._disk: Database | None = None
+        self._memory: Database | None = None
         self._unsaved: set[int] = set()
         """What is in memory only."""
         self._unremoved: set[int] = set()
@@ -114,10 +114,10 @@ class Store:
 
     def close(self) -> None:
         """Close the files."""
-        for book in (self._disk, self._memory):
-            if book is not None:
+        for database in (self._disk, self._memory):
+            if database is not None:
                 with suppress(sqlite3.Error):
-                    book.close()
+                    database.close()
         self._disk = self._memory = None
 
     # -- opening ------------------------------------------------------------------------------------------
@@ -133,24 +133,24 @@ class Store:
         if not (self._unsaved or self._unremoved):
             self._recovered()
 
-    def _opened(self) -> Book:
+    def _opened(self) -> Database:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        book = Book(str(self._path), self._bounds, self._connect)
+        database = Database(str(self._path), self._bounds, self._connect)
         try:
-            book.reclassify(self._rank)
+            database.reclassify(self._rank)
         except BaseException:
-            book.close()
+            database.close()
             raise
-        return book
+        return database
 
     def _renewed(self, error: Exception, job: Job, report: Report) -> bool:
         """Whether the broken file is out of the way, and a new one has what could be saved."""
         self._close_disk()
         try:
-            self.set_aside = aside(self._path)
+            self.set_aside = quarantine_file(self._path)
             self._disk = self._opened()
-            rescue(self.set_aside, self._disk, self._connect)
-            self._disk.restore([entry for entry in job.held if entry.seq not in self._unsaved])
+            salvage(self.set_aside, self._disk, self._connect)
+            self._disk.restore([record for record in job.held if record.seq not in self._unsaved])
         except (sqlite3.Error, OSError) as another:
             self._failed(another, job)
             return False
@@ -175,14 +175,14 @@ class Store:
             self._failed(error, job)
             return False
         dropped = {drop.seq for drop in drops}
-        report.durable = [entry.seq for entry in adds if entry.seq not in dropped]
+        report.durable = [record.seq for record in adds if record.seq not in dropped]
         report.drops += drops
         report.removed = removes
         self._recovered()
         return True
 
-    def _write(self, adds: list[Entry], removes: list[int], job: Job, report: Report) -> list[Drop]:
-        spared = {entry.seq for entry in job.held}
+    def _write(self, adds: list[Record], removes: list[int], job: Job, report: Report) -> list[Drop]:
+        spared = {record.seq for record in job.held}
         assert self._disk is not None  # noqa: S101 the caller looked
         try:
             return self._disk.apply(adds, removes, spared)
@@ -194,16 +194,16 @@ class Store:
     def _remembered(self, job: Job, report: Report) -> None:
         """Memory does what the disk does not."""
         if self._memory is None:
-            self._memory = Book(":memory:", self._memory_bounds, connect)
+            self._memory = Database(":memory:", self._memory_bounds, connect)
         report.removed = [seq for seq in job.removes if seq in self._unsaved]
-        drops = self._memory.apply(job.adds, report.removed, {entry.seq for entry in job.held})
+        drops = self._memory.apply(job.adds, report.removed, {record.seq for record in job.held})
         reason = self.trouble.code if self.trouble else "outbox-full"
         report.drops += [drop if drop.reason == "superseded" else Drop(drop.seq, drop.topic, reason) for drop in drops]
         self._unremoved.update(seq for seq in job.removes if seq not in self._unsaved)
-        self._unsaved.update(entry.seq for entry in job.adds)
+        self._unsaved.update(record.seq for record in job.adds)
         self._unsaved.difference_update(report.removed, (drop.seq for drop in drops))
 
-    def _from_memory(self) -> list[Entry]:
+    def _from_memory(self) -> list[Record]:
         return self._memory.everything() if self._memory is not None else []
 
     def _recovered(self) -> None:
@@ -235,7 +235,7 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------
 
     def _load(self, load: Load, job: Job, report: Report) -> Loaded:
-        found: list[Entry] = []
+        found: list[Record] = []
         exhausted = True
         if self._disk is not None:
             try:
@@ -250,13 +250,13 @@ class Store:
         return Loaded(load, found, exhausted)
 
     def _tend(self, job: Job, report: Report) -> None:
-        spared = {entry.seq for entry in job.held} | self._unremoved
-        for book in (self._disk, self._memory):
-            if book is None or (book is self._disk and self.trouble):
+        spared = {record.seq for record in job.held} | self._unremoved
+        for database in (self._disk, self._memory):
+            if database is None or (database is self._disk and self.trouble):
                 continue
             try:
-                drops = book.expire(job.now_ms, spared)
-                book.shrink()
+                drops = database.expire(job.now_ms, spared)
+                database.shrink()
             except sqlite3.Error as error:
                 self._unreadable(error, job, report)
                 continue
@@ -266,7 +266,7 @@ class Store:
 
     def _look_for_the_oldest(self) -> None:
         with suppress(sqlite3.Error):
-            ages = [book.oldest_ms for book in (self._disk, self._memory) if book is not None]
+            ages = [database.oldest_ms for database in (self._disk, self._memory) if database is not None]
             self.oldest_ms = min((at_ms for at_ms in ages if at_ms is not None), default=None)
 
     def _unreadable(self, error: sqlite3.Error, job: Job, report: Report) -> None:
@@ -274,13 +274,13 @@ class Store:
             self._failed(error, job)
 
     def _describe(self, report: Report) -> None:
-        books = [book for book in (self._disk, self._memory) if book is not None]
+        databases = [database for database in (self._disk, self._memory) if database is not None]
         try:
-            totals = [book.totals for book in books]
+            totals = [database.totals for database in databases]
             if report.opened and self._disk is not None:
                 report.last, report.newest_ms = self._disk.last, self._disk.newest_ms
-                topics = [book.topics() for book in books]
-                report.topics = _together([each for each in topics if each is not None], len(books))
+                topics = [database.topics() for database in databases]
+                report.topics = _together([each for each in topics if each is not None], len(databases))
         except sqlite3.Error as error:  # the next job meets it, too, and sees to it
             log.debug("the outbox %s cannot be counted: %s", self._path, error)
             return

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from agent.mqtt.outbox.clock import Clock
 from agent.mqtt.outbox.database import Drop
-from agent.mqtt.outbox.events import Load, Loaded
-from agent.mqtt.outbox.record import Entry
+from agent.mqtt.outbox.record import Record
+from agent.mqtt.outbox.scheduler import Load, Loaded
 from agent.mqtt.outbox.store import Job, Report, Store
 
-__all__ = ["Writer"]
+__all__ = ["Clock", "Writer"]
 
-log = logging.getLogger("agent.mqtt.inflight")
+log = logging.getLogger("agent.mqtt.outbox")
 
 _TICK_S = 1.0
 _BATCH = 2000
@@ -29,6 +29,22 @@ _PENDING_MESSAGES = 10_000
 _PENDING_BYTES = 16 * 1024 * 1024
 _REMOVALS = 500
 """So many have company enough."""
+
+
+class Clock:
+    """Milliseconds that never go back; ``wall`` and ``steady`` give seconds."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._ahead = wall() - steady()
+
+    def now_ms(self) -> int:
+        """The time now."""
+        return int((self._steady() + self._ahead) * 1e3)
+
+    def not_before(self, at_ms: int) -> None:
+        """It is at least ``at_ms``: something in the store was written then."""
+        self._ahead += max(0.0, (at_ms - self.now_ms()) / 1e3)
 
 
 class Writer:
@@ -39,7 +55,7 @@ class Writer:
         name: str,
         store: Store,
         clock: Clock,
-        held: Callable[[], Iterable[Entry]],
+        held: Callable[[], Iterable[Record]],
         hear: Callable[[Job, Report], None],
     ) -> None:
         self.bytes = 0
@@ -50,7 +66,7 @@ class Writer:
         self._held = held
         self._hear = hear
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"agent.outbox.{name}")
-        self._adds: deque[Entry] = deque()
+        self._adds: deque[Record] = deque()
         self._removes: list[int] = []
         self._loads: list[Load] = []
         self._writing = 0
@@ -78,10 +94,10 @@ class Writer:
         """Whether a message of so many bytes can wait to be written."""
         return len(self._adds) < _PENDING_MESSAGES and (not self._adds or self.bytes + size <= _PENDING_BYTES)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, record: Record) -> None:
         """Write a message, as soon as may be."""
-        self._adds.append(entry)
-        self.bytes += entry.size
+        self._adds.append(record)
+        self.bytes += record.size
         self._work.set()
 
     def remove(self, seq: int) -> None:
@@ -114,7 +130,7 @@ class Writer:
         except Exception:
             log.exception("the outbox of %s failed unexpectedly; a batch is lost", self._name)
             report = Report(
-                drops=[Drop(entry.seq, entry.message.topic, "outbox-failed") for entry in job.adds],
+                drops=[Drop(record.seq, record.message.topic, "outbox-failed") for record in job.adds],
                 loaded=[Loaded(load, None, exhausted=False) for load in job.loads],
             )
             self._removes += job.removes
@@ -124,7 +140,7 @@ class Writer:
     def _job(self, *, tick: bool) -> Job:
         adds = [self._adds.popleft() for _ in range(min(len(self._adds), _BATCH))]
         self._writing = len(adds)
-        self.bytes -= sum(entry.size for entry in adds)
+        self.bytes -= sum(record.size for record in adds)
         removes, self._removes = self._removes, []
         loads, self._loads = self._loads, []
         if self._adds:

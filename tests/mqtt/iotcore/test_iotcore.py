@@ -443,12 +443,12 @@ async def test_behind_an_outbox_results_wait_on_disk_and_go_up_in_batches(
         wire.cut()
         options = iotcore(port=wire.port, batch=BatchOptions(max_s=0.2), outbox=OutboxOptions())
         ends: list[VergeError | None] = []
-        async with create("cloud", options, folder=tmp_path) as spool:
+        async with create("cloud", options, folder=tmp_path) as outbox:
             for number in range(20):
-                spool.publish(Message(topic, b"%d" % number, qos=1), ends.append)
+                outbox.publish(Message(topic, b"%d" % number, qos=1), ends.append)
             await wait_for(lambda: len(ends) == 20)  # they are on disk
             wire.mend()
-            await connected(spool)
+            await connected(outbox)
             numbers: list[int] = []
             while len(numbers) < 20:
                 count = len(inbox.messages)
@@ -467,9 +467,9 @@ async def test_behind_an_outbox_batches_get_as_full_as_they_may(iotcore: Options
         receiver.subscribe(topic, inbox, qos=1)
         await subscribed(receiver, thing)
         batch = BatchOptions(max_messages=100, max_s=60.0)  # more than the outbox has in flight by itself
-        async with create("cloud", iotcore(batch=batch, outbox=OutboxOptions()), folder=tmp_path) as spool:
+        async with create("cloud", iotcore(batch=batch, outbox=OutboxOptions()), folder=tmp_path) as outbox:
             for number in range(500):
-                spool.publish(Message(topic, b"%d" % number, qos=1))
+                outbox.publish(Message(topic, b"%d" % number, qos=1))
             await inbox.wait(5)
         batches = [json.loads(message.payload)["messages"] for message in inbox.messages]
         assert [len(each) for each in batches] == [100] * 5

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config.iotcore import BatchOptions
-from agent.mqtt.inflight import Parcel
 from agent.mqtt.iotcore.batching import BATCH, ENCODING, Batch, Batcher
+from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Message
 
 TOPIC = "verge/camera/results/door"
@@ -50,9 +50,9 @@ def published(batcher: Batcher, messages: list[Message], times: list[float] | No
         now = times[number] if times else 0.0
         out += batcher.ripe(now)
         if batcher.wants(message):
-            out += batcher.add(Parcel(message, None), now)
+            out += batcher.add(OutgoingMessage(message, None), now)
         else:
-            out += [*batcher.flush(message.topic), Batch(message, (Parcel(message, None),))]
+            out += [*batcher.flush(message.topic), Batch(message, (OutgoingMessage(message, None),))]
     return out + batcher.flush_all()
 
 
@@ -87,9 +87,9 @@ def test_a_receiver_gets_each_message_once_in_the_order_of_its_topic(
     out = published(batcher, told)
     came: dict[str, list[Message]] = defaultdict(list)
     for batch in out:
-        assert len(batch.parcels) <= count
+        assert len(batch.messages) <= count
         came[batch.message.topic] += decoded(batch.message)
-        if len(batch.parcels) > 1 and ENCODING not in batch.message.user_properties:
+        if len(batch.messages) > 1 and ENCODING not in batch.message.user_properties:
             assert len(batch.message.payload) <= bound
     for topic in {message.topic for message in told}:
         wanted = [message for message in told if message.topic == topic]
@@ -108,7 +108,7 @@ def _content(message: Message) -> tuple[object, ...]:  # JSON may be written in 
 @pytest.mark.parametrize(("count", "batches"), [(99, [99]), (100, [100]), (101, [100, 1])])
 def test_a_batch_goes_out_when_it_has_enough_messages(count: int, batches: list[int]):
     out = published(Batcher(BatchOptions()), [result(number) for number in range(count)])
-    assert [len(batch.parcels) for batch in out] == batches
+    assert [len(batch.messages) for batch in out] == batches
 
 
 def test_a_batch_goes_out_before_it_has_too_many_bytes():
@@ -116,18 +116,18 @@ def test_a_batch_goes_out_before_it_has_too_many_bytes():
     size = len(both.message.payload)
     for bound, batches in ((size, [2]), (size - 1, [1, 1])):
         out = published(Batcher(BatchOptions(max_bytes=bound)), [result(1), result(2)])
-        assert [len(batch.parcels) for batch in out] == batches
+        assert [len(batch.messages) for batch in out] == batches
 
 
 def test_a_batch_goes_out_when_its_first_message_waited_long_enough():
     batcher = Batcher(BatchOptions(max_s=2.0))
     for number, now in enumerate((10.0, 10.5, 11.0)):
-        batcher.add(Parcel(result(number, topic=f"verge/camera/results/{number % 2}"), None), now)
+        batcher.add(OutgoingMessage(result(number, topic=f"verge/camera/results/{number % 2}"), None), now)
     assert batcher.due == 12.0
     assert list(batcher.ripe(11.99)) == []
-    assert [len(batch.parcels) for batch in batcher.ripe(12.0)] == [2]
+    assert [len(batch.messages) for batch in batcher.ripe(12.0)] == [2]
     assert batcher.due == 12.5
-    assert [len(batch.parcels) for batch in batcher.ripe(12.5)] == [1]
+    assert [len(batch.messages) for batch in batcher.ripe(12.5)] == [1]
     assert batcher.due is None
 
 
@@ -177,6 +177,6 @@ def test_what_looks_like_json_without_end_is_carried_as_bytes():
 def test_what_waits_is_counted():
     batcher = Batcher(BatchOptions())
     for number in range(3):
-        batcher.add(Parcel(result(number), None), 0.0)
+        batcher.add(OutgoingMessage(result(number), None), 0.0)
     assert batcher.messages == 3
     assert batcher.bytes > 3 * len(result(1).payload)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.mqtt.iotcore.bucket import Bucket
+from agent.mqtt.iotcore.quotas import Bucket
 
 CAPACITY = 100
 # Sixteenths of a second are exact, so that the laws are not about rounding.

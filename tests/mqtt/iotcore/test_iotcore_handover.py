@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.mqtt.iotcore.events import Arrived, Event, Published
-from agent.mqtt.iotcore.handover import Handover
+from agent.mqtt.iotcore.awscrt import Arrived, Event, Published
+from agent.mqtt.iotcore.connection import Handover
 from agent.mqtt.transport import Message
 from tests.support.inbox import wait_for
 

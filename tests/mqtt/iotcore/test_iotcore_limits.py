@@ -11,10 +11,10 @@ import pytest
 from agent.config.iotcore import IotCoreLimits, IotCoreOptions
 from agent.config.load import parse
 from agent.errors import ConfigError
-from agent.mqtt.inflight import Parcel
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.iotcore.sending import Sending
 from agent.mqtt.limits import BrokerLimits
+from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
@@ -56,15 +56,15 @@ class Silent:
     ("count", "broker", "goes"), [(100, 65_535, 100), (101, 65_535, 100), (20, 20, 20), (21, 20, 20)]
 )
 async def test_no_more_is_unacknowledged_than_iot_core_and_the_broker_take(count: int, broker: int, goes: int):
-    ended: list[Parcel] = []
-    sending, client = Sending(IotCoreLimits(publishes_per_s=1000), lambda parcel, _: ended.append(parcel)), Silent()
+    ended: list[OutgoingMessage] = []
+    sending, client = Sending(IotCoreLimits(publishes_per_s=1000), lambda outgoing, _: ended.append(outgoing)), Silent()
     sending.up(client, BrokerLimits(receive_maximum=broker), session_kept=False)
     for number in range(count):
-        sending.publish(Parcel(Message("t", b"%d" % number, qos=1), None))
+        sending.publish(OutgoingMessage(Message("t", b"%d" % number, qos=1), None))
     assert len(client.sent) == goes
     sending.published(client.sent[0], None)
     assert len(client.sent) == count
-    assert [parcel.message.payload for parcel in ended] == [b"0"]
+    assert [outgoing.message.payload for outgoing in ended] == [b"0"]
     sending.down()
 
 

@@ -17,9 +17,9 @@ from agent.config.transports import MqttOptions
 from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.factory import create
 from agent.mqtt.memory import MemoryBus, MemoryTransport
-from agent.mqtt.outbox.clock import Clock
-from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.record import ID
+from agent.mqtt.outbox.writer import Clock
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
@@ -47,16 +47,16 @@ class Site:
         self.transport: MemoryTransport
 
     @contextlib.asynccontextmanager
-    async def outbox(self, *, up: bool = True, **options: Any) -> AsyncIterator[Spool]:
+    async def outbox(self, *, up: bool = True, **options: Any) -> AsyncIterator[Outbox]:
         """An outbox; one that is not up never had a link."""
         self.transport = MemoryTransport(self.bus, "t")
         if not up:
             self.transport.restore = lambda: None  # type: ignore[method-assign]
         clock = Clock(self.time, self.time)
-        async with Spool(self.transport, OutboxOptions(**options), self.folder / "outbox.db", clock=clock) as spool:
+        async with Outbox(self.transport, OutboxOptions(**options), self.folder / "outbox.db", clock=clock) as outbox:
             if up:
-                await connected(spool)
-            yield spool
+                await connected(outbox)
+            yield outbox
 
     def mend(self) -> None:
         MemoryTransport.restore(self.transport)
@@ -84,31 +84,31 @@ def texts(count: int, start: int = 0) -> list[bytes]:
 
 
 async def test_acknowledged_is_what_is_on_disk_while_the_link_is_down(site: Site):
-    async with site.outbox(up=False) as spool:
-        await delivered(spool, Message("a", b"x", 1))
-        assert (spool.outbox.depth, spool.outbox.delivered) == (1, 0)
+    async with site.outbox(up=False) as outbox:
+        await delivered(outbox, Message("a", b"x", 1))
+        assert (outbox.status.depth, outbox.status.delivered) == (1, 0)
     assert site.inbox.messages == []
 
 
 async def test_what_an_earlier_process_left_is_delivered_in_order(site: Site):
-    async with site.outbox(up=False) as spool:
+    async with site.outbox(up=False) as outbox:
         for text in texts(300):
-            await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(delivered(spool, Message("a", text, 1)))), 20)
-    async with site.outbox() as spool:
+            await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(delivered(outbox, Message("a", text, 1)))), 20)
+    async with site.outbox() as outbox:
         for text in texts(300, 300):
-            spool.publish(Message("a", text, 1))
+            outbox.publish(Message("a", text, 1))
         await site.inbox.wait(600)
-        await wait_for(lambda: not spool.outbox.depth)
-        assert spool.outbox.replayed >= 300
+        await wait_for(lambda: not outbox.status.depth)
+        assert outbox.status.replayed >= 300
     assert site.inbox.payloads == texts(600)
     assert len(set(ids(site.inbox.messages))) == 600
 
 
 async def test_on_delivered_is_called_once_and_never_before_publish_returned(site: Site):
     ends: list[tuple[int, VergeError | None]] = []
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         for number in range(500):
-            spool.publish(Message("a", b"x", 1), lambda error, number=number: ends.append((number, error)))
+            outbox.publish(Message("a", b"x", 1), lambda error, number=number: ends.append((number, error)))
             assert ends == []
         await site.inbox.wait(500)
         await wait_for(lambda: len(ends) >= 500)
@@ -119,31 +119,31 @@ async def test_who_fails_when_told_disturbs_nobody(site: Site, caplog: pytest.Lo
     def fail(_: VergeError | None) -> None:
         raise RuntimeError("a caller's own")
 
-    async with site.outbox() as spool:
-        spool.publish(Message("a", b"1", 1), fail)
-        await delivered(spool, Message("a", b"2", 1))
+    async with site.outbox() as outbox:
+        outbox.publish(Message("a", b"1", 1), fail)
+        await delivered(outbox, Message("a", b"2", 1))
         await site.inbox.wait(2)
     assert "a caller's own" in caplog.text
 
 
 async def test_a_link_that_is_up_is_used_at_once(site: Site):
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         for text in texts(100):
-            spool.publish(Message("a", text, 1))
+            outbox.publish(Message("a", text, 1))
             await site.inbox.wait(int(text) + 1)
-        assert spool.outbox.replayed == 0
+        assert outbox.status.replayed == 0
     assert site.inbox.payloads == texts(100)
 
 
 async def test_what_is_published_while_the_link_is_lost_follows_when_it_is_back(site: Site):
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         for round_ in range(5):
             for text in texts(100, 200 * round_):
-                spool.publish(Message("a", text, 1))
+                outbox.publish(Message("a", text, 1))
             await asyncio.sleep(0)
             site.transport.drop()
             for text in texts(100, 200 * round_ + 100):
-                spool.publish(Message("a", text, 1))
+                outbox.publish(Message("a", text, 1))
             await asyncio.sleep(0)
             site.mend()
         await site.inbox.wait(1000)
@@ -151,13 +151,13 @@ async def test_what_is_published_while_the_link_is_lost_follows_when_it_is_back(
 
 
 async def test_a_live_message_does_not_wait_for_what_is_replayed_on_other_topics(site: Site):
-    async with site.outbox(up=False, in_flight=1) as spool:
+    async with site.outbox(up=False, in_flight=1) as outbox:
         for _ in range(3000):
-            spool.publish(Message("old", b"x", 1))
-        await wait_for(lambda: spool.outbox.depth == 3000 and not len(spool._writer))
+            outbox.publish(Message("old", b"x", 1))
+        await wait_for(lambda: outbox.status.depth == 3000 and not len(outbox._writer))
         site.mend()
         await site.inbox.wait(20)
-        spool.publish(Message("new", b"live", 1))
+        outbox.publish(Message("new", b"live", 1))
         await site.inbox.until(lambda messages: messages[-1].topic == "new" or len(messages) == 3001)
         assert len(site.inbox.messages) < 2500
         await site.inbox.wait(3001, 60)
@@ -167,11 +167,11 @@ async def test_a_live_message_does_not_wait_for_what_is_replayed_on_other_topics
 
 
 async def test_qos_0_and_conversations_pass_by(site: Site):
-    async with site.outbox() as spool:
-        spool.publish(Message("a", b"x", 0))
-        spool.publish(Message("$aws/things/t/jobs/7/update", b"x", 1))
+    async with site.outbox() as outbox:
+        outbox.publish(Message("a", b"x", 0))
+        outbox.publish(Message("$aws/things/t/jobs/7/update", b"x", 1))
         await site.inbox.wait(2)
-        assert spool.outbox.delivered == 0
+        assert outbox.status.delivered == 0
     assert ids(site.inbox.messages) == []
 
 
@@ -179,8 +179,8 @@ async def test_a_message_keeps_everything_and_the_id_it_has(site: Site):
     sent = Message(
         "a", b"x", 1, content_type="t", response_topic="r", correlation_data=b"\xff", user_properties=((ID, "mine"),)
     )  # fmt: skip
-    async with site.outbox() as spool:
-        spool.publish(sent)
+    async with site.outbox() as outbox:
+        outbox.publish(sent)
         (message,) = await site.inbox.wait(1)
     for name in ("topic", "payload", "qos", "content_type", "response_topic", "correlation_data", "user_properties"):
         assert getattr(message, name) == getattr(sent, name)
@@ -188,11 +188,11 @@ async def test_a_message_keeps_everything_and_the_id_it_has(site: Site):
 
 async def test_of_a_retained_state_only_the_newest_waits(site: Site):
     ends: list[VergeError | None] = []
-    async with site.outbox(up=False) as spool:
+    async with site.outbox(up=False) as outbox:
         for text in texts(1000):
-            spool.publish(Message("verge/t/status", text, 1, retain=True), ends.append)
+            outbox.publish(Message("verge/t/status", text, 1, retain=True), ends.append)
         await wait_for(lambda: len(ends) == 1000)
-        assert (spool.outbox.depth, spool.outbox.superseded, spool.outbox.lost) == (1, 999, {})
+        assert (outbox.status.depth, outbox.status.superseded, outbox.status.lost) == (1, 999, {})
         site.mend()
         await site.inbox.wait(1)
     assert site.inbox.payloads == [b"999"]
@@ -201,11 +201,11 @@ async def test_of_a_retained_state_only_the_newest_waits(site: Site):
 
 async def test_first_things_first(site: Site):
     topics = ["verge/t/snapshots/s", "verge/t/results/s", "verge/t/deployments/d"]
-    async with site.outbox(up=False) as spool:
+    async with site.outbox(up=False) as outbox:
         for topic in topics:
             for _ in range(5):
-                spool.publish(Message(topic, b"x", 1))
-        await wait_for(lambda: spool.outbox.depth == 15 and not len(spool._writer))
+                outbox.publish(Message(topic, b"x", 1))
+        await wait_for(lambda: outbox.status.depth == 15 and not len(outbox._writer))
         site.mend()
         await site.inbox.wait(15)
     assert [message.topic for message in site.inbox.messages] == [topic for topic in reversed(topics) for _ in range(5)]
@@ -213,39 +213,39 @@ async def test_first_things_first(site: Site):
 
 @pytest.mark.parametrize("name", ["", "a/+/b", "a/#", "a\0b"])
 async def test_a_wrong_topic_is_refused_at_once(site: Site, name: str):
-    async with site.outbox(topics=("#",)) as spool:
+    async with site.outbox(topics=("#",)) as outbox:
         with pytest.raises(PublishError) as refused:
-            spool.publish(Message(name, b"x", 1))
+            outbox.publish(Message(name, b"x", 1))
     assert refused.value.code == "bad-topic"
 
 
 async def test_a_message_larger_than_the_outbox_is_refused_at_once(site: Site):
-    async with site.outbox(max_bytes=1000) as spool:
+    async with site.outbox(max_bytes=1000) as outbox:
         with pytest.raises(PublishError) as refused:
-            spool.publish(Message("a", bytes(1000), 1))
-        spool.publish(Message("a", bytes(500), 1))
+            outbox.publish(Message("a", bytes(1000), 1))
+        outbox.publish(Message("a", bytes(500), 1))
         await site.inbox.wait(1)
     assert refused.value.code == "outbox-too-small"
 
 
 async def test_a_closed_outbox_takes_no_message(site: Site):
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         pass
     with pytest.raises(NotConnectedError):
-        spool.publish(Message("a", b"x", 1))
+        outbox.publish(Message("a", b"x", 1))
 
 
 async def test_more_than_the_disk_can_follow_is_refused_and_counted(site: Site):
     gate = threading.Event()
-    async with site.outbox() as spool:
-        spool._writer._thread.submit(gate.wait)  # a disk that stands still
+    async with site.outbox() as outbox:
+        outbox._writer._thread.submit(gate.wait)  # a disk that stands still
         with contextlib.suppress(NotConnectedError):
-            while spool.outbox.depth < 20_000:
-                spool.publish(Message("a", b"x", 1))
+            while outbox.status.depth < 20_000:
+                outbox.publish(Message("a", b"x", 1))
         gate.set()
-        taken = spool.outbox.depth
+        taken = outbox.status.depth
         await site.inbox.wait(taken, 60)
-        assert spool.outbox.lost == {"outbox-busy": 1}
+        assert outbox.status.lost == {"outbox-busy": 1}
 
 
 # -- what gives way -----------------------------------------------------------------------------------------
@@ -253,36 +253,36 @@ async def test_more_than_the_disk_can_follow_is_refused_and_counted(site: Site):
 
 async def test_who_is_refused_for_want_of_room_is_told(site: Site):
     ends: list[VergeError | None] = []
-    async with site.outbox(up=False, policy="drop-new", max_bytes=10_000) as spool:
+    async with site.outbox(up=False, policy="drop-new", max_bytes=10_000) as outbox:
         for _ in range(20):
-            spool.publish(Message("a", bytes(1000), 1), ends.append)
+            outbox.publish(Message("a", bytes(1000), 1), ends.append)
         await wait_for(lambda: len(ends) == 20)
-        assert [error.code for error in ends if error] == ["outbox-full"] * spool.outbox.lost["outbox-full"]
-        assert ends.count(None) == spool.outbox.depth
-        assert spool.outbox.bytes <= 10_000
+        assert [error.code for error in ends if error] == ["outbox-full"] * outbox.status.lost["outbox-full"]
+        assert ends.count(None) == outbox.status.depth
+        assert outbox.status.bytes <= 10_000
 
 
 async def test_what_expired_while_it_waited_is_not_sent_and_what_did_not_says_how_long_it_has(site: Site):
-    async with site.outbox(up=False) as spool:
-        await delivered(spool, Message("a", b"short", 1, expiry_s=10))
-        await delivered(spool, Message("a", b"long", 1, expiry_s=60))
+    async with site.outbox(up=False) as outbox:
+        await delivered(outbox, Message("a", b"short", 1, expiry_s=10))
+        await delivered(outbox, Message("a", b"long", 1, expiry_s=60))
         site.time.now_s += 20
         site.mend()
         (message,) = await site.inbox.wait(1)
-        await wait_for(lambda: not spool.outbox.depth)
-        assert spool.outbox.lost == {"expired": 1}
+        await wait_for(lambda: not outbox.status.depth)
+        assert outbox.status.lost == {"expired": 1}
     assert (message.payload, message.expiry_s) == (b"long", 40)
 
 
 async def test_what_is_older_than_the_bound_is_not_sent(site: Site):
-    async with site.outbox(up=False, max_age_s=100) as spool:
-        await delivered(spool, Message("a", b"old", 1))
+    async with site.outbox(up=False, max_age_s=100) as outbox:
+        await delivered(outbox, Message("a", b"old", 1))
         site.time.now_s += 60
-        await delivered(spool, Message("a", b"young", 1))
+        await delivered(outbox, Message("a", b"young", 1))
         site.time.now_s += 60
         site.mend()
         await site.inbox.wait(1)
-        await wait_for(lambda: spool.outbox.lost == {"expired": 1})
+        await wait_for(lambda: outbox.status.lost == {"expired": 1})
     assert site.inbox.payloads == [b"young"]
 
 
@@ -303,90 +303,90 @@ async def test_what_the_broker_refuses_is_counted_by_its_code_and_the_rest_goes_
     own_broker._lines = ("max_packet_size 2000",)
     own_broker.restart()
     options = replace(own_broker.options, outbox=OutboxOptions())
-    spool = create("t", replace(options, port=own_broker.port), folder=tmp_path)
-    assert isinstance(spool, Spool)
+    outbox = create("t", replace(options, port=own_broker.port), folder=tmp_path)
+    assert isinstance(outbox, Outbox)
     async with create("receiver", own_broker.options) as receiver:
         inbox = Inbox()
         receiver.subscribe("a", inbox, qos=1)
         await connected(receiver)
         await subscribed(receiver, "a-mark")
-        async with spool:
-            spool.publish(Message("a", bytes(5000), 1))  # nobody knows the limit yet
-            spool.publish(Message("a", b"x", 1))
+        async with outbox:
+            outbox.publish(Message("a", bytes(5000), 1))  # nobody knows the limit yet
+            outbox.publish(Message("a", b"x", 1))
             await inbox.wait(1)
-            await wait_for(lambda: spool.outbox.lost == {"packet-too-large": 1})
+            await wait_for(lambda: outbox.status.lost == {"packet-too-large": 1})
             with pytest.raises(PublishError):
-                spool.publish(Message("a", bytes(5000), 1))
+                outbox.publish(Message("a", bytes(5000), 1))
 
 
 async def test_what_a_broker_would_hang_up_on_is_lost_alone(own_broker: Broker, tmp_path: Path):
     options = replace(own_broker.options, outbox=OutboxOptions())
-    async with create("receiver", own_broker.options) as receiver, create("t", options, folder=tmp_path) as spool:
+    async with create("receiver", own_broker.options) as receiver, create("t", options, folder=tmp_path) as outbox:
         inbox = Inbox()
         receiver.subscribe("a", inbox, qos=1)
         await subscribed(receiver, "a-mark")
-        await connected(spool)
+        await connected(outbox)
         with pytest.raises(PublishError):
-            spool.publish(Message("a\tb", b"x", 1))
-        spool.publish(Message("a", b"x", 1, content_type="a\0b"))
-        spool.publish(Message("a", b"y", 1))
+            outbox.publish(Message("a\tb", b"x", 1))
+        outbox.publish(Message("a", b"x", 1, content_type="a\0b"))
+        outbox.publish(Message("a", b"y", 1))
         await inbox.wait(1)
-        assert (inbox.payloads, spool.outbox.lost) == ([b"y"], {"bad-property": 1})
+        assert (inbox.payloads, outbox.status.lost) == ([b"y"], {"bad-property": 1})
 
 
 # -- disks --------------------------------------------------------------------------------------------------
 
 
-async def in_thread(spool: Spool, call: Callable[[Any], Any]) -> None:
+async def in_thread(outbox: Outbox, call: Callable[[Any], Any]) -> None:
     """On the outbox's own thread, with its connection."""
-    await asyncio.wrap_future(spool._writer._thread.submit(lambda: call(spool._store._disk._connection)))
+    await asyncio.wrap_future(outbox._writer._thread.submit(lambda: call(outbox._store._disk._connection)))
 
 
 async def test_with_a_full_disk_messages_go_on_and_are_told_when_the_broker_has_them(site: Site):
     ends: list[VergeError | None] = []
-    async with site.outbox() as spool:
-        await delivered(spool, Message("a", b"0", 1))
-        await in_thread(spool, lambda disk: disk.execute("PRAGMA max_page_count = 1").fetchall())
+    async with site.outbox() as outbox:
+        await delivered(outbox, Message("a", b"0", 1))
+        await in_thread(outbox, lambda disk: disk.execute("PRAGMA max_page_count = 1").fetchall())
         for text in texts(50, 1):
-            spool.publish(Message("a", text.ljust(5000), 1), ends.append)
+            outbox.publish(Message("a", text.ljust(5000), 1), ends.append)
         await site.inbox.wait(51)
         await wait_for(lambda: len(ends) == 50)
-        assert (spool.outbox.state, ends) == ("memory", [None] * 50)
-        assert "full" in spool.outbox.reason
+        assert (outbox.status.state, ends) == ("memory", [None] * 50)
+        assert "full" in outbox.status.reason
         site.transport.drop()
-        spool.publish(Message("a", bytes(5000), 1), ends.append)
-        await in_thread(spool, lambda disk: disk.execute("PRAGMA max_page_count = 100000").fetchall())
+        outbox.publish(Message("a", bytes(5000), 1), ends.append)
+        await in_thread(outbox, lambda disk: disk.execute("PRAGMA max_page_count = 100000").fetchall())
         assert len(ends) == 50
         site.time.now_s += 100
         await wait_for(lambda: len(ends) == 51)  # it is on disk now
-        assert (spool.outbox.state, spool.outbox.lost) == ("disk", {})
+        assert (outbox.status.state, outbox.status.lost) == ("disk", {})
     assert [int(payload) for payload in site.inbox.payloads] == list(range(51))
 
 
 async def test_a_broken_file_is_set_aside_and_the_status_says_so(site: Site):
     (site.folder / "outbox.db").write_bytes(b"garbage" * 10_000)
-    async with site.outbox() as spool:
-        await delivered(spool, Message("a", b"x", 1))
+    async with site.outbox() as outbox:
+        await delivered(outbox, Message("a", b"x", 1))
         await site.inbox.wait(1)
-        assert "broken" in spool.outbox.set_aside
-        assert Path(spool.outbox.set_aside).exists()
-        assert spool.outbox.state == "disk"
+        assert "broken" in outbox.status.set_aside
+        assert Path(outbox.status.set_aside).exists()
+        assert outbox.status.state == "disk"
 
 
 async def test_an_outbox_without_a_disk_still_delivers(site: Site):
     (site.folder / "file").write_text("")
     site.folder /= "file"
-    async with site.outbox() as spool:
-        await delivered(spool, Message("a", b"x", 1))
+    async with site.outbox() as outbox:
+        await delivered(outbox, Message("a", b"x", 1))
         await site.inbox.wait(1)
-        assert spool.outbox.state == "memory"
+        assert outbox.status.state == "memory"
 
 
 async def test_what_the_transport_does_not_take_is_not_overtaken(site: Site, monkeypatch: pytest.MonkeyPatch):
-    async with site.outbox(up=False, in_flight=2) as spool:
-        await delivered(spool, Message("a", b"expired", 1, expiry_s=1))
+    async with site.outbox(up=False, in_flight=2) as outbox:
+        await delivered(outbox, Message("a", b"expired", 1, expiry_s=1))
         for text in texts(10):
-            await delivered(spool, Message("a", text, 1))
+            await delivered(outbox, Message("a", text, 1))
         site.time.now_s += 5
         taking = site.transport.publish
         turns = iter([NotConnectedError("full", code="queue-full")])
@@ -399,7 +399,7 @@ async def test_what_the_transport_does_not_take_is_not_overtaken(site: Site, mon
         monkeypatch.setattr(site.transport, "publish", take)
         site.mend()
         await site.inbox.wait(10)
-        assert spool.outbox.lost == {"expired": 1}
+        assert outbox.status.lost == {"expired": 1}
     assert site.inbox.payloads == texts(10)
 
 
@@ -408,24 +408,24 @@ async def test_what_the_transport_does_not_take_is_not_overtaken(site: Site, mon
 
 async def test_what_was_published_just_before_leaving_arrives(site: Site):
     ends: list[VergeError | None] = []
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         for text in texts(100):
-            spool.publish(Message("a", text, 1), ends.append)
+            outbox.publish(Message("a", text, 1), ends.append)
     await site.inbox.wait(100)
     assert site.inbox.payloads == texts(100)
     assert ends == [None] * 100
 
 
 async def test_leaving_does_not_wait_for_all_that_is_to_be_replayed(site: Site):
-    async with site.outbox(up=False) as spool:
+    async with site.outbox(up=False) as outbox:
         for _ in range(5000):
-            spool.publish(Message("a", b"x", 1))
-        await wait_for(lambda: not len(spool._writer))
-        spool.publish(Message("verge/t/status", b"offline", 1, retain=True))
+            outbox.publish(Message("a", b"x", 1))
+        await wait_for(lambda: not len(outbox._writer))
+        outbox.publish(Message("verge/t/status", b"offline", 1, retain=True))
         site.mend()
-    async with site.outbox() as spool:
+    async with site.outbox() as outbox:
         await site.inbox.wait(5001, 60)
-        await wait_for(lambda: not spool.outbox.depth)
+        await wait_for(lambda: not outbox.status.depth)
     assert "verge/t/status" in {message.topic for message in site.inbox.messages[:200]}
 
 
@@ -438,7 +438,7 @@ async def test_over_a_real_broker_everything_arrives_in_order_whatever_is_cut(
         create("receiver", broker.options) as receiver,
         create("sender", options, folder=tmp_path) as sender,
     ):
-        assert isinstance(sender, Spool)
+        assert isinstance(sender, Outbox)
         inbox = Inbox()
         receiver.subscribe(topic, inbox, qos=1)
         await asyncio.gather(connected(receiver), connected(sender))
@@ -452,7 +452,7 @@ async def test_over_a_real_broker_everything_arrives_in_order_whatever_is_cut(
                 wire.mend()
                 await connected(sender)
         await inbox.until(lambda messages: bool(messages) and messages[-1].payload == b"1999", 60)
-        await wait_for(lambda: not sender.outbox.depth)
+        await wait_for(lambda: not sender.status.depth)
     assert list(dict.fromkeys(inbox.payloads)) == texts(2000)
     if version == "5":
         by_id = {(message.payload, *ids([message])) for message in inbox.messages}

@@ -31,13 +31,13 @@ port, folder, topic, number = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], 
 
 async def main():
     options = MqttOptions(port=port, backoff_base_s=0.02, backoff_cap_s=0.1, outbox=OutboxOptions())
-    async with create("agent", options, folder=folder) as spool:
+    async with create("agent", options, folder=folder) as outbox:
         if number < 0:
-            while not spool.state.connected or spool.outbox.depth:
+            while not outbox.state.connected or outbox.status.depth:
                 await asyncio.sleep(0.01)
             return
         for n in range(number, number + 100_000):
-            spool.publish(
+            outbox.publish(
                 Message(f"{topic}/{n % 3}", b"%d" % n, 1),
                 lambda error, n=n: error is None and os.write(1, b"%d\\n" % n),
             )

@@ -10,8 +10,8 @@ import pytest
 
 from agent.config.outbox import OutboxOptions
 from agent.mqtt.memory import MemoryBus, MemoryTransport
-from agent.mqtt.outbox.clock import Clock
-from agent.mqtt.outbox.outbox import Spool
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.outbox.writer import Clock
 from agent.mqtt.transport import Message
 from tests.support.inbox import connected
 
@@ -43,29 +43,32 @@ async def test_after_a_day_offline_everything_within_the_bound_arrives_in_order(
     def receive(message: Message) -> None:
         arrived.setdefault(message.topic, []).append(int(message.payload[6:].split(b",", 1)[0]))
 
-    async with MemoryTransport(bus, "cloud") as cloud, Spool(transport, options, path, clock=Clock(day, day)) as spool:
+    async with (
+        MemoryTransport(bus, "cloud") as cloud,
+        Outbox(transport, options, path, clock=Clock(day, day)) as outbox,
+    ):
         await connected(cloud)
         cloud.subscribe("verge/#", receive, qos=1)
-        await connected(spool)
+        await connected(outbox)
         transport.drop()
         while day.results < RESULTS:
             topic = f"verge/thing/results/line-{day.results % STREAMS}"
-            spool.publish(Message(topic, b'{"n": %d' % day.results + FILLING, 1))
+            outbox.publish(Message(topic, b'{"n": %d' % day.results + FILLING, 1))
             day.results += 1
-            while len(spool._writer) > 4000:
+            while len(outbox._writer) > 4000:
                 await asyncio.sleep(0.001)
         async with asyncio.timeout(PATIENCE_S):
-            while len(spool._writer):
+            while len(outbox._writer):
                 await asyncio.sleep(0.01)
-        kept = spool.outbox.depth
-        assert 0 < spool.outbox.bytes <= options.max_bytes
-        assert spool.outbox.lost == {"outbox-full": RESULTS - kept}
+        kept = outbox.status.depth
+        assert 0 < outbox.status.bytes <= options.max_bytes
+        assert outbox.status.lost == {"outbox-full": RESULTS - kept}
         assert path.stat().st_size < options.max_bytes * 1.3
         transport.restore()
         async with asyncio.timeout(PATIENCE_S):
-            while spool.outbox.depth:
+            while outbox.status.depth:
                 await asyncio.sleep(0.01)
-        assert spool.outbox.replayed == kept
+        assert outbox.status.replayed == kept
     assert sorted(arrived) == [f"verge/thing/results/line-{stream}" for stream in range(STREAMS)]
     for stream, topic in enumerate(sorted(arrived)):
         newest = range(stream, RESULTS, STREAMS)[-len(arrived[topic]) :]

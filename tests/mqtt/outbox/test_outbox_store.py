@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from agent.config.outbox import OutboxOptions
-from agent.mqtt.outbox.events import Load
-from agent.mqtt.outbox.record import SHIFT, Entry, identified, rank_of, route, written
+from agent.mqtt.outbox.record import SHIFT, Record, identified, rank_of, route, written
+from agent.mqtt.outbox.scheduler import Load
 from agent.mqtt.outbox.store import Job, Report, Store, connect
 from agent.mqtt.transport import Message
 
@@ -26,14 +26,14 @@ KILL_SCRIPTS = int(os.environ.get("VERGE_KILL_SCRIPTS", "12"))
 RANK = {"control": 0, "snapshots": 2}
 
 
-def entry(number: int, topic: str = "a", size: int = 100, *, at_ms: int = 0, state: bool = False) -> Entry:
+def record(number: int, topic: str = "a", size: int = 100, *, at_ms: int = 0, state: bool = False) -> Record:
     message = identified(Message(topic, b"%d " % number + b"x" * size, 1, retain=state), f"run-{number}")
     facts, cost = written(message)
-    return Entry(RANK.get(topic, 1) << SHIFT | number, at_ms, message, facts, cost)
+    return Record(RANK.get(topic, 1) << SHIFT | number, at_ms, message, facts, cost)
 
 
-def numbers(entries: list[Entry]) -> list[int]:
-    return [int(each.message.payload.split()[0]) for each in entries]
+def numbers(records: list[Record]) -> list[int]:
+    return [int(each.message.payload.split()[0]) for each in records]
 
 
 class Box:
@@ -42,19 +42,19 @@ class Box:
     def __init__(self, path: Path, connecting: Callable[[str], sqlite3.Connection] = connect, **options: Any) -> None:
         self.path = path
         self.now_ms = 0
-        self.held: list[Entry] = []
+        self.held: list[Record] = []
         self.store = Store(path, OutboxOptions(**options), lambda topic: RANK.get(topic, 1), connecting)
         self.reports: list[Report] = []
 
-    def do(self, *adds: Entry, **job: Any) -> Report:
+    def do(self, *adds: Record, **job: Any) -> Report:
         self.reports.append(self.store.perform(Job(self.now_ms, adds, **{"held": self.held, **job})))
         return self.reports[-1]
 
-    def waiting(self, rank: int = 1) -> list[Entry]:
-        found: list[Entry] = []
+    def waiting(self, rank: int = 1) -> list[Record]:
+        found: list[Record] = []
         while True:
             (loaded,) = self.do(loads=[Load(rank, found[-1].seq if found else 0, 0)]).loaded
-            found += loaded.entries or []
+            found += loaded.records or []
             if loaded.exhausted:
                 return found
 
@@ -82,15 +82,15 @@ def test_a_message_is_the_same_after_a_restart(path: Path):
     )  # fmt: skip
     facts, size = written(sent)
     box = Box(path)
-    box.do(Entry(1 << SHIFT | 1, 123, sent, facts, size))
+    box.do(Record(1 << SHIFT | 1, 123, sent, facts, size))
     box.store.close()
     (found,) = Box(path).waiting()
-    assert found == Entry(1 << SHIFT | 1, 123, sent, facts, size)
+    assert found == Record(1 << SHIFT | 1, 123, sent, facts, size)
 
 
 def test_what_is_durable_is_synchronised_at_every_commit(path: Path):
     box = Box(path)
-    box.do(entry(1))
+    box.do(record(1))
     ask = box.store._disk._connection.execute
     assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
     assert ask("PRAGMA synchronous").fetchone() == (2,)
@@ -98,7 +98,7 @@ def test_what_is_durable_is_synchronised_at_every_commit(path: Path):
 
 def test_the_first_report_tells_what_an_earlier_process_left(path: Path):
     box = Box(path)
-    box.do(entry(7, "a"), entry(8, "a"), entry(9, "snapshots"))
+    box.do(record(7, "a"), record(8, "a"), record(9, "snapshots"))
     box.store.close()
     report = Box(path).do()
     assert (report.opened, report.topics, report.last, report.messages) == (True, {"a": 2, "snapshots": 1}, 9, 3)
@@ -106,7 +106,7 @@ def test_the_first_report_tells_what_an_earlier_process_left(path: Path):
 
 def test_what_the_table_of_ranks_says_otherwise_moves_to_its_new_rank(path: Path, monkeypatch: pytest.MonkeyPatch):
     box = Box(path)
-    box.do(entry(1, "other"), entry(2, "snapshots"), entry(3, "other"))
+    box.do(record(1, "other"), record(2, "snapshots"), record(3, "other"))
     box.store.close()
     monkeypatch.setitem(RANK, "other", 0)
     box = Box(path)
@@ -133,7 +133,7 @@ def test_a_topic_is_routed_by_the_table(path: Path):
 
 
 def room_for(count: int) -> int:
-    return sum(entry(number, size=1000).size for number in range(1, count + 1)) + 50
+    return sum(record(number, size=1000).size for number in range(1, count + 1)) + 50
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def room_for(count: int) -> int:
 @pytest.mark.parametrize("at_once", [1, 10])
 def test_at_the_bound_the_policy_says_who_gives_way(path: Path, policy: str, left: list[int], at_once: int):
     box = Box(path, policy=policy, max_bytes=room_for(5))
-    messages = [entry(number, size=1000) for number in range(1, 11)]
+    messages = [record(number, size=1000) for number in range(1, 11)]
     for start in range(0, 10, at_once):
         box.do(*messages[start : start + at_once])
     assert numbers(box.waiting()) == left
@@ -155,12 +155,12 @@ def test_at_the_bound_the_policy_says_who_gives_way(path: Path, policy: str, lef
 
 
 def test_at_the_bound_to_the_byte_nothing_gives_way(path: Path):
-    messages = [entry(number, size=1000) for number in range(1, 6)]
+    messages = [record(number, size=1000) for number in range(1, 6)]
     box = Box(path, max_bytes=sum(each.size for each in messages))
     assert box.do(*messages).drops == []
     box.store.close()
     box = Box(path, max_bytes=sum(each.size for each in messages) - 1)
-    assert numbers_of(box.do(entry(6, size=1)).drops) == [1]
+    assert numbers_of(box.do(record(6, size=1)).drops) == [1]
 
 
 def numbers_of(drops: list[Any]) -> list[int]:
@@ -169,49 +169,49 @@ def numbers_of(drops: list[Any]) -> list[int]:
 
 def test_newest_per_stream_keeps_the_only_message_of_a_quiet_stream(path: Path):
     box = Box(path, policy="newest-per-stream", max_bytes=room_for(4))
-    box.do(entry(1, "q", 1000))
+    box.do(record(1, "q", 1000))
     for number in range(2, 20):
-        box.do(entry(number, "b", 1000))
+        box.do(record(number, "b", 1000))
     assert numbers(box.waiting()) == [1, 17, 18, 19]
     for number in range(20, 25):
-        box.do(entry(number, chr(number + 80), 1000))
+        box.do(record(number, chr(number + 80), 1000))
     assert numbers(box.waiting()) == [21, 22, 23, 24]
 
 
 @pytest.mark.parametrize("policy", ["drop-oldest", "drop-new", "newest-per-stream"])
 def test_a_lower_rank_gives_way_first_whatever_the_policy(path: Path, policy: str):
     box = Box(path, policy=policy, max_bytes=room_for(4))
-    box.do(*(entry(number, "control", 900) for number in (1, 2)))
-    box.do(entry(3, "snapshots", 900), entry(4, "a", 900))
-    box.do(entry(5, "control", 900))
+    box.do(*(record(number, "control", 900) for number in (1, 2)))
+    box.do(record(3, "snapshots", 900), record(4, "a", 900))
+    box.do(record(5, "control", 900))
     assert [numbers(box.waiting(rank)) for rank in range(3)] == [[1, 2, 5], [4], []]
-    refused = box.do(entry(6, "snapshots", 1000))
+    refused = box.do(record(6, "snapshots", 1000))
     assert numbers_of(refused.drops) == [6]
     assert refused.durable == []
 
 
 def test_what_may_be_on_the_wire_does_not_give_way(path: Path):
     box = Box(path, max_bytes=room_for(3))
-    held = [entry(number, size=1000) for number in (1, 2)]
+    held = [record(number, size=1000) for number in (1, 2)]
     box.do(*held)
-    box.do(entry(3, size=1000), entry(4, size=1000), held=held)
+    box.do(record(3, size=1000), record(4, size=1000), held=held)
     assert numbers(box.waiting()) == [1, 2, 4]
 
 
 def test_a_state_takes_the_place_of_the_one_before_and_a_result_does_not(path: Path):
     box = Box(path)
-    box.do(*(entry(number, "status", state=True) for number in range(1, 500)))
-    report = box.do(entry(500, "status", state=True), entry(501, "other", state=True))
+    box.do(*(record(number, "status", state=True) for number in range(1, 500)))
+    report = box.do(record(500, "status", state=True), record(501, "other", state=True))
     assert [drop.reason for drop in report.drops] == ["superseded"]
     assert numbers(box.waiting()) == [500, 501]
     message = Message("status", b"502 ", 1, retain=True, user_properties=(("id", "of a result"),))
-    box.do(*(Entry(1 << SHIFT | number, 0, message, *written(message)) for number in (502, 503)))
+    box.do(*(Record(1 << SHIFT | number, 0, message, *written(message)) for number in (502, 503)))
     assert len(box.waiting()) == 4
 
 
 def test_what_is_too_old_goes_and_is_counted(path: Path):
     box = Box(path, max_age_s=10)
-    box.do(*(entry(number, at_ms=1000 * number) for number in range(20)))
+    box.do(*(record(number, at_ms=1000 * number) for number in range(20)))
     box.now_ms = 15_000
     report = box.do(tick=True)
     assert [drop.reason for drop in report.drops] == ["expired"] * 5
@@ -222,7 +222,7 @@ def test_what_is_too_old_goes_and_is_counted(path: Path):
 def test_the_file_is_not_much_larger_than_its_bound_and_shrinks_when_it_is_empty(path: Path):
     box = Box(path, max_bytes=20_000_000)
     for start in range(0, 30_000, 2000):
-        box.do(*(entry(number, "verge/thing/results/line-3", 700) for number in range(start, start + 2000)))
+        box.do(*(record(number, "verge/thing/results/line-3", 700) for number in range(start, start + 2000)))
     box.do(tick=True)
     assert 15_000_000 < path.stat().st_size < 24_000_000
     box.do(removes=[each.seq for each in box.waiting()])
@@ -233,9 +233,9 @@ def test_the_file_is_not_much_larger_than_its_bound_and_shrinks_when_it_is_empty
 
 def test_large_messages_are_read_a_few_at_a_time(path: Path):
     box = Box(path)
-    box.do(*(entry(number, size=400_000) for number in range(1, 11)))
+    box.do(*(record(number, size=400_000) for number in range(1, 11)))
     (loaded,) = box.do(loads=[Load(1, 0, 0)]).loaded
-    assert len(loaded.entries) == 3
+    assert len(loaded.records) == 3
     assert not loaded.exhausted
     assert numbers(box.waiting()) == list(range(1, 11))
 
@@ -245,9 +245,9 @@ def test_large_messages_are_read_a_few_at_a_time(path: Path):
 
 def test_a_full_disk_leaves_memory_and_gets_all_of_it_when_there_is_room(path: Path):
     box = Box(path, memory_bytes=1_000_000)
-    box.do(*(entry(number) for number in range(1, 5)))
+    box.do(*(record(number) for number in range(1, 5)))
     box.fill_disk()
-    report = box.do(*(entry(number, size=50_000) for number in range(5, 10)))
+    report = box.do(*(record(number, size=50_000) for number in range(5, 10)))
     assert (report.durable, box.store.trouble.code) == ([], "disk-full")
     assert report.messages == 9
     assert numbers(box.waiting()) == list(range(1, 10))
@@ -271,7 +271,7 @@ def test_what_memory_cannot_hold_is_counted_by_what_ails_the_disk(path: Path):
     box.do()
     box.fill_disk()
     for number in range(1, 40):
-        box.do(entry(number, size=1000))
+        box.do(record(number, size=1000))
     lost = [drop for report in box.reports for drop in report.drops]
     told = {seq for report in box.reports for seq in report.durable}
     kept = {each.seq for each in box.waiting()}
@@ -284,17 +284,17 @@ def test_a_disk_that_is_full_is_not_asked_again_at_once(path: Path):
     box = Box(path)
     box.do()
     box.fill_disk()
-    box.do(entry(1, size=50_000))
+    box.do(record(1, size=50_000))
     box.make_room()
-    assert box.do(entry(2)).durable == []
+    assert box.do(record(2)).durable == []
     box.now_ms += 1000
-    assert len(box.do(entry(3)).durable) == 3
+    assert len(box.do(record(3)).durable) == 3
 
 
 def test_a_folder_that_cannot_be_made_leaves_memory(tmp_path: Path):
     (tmp_path / "file").write_text("")
     box = Box(tmp_path / "file" / "outbox.db")
-    assert box.do(entry(1)).durable == []
+    assert box.do(record(1)).durable == []
     assert box.store.trouble is not None
     assert numbers(box.waiting()) == [1]
     (tmp_path / "file").unlink()
@@ -305,8 +305,8 @@ def test_a_folder_that_cannot_be_made_leaves_memory(tmp_path: Path):
 
 def test_a_file_that_another_process_has_leaves_memory_until_it_is_free(path: Path):
     first, second = Box(path), Box(path)
-    first.do(entry(1))
-    second.do(entry(1_000_000))
+    first.do(record(1))
+    second.do(record(1_000_000))
     assert second.store.trouble.code == "outbox-locked"
     first.store.close()
     second.now_ms += 60_000
@@ -319,7 +319,7 @@ def test_a_file_that_is_no_database_is_set_aside(path: Path):
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 1000)
     box = Box(path)
-    assert len(box.do(entry(1)).durable) == 1
+    assert len(box.do(record(1)).durable) == 1
     assert box.store.set_aside is not None
     assert box.store.set_aside.read_bytes().startswith(b"not a database")
     assert numbers(box.waiting()) == [1]
@@ -331,7 +331,7 @@ def test_the_file_of_another_version_is_set_aside(path: Path):
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     box = Box(path)
-    assert len(box.do(entry(1)).durable) == 1
+    assert len(box.do(record(1)).durable) == 1
     assert box.store.set_aside is not None
 
 
@@ -340,7 +340,7 @@ def test_only_the_last_files_set_aside_are_kept(path: Path):
     for _ in range(4):
         path.write_bytes(b"not a database" * 1000)
         box = Box(path)
-        box.do(entry(1))
+        box.do(record(1))
         box.store.close()
     assert len(list(path.parent.glob("*.broken-*Z"))) == 2
 
@@ -350,7 +350,7 @@ def test_what_can_be_read_of_a_broken_file_is_saved_and_the_rest_is_counted(path
     box = Box(path)
     count = 2000
     for start in range(0, count, 100):
-        box.do(*(entry(number, size=300) for number in range(start, start + 100)))
+        box.do(*(record(number, size=300) for number in range(start, start + 100)))
     held = box.waiting()[count // 2 - 100 : count // 2 + 100] if at_work else []
     if not at_work:
         box.store.close()
@@ -365,7 +365,7 @@ def test_what_can_be_read_of_a_broken_file_is_saved_and_the_rest_is_counted(path
         box = Box(path)
     box.held = held
     seen = box.waiting()
-    report = box.do(entry(count))
+    report = box.do(record(count))
     saved = {number for number in numbers(box.waiting()) if number < count}
     assert box.store.set_aside is not None
     assert count - 200 < len(saved) <= count - (not at_work)
@@ -438,7 +438,7 @@ def run_script(path: Path, seed: int) -> list[Snapshot]:
         for _ in range(chance.randrange(6)):
             number += 1
             topic = chance.choice(["a", "b", "control", "snapshots"])
-            adds.append(entry(number, topic, chance.randrange(3000), state=topic == "control"))
+            adds.append(record(number, topic, chance.randrange(3000), state=topic == "control"))
         first = len(snapshots)
         removing = set(chance.sample(sorted(durable - asked), min(len(durable - asked), chance.randrange(4))))
         report = box.do(*adds, removes=sorted(removing))
@@ -492,4 +492,4 @@ def test_a_power_cut_that_tears_what_was_not_synchronised_loses_nothing_durable(
 
 
 def test_ranks_stand_in_the_numbers():
-    assert [rank_of(entry(1, topic).seq) for topic in ("control", "a", "snapshots")] == [0, 1, 2]
+    assert [rank_of(record(1, topic).seq) for topic in ("control", "a", "snapshots")] == [0, 1, 2]
