@@ -1,7 +1,7 @@
 """A device's conversations over a transport: the jobs of a thing, and its single-thing deployments.
 
 Both are a pure machine and a codec inside one shell, which subscribes, keeps the machine's timer and publishes its
-requests.  A few filters serve every job, since answers are told apart by their token.  Nothing is published without a
+requests.  A few filters serve every job, since answers are recognised by their token.  Nothing is published without a
 connection: the machine keeps its reports.
 """
 

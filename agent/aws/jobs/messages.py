@@ -46,7 +46,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Status(enum.StrEnum):
-    """How a job stands on one thing."""
+    """The status of a job on one thing."""
 
     QUEUED = "QUEUED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -78,7 +78,7 @@ class Code(enum.StrEnum):
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What every payload has in common: camel case, and what has its default is not sent."""
+    """The base of every payload: camel case, and a value that is the default is not sent."""
 
 
 class ExecutionSummary(Wire, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class JobExecution(Wire, frozen=True, kw_only=True):
 
 
 class ExecutionState(Wire, frozen=True, kw_only=True):
-    """What an update changes."""
+    """The part of an execution that an update changes."""
 
     status: Status | None = None
     status_details: dict[str, Any] | None = None
@@ -117,13 +117,13 @@ class ExecutionState(Wire, frozen=True, kw_only=True):
 
 
 class GetPendingRequest(Wire, frozen=True, kw_only=True):
-    """List what is not at its end."""
+    """Lists the executions that are not at their end."""
 
     client_token: str | None = None
 
 
 class GetPendingAccepted(Wire, frozen=True, kw_only=True):
-    """What is not at its end."""
+    """The executions that are not at their end."""
 
     in_progress_jobs: list[ExecutionSummary] | None = None
     queued_jobs: list[ExecutionSummary] | None = None
@@ -132,7 +132,7 @@ class GetPendingAccepted(Wire, frozen=True, kw_only=True):
 
 
 class StartNextRequest(Wire, frozen=True, kw_only=True):
-    """Begin the next job."""
+    """Begins the next job."""
 
     status_details: dict[str, str] | None = None
     step_timeout_in_minutes: float | None = None
@@ -140,7 +140,7 @@ class StartNextRequest(Wire, frozen=True, kw_only=True):
 
 
 class DescribeRequest(Wire, frozen=True, kw_only=True):
-    """Tell of a job."""
+    """Asks for one job."""
 
     execution_number: int | None = None
     include_job_document: bool | None = None
@@ -157,7 +157,7 @@ class DescribeAccepted(Wire, frozen=True, kw_only=True):
 
 
 class UpdateRequest(Wire, frozen=True, kw_only=True):
-    """How a job stands now."""
+    """Reports the status of a job."""
 
     status: str | None = None
     status_details: dict[str, str] | None = None
@@ -170,7 +170,7 @@ class UpdateRequest(Wire, frozen=True, kw_only=True):
 
 
 class UpdateAccepted(Wire, frozen=True, kw_only=True):
-    """An update was taken."""
+    """An update was accepted."""
 
     execution_state: ExecutionState | None = None
     job_document: msgspec.Raw = NO_DOCUMENT
@@ -179,7 +179,7 @@ class UpdateAccepted(Wire, frozen=True, kw_only=True):
 
 
 class Rejected(Wire, frozen=True, kw_only=True):
-    """A request was not taken; ``execution_state`` comes with a version mismatch or an invalid transition."""
+    """A request was rejected; ``execution_state`` comes with a version mismatch or an invalid transition."""
 
     code: str | None = None
     message: str | None = None

@@ -87,7 +87,7 @@ class JobTopics:
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """Every filter that a device needs; answers are told apart by their tokens."""
+        """Every filter that a device needs; answers are recognised by their tokens."""
         begin = () if self.namespace else (f"{self.start_next}/+",)
         return (*begin, f"{self.describe_next}/+", f"{self.update('+')}/+", self.notify, self.notify_next)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.aws.jobs.messages import Code, clean_details
 from agent.aws.jobs.service.conversation import answer, notifications, refuse
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.queue import JobQueue
 from agent.aws.jobs.topics import GREENGRASS, JobTopics, read_request, request_filters
 from agent.topics import matches
 from tests.aws.jobs.two_ends import DOCUMENT, spec
@@ -20,9 +20,9 @@ BASE = "$aws/things/one/jobs"
 
 @pytest.fixture
 def queue():
-    queue = Queue()
+    queue = JobQueue()
     queue.create(spec("j1", "one", timeoutConfig={"inProgressTimeoutInMinutes": 5}), 1000.5)
-    queue.book.take_notices()
+    queue.repository.take_notices()
     return queue
 
 
@@ -123,7 +123,7 @@ def test_greengrass_jobs_are_served_on_their_namespace(queue):
     queue.create(spec("d1", "one", namespaceId=GREENGRASS), 1002)
     kind, told = ask(queue, f"$next/namespace-{GREENGRASS}/get")
     assert (kind, told["execution"]["jobId"]) == ("accepted", "d1")
-    (notice,) = queue.book.take_notices()
+    (notice,) = queue.repository.take_notices()
     topics = [message.topic for message in notifications(queue, "$aws", notice, 1002)]
     assert topics == [f"{BASE}/notify-namespace-{GREENGRASS}", f"{BASE}/notify-next-namespace-{GREENGRASS}"]
 
@@ -131,7 +131,7 @@ def test_greengrass_jobs_are_served_on_their_namespace(queue):
 def told_after(queue, change):
     """What is published because of ``change``, by the last level of its topic."""
     change()
-    notices = queue.book.take_notices()
+    notices = queue.repository.take_notices()
     sent = [message for notice in notices for message in notifications(queue, "$aws", notice, 2000)]
     return {message.topic.rsplit("/", 1)[1]: json.loads(message.payload) for message in sent}
 
@@ -177,7 +177,7 @@ def test_no_topic_breaks_the_reader(topic):
 
 @given(st.dictionaries(st.text(max_size=200), st.text(max_size=1200), max_size=4))
 def test_cleaned_details_are_taken_by_the_service(details):
-    queue = Queue()
+    queue = JobQueue()
     queue.create(spec("j1", "one"), 0)
     told = {"status": "FAILED", "statusDetails": clean_details(details)}
     assert ask(queue, "j1/update", told)[0] == "accepted"
@@ -185,7 +185,7 @@ def test_cleaned_details_are_taken_by_the_service(details):
 
 @given(st.binary(max_size=60))
 def test_no_payload_breaks_the_service(payload):
-    queue = Queue()
+    queue = JobQueue()
     queue.create(spec("j1", "one"), 0)
     for tail in ("get", "start-next", "j1/get", "j1/update"):
         assert ask(queue, tail, payload)[0] in {"accepted", "rejected"}

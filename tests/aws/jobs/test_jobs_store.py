@@ -9,17 +9,17 @@ import sys
 import pytest
 
 from agent.aws.jobs.messages import Status
-from agent.aws.jobs.service.book import Book, Place
-from agent.aws.jobs.service.progress import Change
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.queue import JobQueue
+from agent.aws.jobs.service.repository import JobRepository, Mailbox
+from agent.aws.jobs.service.rules import Change
 from agent.aws.jobs.service.store import JobStore
 from agent.errors import ConfigError
 from tests.aws.jobs.two_ends import spec
 
-ONE = Place("one", "")
+ONE = Mailbox("one", "")
 
 
-def lived(queue: Queue) -> None:
+def lived(queue: JobQueue) -> None:
     """A bit of everything."""
     queue.change_group("hall", 1, add=["one", "two"])
     rollout = {"maximumPerMinute": 1}
@@ -31,34 +31,34 @@ def lived(queue: Queue) -> None:
     queue.delete("j0", force=True)
 
 
-def facts(queue: Queue) -> tuple[object, ...]:
-    book = queue.book
-    runs = sorted((name, run.job, dict(run.executions), list(run.waiting)) for name, run in book.runs.items())
-    return runs, book.groups, book.pending(ONE), book.pending(Place("two", ""))
+def facts(queue: JobQueue) -> tuple[object, ...]:
+    repository = queue.repository
+    runs = sorted((name, run.job, dict(run.executions), list(run.waiting)) for name, run in repository.runs.items())
+    return runs, repository.groups, repository.pending(ONE), repository.pending(Mailbox("two", ""))
 
 
 def test_a_restarted_queue_goes_on_where_it_was(tmp_path):
-    queue = Queue()
+    queue = JobQueue()
     with JobStore(tmp_path) as store:
         lived(queue)
-        store.write(queue.book.take_changes())
+        store.write(queue.repository.take_changes())
     with JobStore(tmp_path) as store:
-        again = Queue(Book(store.read()))
+        again = JobQueue(JobRepository(store.read()))
     assert facts(again) == facts(queue)
     for each in (queue, again):
         each.tick(64)
     assert again.find(ONE, "j2").status is Status.TIMED_OUT
-    assert again.find(Place("two", ""), "j1").status is Status.QUEUED
+    assert again.find(Mailbox("two", ""), "j1").status is Status.QUEUED
     assert facts(again) == facts(queue)
 
 
 def test_changes_are_written_whole_or_not_at_all(tmp_path):
-    queue = Queue()
+    queue = JobQueue()
     with JobStore(tmp_path) as store:
         lived(queue)
         store._connection.execute("DROP TABLE groups")
         with pytest.raises(sqlite3.Error):
-            store.write(queue.book.take_changes())
+            store.write(queue.repository.take_changes())
         assert store._connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
 
 

@@ -7,15 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.aws.jobs.messages import Status
-from agent.aws.jobs.service.book import Place
 from agent.aws.jobs.service.job import JobError, JobStatus, RolloutConfig
-from agent.aws.jobs.service.progress import Change
-from agent.aws.jobs.service.queue import ABORTED, Queue
-from agent.aws.jobs.service.rules import BY_DEVICE, rate_per_minute
+from agent.aws.jobs.service.queue import ABORTED, JobQueue
+from agent.aws.jobs.service.repository import Mailbox
+from agent.aws.jobs.service.rules import BY_DEVICE, Change, rate_per_minute
 from agent.aws.jobs.topics import GREENGRASS
 from tests.aws.jobs.two_ends import spec
 
-THING = Place("one", "")
+THING = Mailbox("one", "")
 Q, P, S, F, R = Status.QUEUED, Status.IN_PROGRESS, Status.SUCCEEDED, Status.FAILED, Status.REJECTED
 
 
@@ -25,7 +24,7 @@ def refused(code):
 
 @pytest.fixture
 def queue():
-    return Queue()
+    return JobQueue()
 
 
 def things(count):
@@ -33,7 +32,7 @@ def things(count):
 
 
 def finish(queue, job_id, thing, status, now):
-    return queue.update(Place(thing, ""), job_id, Change(status), now)
+    return queue.update(Mailbox(thing, ""), job_id, Change(status), now)
 
 
 def statuses(queue, job_id):
@@ -74,7 +73,7 @@ def test_what_is_in_progress_is_next_and_then_what_was_queued_first(queue):
     assert queue.find(THING, "$next").job_id == "j1"
     finish(queue, "j3", "one", P, 8)
     assert queue.find(THING, "$next").job_id == "j3"
-    assert [one.job_id for one in queue.book.pending(THING)] == ["j3", "j1", "j2"]
+    assert [one.job_id for one in queue.repository.pending(THING)] == ["j3", "j1", "j2"]
 
 
 def test_start_next_begins_once_and_gives_the_same_job_again(queue):
@@ -82,7 +81,7 @@ def test_start_next_begins_once_and_gives_the_same_job_again(queue):
     begun = queue.start_next(THING, 3, {"step": "1"})
     assert (begun.status, begun.version, begun.started_at, begun.details) == (P, 2, 3, {"step": "1"})
     assert queue.start_next(THING, 4, {"step": "2"}) == begun
-    assert queue.start_next(Place("two", ""), 4) is None
+    assert queue.start_next(Mailbox("two", ""), 4) is None
 
 
 def test_an_update_that_expects_another_version_changes_nothing(queue):
@@ -102,10 +101,10 @@ def test_details_replace_what_was_there_and_absent_details_leave_it(queue):
 
 def test_jobs_of_a_namespace_are_seen_there_and_nowhere_else(queue):
     queue.create(spec("j1", "one", namespaceId=GREENGRASS), 0)
-    assert queue.book.next(THING) is None
+    assert queue.repository.next(THING) is None
     with refused("ResourceNotFound"):
         queue.find(THING, "j1")
-    assert queue.find(Place("one", GREENGRASS), "$next").job_id == "j1"
+    assert queue.find(Mailbox("one", GREENGRASS), "$next").job_id == "j1"
 
 
 # -- the end of a job -----------------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ def test_cancelling_ends_what_is_queued_and_with_force_what_is_in_progress(queue
     assert statuses(queue, "j1") == {"one": P, "two": Status.CANCELED}
     queue.cancel("j1", 3, force=True)
     assert statuses(queue, "j1") == {"one": Status.CANCELED, "two": Status.CANCELED}
-    assert queue.book.next(THING) is None
+    assert queue.repository.next(THING) is None
     with refused("InvalidStateTransition"):
         queue.cancel("j1", 4)
 
@@ -170,7 +169,7 @@ def test_a_job_is_deleted_at_its_end_or_by_force(queue):
     with refused("InvalidStateTransition"):
         queue.delete("j1")
     queue.delete("j1", force=True)
-    assert queue.book.next(THING) is None
+    assert queue.repository.next(THING) is None
     with refused("ResourceNotFound"):
         queue.find(THING, "j1")
     queue.create(spec("j1", "one"), 1)
@@ -267,7 +266,7 @@ def test_a_cancelled_job_is_not_tried_again(queue):
 
 @given(rate=st.integers(1, 7), count=st.integers(1, 20), waits=st.lists(st.floats(0.1, 100), max_size=20))
 def test_no_minute_sees_more_notifications_than_the_rate(rate, count, waits):
-    queue = Queue()
+    queue = JobQueue()
     told = spec("j1", *things(count), jobExecutionsRolloutConfig={"maximumPerMinute": rate})
     queue.create(told, 0.0)
     now = 0.0
@@ -377,7 +376,7 @@ def test_what_cannot_be_a_job_is_refused(queue, wrong):
     said = {"job_id": "j1", "targets": ("one",), "document": {}, **wrong}
     with pytest.raises(JobError):
         queue.create(spec(said["job_id"], *said["targets"], document=said["document"]), 0)
-    assert not queue.book.runs
+    assert not queue.repository.runs
 
 
 def test_a_snapshot_of_a_group_that_nobody_filled_is_refused_and_a_continuous_job_waits_for_it(queue):

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agent.aws.jobs.messages import Status
 from agent.aws.jobs.retry import Connected, Disconnected
-from agent.aws.jobs.service.book import Place
 from agent.aws.jobs.service.job import Execution, JobError, JobStatus
+from agent.aws.jobs.service.repository import Mailbox
 from agent.aws.jobs.service.rules import BY_DEVICE, BY_SERVICE
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from tests.aws.jobs.two_ends import Fleet, spec
@@ -132,13 +132,13 @@ class AnyWire(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_job_is_in_progress_on_a_thing(self) -> None:
-        for place in self.fleet.queue.book.places():
-            pending = self.fleet.queue.book.pending(place)
+        for mailbox in self.fleet.queue.repository.mailboxes():
+            pending = self.fleet.queue.repository.pending(mailbox)
             assert sum(one.status is Status.IN_PROGRESS for one in pending) <= 1
 
     @invariant()
     def versions_grow_with_every_change_and_the_end_is_final(self) -> None:
-        for run in self.fleet.queue.book.runs.values():
+        for run in self.fleet.queue.repository.runs.values():
             for history in run.executions.values():
                 assert [one.number for one in history] == list(range(1, len(history) + 1))
                 for now in history:
@@ -150,7 +150,7 @@ class AnyWire(RuleBasedStateMachine):
 
     @invariant()
     def every_end_is_one_that_the_owner_of_that_run_meant(self) -> None:
-        for run in self.fleet.queue.book.runs.values():
+        for run in self.fleet.queue.repository.runs.values():
             for one in (each for history in run.executions.values() for each in history):
                 refused = one.status is Status.REJECTED and "deployment-failure-cause" in one.details
                 if one.status in {Status.SUCCEEDED, Status.FAILED, Status.REJECTED} and not refused:
@@ -172,14 +172,14 @@ class AnyWire(RuleBasedStateMachine):
             self.fleet.wait(70.0)
             if self._quiet():
                 break
-        for run in self.fleet.queue.book.runs.values():
+        for run in self.fleet.queue.repository.runs.values():
             assert run.job.status is not JobStatus.IN_PROGRESS
             assert all(one.status.terminal for one in run.latest())
         self.versions_grow_with_every_change_and_the_end_is_final()
         self.every_end_is_one_that_the_owner_of_that_run_meant()
 
     def _quiet(self) -> bool:
-        return not self.fleet.queue.book.places()
+        return not self.fleet.queue.repository.mailboxes()
 
 
 TestAnyWire = AnyWire.TestCase
@@ -205,7 +205,7 @@ def test_a_late_copy_of_progress_does_not_undo_what_came_after(fleet):
     device.progress(fleet.now, step="2")
     fleet.settle()
     fleet.serve(copy)
-    assert fleet.queue.find(Place("one", ""), "j1").details == {"step": "2"}
+    assert fleet.queue.find(Mailbox("one", ""), "j1").details == {"step": "2"}
 
 
 def test_a_late_copy_of_an_end_does_not_end_the_next_run(fleet):

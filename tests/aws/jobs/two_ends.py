@@ -25,7 +25,7 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.retry import Connected, Disconnected, Pace, Tick
 from agent.aws.jobs.service.conversation import Outgoing, answer, notifications
 from agent.aws.jobs.service.job import JobSpec
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.queue import JobQueue
 from agent.aws.jobs.topics import PREFIX, JobTopics
 from agent.topics import matches
 
@@ -97,7 +97,7 @@ class Fleet:
 
     def __init__(self, *topics: JobTopics) -> None:
         self.now = 1000.0
-        self.queue = Queue()
+        self.queue = JobQueue()
         self.to_service: list[Outgoing] = []
         self.to_devices: list[Outgoing] = []
         self.devices = [Device(each, self.to_service) for each in topics]
@@ -119,7 +119,7 @@ class Fleet:
 
     def tell(self) -> None:
         """The service notifies whom it has to."""
-        for notice in self.queue.book.take_notices():
+        for notice in self.queue.repository.take_notices():
             self.to_devices += notifications(self.queue, PREFIX, notice, self.now)
 
     def hand_over(self, message: Outgoing) -> None:
@@ -147,5 +147,5 @@ class Fleet:
 
     def statuses(self, job_id: str) -> list[tuple[str, int, str]]:
         """Thing, execution number and status of every execution of a job."""
-        run = self.queue.book.runs[job_id]
+        run = self.queue.repository.runs[job_id]
         return [(one.thing, one.number, one.status.value) for history in run.executions.values() for one in history]

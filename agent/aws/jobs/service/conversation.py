@@ -11,10 +11,10 @@ import msgspec
 
 from agent.aws.jobs import messages
 from agent.aws.jobs.messages import Code, Status, Wire, decode, encode
-from agent.aws.jobs.service.book import Notice, Place
 from agent.aws.jobs.service.job import Execution, JobError
-from agent.aws.jobs.service.progress import CLEARED, Change
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.queue import JobQueue
+from agent.aws.jobs.service.repository import Mailbox, Notice
+from agent.aws.jobs.service.rules import CLEARED, Change
 from agent.aws.jobs.topics import NEXT, JobTopics, Operation, RequestTopic, read_request
 
 __all__ = ["Outgoing", "answer", "notifications", "refuse"]
@@ -39,8 +39,8 @@ class _Token(Wire, frozen=True):
     client_token: str | None = None
 
 
-def answer(queue: Queue, prefix: str, topic: str, payload: bytes, now: float) -> Outgoing | None:
-    """Do what is asked and tell so; None when the topic holds no request under ``prefix``."""
+def answer(queue: JobQueue, prefix: str, topic: str, payload: bytes, now: float) -> Outgoing | None:
+    """Serve a request: its answer, or None when the topic holds no request under ``prefix``."""
     request = read_request(prefix, topic)
     if request is None:
         return None
@@ -56,81 +56,81 @@ def refuse(topic: str, payload: bytes, code: Code, message: str, now: float) -> 
     return _rejected(topic, payload, JobError(message, code=code), now)
 
 
-def notifications(queue: Queue, prefix: str, notice: Notice, now: float) -> Iterator[Outgoing]:
-    """What a device is told of a change."""
-    topics = JobTopics(notice.place.thing, prefix, notice.place.namespace)
-    pending = queue.book.pending(notice.place)
+def notifications(queue: JobQueue, prefix: str, notice: Notice, now: float) -> Iterator[Outgoing]:
+    """The notifications of a device's change."""
+    topics = JobTopics(notice.mailbox.thing, prefix, notice.mailbox.namespace)
+    pending = queue.repository.pending(notice.mailbox)
     if notice.listed:
         jobs: dict[str, list[messages.ExecutionSummary]] = {}
         for execution in pending[:MAX_LISTED]:
             jobs.setdefault(execution.status, []).append(_summary(execution))
         yield Outgoing(topics.notify, encode(messages.Notify(timestamp=int(now), jobs=jobs)))
     if notice.next_changed:
-        told = _execution(queue, pending[0], now) if pending else None
-        yield Outgoing(topics.notify_next, encode(messages.NotifyNext(timestamp=int(now), execution=told)))
+        following = _execution(queue, pending[0], now) if pending else None
+        yield Outgoing(topics.notify_next, encode(messages.NotifyNext(timestamp=int(now), execution=following)))
 
 
 # -- one function an operation --------------------------------------------------------------------------------
 
 
-def _answer(queue: Queue, request: RequestTopic, payload: bytes, now: float) -> Wire:
+def _answer(queue: JobQueue, request: RequestTopic, payload: bytes, now: float) -> Wire:
     if request.operation is None:
         raise JobError("the topic maps to no operation", code=Code.INVALID_TOPIC)
-    place = Place(request.thing, request.namespace)
-    return _OPERATIONS[request.operation](queue, place, request.job_id, payload, now)
+    mailbox = Mailbox(request.thing, request.namespace)
+    return _OPERATIONS[request.operation](queue, mailbox, request.job_id, payload, now)
 
 
-def _get_pending(queue: Queue, place: Place, _job_id: str, payload: bytes, now: float) -> Wire:
-    asked = _read(messages.GetPendingRequest, payload)
-    pending = queue.book.pending(place)
+def _get_pending(queue: JobQueue, mailbox: Mailbox, _job_id: str, payload: bytes, now: float) -> Wire:
+    request = _read(messages.GetPendingRequest, payload)
+    pending = queue.repository.pending(mailbox)
     return messages.GetPendingAccepted(
         in_progress_jobs=[_summary(one) for one in pending if one.status is Status.IN_PROGRESS],
         queued_jobs=[_summary(one) for one in pending if one.status is Status.QUEUED],
         timestamp=int(now),
-        client_token=asked.client_token,
+        client_token=request.client_token,
     )
 
 
-def _start_next(queue: Queue, place: Place, _job_id: str, payload: bytes, now: float) -> Wire:
-    asked = _read(messages.StartNextRequest, payload)
-    _check_details(asked.status_details)
-    minutes = _step_timeout(asked.step_timeout_in_minutes)
-    begun = queue.start_next(place, now, asked.status_details, minutes)
-    told = None if begun is None else _execution(queue, begun, now)
-    return messages.DescribeAccepted(execution=told, timestamp=int(now), client_token=asked.client_token)
+def _start_next(queue: JobQueue, mailbox: Mailbox, _job_id: str, payload: bytes, now: float) -> Wire:
+    request = _read(messages.StartNextRequest, payload)
+    _check_details(request.status_details)
+    minutes = _step_timeout(request.step_timeout_in_minutes)
+    begun = queue.start_next(mailbox, now, request.status_details, minutes)
+    execution = None if begun is None else _execution(queue, begun, now)
+    return messages.DescribeAccepted(execution=execution, timestamp=int(now), client_token=request.client_token)
 
 
-def _describe(queue: Queue, place: Place, job_id: str, payload: bytes, now: float) -> Wire:
-    asked = _read(messages.DescribeRequest, payload)
-    told = None
-    if job_id != NEXT or queue.book.next(place) is not None:
-        found = queue.find(place, job_id, asked.execution_number)
-        if found.status.terminal:
-            raise JobError(f"job {job_id} is {found.status}", code=Code.TERMINAL_STATE_REACHED)
-        told = _execution(queue, found, now, document=asked.include_job_document is not False)
-    return messages.DescribeAccepted(execution=told, timestamp=int(now), client_token=asked.client_token)
+def _describe(queue: JobQueue, mailbox: Mailbox, job_id: str, payload: bytes, now: float) -> Wire:
+    request = _read(messages.DescribeRequest, payload)
+    described = None
+    if job_id != NEXT or queue.repository.next(mailbox) is not None:
+        execution = queue.find(mailbox, job_id, request.execution_number)
+        if execution.status.terminal:
+            raise JobError(f"job {job_id} is {execution.status}", code=Code.TERMINAL_STATE_REACHED)
+        described = _execution(queue, execution, now, document=request.include_job_document is not False)
+    return messages.DescribeAccepted(execution=described, timestamp=int(now), client_token=request.client_token)
 
 
-def _update(queue: Queue, place: Place, job_id: str, payload: bytes, now: float) -> Wire:
-    asked = _read(messages.UpdateRequest, payload)
-    if asked.status is None or asked.status not in Status.__members__:
-        raise JobError(f"{asked.status!r} is no status")
-    _check_details(asked.status_details)
+def _update(queue: JobQueue, mailbox: Mailbox, job_id: str, payload: bytes, now: float) -> Wire:
+    request = _read(messages.UpdateRequest, payload)
+    if request.status is None or request.status not in Status.__members__:
+        raise JobError(f"{request.status!r} is no status")
+    _check_details(request.status_details)
     change = Change(
-        Status(asked.status),
-        asked.status_details,
-        asked.expected_version,
-        asked.execution_number,
-        _step_timeout(asked.step_timeout_in_minutes),
+        Status(request.status),
+        request.status_details,
+        request.expected_version,
+        request.execution_number,
+        _step_timeout(request.step_timeout_in_minutes),
     )
-    updated = queue.update(place, job_id, change, now)
+    updated = queue.update(mailbox, job_id, change, now)
     return messages.UpdateAccepted(
-        execution_state=_state(updated) if asked.include_job_execution_state else None,
-        job_document=queue.book.runs[updated.job_id].job.spec.document
-        if asked.include_job_document
+        execution_state=_state(updated) if request.include_job_execution_state else None,
+        job_document=queue.repository.runs[updated.job_id].job.spec.document
+        if request.include_job_document
         else messages.NO_DOCUMENT,
         timestamp=int(now),
-        client_token=asked.client_token,
+        client_token=request.client_token,
     )
 
 
@@ -207,12 +207,12 @@ def _summary(execution: Execution) -> messages.ExecutionSummary:
     )
 
 
-def _execution(queue: Queue, execution: Execution, now: float, *, document: bool = True) -> messages.JobExecution:
+def _execution(queue: JobQueue, execution: Execution, now: float, *, document: bool = True) -> messages.JobExecution:
     due = execution.due
     return messages.JobExecution(
         job_id=execution.job_id,
         thing_name=execution.thing,
-        job_document=queue.book.runs[execution.job_id].job.spec.document if document else messages.NO_DOCUMENT,
+        job_document=queue.repository.runs[execution.job_id].job.spec.document if document else messages.NO_DOCUMENT,
         status=execution.status,
         status_details=dict(execution.details) or None,
         queued_at=int(execution.queued_at),

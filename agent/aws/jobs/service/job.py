@@ -21,8 +21,8 @@ __all__ = [
     "Execution",
     "ExponentialRate",
     "Failure",
-    "Job",
     "JobError",
+    "JobRecord",
     "JobSpec",
     "JobStatus",
     "RateIncreaseCriteria",
@@ -46,7 +46,7 @@ FailureType = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
 
 
 class Failure(enum.StrEnum):
-    """Codes of refusals that only management meets; devices meet ``Code``."""
+    """Codes of errors that only operators get; devices get those of ``Code``."""
 
     ALREADY_EXISTS = "ResourceAlreadyExists"
 
@@ -69,7 +69,7 @@ class JobError(InvalidInputError):
 
 
 class JobStatus(enum.StrEnum):
-    """How a job stands as a whole."""
+    """The status of a job as a whole."""
 
     IN_PROGRESS = "IN_PROGRESS"
     COMPLETED = "COMPLETED"
@@ -77,7 +77,7 @@ class JobStatus(enum.StrEnum):
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """What every value here has in common."""
+    """Camel case, nothing unknown, and defaults are left out."""
 
 
 class RateIncreaseCriteria(_Value, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class AbortCriteria(_Value, frozen=True, kw_only=True):
 
 
 class AbortConfig(_Value, frozen=True, kw_only=True):
-    """Any of these ends the job."""
+    """Any of these criteria ends the job."""
 
     criteria_list: tuple[AbortCriteria, ...] = ()
 
@@ -137,7 +137,7 @@ class RetryConfig(_Value, frozen=True, kw_only=True):
 
 
 class JobSpec(_Value, frozen=True, kw_only=True):
-    """What the creator of a job says.
+    """The request that creates a job.
 
     ``targets`` are things and, as ``group:NAME``, groups; ARNs of things and thing groups are taken too.
     ``document`` is a JSON object, or a string that holds one.
@@ -167,7 +167,7 @@ class JobSpec(_Value, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, targets=targets, document=_document(self.document))
 
 
-class Job(_Value, frozen=True, kw_only=True):
+class JobRecord(_Value, frozen=True, kw_only=True):
     """A job as a whole; ``things`` are those a snapshot took, a continuous job follows its groups."""
 
     spec: JobSpec
@@ -235,8 +235,8 @@ def _target(target: str) -> str:
 
 def _document(raw: msgspec.Raw) -> msgspec.Raw:
     try:
-        told = msgspec.json.decode(raw)
-        text = told.encode() if isinstance(told, str) else bytes(raw)
+        content = msgspec.json.decode(raw)
+        text = content.encode() if isinstance(content, str) else bytes(raw)
         if not isinstance(msgspec.json.decode(text), dict):
             raise JobError("the document is no JSON object")
     except (msgspec.DecodeError, UnicodeError) as error:

@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from agent.aws.jobs.messages import Code, Status
-from agent.aws.jobs.service.book import Run
-from agent.aws.jobs.service.job import Execution, Job, JobError, JobSpec
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.job import Execution, JobError, JobRecord, JobSpec
+from agent.aws.jobs.service.queue import JobQueue
+from agent.aws.jobs.service.repository import Run
 from agent.errors import VergeError
 
 __all__ = ["ANSWERS", "BASE", "VERBS", "failure", "manage"]
@@ -25,11 +25,11 @@ __all__ = ["ANSWERS", "BASE", "VERBS", "failure", "manage"]
 BASE = "verge/jobs"
 ANSWERS = f"{BASE}/answers/"
 
-Told = Mapping[str, Any] | list[dict[str, Any]] | list[str]
+Result = Mapping[str, Any] | list[dict[str, Any]] | list[str]
 
 
 class _Request(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What verbs other than create can be told."""
+    """The request of every verb other than create."""
 
     job_id: str = ""
     thing: str = ""
@@ -38,8 +38,8 @@ class _Request(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     force: bool = False
 
 
-def manage(queue: Queue, verb: str, payload: bytes, now: float) -> bytes:
-    """Do what ``verb`` asks; the answer."""
+def manage(queue: JobQueue, verb: str, payload: bytes, now: float) -> bytes:
+    """Serve a request: its answer."""
     try:
         if verb not in VERBS:
             raise JobError(f"there is no verb {verb!r}", hint=f"known: {', '.join(VERBS)}")
@@ -53,63 +53,63 @@ def manage(queue: Queue, verb: str, payload: bytes, now: float) -> bytes:
 
 
 def failure(code: str, message: str, hint: str | None = None) -> bytes:
-    """The answer to a request that was not done."""
+    """The answer to a request that failed."""
     return msgspec.json.encode({"error": {"code": str(code), "message": message, "hint": hint}})
 
 
 # -- one function a verb --------------------------------------------------------------------------------------
 
 
-def _create(queue: Queue, payload: bytes, now: float) -> Told:
+def _create(queue: JobQueue, payload: bytes, now: float) -> Result:
     spec = msgspec.json.decode(payload, type=JobSpec)
     # The document is a view of the payload until it is copied.
     job = queue.create(msgspec.structs.replace(spec, document=spec.document.copy()), now)
     return _job(queue.run(job.spec.job_id))
 
 
-def _list(queue: Queue, _payload: bytes, _now: float) -> Told:
-    runs = sorted(queue.book.runs.values(), key=lambda run: -run.job.created_at)
+def _list(queue: JobQueue, _payload: bytes, _now: float) -> Result:
+    runs = sorted(queue.repository.runs.values(), key=lambda run: -run.job.created_at)
     return [_outline(run) for run in runs]
 
 
-def _describe(queue: Queue, payload: bytes, _now: float) -> Told:
+def _describe(queue: JobQueue, payload: bytes, _now: float) -> Result:
     return _job(queue.run(_read(payload).job_id))
 
 
-def _executions(queue: Queue, payload: bytes, _now: float) -> Told:
+def _executions(queue: JobQueue, payload: bytes, _now: float) -> Result:
     run = queue.run(_read(payload).job_id)
     return [_execution(one) for history in run.executions.values() for one in history]
 
 
-def _cancel(queue: Queue, payload: bytes, now: float) -> Told:
-    asked = _read(payload)
-    if asked.thing:
-        return _execution(queue.cancel_execution(asked.job_id, asked.thing, now, force=asked.force))
-    queue.cancel(asked.job_id, now, force=asked.force)
-    return _job(queue.run(asked.job_id))
+def _cancel(queue: JobQueue, payload: bytes, now: float) -> Result:
+    request = _read(payload)
+    if request.thing:
+        return _execution(queue.cancel_execution(request.job_id, request.thing, now, force=request.force))
+    queue.cancel(request.job_id, now, force=request.force)
+    return _job(queue.run(request.job_id))
 
 
-def _delete(queue: Queue, payload: bytes, _now: float) -> Told:
-    asked = _read(payload)
-    queue.delete(asked.job_id, force=asked.force)
-    return {"jobId": asked.job_id}
+def _delete(queue: JobQueue, payload: bytes, _now: float) -> Result:
+    request = _read(payload)
+    queue.delete(request.job_id, force=request.force)
+    return {"jobId": request.job_id}
 
 
-def _groups(queue: Queue, _payload: bytes, _now: float) -> Told:
-    return {name: list(things) for name, things in sorted(queue.book.groups.items())}
+def _groups(queue: JobQueue, _payload: bytes, _now: float) -> Result:
+    return {name: list(things) for name, things in sorted(queue.repository.groups.items())}
 
 
-def _group_add(queue: Queue, payload: bytes, now: float) -> Told:
-    asked = _read(payload)
-    return list(queue.change_group(asked.group, now, add=asked.things))
+def _group_add(queue: JobQueue, payload: bytes, now: float) -> Result:
+    request = _read(payload)
+    return list(queue.change_group(request.group, now, add=request.things))
 
 
-def _group_remove(queue: Queue, payload: bytes, now: float) -> Told:
-    asked = _read(payload)
-    return list(queue.change_group(asked.group, now, remove=asked.things))
+def _group_remove(queue: JobQueue, payload: bytes, now: float) -> Result:
+    request = _read(payload)
+    return list(queue.change_group(request.group, now, remove=request.things))
 
 
-VERBS: Final[Mapping[str, Callable[[Queue, bytes, float], Told]]] = MappingProxyType(
+VERBS: Final[Mapping[str, Callable[[JobQueue, bytes, float], Result]]] = MappingProxyType(
     {
         "create": _create,
         "list": _list,
@@ -128,11 +128,11 @@ def _read(payload: bytes) -> _Request:
     return msgspec.json.decode(payload, type=_Request)
 
 
-# -- what is told ---------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------
 
 
 def _outline(run: Run) -> dict[str, Any]:
-    job: Job = run.job
+    job: JobRecord = run.job
     return {
         "jobId": job.spec.job_id,
         "status": job.status,

@@ -1,4 +1,4 @@
-"""Every job on every thing: what devices and operators may do, and what time does.  Pure; the clock is passed in.
+"""Every job on every thing: the operations of devices and operators, and time-outs.  Pure; the clock is passed in.
 
 A job is handed out to its targets at the pace of its roll-out: each gets an execution, QUEUED.  A device begins it
 and reports; a timer that ends first makes it TIMED_OUT.  An execution that failed may be queued again under the next
@@ -14,103 +14,126 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from agent.aws.jobs.messages import Code, Status
-from agent.aws.jobs.service.book import Book, Place, Run
-from agent.aws.jobs.service.job import Execution, Failure, Job, JobError, JobSpec, JobStatus, check_names, group_of
-from agent.aws.jobs.service.progress import Change, changed, ended_by_service
-from agent.aws.jobs.service.rules import BY_DEVICE, MINUTE_S, aborts, rate_per_minute, retries
+from agent.aws.jobs.service.job import (
+    Execution,
+    Failure,
+    JobError,
+    JobRecord,
+    JobSpec,
+    JobStatus,
+    check_names,
+    group_of,
+)
+from agent.aws.jobs.service.repository import JobRepository, Mailbox, Run
+from agent.aws.jobs.service.rules import (
+    BY_DEVICE,
+    MINUTE_S,
+    Change,
+    aborts,
+    changed,
+    ended_by_service,
+    rate_per_minute,
+    retries,
+)
 from agent.aws.jobs.topics import NEXT
 
-__all__ = ["ABORTED", "Queue"]
+__all__ = ["ABORTED", "JobQueue"]
 
 ABORTED = "ABORTED"
 """Reason of a job that its abort criteria ended."""
 
 
-class Queue:
+class JobQueue:
     """The jobs of a fleet; times are seconds since the epoch and never go back."""
 
-    def __init__(self, book: Book | None = None) -> None:
-        self.book = book or Book()
-        for run in self.book.runs.values():
+    def __init__(self, repository: JobRepository | None = None) -> None:
+        self.repository = repository or JobRepository()
+        for run in self.repository.runs.values():
             run.recent.extend(sorted(history[0].queued_at for history in run.executions.values()))
-            self._gather(run)
+            self._enlist(run)
             if run.waiting:
-                self.book.alarm(0.0, run.job.spec.job_id)
+                self.repository.set_timer(0.0, run.job.spec.job_id)
 
     # -- devices --------------------------------------------------------------------------------------
 
-    def find(self, place: Place, job_id: str, number: int | None = None) -> Execution:
+    def find(self, mailbox: Mailbox, job_id: str, number: int | None = None) -> Execution:
         """An execution there, ``$next`` included; raises ``JobError``."""
         if job_id == NEXT:
-            found = self.book.next(place)
+            execution = self.repository.next(mailbox)
         else:
-            run = self.book.runs.get(job_id)
-            mine = run.executions.get(place.thing, []) if run and run.job.spec.namespace_id == place.namespace else []
+            run = self.repository.runs.get(job_id)
+            mine = (
+                run.executions.get(mailbox.thing, []) if run and run.job.spec.namespace_id == mailbox.namespace else []
+            )
             chosen = [one for one in mine if number in {None, one.number}]
-            found = chosen[-1] if chosen else None
-        if found is None:
-            raise JobError(f"there is no job {job_id} for {place.thing}", code=Code.RESOURCE_NOT_FOUND)
-        return found
+            execution = chosen[-1] if chosen else None
+        if execution is None:
+            raise JobError(f"there is no job {job_id} for {mailbox.thing}", code=Code.RESOURCE_NOT_FOUND)
+        return execution
 
     def start_next(
         self,
-        place: Place,
+        mailbox: Mailbox,
         now: float,
         details: Mapping[str, str] | None = None,
         step_timeout_minutes: float | None = None,
     ) -> Execution | None:
-        """Begin what is next, unless it has begun, and tell which it is."""
-        found = self.book.next(place)
-        if found is None or found.status is Status.IN_PROGRESS:
-            return found
+        """The next execution, begun now unless it is in progress already."""
+        execution = self.repository.next(mailbox)
+        if execution is None or execution.status is Status.IN_PROGRESS:
+            return execution
         change = Change(Status.IN_PROGRESS, details, step_timeout_minutes=step_timeout_minutes)
-        return self._put(changed(found, change, self.book.runs[found.job_id].job.spec.timeout_config, now))
+        return self._put(
+            changed(execution, change, self.repository.runs[execution.job_id].job.spec.timeout_config, now)
+        )
 
-    def update(self, place: Place, job_id: str, change: Change, now: float) -> Execution:
-        """Take what a device tells; raises ``JobError``."""
-        found = self.find(place, job_id, change.number)
-        run = self.book.runs[found.job_id]
-        if change.status not in BY_DEVICE[found.status]:
+    def update(self, mailbox: Mailbox, job_id: str, change: Change, now: float) -> Execution:
+        """Apply a device's update; raises ``JobError``."""
+        execution = self.find(mailbox, job_id, change.number)
+        run = self.repository.runs[execution.job_id]
+        if change.status not in BY_DEVICE[execution.status]:
             raise JobError(
-                f"{found.status} cannot become {change.status}", code=Code.INVALID_STATE_TRANSITION, execution=found
+                f"{execution.status} cannot become {change.status}",
+                code=Code.INVALID_STATE_TRANSITION,
+                execution=execution,
             )
-        if change.expected_version not in {None, found.version}:
+        if change.expected_version not in {None, execution.version}:
             raise JobError(
-                f"the version is {found.version} and not {change.expected_version}",
+                f"the version is {execution.version} and not {change.expected_version}",
                 code=Code.VERSION_MISMATCH,
-                execution=found,
+                execution=execution,
             )
-        updated = self._put(changed(found, change, run.job.spec.timeout_config, now))
+        updated = self._put(changed(execution, change, run.job.spec.timeout_config, now))
         if updated.status.terminal:
             self._ended(run, updated, now)
         return updated
 
     # -- operators ------------------------------------------------------------------------------------
 
-    def create(self, spec: JobSpec, now: float) -> Job:
+    def create(self, spec: JobSpec, now: float) -> JobRecord:
         """Take a new job and begin its roll-out; raises ``JobError``."""
         spec = spec.checked()
-        if spec.job_id in self.book.runs:
+        if spec.job_id in self.repository.runs:
             raise JobError(f"there is a job {spec.job_id}", code=Failure.ALREADY_EXISTS, hint="name another --id")
         snapshot = spec.target_selection == "SNAPSHOT"
         if snapshot:
             self._check_groups(spec.targets)
-        job = Job(
+        job = JobRecord(
             spec=spec,
             status=JobStatus.IN_PROGRESS,
-            things=tuple(self.book.members(spec.targets)) if snapshot else (),
+            things=tuple(self.repository.members(spec.targets)) if snapshot else (),
             created_at=now,
             last_updated_at=now,
         )
-        run = self.book.put_job(job)
-        self._gather(run)
+        run = self.repository.put_job(job)
+        self._enlist(run)
         self._go_on(run, now)
         return run.job
 
     def _check_groups(self, targets: Iterable[str]) -> None:
-        """A snapshot of a group that nobody filled would be a job for nobody."""
+        """A snapshot of an unknown group would be a job for nobody."""
         for group in filter(None, map(group_of, targets)):
-            if group not in self.book.groups:
+            if group not in self.repository.groups:
                 raise JobError(
                     f"there is no group {group}",
                     code=Code.RESOURCE_NOT_FOUND,
@@ -119,13 +142,13 @@ class Queue:
 
     def run(self, job_id: str) -> Run:
         """A job with its executions; raises ``JobError``."""
-        run = self.book.runs.get(job_id)
+        run = self.repository.runs.get(job_id)
         if run is None:
             raise JobError(f"there is no job {job_id}", code=Code.RESOURCE_NOT_FOUND)
         return run
 
-    def cancel(self, job_id: str, now: float, *, force: bool = False, reason: str | None = None) -> Job:
-        """Cancel what is queued, and with ``force`` what is in progress; raises ``JobError``."""
+    def cancel(self, job_id: str, now: float, *, force: bool = False, reason: str | None = None) -> JobRecord:
+        """Cancel queued executions, and with ``force`` those in progress; raises ``JobError``."""
         run = self.run(job_id)
         if run.job.status is not JobStatus.IN_PROGRESS and not (force and run.job.status is JobStatus.CANCELED):
             raise JobError(f"job {job_id} is {run.job.status}", code=Code.INVALID_STATE_TRANSITION)
@@ -136,16 +159,16 @@ class Queue:
         return self._close(run, JobStatus.CANCELED, now, reason)
 
     def cancel_execution(self, job_id: str, thing: str, now: float, *, force: bool = False) -> Execution:
-        """Cancel a job on one thing; what is in progress only with ``force``.  Raises ``JobError``."""
+        """Cancel a job on one thing; one in progress only with ``force``.  Raises ``JobError``."""
         run = self.run(job_id)
-        found = self.find(Place(thing, run.job.spec.namespace_id), job_id)
-        if found.status.terminal or (found.status is Status.IN_PROGRESS and not force):
+        execution = self.find(Mailbox(thing, run.job.spec.namespace_id), job_id)
+        if execution.status.terminal or (execution.status is Status.IN_PROGRESS and not force):
             raise JobError(
-                f"job {job_id} is {found.status} on {thing}",
+                f"job {job_id} is {execution.status} on {thing}",
                 code=Code.INVALID_STATE_TRANSITION,
-                hint=None if found.status.terminal else "cancel it with --force",
+                hint=None if execution.status.terminal else "cancel it with --force",
             )
-        cancelled = self._put(ended_by_service(found, Status.CANCELED, now))
+        cancelled = self._put(ended_by_service(execution, Status.CANCELED, now))
         self._go_on(run, now)
         return cancelled
 
@@ -159,7 +182,7 @@ class Queue:
                 code=Code.INVALID_STATE_TRANSITION,
                 hint="cancel it first, or delete it with --force",
             )
-        self.book.drop_job(job_id)
+        self.repository.drop_job(job_id)
 
     def change_group(
         self, name: str, now: float, *, add: Iterable[str] = (), remove: Iterable[str] = ()
@@ -167,9 +190,9 @@ class Queue:
         """The things of a group after the change; continuous jobs follow.  Raises ``JobError``."""
         add, remove = tuple(add), set(remove)
         check_names((name, *add))
-        things = tuple(one for one in dict.fromkeys((*self.book.groups.get(name, ()), *add)) if one not in remove)
-        self.book.put_group(name, things)
-        for run in self.book.runs.values():
+        things = tuple(one for one in dict.fromkeys((*self.repository.groups.get(name, ()), *add)) if one not in remove)
+        self.repository.put_group(name, things)
+        for run in self.repository.runs.values():
             if (
                 run.job.continuous
                 and run.job.status is JobStatus.IN_PROGRESS
@@ -182,19 +205,19 @@ class Queue:
 
     def due(self) -> float | None:
         """When ``tick`` has something to do."""
-        return self.book.alarms[0].when if self.book.alarms else None
+        return self.repository.timers[0].when if self.repository.timers else None
 
     def tick(self, now: float) -> None:
-        """Do what time has brought: time-outs and roll-outs."""
-        alarms = self.book.alarms
-        while alarms and alarms[0].when <= now:
-            alarm = heapq.heappop(alarms)
-            run = self.book.runs.get(alarm.job_id)
+        """Apply the time-outs and roll-outs that are due."""
+        timers = self.repository.timers
+        while timers and timers[0].when <= now:
+            timer = heapq.heappop(timers)
+            run = self.repository.runs.get(timer.job_id)
             if run is None:
                 continue
-            if not alarm.thing:
+            if not timer.thing:
                 self._go_on(run, now)
-            elif history := run.executions.get(alarm.thing):
+            elif history := run.executions.get(timer.thing):
                 self._time_out(run, history[-1], now)
 
     def _time_out(self, run: Run, execution: Execution, now: float) -> None:
@@ -202,13 +225,13 @@ class Queue:
         if due is not None and due <= now:
             self._ended(run, self._put(ended_by_service(execution, Status.TIMED_OUT, now)), now)
 
-    # -- the way of a job -----------------------------------------------------------------------------
+    # -- the course of a job --------------------------------------------------------------------------
 
-    def _gather(self, run: Run) -> None:
-        """Let every target wait that has no execution, or was removed and is back."""
+    def _enlist(self, run: Run) -> None:
+        """Put every target on the waiting list that has no execution, or was removed and is back."""
         if run.job.status is not JobStatus.IN_PROGRESS:
             return
-        targets = self.book.members(run.job.spec.targets) if run.job.continuous else run.job.things
+        targets = self.repository.members(run.job.spec.targets) if run.job.continuous else run.job.things
         run.waiting.clear()
         for thing in targets:
             history = run.executions.get(thing)
@@ -219,10 +242,10 @@ class Queue:
         """A target group of a continuous job changed."""
         if run.job.status is not JobStatus.IN_PROGRESS:
             return
-        targets = self.book.members(run.job.spec.targets)
+        targets = self.repository.members(run.job.spec.targets)
         for execution in [one for one in run.latest() if not one.status.terminal and one.thing not in targets]:
             self._put(ended_by_service(execution, Status.REMOVED, now))
-        self._gather(run)
+        self._enlist(run)
         self._go_on(run, now)
 
     def _ended(self, run: Run, execution: Execution, now: float) -> None:
@@ -238,7 +261,7 @@ class Queue:
             self._go_on(run, now)
 
     def _go_on(self, run: Run, now: float) -> None:
-        """Notify as many of those who wait as the roll-out allows; complete the job when nobody is left."""
+        """Notify as many waiting things as the roll-out allows; complete the job when none is left."""
         if run.job.status is not JobStatus.IN_PROGRESS:
             return
         while run.recent and run.recent[0] + MINUTE_S <= now:
@@ -248,17 +271,17 @@ class Queue:
                 run.job.spec.job_executions_rollout_config, len(run.executions), run.tally[Status.SUCCEEDED]
             )
             if rate is not None and len(run.recent) >= rate:
-                self._look_again(run, run.recent[len(run.recent) - rate] + MINUTE_S)
+                self._examine_later(run, run.recent[len(run.recent) - rate] + MINUTE_S)
                 return
             self._queue(run, run.waiting.popleft(), now)
             run.recent.append(now)
         if not run.job.continuous and all(one.terminal for one, count in run.tally.items() if count):
             self._close(run, JobStatus.COMPLETED, now)
 
-    def _look_again(self, run: Run, when: float) -> None:
-        if run.looks_at != when:
-            run.looks_at = when
-            self.book.alarm(when, run.job.spec.job_id)
+    def _examine_later(self, run: Run, when: float) -> None:
+        if run.examined_at != when:
+            run.examined_at = when
+            self.repository.set_timer(when, run.job.spec.job_id)
 
     def _queue(self, run: Run, thing: str, now: float) -> None:
         history = run.executions.get(thing)
@@ -269,19 +292,19 @@ class Queue:
             status=Status.QUEUED,
             version=1,
             queued_at=now,
-            sequence=self.book.sequence + 1,
+            sequence=self.repository.sequence + 1,
             last_updated_at=now,
         )
         self._put(execution)
 
-    def _close(self, run: Run, status: JobStatus, now: float, reason: str | None = None) -> Job:
+    def _close(self, run: Run, status: JobStatus, now: float, reason: str | None = None) -> JobRecord:
         job = run.job
         ended = job.completed_at or now
-        self.book.put_job(
+        self.repository.put_job(
             replace(job, status=status, last_updated_at=now, completed_at=ended, reason_code=reason or job.reason_code)
         )
         return run.job
 
     def _put(self, execution: Execution) -> Execution:
-        self.book.put_execution(execution)
+        self.repository.put_execution(execution)
         return execution

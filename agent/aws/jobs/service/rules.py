@@ -1,17 +1,34 @@
-"""What AWS IoT Jobs lets happen to a job and its executions: tables and arithmetic.  Pure."""
+"""The rules of AWS IoT Jobs for a job and its executions: tables and arithmetic.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from agent.aws.jobs.messages import Status
-from agent.aws.jobs.service.job import AbortConfig, Execution, RetryConfig, RolloutConfig
+from msgspec.structs import replace
 
-__all__ = ["BY_DEVICE", "BY_SERVICE", "FAILURES", "MINUTE_S", "aborts", "rate_per_minute", "retries"]
+from agent.aws.jobs.messages import Status
+from agent.aws.jobs.service.job import AbortConfig, Execution, RetryConfig, RolloutConfig, TimeoutConfig
+
+__all__ = [
+    "BY_DEVICE",
+    "BY_SERVICE",
+    "CLEARED",
+    "FAILURES",
+    "MINUTE_S",
+    "Change",
+    "aborts",
+    "changed",
+    "ended_by_service",
+    "rate_per_minute",
+    "retries",
+]
 
 MINUTE_S = 60.0
+CLEARED = -1.0
+"""The step time-out, in minutes, that stops a running timer."""
 
 _DONE = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED})
 
@@ -27,7 +44,7 @@ BY_DEVICE: Final[Mapping[Status, frozenset[Status]]] = MappingProxyType(
         Status.CANCELED: frozenset(),
     }
 )
-"""What a device may make of each status; the end is final."""
+"""The statuses that a device may set after each status; the end is final."""
 
 BY_SERVICE: Final[Mapping[Status, frozenset[Status]]] = MappingProxyType(
     {
@@ -35,7 +52,7 @@ BY_SERVICE: Final[Mapping[Status, frozenset[Status]]] = MappingProxyType(
         Status.IN_PROGRESS: frozenset({Status.CANCELED, Status.REMOVED, Status.TIMED_OUT}),
     }
 )
-"""What the service may; every other status is final."""
+"""The statuses that the service may set; after every other status, none."""
 
 FAILURES: Final[Mapping[str, frozenset[Status]]] = MappingProxyType(
     {
@@ -45,7 +62,7 @@ FAILURES: Final[Mapping[str, frozenset[Status]]] = MappingProxyType(
         "ALL": frozenset({Status.FAILED, Status.REJECTED, Status.TIMED_OUT}),
     }
 )
-"""What counts as a failure of each type."""
+"""Type of failure → the statuses that count as such."""
 
 _EXECUTED = _DONE | {Status.TIMED_OUT}
 
@@ -91,3 +108,45 @@ def retries(config: RetryConfig, history: Sequence[Execution]) -> bool:
         if ended in counted:
             return sum(execution.status in counted for execution in history) <= criteria.number_of_retries
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A device's update of an execution; None leaves a value as it is, a step time-out of -1 clears the timer."""
+
+    status: Status
+    details: Mapping[str, str] | None = None
+    expected_version: int | None = None
+    number: int | None = None
+    step_timeout_minutes: float | None = None
+
+
+def changed(execution: Execution, change: Change, timeout: TimeoutConfig, now: float) -> Execution:
+    """The execution after its device's update; the timers begin and end here."""
+    begins = execution.status is Status.QUEUED and change.status is Status.IN_PROGRESS
+    started_at = execution.started_at
+    if started_at is None and change.status is Status.IN_PROGRESS:
+        started_at = now
+    whole, step = execution.times_out_at, execution.step_times_out_at
+    minutes = timeout.in_progress_timeout_in_minutes
+    if begins and minutes is not None:
+        whole = now + minutes * MINUTE_S
+    if change.step_timeout_minutes is not None:
+        cleared = change.step_timeout_minutes == CLEARED
+        step = None if cleared else now + change.step_timeout_minutes * MINUTE_S
+    return replace(
+        execution,
+        status=change.status,
+        version=execution.version + 1,
+        details=dict(change.details) if change.details is not None else execution.details,
+        started_at=started_at,
+        last_updated_at=now,
+        times_out_at=whole,
+        step_times_out_at=step,
+    )
+
+
+def ended_by_service(execution: Execution, status: Status, now: float) -> Execution:
+    """The execution at an end that its device did not bring about."""
+    assert status in BY_SERVICE.get(execution.status, ())  # noqa: S101 callers choose what is not at its end
+    return replace(execution, status=status, version=execution.version + 1, last_updated_at=now)

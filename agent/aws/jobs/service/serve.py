@@ -1,8 +1,8 @@
-"""The Jobs service on a broker: hear, do, write down, answer.
+"""The Jobs service on a broker: receive requests, apply them, store the changes, answer.
 
-Requests that arrive together are done together: one transaction, one sync, then the answers.  Nothing is said that is
-not on disk.  A request past ``MAX_WAITING`` is answered with RequestThrottled.  When the service comes, every device
-with something pending is told what is next, so that nobody waits for a question to be repeated.
+Requests that arrive together are applied together: one transaction, one sync, then the answers.  Nothing is answered
+before it is on disk.  A request past ``MAX_WAITING`` is answered with RequestThrottled.  When the service starts, it
+notifies every device that has something pending, so that no device waits until its request is repeated.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from agent.aws.jobs.messages import Code
-from agent.aws.jobs.service.book import Book, Notice
 from agent.aws.jobs.service.conversation import Outgoing, answer, notifications, refuse
 from agent.aws.jobs.service.management import ANSWERS, BASE, VERBS, failure, manage
-from agent.aws.jobs.service.queue import Queue
+from agent.aws.jobs.service.queue import JobQueue
+from agent.aws.jobs.service.repository import JobRepository, Notice
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import PREFIX, request_filters
 from agent.errors import VergeError
@@ -40,7 +40,7 @@ def steady_clock() -> Callable[[], float]:
 
 
 class JobsService:
-    """Serves devices and management on ``transport`` while it is entered; ``clock`` tells seconds since the epoch."""
+    """Serves devices and management on ``transport`` while it is entered; ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self, transport: Transport, store: JobStore, *, prefix: str = PREFIX, clock: Callable[[], float] | None = None
@@ -52,24 +52,28 @@ class JobsService:
         self._waiting: deque[Message] = deque()
         self._timer: asyncio.Handle | None = None
         self._subscribed: list[str] = []
-        self._queue = Queue(Book(store.read()))
+        self._queue = JobQueue(JobRepository(store.read()))
 
     async def __aenter__(self) -> Self:
         for topic_filter in (*request_filters(self._prefix), *(f"{BASE}/{verb}" for verb in VERBS)):
-            self._transport.subscribe(topic_filter, self._hear, qos=_QOS)
+            self._transport.subscribe(topic_filter, self._on_request, qos=_QOS)
             self._subscribed.append(topic_filter)
-        self._publish(self._tell([Notice(place, True, True) for place in self._queue.book.places()], self._clock()))
+        self._publish(
+            self._notifications(
+                [Notice(mailbox, True, True) for mailbox in self._queue.repository.mailboxes()], self._clock()
+            )
+        )
         self._work_soon()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         for topic_filter in self._subscribed:
-            self._transport.unsubscribe(topic_filter, self._hear)
+            self._transport.unsubscribe(topic_filter, self._on_request)
         self._subscribed.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _hear(self, message: Message) -> None:
+    def _on_request(self, message: Message) -> None:
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(message)
             self._work_soon()
@@ -82,22 +86,22 @@ class JobsService:
         self._timer = asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Do everything that waits, then look when to come back."""
+        """Serve all waiting requests, then set the timer for the next time-out."""
         now = self._clock()
-        asked, self._waiting = self._waiting, deque()
-        answers = [answered for message in asked if (answered := self._answer(message, now)) is not None]
+        requests, self._waiting = self._waiting, deque()
+        answers = [answered for message in requests if (answered := self._answer(message, now)) is not None]
         self._queue.tick(now)
-        notices = self._queue.book.take_notices()
+        notices = self._queue.repository.take_notices()
         try:
-            self._store.write(self._queue.book.take_changes())
+            self._store.write(self._queue.repository.take_changes())
         except sqlite3.Error as error:
-            # What is not on disk did not happen.
+            # A change that is not on disk did not happen.
             log.exception("the jobs could not be written; going back to what was")
-            self._queue = Queue(Book(self._store.read()))
-            self._refuse(asked, Code.INTERNAL_ERROR, f"the jobs could not be written: {error}")
+            self._queue = JobQueue(JobRepository(self._store.read()))
+            self._refuse(requests, Code.INTERNAL_ERROR, f"the jobs could not be written: {error}")
         else:
             self._publish(answers)
-            self._publish(self._tell(notices, now))
+            self._publish(self._notifications(notices, now))
         due = self._queue.due()
         if due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._work)
@@ -115,16 +119,16 @@ class JobsService:
             return None
         return _reply(message, manage(self._queue, verb, message.payload, now))
 
-    def _refuse(self, asked: Iterable[Message], code: Code, reason: str) -> None:
-        """Tell those who asked that the service cannot serve them now."""
+    def _refuse(self, requests: Iterable[Message], code: Code, reason: str) -> None:
+        """Answer that the service cannot serve these requests now."""
         now = self._clock()
-        for message in asked:
+        for message in requests:
             if not message.topic.startswith(f"{BASE}/"):
                 self._publish([refuse(message.topic, message.payload, code, reason, now)])
             elif _answerable(message):
                 self._publish([_reply(message, failure(code, reason))])
 
-    def _tell(self, notices: list[Notice], now: float) -> Iterator[Outgoing]:
+    def _notifications(self, notices: list[Notice], now: float) -> Iterator[Outgoing]:
         for notice in notices:
             yield from notifications(self._queue, self._prefix, notice, now)
 

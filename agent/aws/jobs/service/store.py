@@ -1,4 +1,4 @@
-"""What the queue holds, in SQLite: each batch of changes is one transaction, on disk before anybody hears of it.
+"""The contents of the repository in SQLite: each batch of changes is one transaction, on disk before it is answered.
 
 The write-ahead log makes a transaction one write and one sync, and a killed process or a power cut leaves the last
 whole one.  The file is locked while it is open: two services with one memory would contradict each other.
@@ -14,8 +14,8 @@ from typing import Self
 
 import msgspec
 
-from agent.aws.jobs.service.book import Changes, Records
-from agent.aws.jobs.service.job import Execution, Job
+from agent.aws.jobs.service.job import Execution, JobRecord
+from agent.aws.jobs.service.repository import Changes, Records
 from agent.errors import ConfigError
 
 __all__ = ["JobStore"]
@@ -31,7 +31,7 @@ CREATE TABLE groups (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
 
 _encode = msgspec.json.Encoder().encode
-_job = msgspec.json.Decoder(Job).decode
+_job = msgspec.json.Decoder(JobRecord).decode
 _execution = msgspec.json.Decoder(Execution).decode
 _things = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -84,7 +84,7 @@ class JobStore:
             )
 
     def read(self) -> Records:
-        """Everything that was written."""
+        """Everything that is stored."""
         rows = self._connection.execute
         return Records(
             tuple(_job(body) for (body,) in rows("SELECT body FROM jobs")),

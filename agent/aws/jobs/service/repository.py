@@ -1,8 +1,8 @@
-"""What the service knows, indexed: jobs, executions, groups, and who waits for what.  Pure, no rules.
+"""Jobs, executions and groups, indexed, and what is pending for which device.  Pure, no rules.
 
-Every value is frozen and put in as a whole; the book remembers what was put in since ``take_changes``, so that the
-store writes that and no more, and what each thing's list looked like before, so that a device is told of a change
-once and only if there is one.
+Every value is frozen and put in as a whole; the repository remembers what was put in since ``take_changes``, so that
+the store writes that and no more, and what each device's list looked like before, so that a device is notified of a
+change once and only if there is one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.aws.jobs.messages import Status
-from agent.aws.jobs.service.job import Execution, Job, group_of
+from agent.aws.jobs.service.job import Execution, JobRecord, group_of
 
-__all__ = ["Alarm", "Book", "Changes", "Notice", "Place", "Records", "Run"]
+__all__ = ["Changes", "JobRepository", "Mailbox", "Notice", "Records", "Run", "Timer"]
 
 
-class Place(NamedTuple):
-    """Where a device hears of its jobs: a thing's topics in a namespace."""
+class Mailbox(NamedTuple):
+    """Where a device gets its jobs: a thing's topics in a namespace."""
 
     thing: str
     namespace: str
 
 
-class Alarm(NamedTuple):
-    """Something is to be looked at: an execution, or with an empty thing the job's roll-out."""
+class Timer(NamedTuple):
+    """An execution, or with an empty thing a job's roll-out, is to be examined at that time."""
 
     when: float
     job_id: str
@@ -36,27 +36,27 @@ class Alarm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A device is to be told: its list changed, or another job is next."""
+    """A device is to be notified: its list changed, or another job is next."""
 
-    place: Place
+    mailbox: Mailbox
     listed: bool
     next_changed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Everything there is to keep."""
+    """Everything that is stored."""
 
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[JobRecord, ...] = ()
     executions: tuple[Execution, ...] = ()
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(slots=True)
 class Changes:
-    """What was put in or, where the value is None, taken out; a job that is taken out takes its executions along."""
+    """Values that were put in or, where they are None, removed; a removed job takes its executions along."""
 
-    jobs: dict[str, Job | None] = field(default_factory=dict)
+    jobs: dict[str, JobRecord | None] = field(default_factory=dict)
     executions: dict[tuple[str, str, int], Execution] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Changes:
 class Run:
     """A job with what belongs to it."""
 
-    job: Job
+    job: JobRecord
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     """By thing, oldest first."""
     tally: Counter[Status] = field(default_factory=Counter)
@@ -77,8 +77,8 @@ class Run:
     """Targets that were not notified yet."""
     recent: deque[float] = field(default_factory=deque)
     """When things were notified, within the last minute."""
-    looks_at: float = -1.0
-    """When the roll-out is looked at next."""
+    examined_at: float = -1.0
+    """When the roll-out is examined next."""
 
     def latest(self) -> Iterator[Execution]:
         """Each thing's latest execution."""
@@ -88,17 +88,17 @@ class Run:
 Signature = tuple[frozenset[tuple[str, int]], tuple[str, int] | None]
 
 
-class Book:
+class JobRepository:
     """The indexed values."""
 
     def __init__(self, records: Records | None = None) -> None:
         self.runs: dict[str, Run] = {}
         self.groups: dict[str, tuple[str, ...]] = {}
-        self.alarms: list[Alarm] = []
+        self.timers: list[Timer] = []
         self.sequence = 0
-        self._pending: dict[Place, dict[str, Execution]] = {}
+        self._pending: dict[Mailbox, dict[str, Execution]] = {}
         self._changes = Changes()
-        self._before: dict[Place, Signature] = {}
+        self._before: dict[Mailbox, Signature] = {}
         if records is not None:
             self._read(records)
 
@@ -114,29 +114,29 @@ class Book:
 
     # -- reading --------------------------------------------------------------------------------------
 
-    def pending(self, place: Place) -> list[Execution]:
-        """What is not at its end there, what is next first."""
-        return sorted(self._pending.get(place, {}).values(), key=lambda one: one.order)
+    def pending(self, mailbox: Mailbox) -> list[Execution]:
+        """The executions there that are not at their end, the next one first."""
+        return sorted(self._pending.get(mailbox, {}).values(), key=lambda one: one.order)
 
-    def next(self, place: Place) -> Execution | None:
-        """What is to be done next there."""
-        return min(self._pending.get(place, {}).values(), key=lambda one: one.order, default=None)
+    def next(self, mailbox: Mailbox) -> Execution | None:
+        """The execution there that is to be done next."""
+        return min(self._pending.get(mailbox, {}).values(), key=lambda one: one.order, default=None)
 
-    def places(self) -> list[Place]:
-        """Where something is pending."""
+    def mailboxes(self) -> list[Mailbox]:
+        """Every mailbox with something pending."""
         return list(self._pending)
 
     def members(self, targets: Iterable[str]) -> dict[str, None]:
-        """The things that ``targets`` name, each once, in order; a group nobody filled is empty."""
-        found: dict[str, None] = {}
+        """The things that ``targets`` name, without repeats, in order; an unknown group is empty."""
+        things: dict[str, None] = {}
         for target in targets:
             group = group_of(target)
-            found |= dict.fromkeys((target,) if group is None else self.groups.get(group, ()))
-        return found
+            things |= dict.fromkeys((target,) if group is None else self.groups.get(group, ()))
+        return things
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def put_job(self, job: Job) -> Run:
+    def put_job(self, job: JobRecord) -> Run:
         """Keep a job, new or changed."""
         run = self.runs.get(job.spec.job_id)
         if run is None:
@@ -149,9 +149,9 @@ class Book:
         """Forget a job and its executions."""
         run = self.runs.pop(job_id)
         for execution in run.latest():
-            place = Place(execution.thing, run.job.spec.namespace_id)
-            self._remember(place)
-            self._settle(place, execution.job_id, None)
+            mailbox = Mailbox(execution.thing, run.job.spec.namespace_id)
+            self._remember(mailbox)
+            self._settle(mailbox, execution.job_id, None)
         self._changes.jobs[job_id] = None
         written = self._changes.executions
         self._changes.executions = {key: one for key, one in written.items() if key[0] != job_id}
@@ -171,11 +171,11 @@ class Book:
         run.tally[execution.status] += 1
         self.sequence = max(self.sequence, execution.sequence)
         self._changes.executions[execution.job_id, execution.thing, execution.number] = execution
-        place = Place(execution.thing, run.job.spec.namespace_id)
-        self._remember(place)
-        self._settle(place, execution.job_id, None if execution.status.terminal else execution)
+        mailbox = Mailbox(execution.thing, run.job.spec.namespace_id)
+        self._remember(mailbox)
+        self._settle(mailbox, execution.job_id, None if execution.status.terminal else execution)
         if (due := execution.due) is not None and due != known_due:
-            self.alarm(due, execution.job_id, execution.thing)
+            self.set_timer(due, execution.job_id, execution.thing)
 
     def put_group(self, name: str, things: tuple[str, ...]) -> None:
         """Keep a group; an empty one is forgotten."""
@@ -185,40 +185,40 @@ class Book:
             self.groups.pop(name, None)
         self._changes.groups[name] = things or None
 
-    def alarm(self, when: float, job_id: str, thing: str = "") -> None:
-        """Have this looked at then."""
-        heapq.heappush(self.alarms, Alarm(when, job_id, thing))
+    def set_timer(self, when: float, job_id: str, thing: str = "") -> None:
+        """Have an execution or, without a thing, a roll-out examined at that time."""
+        heapq.heappush(self.timers, Timer(when, job_id, thing))
 
-    # -- what came of it ------------------------------------------------------------------------------
+    # -- changes and notices ------------------------------------------------------------------------------
 
     def take_changes(self) -> Changes:
-        """What is to be written down since the last time."""
+        """The changes since the last call, to be stored."""
         changes, self._changes = self._changes, Changes()
         return changes
 
     def take_notices(self) -> list[Notice]:
-        """What devices are to be told since the last time."""
+        """The notices since the last call, to be sent to devices."""
         before, self._before = self._before, {}
         notices = []
-        for place, (listed, following) in before.items():
-            now_listed, now_following = self._signature(place)
+        for mailbox, (listed, following) in before.items():
+            now_listed, now_following = self._signature(mailbox)
             if (listed, following) != (now_listed, now_following):
-                notices.append(Notice(place, listed != now_listed, following != now_following))
+                notices.append(Notice(mailbox, listed != now_listed, following != now_following))
         return notices
 
-    def _settle(self, place: Place, job_id: str, execution: Execution | None) -> None:
+    def _settle(self, mailbox: Mailbox, job_id: str, execution: Execution | None) -> None:
         if execution is not None:
-            self._pending.setdefault(place, {})[job_id] = execution
-        elif place in self._pending:
-            self._pending[place].pop(job_id, None)
-            if not self._pending[place]:
-                del self._pending[place]
+            self._pending.setdefault(mailbox, {})[job_id] = execution
+        elif mailbox in self._pending:
+            self._pending[mailbox].pop(job_id, None)
+            if not self._pending[mailbox]:
+                del self._pending[mailbox]
 
-    def _remember(self, place: Place) -> None:
-        if place not in self._before:
-            self._before[place] = self._signature(place)
+    def _remember(self, mailbox: Mailbox) -> None:
+        if mailbox not in self._before:
+            self._before[mailbox] = self._signature(mailbox)
 
-    def _signature(self, place: Place) -> Signature:
-        following = self.next(place)
-        listed = frozenset((one.job_id, one.number) for one in self._pending.get(place, {}).values())
+    def _signature(self, mailbox: Mailbox) -> Signature:
+        following = self.next(mailbox)
+        listed = frozenset((one.job_id, one.number) for one in self._pending.get(mailbox, {}).values())
         return listed, None if following is None else (following.job_id, following.number)
