@@ -10,6 +10,7 @@ import struct
 from collections import deque
 
 CONNECT, CONNACK, PUBLISH, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x82, 0x90
+QOS_1 = 0x02
 
 
 class Connection:
@@ -67,8 +68,10 @@ class Connection:
         return data
 
 
-def publish(topic: str, payload: bytes) -> bytes:
-    """A PUBLISH packet, QoS 0."""
+def publish(topic: str, payload: bytes, packet_id: int = 0) -> bytes:
+    """A PUBLISH packet: QoS 0, or 1 with a packet id."""
+    if packet_id:
+        return _packet(PUBLISH | QOS_1, _text(topic) + struct.pack("!H", packet_id) + payload)
     return _packet(PUBLISH, _text(topic) + payload)
 
 

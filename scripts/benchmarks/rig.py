@@ -52,12 +52,17 @@ def mosquitto(work: Path) -> Iterator[Broker]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that writes to a log file; it and what it started are ended on leaving."""
+    """A process that starts in ``folder`` and writes to a log file; it and what it started are ended on leaving."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=os.environ | (environment or {}), start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            env=os.environ | (environment or {}),
+            cwd=folder,
+            start_new_session=True,
         )
     try:
         yield process
