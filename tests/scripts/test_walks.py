@@ -137,6 +137,6 @@ def test_the_walks_are_traced_in_a_running_agent_and_printed_as_one_json_object(
         cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told.keys() == {"frame", "job", "result", "key"}
-    assert all(count > 0 for count in told.values())
+    printed = json.loads(done.stdout)
+    assert printed.keys() == {"frame", "job", "result", "key"}
+    assert all(count > 0 for count in printed.values())

@@ -82,12 +82,12 @@ class Recorder:
             value = value.values()
         elif not isinstance(value, (list, tuple, set, frozenset, deque)):
             fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
-            found = self.held([getattr(value, field, None) for field in fields], depth)
-            for key in found:
+            keys = self.held([getattr(value, field, None) for field in fields], depth)
+            for key in keys:
                 self.write_once(self.inside(getattr(sys.modules.get(kind.__module__), "__file__", "")), key)
-            return found
+            return keys
         # A copy: another thread may change it meanwhile.
-        return set().union(*(self.held(each, depth - 1) for each in islice(tuple(value), LONGEST)))
+        return set().union(*(self.held(item, depth - 1) for item in islice(tuple(value), LONGEST)))
 
     def file_of(self, frame: FrameType) -> str:
         """The project's file of a function; empty where it is not the project's."""
