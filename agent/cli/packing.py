@@ -27,7 +27,7 @@ from agent.files import write_atomically
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.unpack import measure
 from agent.greengrass.recipes import lint, reader
-from agent.greengrass.recipes.errors import Finding, Level
+from agent.greengrass.recipes.errors import Level, LintFinding
 from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
 from agent.greengrass.recipes.writer import to_dict
 
@@ -46,7 +46,7 @@ class Source:
 
     folder: Path
     recipe: Recipe
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
 
     def content(self, artifact: Artifact) -> Path | None:
         """The folder or file that an artifact is made of; None for one that is somewhere already."""

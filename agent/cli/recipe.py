@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from agent.greengrass.recipes import lint, reader
-from agent.greengrass.recipes.errors import Finding, Level, RecipeError
+from agent.greengrass.recipes.errors import Level, LintFinding, RecipeError
 from agent.greengrass.recipes.recipe import Recipe
 
 __all__ = ["command"]
@@ -52,16 +52,16 @@ def check(files: Sequence[Path], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _checked(path: Path) -> tuple[Recipe | None, tuple[Finding, ...]]:
+def _checked(path: Path) -> tuple[Recipe | None, tuple[LintFinding, ...]]:
     try:
         recipe, warnings = reader.read(path)
     except RecipeError as error:
         message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
-        return None, (Finding(Level.ERROR, error.path, f"{message} [{error.code}]", error.hint),)
+        return None, (LintFinding(Level.ERROR, error.path, f"{message} [{error.code}]", error.hint),)
     return recipe, (*warnings, *lint.check(recipe))
 
 
-def _show(path: Path, recipe: Recipe | None, findings: Sequence[Finding]) -> None:
+def _show(path: Path, recipe: Recipe | None, findings: Sequence[LintFinding]) -> None:
     name = click.style(str(path), bold=True)
     if recipe is None:
         click.echo(f"{click.style('refused', fg='red')}  {name}")
@@ -84,7 +84,7 @@ def _summary(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
-def _told(path: Path, recipe: Recipe | None, findings: Sequence[Finding]) -> dict[str, Any]:
+def _told(path: Path, recipe: Recipe | None, findings: Sequence[LintFinding]) -> dict[str, Any]:
     return {
         "file": str(path),
         "loads": recipe is not None,

@@ -21,7 +21,7 @@ from agent.config.artifacts import RESERVE_BYTES
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import settle
 from agent.greengrass.artifacts.space import require, writing
-from agent.greengrass.artifacts.zipplan import Entry, Plan, ZipLimits, plan, refused
+from agent.greengrass.artifacts.zipplan import ZipEntry, ZipLimits, ZipPlan, plan, refused
 
 __all__ = ["UnpackStoppedError", "measure", "unpack"]
 
@@ -88,7 +88,7 @@ def unpack(
 
 
 @contextmanager
-def _opened(archive: Path, limits: ZipLimits) -> Iterator[tuple[zipfile.ZipFile, Plan]]:
+def _opened(archive: Path, limits: ZipLimits) -> Iterator[tuple[zipfile.ZipFile, ZipPlan]]:
     try:
         with _Bounded(archive, limits.max_directory_bytes) as file, zipfile.ZipFile(file) as opened:
             yield opened, plan(opened.infolist(), os.fstat(file.fileno()).st_size, limits)
@@ -111,7 +111,7 @@ class _Bounded(io.FileIO):
         return super().read(wanted) or b""
 
 
-def _make(opened: zipfile.ZipFile, entry: Entry, building: Path, stopped: Callable[[], bool]) -> None:
+def _make(opened: zipfile.ZipFile, entry: ZipEntry, building: Path, stopped: Callable[[], bool]) -> None:
     target = building / entry.path
     if entry.is_folder:
         target.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _make(opened: zipfile.ZipFile, entry: Entry, building: Path, stopped: Callab
         _pour(opened, entry, file, stopped)
 
 
-def _pour(opened: zipfile.ZipFile, entry: Entry, file: BinaryIO, stopped: Callable[[], bool]) -> None:
+def _pour(opened: zipfile.ZipFile, entry: ZipEntry, file: BinaryIO, stopped: Callable[[], bool]) -> None:
     size = 0
     with opened.open(entry.info) as source:
         while chunk := source.read(_CHUNK):

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from agent.greengrass.artifacts.errors import ArtifactError
 
-__all__ = ["Entry", "Plan", "ZipLimits", "plan", "refused"]
+__all__ = ["ZipEntry", "ZipLimits", "ZipPlan", "plan", "refused"]
 
 _GIB = 1024**3
 _LOCAL_HEADER_BYTES = 30
@@ -41,7 +41,7 @@ class ZipLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """One file or folder to make, below the folder that is unpacked to."""
 
     info: zipfile.ZipInfo
@@ -50,14 +50,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ZipPlan:
     """What to make, in order, and the bytes that it takes."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ZipEntry, ...]
     total_bytes: int
 
 
-def plan(infos: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits) -> Plan:
+def plan(infos: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits) -> ZipPlan:
     """What unpacking makes.
 
     Raises:
@@ -75,7 +75,7 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits
         raise refused(f"it unpacks to {total} bytes, the limit is {limits.max_bytes}")
     if _explodes(total, archive_bytes, limits):
         raise refused(f"it unpacks to more than {limits.max_ratio} times its size")
-    return Plan(tuple(_entries(infos)), total)
+    return ZipPlan(tuple(_entries(infos)), total)
 
 
 def refused(why: str, info: zipfile.ZipInfo | None = None) -> ArtifactError:
@@ -154,7 +154,7 @@ def _refuse_overlaps(infos: Iterable[zipfile.ZipInfo], archive_bytes: int) -> No
             raise refused("ends after the archive", info)
 
 
-def _entries(infos: Iterable[zipfile.ZipInfo]) -> Iterator[Entry]:
+def _entries(infos: Iterable[zipfile.ZipInfo]) -> Iterator[ZipEntry]:
     """The entries, each name once: names that differ in case or in Unicode form are one name to some disks."""
     spelling: dict[tuple[str, ...], tuple[str, ...]] = {}
     files: set[tuple[str, ...]] = set()
@@ -169,4 +169,4 @@ def _entries(infos: Iterable[zipfile.ZipInfo]) -> Iterator[Entry]:
         if not _is_folder(info):
             files.add(key)
         if parts:
-            yield Entry(info, PurePosixPath(*parts), _is_folder(info))
+            yield ZipEntry(info, PurePosixPath(*parts), _is_folder(info))

@@ -60,7 +60,7 @@ def _folded(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _problems(services: Mapping[str, Any]) -> Iterator[str]:
-    known = {each.lower() for each in _FIELDS}
+    known = {name.lower() for name in _FIELDS}
     for service, policies in services.items():
         for name, policy in (scalars.mapping(policies) or {}).items():
             for field in scalars.mapping(policy) or {}:
@@ -73,7 +73,7 @@ def _policies(services: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The policies of the service that publishes; a policy without a name voids them."""
     policies = scalars.mapping(_folded(services).get(_SERVICE)) or {}
     if all(name.strip() for name in policies):
-        yield from (_folded(found) for each in policies.values() if (found := scalars.mapping(each)))
+        yield from (_folded(policy) for value in policies.values() if (policy := scalars.mapping(value)))
 
 
 def _granted(policy: Mapping[str, Any]) -> Iterator[str]:
@@ -82,18 +82,18 @@ def _granted(policy: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: Any) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
 
 
 def _tokens(resource: str) -> list[_Token] | None:
     """Characters as ``("=", c)``, wildcards by their names; None for a resource that is void."""
-    found: list[_Token] = []
+    tokens: list[_Token] = []
     for piece in _PIECES.finditer(resource):
         escaped, foreign, plain = piece.groups()
         if foreign or plain == "?":
             return None
-        found.append((_ANY, "") if plain == "*" else ("=", escaped or plain))
-    return found
+        tokens.append((_ANY, "") if plain == "*" else ("=", escaped or plain))
+    return tokens
 
 
 def _patterns(tokens: list[_Token]) -> Iterator[list[_Token]]:
@@ -137,9 +137,9 @@ def _step(pattern: list[_Token], at: int, letter: str) -> tuple[int, ...]:
 
 def _reached(pattern: list[_Token], places: set[int]) -> set[int]:
     """The places, and those behind wildcards, which may be empty."""
-    found = set(places)
+    reached = set(places)
     for at in places:
         while at < len(pattern) and pattern[at][0] != "=":
             at += 1  # noqa: PLW2901 the place moves on
-            found.add(at)
-    return found
+            reached.add(at)
+    return reached

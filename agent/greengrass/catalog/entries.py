@@ -28,7 +28,7 @@ __all__ = [
     "ENTRIES",
     "NOT_YET_SERVED",
     "PUBLISHER",
-    "Entry",
+    "CatalogEntry",
     "Series",
     "completed",
     "is_ours",
@@ -58,7 +58,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """A component in one or more series of versions; ``block`` is the ``Verge`` block that stands for it."""
 
     type: ComponentType
@@ -74,7 +74,7 @@ class Entry:
     def versions(self) -> tuple[Version, ...]:
         """Every version."""
         return tuple(
-            Version(each.major, each.minor, patch) for each in self.series for patch in range(each.first, each.last + 1)
+            Version(one.major, one.minor, patch) for one in self.series for patch in range(one.first, one.last + 1)
         )
 
 
@@ -97,13 +97,13 @@ _OLD_STORES: Final = {
 """What the stores of DLR were called in 2.0.x, when there was no other runtime."""
 
 
-def _inference(name: str, family: Family, series: tuple[Series, ...], needs: Mapping[str, Dependency]) -> Entry:
+def _inference(name: str, family: Family, series: tuple[Series, ...], needs: Mapping[str, Dependency]) -> CatalogEntry:
     policy = {
         "policyDescription": f"Lets the component publish its results on {family.topic}",
         "operations": ["aws.greengrass#PublishToIoTCore"],
         "resources": [family.topic],
     }
-    return Entry(
+    return CatalogEntry(
         ComponentType.INFERENCE,
         f"{_TASKS[family.sample]} at an interval, with the model of {family.store}",
         series,
@@ -118,23 +118,23 @@ def _inference(name: str, family: Family, series: tuple[Series, ...], needs: Map
     )
 
 
-def _of_family(name: str, family: Family) -> tuple[Entry, ...]:
+def _of_family(name: str, family: Family) -> tuple[CatalogEntry, ...]:
     needs = {family.store: _hard(family.store_range), family.runtime: _hard(family.runtime_range)}
-    found = [_inference(name, family, _SERIES_21, needs)]
+    entries = [_inference(name, family, _SERIES_21, needs)]
     if family.runtime == "variant.DLR":
         older = {_OLD_STORES[family.sample]: _hard("~2.0.0"), family.runtime: _soft("~1.3.0")}
-        found.append(_inference(name, family, _SERIES_20, older))
-    return tuple(found)
+        entries.append(_inference(name, family, _SERIES_20, older))
+    return tuple(entries)
 
 
-def _store(sample: str, series: tuple[Series, ...]) -> tuple[Entry, ...]:
+def _store(sample: str, series: tuple[Series, ...]) -> tuple[CatalogEntry, ...]:
     what = f"The {sample} that ships with the agent; a component of this name and of your own brings another model"
-    return (Entry(ComponentType.MODEL, what, series, dependencies=_NUCLEUS, block={"Sample": sample}),)
+    return (CatalogEntry(ComponentType.MODEL, what, series, dependencies=_NUCLEUS, block={"Sample": sample}),)
 
 
-def _runtime(name: str, family: str, series: tuple[Series, ...], *, aws: bool) -> tuple[Entry, ...]:
+def _runtime(name: str, family: str, series: tuple[Series, ...], *, aws: bool) -> tuple[CatalogEntry, ...]:
     return (
-        Entry(
+        CatalogEntry(
             ComponentType.RUNTIME,
             f"An environment of its own in which workers run models with {family}",
             series,
@@ -149,7 +149,7 @@ def _runtime(name: str, family: str, series: tuple[Series, ...], *, aws: bool) -
     )
 
 
-def _edge_manager() -> tuple[Entry, ...]:
+def _edge_manager() -> tuple[CatalogEntry, ...]:
     capture = {
         "CaptureDataBatchSize": "10",
         "CaptureDataBufferSize": "30",
@@ -170,14 +170,14 @@ def _edge_manager() -> tuple[Entry, ...]:
     needs = {**_NUCLEUS, "aws.greengrass.TokenExchangeService": _hard(">=0.0.0")}
     sixty_four = ("aarch64", "amd64")
     return (
-        Entry(ComponentType.SERVER, what, (Series(1, 2), Series(1, 3)), common | deploying, needs, sixty_four),
-        Entry(ComponentType.SERVER, what, (Series(1, 0), Series(1, 1)), common, needs, sixty_four),
+        CatalogEntry(ComponentType.SERVER, what, (Series(1, 2), Series(1, 3)), common | deploying, needs, sixty_four),
+        CatalogEntry(ComponentType.SERVER, what, (Series(1, 0), Series(1, 1)), common, needs, sixty_four),
     )
 
 
-def _edge_agent() -> tuple[Entry, ...]:
+def _edge_agent() -> tuple[CatalogEntry, ...]:
     return (
-        Entry(
+        CatalogEntry(
             ComponentType.SERVER,
             "Lookout for Vision's edge agent: anomaly models over gRPC on a local socket",
             (Series(0, 1, 36, 60), Series(1, 0), Series(1, 1), Series(1, 2)),
@@ -189,7 +189,7 @@ def _edge_agent() -> tuple[Entry, ...]:
 
 _STORES: Final = {family.store: family.sample for family in FAMILIES.values()}
 
-ENTRIES: Final[Mapping[str, tuple[Entry, ...]]] = {
+ENTRIES: Final[Mapping[str, tuple[CatalogEntry, ...]]] = {
     **{name: _of_family(name, family) for name, family in FAMILIES.items()},
     **{name: _store(sample, _SERIES_21) for name, sample in _STORES.items()},
     **{name: _store(sample, _SERIES_20) for sample, name in _OLD_STORES.items()},
@@ -244,7 +244,8 @@ def is_ours(candidate: Recipe) -> bool:
     entry = _entry(candidate.name, candidate.version)
     if entry is None or candidate.type is not entry.type or candidate.publisher != PUBLISHER:
         return False
-    return not candidate.lifecycle and not any(each.artifacts or each.lifecycle for each in candidate.manifests)
+    acts = candidate.lifecycle or any(manifest.artifacts or manifest.lifecycle for manifest in candidate.manifests)
+    return not acts
 
 
 def completed(candidate: Recipe, configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,18 +268,18 @@ def completed(candidate: Recipe, configuration: Mapping[str, Any]) -> dict[str, 
     return {**configuration, spelled: {**(own or {}), **base}}
 
 
-def _entry(name: str, version: Version) -> Entry | None:
+def _entry(name: str, version: Version) -> CatalogEntry | None:
     return next((entry for entry in ENTRIES.get(name, ()) if version in entry.versions), None)
 
 
-def _manifests(entry: Entry) -> tuple[Manifest, ...]:
+def _manifests(entry: CatalogEntry) -> tuple[Manifest, ...]:
     if not entry.architectures:
         return (Manifest(platform={"os": "linux"}),)
     return tuple(
-        Manifest(name=f"Linux, {each}", platform={"os": "linux", "architecture": each}) for each in entry.architectures
+        Manifest(name=f"Linux, {name}", platform={"os": "linux", "architecture": name}) for name in entry.architectures
     )
 
 
 def _offered(name: str) -> str:
-    found = versions(name)
-    return f"it has {found[0]} to {found[-1]}" if found else "known: " + ", ".join(names())
+    offered = versions(name)
+    return f"it has {offered[0]} to {offered[-1]}" if offered else "known: " + ", ".join(names())

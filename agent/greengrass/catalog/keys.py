@@ -31,11 +31,11 @@ from agent.errors import InvalidInputError
 from agent.greengrass.catalog import access, scalars
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES, Family
-from agent.greengrass.recipes.errors import Finding, Level
+from agent.greengrass.recipes.errors import Level, LintFinding
 from agent.greengrass.recipes.recipe import ComponentType
 from agent.topics import valid_topic
 
-__all__ = ["KEYS", "ComponentKeyError", "Device", "Told", "over", "says", "stream"]
+__all__ = ["KEYS", "ComponentKeyError", "Device", "Translation", "over", "says", "stream"]
 
 KEYS: Final = (
     "accessControl", "PublishResultsOnTopic", "Accelerator", "ImageDirectory", "ImageName", "InferenceInterval",
@@ -59,7 +59,7 @@ _PLACES: Final[Mapping[str, Sequence[str]]] = {
 """The device's architecture → its names in ``ModelResourceKey``, in the order in which they are looked for."""
 _PARTS: Final = frozenset(("aws.greengrass.Nucleus", "aws.greengrass.TokenExchangeService", "aws.greengrass.Cli"))
 _NO_MODELS: Final = _PARTS | {
-    name for name, entries in ENTRIES.items() if any(each.type is not ComponentType.MODEL for each in entries)
+    name for name, entries in ENTRIES.items() if any(entry.type is not ComponentType.MODEL for entry in entries)
 }
 _SOURCES: Final = ("topic", "directory", "camera")
 
@@ -83,11 +83,11 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Translation:
     """The ``Verge`` block, in the canonical spelling of its keys, and what the owner should know."""
 
     block: Mapping[str, Any]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
 
 
 def says(configuration: Mapping[str, Any]) -> bool:
@@ -101,7 +101,7 @@ def stream(
     dependencies: Collection[str],
     device: Device,
     no_models: Collection[str] = (),
-) -> Told:
+) -> Translation:
     """What the keys of an inference component say.
 
     ``no_models`` are dependencies that are known to be something else (runtimes, mostly), besides the catalog's own
@@ -119,7 +119,7 @@ def stream(
     archive, findings = _archive(keys, device.architecture)
     block["archive"] = archive
     # What nobody said is Verge's own default.
-    return Told({key: value for key, value in block.items() if value}, (*keys.unknown(), *findings))
+    return Translation({key: value for key, value in block.items() if value}, (*keys.unknown(), *findings))
 
 
 class _Keys:
@@ -153,10 +153,10 @@ class _Keys:
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         return ComponentKeyError(f"{self.component}: {key} is {shown}; accepted is {accepted}", hint=hint)
 
-    def unknown(self) -> tuple[Finding, ...]:
+    def unknown(self) -> tuple[LintFinding, ...]:
         known = {key.lower() for key in KEYS} | _OTHERS
         return tuple(
-            Finding(
+            LintFinding(
                 Level.WARNING,
                 spelled,
                 f"{self.component} has no key {spelled}: it is kept and ignored",
@@ -260,7 +260,7 @@ def _accelerator(keys: _Keys) -> str:
     return found
 
 
-def _archive(keys: _Keys, architecture: str) -> tuple[str, tuple[Finding, ...]]:
+def _archive(keys: _Keys, architecture: str) -> tuple[str, tuple[LintFinding, ...]]:
     """The archive for this device, empty where none is named."""
     key = "ModelResourceKey"
     value = keys.get(key)
@@ -274,7 +274,7 @@ def _archive(keys: _Keys, architecture: str) -> tuple[str, tuple[Finding, ...]]:
     place = next((place for place in places if place in entries), None)
     if place is None:
         message = f"ModelResourceKey names no archive for this device ({places[0]}): it has {', '.join(entries)}"
-        finding = Finding(Level.WARNING, key, message, f"add {places[0]}, if the model has several archives")
+        finding = LintFinding(Level.WARNING, key, message, f"add {places[0]}, if the model has several archives")
         return "", (finding,) if entries else ()
     return _archive_name(keys, entries[place]), ()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.greengrass.catalog.entries import ENTRIES
-from agent.greengrass.recipes.errors import Finding, Level
+from agent.greengrass.recipes.errors import Level, LintFinding
 from agent.greengrass.recipes.recipe import ComponentType
 
 __all__ = ["FACTS", "Requirements", "check", "requirements"]
@@ -55,17 +55,17 @@ def requirements(component: str) -> Requirements | None:
     return Requirements(needs.disk, needs.memory, needs.glibc, entry.architectures)
 
 
-def check(component: str, facts: Mapping[str, Any]) -> tuple[Finding, ...]:
+def check(component: str, facts: Mapping[str, Any]) -> tuple[LintFinding, ...]:
     """What a device lacks for a component of the catalog; nothing for any other.
 
-    >>> [each.message for each in check("variant.DLR", {"disk_free": 100_000_000})]
+    >>> [finding.message for finding in check("variant.DLR", {"disk_free": 100_000_000})]
     ['variant.DLR: 100 MB of disk are free, 500 MB are recommended']
     """
     needs = requirements(component)
     return tuple(_lacking(component, needs, facts)) if needs else ()
 
 
-def _lacking(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iterator[Finding]:
+def _lacking(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iterator[LintFinding]:
     if (system := facts.get("os")) not in {None, "linux"}:
         yield _error(component, "os", f"it is for linux, this is {system}", "run the agent on Linux")
     architecture = facts.get("architecture")
@@ -78,7 +78,7 @@ def _lacking(component: str, needs: Requirements, facts: Mapping[str, Any]) -> I
     yield from _room(component, "memory_total", needs.memory, facts, "of memory are there")
 
 
-def _libc(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iterator[Finding]:
+def _libc(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iterator[LintFinding]:
     if needs.glibc is None or "libc" not in facts:
         return
     wanted = ".".join(map(str, needs.glibc))
@@ -89,12 +89,12 @@ def _libc(component: str, needs: Requirements, facts: Mapping[str, Any]) -> Iter
         yield _error(component, "libc", f"it needs glibc {wanted} or later, this is {libc}", hint)
 
 
-def _room(component: str, fact: str, least: int, facts: Mapping[str, Any], words: str) -> Iterator[Finding]:
-    found = facts.get(fact)
-    if found is not None and found < least:
-        message = f"{component}: {found // _MEGA} MB {words}, {least // _MEGA} MB are recommended"
-        yield Finding(Level.WARNING, fact, message, "make room before deploying, or expect failures under load")
+def _room(component: str, fact: str, least: int, facts: Mapping[str, Any], words: str) -> Iterator[LintFinding]:
+    value = facts.get(fact)
+    if value is not None and value < least:
+        message = f"{component}: {value // _MEGA} MB {words}, {least // _MEGA} MB are recommended"
+        yield LintFinding(Level.WARNING, fact, message, "make room before deploying, or expect failures under load")
 
 
-def _error(component: str, fact: str, message: str, hint: str) -> Finding:
-    return Finding(Level.ERROR, fact, f"{component}: {message}", hint)
+def _error(component: str, fact: str, message: str, hint: str) -> LintFinding:
+    return LintFinding(Level.ERROR, fact, f"{component}: {message}", hint)

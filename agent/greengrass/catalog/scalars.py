@@ -32,10 +32,10 @@ def number(value: Any) -> float | None:
     elif not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def boolean(value: Any) -> bool | None:

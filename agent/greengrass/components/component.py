@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from agent.errors import VergeError
 from agent.greengrass.components import lifecycle
-from agent.greengrass.components.lifecycle import Became, Effect, Event, Kill, Kind, Machine, Perform
-from agent.greengrass.components.runner import Outcome, Result, Runner, failed
+from agent.greengrass.components.lifecycle import Became, Effect, Event, EventKind, Kill, Machine, Perform
+from agent.greengrass.components.runner import Runner, StepOutcome, StepResult, failed
 from agent.greengrass.components.spec import Change, ComponentSpec
 from agent.greengrass.components.states import ComponentStatus, Goals, Problem, State, StatusCode
 from agent.greengrass.recipes.lifecycle import DEFAULT_TIMEOUT_S, StepName
@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 
 _REPORTS = 16
 _AT_REST = frozenset({State.NEW, State.FINISHED, State.BROKEN})
-_EXPECTED: dict[tuple[StepName, Result], Kind] = {
-    (StepName.INSTALL, Result.OK): Kind.INSTALL_OK,
-    (StepName.INSTALL, Result.NOTHING): Kind.INSTALL_OK,
-    (StepName.STARTUP, Result.OK): Kind.STARTUP_OK,
-    (StepName.STARTUP, Result.NOTHING): Kind.STARTUP_NOTHING,
-    (StepName.RUN, Result.OK): Kind.RUN_OK,
-    (StepName.RUN, Result.NOTHING): Kind.RUN_NOTHING,
-    (StepName.SHUTDOWN, Result.OK): Kind.SHUTDOWN_OK,
-    (StepName.SHUTDOWN, Result.NOTHING): Kind.SHUTDOWN_OK,
-    (StepName.RECOVER, Result.OK): Kind.RECOVERED,
-    (StepName.RECOVER, Result.NOTHING): Kind.RECOVERED,
-    (StepName.RECOVER, Result.FAILED): Kind.RECOVERED,
+_EXPECTED: dict[tuple[StepName, StepResult], EventKind] = {
+    (StepName.INSTALL, StepResult.OK): EventKind.INSTALL_OK,
+    (StepName.INSTALL, StepResult.NOTHING): EventKind.INSTALL_OK,
+    (StepName.STARTUP, StepResult.OK): EventKind.STARTUP_OK,
+    (StepName.STARTUP, StepResult.NOTHING): EventKind.STARTUP_NOTHING,
+    (StepName.RUN, StepResult.OK): EventKind.RUN_OK,
+    (StepName.RUN, StepResult.NOTHING): EventKind.RUN_NOTHING,
+    (StepName.SHUTDOWN, StepResult.OK): EventKind.SHUTDOWN_OK,
+    (StepName.SHUTDOWN, StepResult.NOTHING): EventKind.SHUTDOWN_OK,
+    (StepName.RECOVER, StepResult.OK): EventKind.RECOVERED,
+    (StepName.RECOVER, StepResult.NOTHING): EventKind.RECOVERED,
+    (StepName.RECOVER, StepResult.FAILED): EventKind.RECOVERED,
 }
 """The event that the end of a step is; every other failure is ``FAILED``."""
 
@@ -101,11 +101,11 @@ class Component:
 
     def pursue(self, goals: Goals) -> None:
         """Bring it to these states, one after the other."""
-        self._post(Event(Kind.GOALS, goals=goals))
+        self._post(Event(EventKind.GOALS, goals=goals))
 
     def depend(self, *, ready: bool) -> None:
         """Its HARD dependencies are ready, or are no longer."""
-        self._post(Event(Kind.READY if ready else Kind.UNREADY))
+        self._post(Event(EventKind.READY if ready else EventKind.UNREADY))
 
     def report(self, state: State) -> bool:
         """The component says itself that it is RUNNING or ERRORED; False when it says so too often."""
@@ -113,7 +113,7 @@ class Component:
             log.warning("component %s: a report of %s was dropped: too many wait", self.spec.name, state)
             return False
         self._reports += 1
-        self._post(Event(Kind.REPORTED_RUNNING if state is State.RUNNING else Kind.REPORTED_ERRORED))
+        self._post(Event(EventKind.REPORTED_RUNNING if state is State.RUNNING else EventKind.REPORTED_ERRORED))
         return True
 
     def update(self, spec: ComponentSpec, reach: Change) -> None:
@@ -146,7 +146,7 @@ class Component:
             await asyncio.shield(self._kill())
 
     async def _hear(self, event: Event, tasks: asyncio.TaskGroup) -> None:
-        if event.kind in {Kind.REPORTED_RUNNING, Kind.REPORTED_ERRORED}:
+        if event.kind in {EventKind.REPORTED_RUNNING, EventKind.REPORTED_ERRORED}:
             self._reports -= 1
         self.machine, effects = lifecycle.step(self.machine, event, self._loop.time())
         self._busy = True
@@ -168,18 +168,18 @@ class Component:
                 task.add_done_callback(self._ended)
             case Kill(ticket):
                 await self._kill()
-                self._post(Event(Kind.CLEARED, ticket))
+                self._post(Event(EventKind.CLEARED, ticket))
 
     async def _step(self, step: StepName, ticket: int) -> None:
         def spawned() -> None:
             if step is StepName.RUN:
-                self._post(Event(Kind.RUN_SPAWNED, ticket))
+                self._post(Event(EventKind.RUN_SPAWNED, ticket))
 
         outcome = await self._outcome(step, spawned)
-        kind = _EXPECTED.get((step, outcome.result), Kind.FAILED)
+        kind = _EXPECTED.get((step, outcome.result), EventKind.FAILED)
         self._post(Event(kind, ticket, problem=outcome.problem))
 
-    async def _outcome(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
+    async def _outcome(self, step: StepName, spawned: Callable[[], None]) -> StepOutcome:
         try:
             return await self._runner.perform(step, spawned)
         except VergeError as error:
@@ -216,7 +216,7 @@ class Component:
         timeout_s = startup.timeout_s if startup else DEFAULT_TIMEOUT_S[StepName.STARTUP]
         if timeout_s is not None:
             problem = Problem(StatusCode.STARTUP_TIMEOUT, f"The component was not RUNNING within {timeout_s:g} s.")
-            self._timer = self._loop.call_later(timeout_s, self._post, Event(Kind.STARTUP_LATE, problem=problem))
+            self._timer = self._loop.call_later(timeout_s, self._post, Event(EventKind.STARTUP_LATE, problem=problem))
 
     def _unwatch(self) -> None:
         if self._timer is not None:

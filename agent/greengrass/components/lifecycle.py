@@ -33,8 +33,8 @@ __all__ = [
     "Effects",
     "Errors",
     "Event",
+    "EventKind",
     "Kill",
-    "Kind",
     "Machine",
     "Move",
     "Perform",
@@ -47,7 +47,7 @@ __all__ = [
 _QUICK_ERRORS = 3
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What can happen to a component."""
 
     GOALS = "goals"
@@ -72,7 +72,7 @@ class Kind(StrEnum):
 class Event:
     """Something happened; ``ticket`` is the effect's that caused it, None for what comes from outside."""
 
-    kind: Kind
+    kind: EventKind
     ticket: int | None = None
     goals: Goals = ()
     problem: Problem | None = None
@@ -317,7 +317,7 @@ def _wished(machine: Machine, event: Event, _now: float) -> tuple[Machine, Effec
 
 
 def _noted(machine: Machine, event: Event, _now: float) -> tuple[Machine, Effects]:
-    return _go_on(replace(machine, ready=event.kind is Kind.READY))
+    return _go_on(replace(machine, ready=event.kind is EventKind.READY))
 
 
 def _restarted(machine: Machine, _event: Event, _now: float) -> tuple[Machine, Effects]:
@@ -378,27 +378,27 @@ _stopping = _to(State.STOPPING)
 
 # fmt: off
 _ROWS: Final = {
-    #                       NEW         INSTALLED   STARTING    RUNNING     STOPPING    ERRORED     BROKEN      FINISHED
-    Kind.GOALS:            (_goals,     _goals,     _goals,     _goals,     _goals,     _goals,     _goals,     _goals),
-    Kind.READY:            (_ready,     _ready,     _ready,     _ready,     _ready,     _ready,     _ready,     _ready),
-    Kind.UNREADY:          (_ready,     _ready,     _restart,   _restart,   _ready,     _ready,     _ready,     _ready),
-    Kind.INSTALL_OK:       (_installed, __,         __,         __,         __,         __,         __,         __),
-    Kind.STARTUP_OK:       (__,         __,         _running,   __,         __,         __,         __,         __),
-    Kind.STARTUP_NOTHING:  (__,         __,         _run,       __,         __,         __,         __,         __),
-    Kind.STARTUP_LATE:     (__,         __,         _late,      __,         __,         __,         __,         __),
-    Kind.RUN_SPAWNED:      (__,         __,         _running,   __,         __,         __,         __,         __),
-    Kind.RUN_OK:           (__,         __,         __,         _stopping,  __,         __,         __,         __),
-    Kind.RUN_NOTHING:      (__,         __,         _finish,    __,         __,         __,         __,         __),
-    Kind.SHUTDOWN_OK:      (__,         __,         __,         __,         _kill_all,  __,         _kill_all,  __),
-    Kind.CLEARED:          (__,         __,         __,         __,         _stopped,   __,         __,         __),
-    Kind.RECOVERED:        (__,         __,         __,         __,         __,         _recover,   __,         __),
-    Kind.FAILED:           (_error,     __,         _error,     _error,     _error_s,   __,         _kill_all,  __),
-    Kind.REPORTED_RUNNING: (__,         __,         _running,   __,         __,         __,         __,         __),
-    Kind.REPORTED_ERRORED: (_report,    __,         _report,    _report,    _report_s,  __,         __,         __),
+    #                            NEW         INSTALLED  STARTING   RUNNING    STOPPING   ERRORED    BROKEN     FINISHED
+    EventKind.GOALS:            (_goals,     _goals,    _goals,    _goals,    _goals,    _goals,    _goals,    _goals),
+    EventKind.READY:            (_ready,     _ready,    _ready,    _ready,    _ready,    _ready,    _ready,    _ready),
+    EventKind.UNREADY:          (_ready,     _ready,    _restart,  _restart,  _ready,    _ready,    _ready,    _ready),
+    EventKind.INSTALL_OK:       (_installed, __,        __,        __,        __,        __,        __,        __),
+    EventKind.STARTUP_OK:       (__,         __,        _running,  __,        __,        __,        __,        __),
+    EventKind.STARTUP_NOTHING:  (__,         __,        _run,      __,        __,        __,        __,        __),
+    EventKind.STARTUP_LATE:     (__,         __,        _late,     __,        __,        __,        __,        __),
+    EventKind.RUN_SPAWNED:      (__,         __,        _running,  __,        __,        __,        __,        __),
+    EventKind.RUN_OK:           (__,         __,        __,        _stopping, __,        __,        __,        __),
+    EventKind.RUN_NOTHING:      (__,         __,        _finish,   __,        __,        __,        __,        __),
+    EventKind.SHUTDOWN_OK:      (__,         __,        __,        __,        _kill_all, __,        _kill_all, __),
+    EventKind.CLEARED:          (__,         __,        __,        __,        _stopped,  __,        __,        __),
+    EventKind.RECOVERED:        (__,         __,        __,        __,        __,        _recover,  __,        __),
+    EventKind.FAILED:           (_error,     __,        _error,    _error,    _error_s,  __,        _kill_all, __),
+    EventKind.REPORTED_RUNNING: (__,         __,        _running,  __,        __,        __,        __,        __),
+    EventKind.REPORTED_ERRORED: (_report,    __,        _report,   _report,   _report_s, __,        __,        __),
 }
 # fmt: on
 
-TABLE: Final[Mapping[Kind, Mapping[State, Rule]]] = {
+TABLE: Final[Mapping[EventKind, Mapping[State, Rule]]] = {
     kind: dict(zip(State, row, strict=True)) for kind, row in _ROWS.items()
 }
 """What every event does in every state."""

@@ -111,8 +111,8 @@ async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> 
         look_s = _FIRST_LOOK_S
         while left := await asyncio.to_thread(find, sessions):
             sessions |= _own_sessions(left)
-            for each in left - signalled:
-                _signal(each, number)
+            for process in left - signalled:
+                _signal(process, number)
             signalled |= left
             if loop.time() >= deadline:
                 break
@@ -125,20 +125,20 @@ async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> 
 
 def _own_sessions(left: set[ProcessId]) -> set[int]:
     """The sessions that these processes lead, or whose leader is gone: no session of anybody else's."""
-    sessions = {row.session for row in (_row(each.pid) for each in left) if row}
+    sessions = {row.session for row in (_row(process.pid) for process in left) if row}
     leaders = {session: process_id(session) for session in sessions}
     return {session for session, leader in leaders.items() if leader is None or leader in left}
 
 
-def _signal(each: ProcessId, number: signal.Signals) -> None:
-    if process_id(each.pid) != each:
+def _signal(process: ProcessId, number: signal.Signals) -> None:
+    if process_id(process.pid) != process:
         return
     try:
-        os.kill(each.pid, number)
+        os.kill(process.pid, number)
     except ProcessLookupError:
         return
     except PermissionError:
-        log.warning("process %d of a component cannot be sent %s: it is another user's", each.pid, number.name)
+        log.warning("process %d of a component cannot be sent %s: it is another user's", process.pid, number.name)
 
 
 def _with_children(rows: Mapping[int, Row], pids: set[int]) -> set[int]:

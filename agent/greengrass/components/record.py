@@ -59,7 +59,7 @@ class Record:
 
     def _write(self) -> None:
         # No fsync: what a power cut takes from this file, it takes from the processes too.
-        content = _Content(self._boot, self._token, sorted(self.leaders, key=lambda each: each.pid))
+        content = _Content(self._boot, self._token, sorted(self.leaders, key=lambda process: process.pid))
         temporary = self._path.with_name(f".{self._path.name}")
         temporary.write_bytes(msgspec.json.encode(content))
         os.replace(temporary, self._path)  # noqa: PTH105 as in files
@@ -94,5 +94,5 @@ async def _end(name: str, content: _Content) -> bool:
         lambda sessions: process_tree.members(content.leaders, content.token, sessions=sessions)
     )
     if left:
-        log.error("component %s: process(es) %s would not end", name, ", ".join(str(each.pid) for each in left))
+        log.error("component %s: process(es) %s would not end", name, ", ".join(str(process.pid) for process in left))
     return True

@@ -17,10 +17,10 @@ from agent.greengrass.components.spec import ComponentSpec
 from agent.greengrass.components.states import Problem, StatusCode
 from agent.greengrass.recipes.lifecycle import StepName
 
-__all__ = ["NOTHING", "OK", "Factory", "Outcome", "Result", "Runner", "failed"]
+__all__ = ["NOTHING", "OK", "Factory", "Runner", "StepOutcome", "StepResult", "failed"]
 
 
-class Result(StrEnum):
+class StepResult(StrEnum):
     """How a step ended."""
 
     OK = "ok"
@@ -29,15 +29,15 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """How a step ended, and why when it failed."""
 
-    result: Result
+    result: StepResult
     problem: Problem | None = None
 
 
-OK = Outcome(Result.OK)
-NOTHING = Outcome(Result.NOTHING)
+OK = StepOutcome(StepResult.OK)
+NOTHING = StepOutcome(StepResult.NOTHING)
 
 _CODES: Mapping[tuple[StepName, str], StatusCode] = {
     (step, suffix): StatusCode(f"{step.upper()}_{suffix}")
@@ -47,16 +47,16 @@ _CODES: Mapping[tuple[StepName, str], StatusCode] = {
 }
 
 
-def failed(step: StepName, suffix: str, reason: str) -> Outcome:
+def failed(step: StepName, suffix: str, reason: str) -> StepOutcome:
     """A failure under the step's own code; a step that has no code of that kind uses its ``…_ERROR``, or RUN's."""
     code = _CODES.get((step, suffix)) or _CODES.get((step, "ERROR")) or StatusCode.RUN_ERROR
-    return Outcome(Result.FAILED, Problem(code, reason))
+    return StepOutcome(StepResult.FAILED, Problem(code, reason))
 
 
 class Runner(Protocol):
     """Performs the steps of one component."""
 
-    async def perform(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
+    async def perform(self, step: StepName, spawned: Callable[[], None]) -> StepOutcome:
         """Perform a step to its end; of Run, call ``spawned`` once it is under way.
 
         May be cancelled, and is killed then.  A ``VergeError`` is a failure like any other.

@@ -35,11 +35,11 @@ from agent.greengrass.components.limits import Enforcer
 from agent.greengrass.components.logs import ComponentLog, pump
 from agent.greengrass.components.process_tree import ProcessId, process_id
 from agent.greengrass.components.record import Record
-from agent.greengrass.components.runner import NOTHING, OK, Outcome, failed
+from agent.greengrass.components.runner import NOTHING, OK, StepOutcome, failed
 from agent.greengrass.components.spec import ComponentSpec, RunAs
 from agent.greengrass.recipes.lifecycle import Condition, Skip, Step, StepName
 
-__all__ = ["Script", "ScriptRunner", "Surroundings"]
+__all__ = ["Script", "ScriptContext", "ScriptRunner"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _GATE = 'read -r _ && exec "$0" -c "$1"'
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ScriptContext:
     """What the scripts of all components share."""
 
     env: Mapping[str, str]
@@ -63,7 +63,7 @@ class ScriptRunner:
     """Performs the steps of one component's recipe."""
 
     def __init__(
-        self, spec: ComponentSpec, token: str, surroundings: Surroundings, log_: ComponentLog, record: Record
+        self, spec: ComponentSpec, token: str, surroundings: ScriptContext, log_: ComponentLog, record: Record
     ) -> None:
         self._spec = spec
         self._token = token
@@ -74,7 +74,7 @@ class ScriptRunner:
         self._outlived: set[ProcessId] = set()
         self._scripts: dict[Script, tuple[asyncio.Task[None], ...]] = {}
 
-    async def perform(self, step: StepName, spawned: Callable[[], None]) -> Outcome:
+    async def perform(self, step: StepName, spawned: Callable[[], None]) -> StepOutcome:
         """Run the step's script to its end, or say why it could not be run."""
         todo = self._spec.lifecycle.steps.get(step)
         if todo is None or not todo.script.strip():
@@ -97,7 +97,8 @@ class ScriptRunner:
         """End every process of the component and read its last words."""
         left = await process_tree.end(self._processes)
         if left:
-            log.error("component %s: process(es) %s would not end", self._spec.name, sorted(each.pid for each in left))
+            pids = sorted(process.pid for process in left)
+            log.error("component %s: process(es) %s would not end", self._spec.name, pids)
         await self._last_words()
         self._outlived = left
         if not left:
@@ -108,7 +109,7 @@ class ScriptRunner:
     def update(self, spec: ComponentSpec) -> str:
         """Be this from the next step on; limits hold at once."""
         if spec.limits != self._spec.limits:
-            pids = [each.pid for each in self._processes()]
+            pids = [process.pid for process in self._processes()]
             self._around.enforcer.update(spec.name, pids, spec.limits)
         same = (spec.work, spec.owned, spec.run_as) == (self._spec.work, self._spec.owned, self._spec.run_as)
         self._spec, self._prepared = spec, self._prepared and same
@@ -176,7 +177,7 @@ class ScriptRunner:
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
-    async def _finish(self, step: StepName, script: Script, timeout_s: float | None) -> Outcome:
+    async def _finish(self, step: StepName, script: Script, timeout_s: float | None) -> StepOutcome:
         try:
             async with asyncio.timeout(timeout_s):
                 status = await script.wait()

@@ -26,7 +26,7 @@ from agent.greengrass.components.limits import Enforcer, Rlimits, claim
 from agent.greengrass.components.logs import ComponentLog
 from agent.greengrass.components.record import Record, end_survivors
 from agent.greengrass.components.runner import Factory, Runner
-from agent.greengrass.components.scripts import ScriptRunner, Surroundings
+from agent.greengrass.components.scripts import ScriptContext, ScriptRunner
 from agent.greengrass.components.spec import Change, ComponentSpec, RunAs, change
 from agent.greengrass.components.states import REINSTALL, RESTART, STOP, ComponentStatus, Goals, State
 
@@ -90,7 +90,7 @@ class Supervisor:
             async with asyncio.timeout(self._grace_s):
                 await self._stop(set(self._components))
         except TimeoutError:
-            late = sorted(name for name, each in self._components.items() if not each.at_rest)
+            late = sorted(name for name, component in self._components.items() if not component.at_rest)
             log.warning("not stopped within %g s, killed: %s", self._grace_s, ", ".join(late))
         finally:
             for life in self._lives.values():
@@ -201,7 +201,7 @@ class Supervisor:
         token = self.token(spec.name)
         if spec.kind:
             return self._kinds[spec.kind](spec, token)
-        around = Surroundings(self._env, self._run_as, self._enforcer, self._tasks)
+        around = ScriptContext(self._env, self._run_as, self._enforcer, self._tasks)
         log_ = ComponentLog(self._logs, spec.name)
         return ScriptRunner(spec, token, around, log_, Record(self._run, spec.name, token))
 
@@ -226,7 +226,7 @@ class Supervisor:
         while waiting or not all(self._components[name].at_rest for name in names):
             for name in sorted(waiting):
                 above = order.dependers(graph, name) & set(names)
-                if above.isdisjoint(waiting) and all(self._components[each].at_rest for each in above):
+                if above.isdisjoint(waiting) and all(self._components[depender].at_rest for depender in above):
                     self._components[name].pursue(STOP)
                     waiting.discard(name)
             if waiting or not all(self._components[name].at_rest for name in names):
@@ -238,7 +238,7 @@ class Supervisor:
         return {name: component.spec.hard for name, component in self._components.items()}
 
     def _tell_dependencies(self, name: str) -> None:
-        satisfied = {each for each, component in self._components.items() if component.machine.satisfies}
+        satisfied = {other for other, component in self._components.items() if component.machine.satisfies}
         ready = order.ready(self._graph(), name, satisfied)
         if ready is not self._satisfied.get(name):
             self._satisfied[name] = ready

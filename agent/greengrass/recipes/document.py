@@ -323,10 +323,10 @@ class Place:
     def word(self, words: type[Words]) -> Words:
         """One of the words of an enumeration, in any case."""
         known = {word.lower(): word for word in words}
-        found = known.get(self.text().lower())
-        if found is None:
+        word = known.get(self.text().lower())
+        if word is None:
             raise self.wrong("one of " + ", ".join(words))
-        return found
+        return word
 
     def data(self) -> dict[str, Any]:
         """A mapping as plain data, copied."""

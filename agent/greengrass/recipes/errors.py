@@ -19,9 +19,9 @@ from typing import ClassVar
 from agent.errors import InvalidInputError
 
 __all__ = [
-    "Finding",
     "Level",
     "LifecycleError",
+    "LintFinding",
     "NoManifestError",
     "RecipeError",
     "RecipeUnreadableError",
@@ -76,7 +76,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """One sentence about one place of the document, and what to do about it."""
 
     level: Level

@@ -121,7 +121,7 @@ def select(recipe: Recipe, manifest: Manifest) -> Mapping[str, Any]:
     if manifest.lifecycle:
         return manifest.lifecycle
     selections = manifest.selections or (_ALL,)
-    keywords = {keyword for each in recipe.manifests for keyword in each.selections} | {_ALL}
+    keywords = {keyword for manifest in recipe.manifests for keyword in manifest.selections} | {_ALL}
     chosen = _filtered(recipe.lifecycle, selections, keywords)
     return chosen if isinstance(chosen, dict) else {}
 
@@ -147,7 +147,7 @@ def _filtered(section: Any, selections: tuple[str, ...], keywords: set[str]) -> 
     if not isinstance(section, Mapping):
         return section
     if not keywords.isdisjoint(section):
-        present = (section[each] for each in (*selections, _ALL) if section.get(each) is not None)
+        present = (section[name] for name in (*selections, _ALL) if section.get(name) is not None)
         return _filtered(next(present, None), selections, keywords)
     entries = ((key, _filtered(value, selections, keywords)) for key, value in section.items())
     return {key: value for key, value in entries if value is not None}
@@ -159,16 +159,16 @@ def _step(place: Place, name: StepName) -> Step | None:
     if not isinstance(place.value, Mapping):
         script = _scalar(place, "a script, or a mapping with one", code)
         return Step(script, timeout_s=DEFAULT_TIMEOUT_S[name]) if script else None
-    found = {key.lower(): place.at(key, value) for key, value in place.value.items() if value is not None}
-    script = _scalar(found["script"], "a script", code) if "script" in found else ""
+    fields = {key.lower(): place.at(key, value) for key, value in place.value.items() if value is not None}
+    script = _scalar(fields["script"], "a script", code) if "script" in fields else ""
     if not script:
-        raise _wrong(found.get("script", place.at("Script", None)), "a script", code)
+        raise _wrong(fields.get("script", place.at("Script", None)), "a script", code)
     return Step(
         script=script,
-        setenv=_setenv(found["setenv"], code) if "setenv" in found else {},
-        privileged=_switch(found["requiresprivilege"], code) if "requiresprivilege" in found else False,
-        skip_if=_skip(found["skipif"], code) if "skipif" in found else None,
-        timeout_s=_seconds(found["timeout"], code) if "timeout" in found else DEFAULT_TIMEOUT_S[name],
+        setenv=_setenv(fields["setenv"], code) if "setenv" in fields else {},
+        privileged=_switch(fields["requiresprivilege"], code) if "requiresprivilege" in fields else False,
+        skip_if=_skip(fields["skipif"], code) if "skipif" in fields else None,
+        timeout_s=_seconds(fields["timeout"], code) if "timeout" in fields else DEFAULT_TIMEOUT_S[name],
     )
 
 
@@ -204,10 +204,10 @@ def _skip(place: Place, code: str) -> Skip | None:
     text = _scalar(place, "a text", code).strip()
     if not text:
         return None
-    found = _SKIP.fullmatch(text)
-    if not found:
+    match = _SKIP.fullmatch(text)
+    if not match:
         raise _wrong(place, "onpath PROGRAM or exists FILE, with ! before it for the opposite", code)
-    return Skip(Condition(found.group(2)), found.group(3), unless=bool(found.group(1)))
+    return Skip(Condition(match.group(2)), match.group(3), unless=bool(match.group(1)))
 
 
 def _seconds(place: Place, code: str) -> float:

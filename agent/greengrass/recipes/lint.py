@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from agent.config.strict import nearest
 from agent.greengrass.recipes.configuration import MISSING, find, tokens
-from agent.greengrass.recipes.errors import Finding, Level, LifecycleError
+from agent.greengrass.recipes.errors import Level, LifecycleError, LintFinding
 from agent.greengrass.recipes.lifecycle import ERROR_RESET, SETENV, STEP_KEYS, StepName, parse, select
 from agent.greengrass.recipes.platform import is_wild, regex
 from agent.greengrass.recipes.recipe import Manifest, Recipe
@@ -27,9 +27,9 @@ _LIFECYCLE_KEYS: Final = (*StepName, SETENV, ERROR_RESET)
 _PLATFORM_START = re.compile(r"[A-Za-z0-9*/]")
 
 
-def check(recipe: Recipe) -> tuple[Finding, ...]:
+def check(recipe: Recipe) -> tuple[LintFinding, ...]:
     """Everything worth knowing about a recipe that loads, each thing once."""
-    return tuple(dict.fromkeys(finding for each in _CHECKS for finding in each(recipe)))
+    return tuple(dict.fromkeys(finding for check in _CHECKS for finding in check(recipe)))
 
 
 def _manifests(recipe: Recipe) -> Iterator[tuple[str, Manifest]]:
@@ -42,37 +42,39 @@ def _chosen(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"{path}.Lifecycle" if manifest.lifecycle else "Lifecycle", select(recipe, manifest)
 
 
-def _self_dependency(recipe: Recipe) -> Iterator[Finding]:
+def _self_dependency(recipe: Recipe) -> Iterator[LintFinding]:
     if recipe.name in recipe.dependencies:
         path = f"ComponentDependencies.{recipe.name}"
-        yield Finding(Level.ERROR, path, "the component depends on itself, which no deployment resolves", "remove it")
+        yield LintFinding(
+            Level.ERROR, path, "the component depends on itself, which no deployment resolves", "remove it"
+        )
 
 
-def _platforms(recipe: Recipe) -> Iterator[Finding]:
+def _platforms(recipe: Recipe) -> Iterator[LintFinding]:
     for path, manifest in _manifests(recipe):
         for key, value in manifest.platform.items():
             where = f"{path}.Platform.{key}"
             if key != key.lower():
                 hint = f"write {key.lower()}"
-                yield Finding(Level.WARNING, where, f"platform keys are exact: no device has {key}", hint)
+                yield LintFinding(Level.WARNING, where, f"platform keys are exact: no device has {key}", hint)
             if value is None:
                 continue
             if (expression := regex(value)) is not None:
                 yield from _expression(where, expression)
             elif not _PLATFORM_START.match(value):
                 hint = "write a plain word, * or /regex/"
-                yield Finding(Level.ERROR, where, f"{value!r} matches no device", hint)
+                yield LintFinding(Level.ERROR, where, f"{value!r} matches no device", hint)
 
 
-def _expression(where: str, expression: str) -> Iterator[Finding]:
+def _expression(where: str, expression: str) -> Iterator[LintFinding]:
     try:
         re.compile(expression)
     except re.error as error:
         message = f"/{expression}/ is no regular expression, so it matches no device: {error}"
-        yield Finding(Level.ERROR, where, message, "mend the expression")
+        yield LintFinding(Level.ERROR, where, message, "mend the expression")
 
 
-def _shadowed(recipe: Recipe) -> Iterator[Finding]:
+def _shadowed(recipe: Recipe) -> Iterator[LintFinding]:
     """Manifests behind one that takes their devices first."""
     before: dict[tuple[tuple[str, str | None], ...], str] = {}
     for path, manifest in _manifests(recipe):
@@ -80,38 +82,38 @@ def _shadowed(recipe: Recipe) -> Iterator[Finding]:
         taken = next((earlier for template, earlier in before.items() if set(template) <= set(wanted)), None)
         if taken:
             message = f"no device gets this manifest: {taken} matches first, wherever it would"
-            yield Finding(Level.WARNING, path, message, f"move it before {taken}, or narrow that one's Platform")
+            yield LintFinding(Level.WARNING, path, message, f"move it before {taken}, or narrow that one's Platform")
         before.setdefault(wanted, path)
 
 
-def _selections(recipe: Recipe) -> Iterator[Finding]:
+def _selections(recipe: Recipe) -> Iterator[LintFinding]:
     for path, manifest in _manifests(recipe):
         if manifest.lifecycle and manifest.selections:
             message = "the manifest has its own Lifecycle: its Selections choose nothing"
-            yield Finding(Level.WARNING, f"{path}.Selections", message, "remove one of the two")
+            yield LintFinding(Level.WARNING, f"{path}.Selections", message, "remove one of the two")
     if recipe.lifecycle and all(manifest.lifecycle for manifest in recipe.manifests):
         message = "every manifest has its own Lifecycle: this one is never used"
-        yield Finding(Level.WARNING, "Lifecycle", message, "remove it, or theirs")
+        yield LintFinding(Level.WARNING, "Lifecycle", message, "remove it, or theirs")
 
 
-def _artifacts(recipe: Recipe) -> Iterator[Finding]:
+def _artifacts(recipe: Recipe) -> Iterator[LintFinding]:
     for path, manifest in _manifests(recipe):
         for number, artifact in enumerate(manifest.artifacts):
             yield from _uri(f"{path}.Artifacts[{number}].Uri", artifact.uri)
         names = Counter(_file_name(artifact.uri) for artifact in manifest.artifacts)
         for name in (name for name, count in names.items() if name and count > 1):
             message = f"{names[name]} artifacts are called {name}: they land in one folder, and one remains"
-            yield Finding(Level.ERROR, f"{path}.Artifacts", message, "give each a name of its own")
+            yield LintFinding(Level.ERROR, f"{path}.Artifacts", message, "give every one a name of its own")
 
 
-def _uri(where: str, uri: str) -> Iterator[Finding]:
+def _uri(where: str, uri: str) -> Iterator[LintFinding]:
     parts = urlsplit(uri)
     if parts.scheme not in _SCHEMES:
         known = ", ".join(sorted(_SCHEMES))
-        yield Finding(Level.ERROR, where, f"no store serves {parts.scheme}: URIs", f"known: {known}")
+        yield LintFinding(Level.ERROR, where, f"no store serves {parts.scheme}: URIs", f"known: {known}")
     elif parts.scheme == "s3" and not (parts.netloc and parts.path.strip("/")):
         message = f"{uri} names no object: it loads only where the file is already present"
-        yield Finding(Level.WARNING, where, message, "write s3://BUCKET/KEY")
+        yield LintFinding(Level.WARNING, where, message, "write s3://BUCKET/KEY")
 
 
 def _file_name(uri: str) -> str | None:
@@ -122,18 +124,18 @@ def _file_name(uri: str) -> str | None:
     return parts.path.rsplit("/", 1)[-1] or parts.netloc
 
 
-def _steps(recipe: Recipe) -> Iterator[Finding]:
+def _steps(recipe: Recipe) -> Iterator[LintFinding]:
     """Steps that cannot be read, that exclude each other, and keys that mean nothing."""
     for path, lifecycle in _chosen(recipe):
         known = {key.lower() for key in lifecycle}
         if {"run", "startup"} <= known:
             message = "Startup and Run stand side by side: Run is used only where Startup is empty or skipped"
-            yield Finding(Level.WARNING, path, message, "keep one of them")
+            yield LintFinding(Level.WARNING, path, message, "keep one of them")
         yield from _keys(path, lifecycle)
         yield from _unreadable(path, recipe, lifecycle)
 
 
-def _keys(path: str, lifecycle: Mapping[str, Any]) -> Iterator[Finding]:
+def _keys(path: str, lifecycle: Mapping[str, Any]) -> Iterator[LintFinding]:
     yield from _unknown(path, lifecycle, _LIFECYCLE_KEYS)
     steps = {name.lower() for name in StepName}
     for key, step in lifecycle.items():
@@ -141,15 +143,15 @@ def _keys(path: str, lifecycle: Mapping[str, Any]) -> Iterator[Finding]:
             yield from _unknown(f"{path}.{key}", step, STEP_KEYS)
 
 
-def _unknown(path: str, section: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
+def _unknown(path: str, section: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[LintFinding]:
     lowered = {key.lower() for key in known}
     for key in section:
         if key.lower() not in lowered:
             hint = nearest(key, known) or f"known here: {', '.join(known)}"
-            yield Finding(Level.WARNING, f"{path}.{key}", f"the key {key} means nothing here", hint)
+            yield LintFinding(Level.WARNING, f"{path}.{key}", f"the key {key} means nothing here", hint)
 
 
-def _unreadable(path: str, recipe: Recipe, lifecycle: Mapping[str, Any]) -> Iterator[Finding]:
+def _unreadable(path: str, recipe: Recipe, lifecycle: Mapping[str, Any]) -> Iterator[LintFinding]:
     own = Values.under("/", recipe.name, recipe.version, recipe.configuration)
     interpolated = interpolate(lifecycle, Context(own, root="/", thing_name="thing"))
     for key, step in interpolated.lifecycle.items():
@@ -158,16 +160,16 @@ def _unreadable(path: str, recipe: Recipe, lifecycle: Mapping[str, Any]) -> Iter
         except LifecycleError as error:
             if "{" not in error.message:  # else a variable that only a device can fill
                 message = error.message.removeprefix(f"{recipe.name}: ")
-                yield Finding(Level.ERROR, error.path, message, f"devices report {error.code}")
+                yield LintFinding(Level.ERROR, error.path, message, f"devices report {error.code}")
 
 
-def _variables(recipe: Recipe) -> Iterator[Finding]:
+def _variables(recipe: Recipe) -> Iterator[LintFinding]:
     for path, lifecycle in _chosen(recipe):
         for where, text in _texts(path, lifecycle):
             for variable in placeholders(text):
                 if problem := _problem(recipe, variable):
                     message, hint = problem
-                    yield Finding(Level.WARNING, where, f"{variable.text} stays as it is: {message}", hint)
+                    yield LintFinding(Level.WARNING, where, f"{variable.text} stays as it is: {message}", hint)
 
 
 def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -207,7 +209,7 @@ def _key_problem(recipe: Recipe, variable: Placeholder) -> tuple[str, str | None
     return None
 
 
-_CHECKS: Final[tuple[Callable[[Recipe], Iterator[Finding]], ...]] = (
+_CHECKS: Final[tuple[Callable[[Recipe], Iterator[LintFinding]], ...]] = (
     _self_dependency,
     _platforms,
     _shadowed,

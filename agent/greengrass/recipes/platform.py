@@ -40,37 +40,38 @@ def detect(overrides: Mapping[str, object] | None = None) -> dict[str, str]:
     """This device's attributes; texts among ``overrides`` add or replace some."""
     # What the program was built for, not what the kernel could do: a 32-bit system on a 64-bit kernel is 32-bit.
     bits = 64 if sys.maxsize > 2**32 else 32
-    found = attributes(sys.platform, platform.machine(), bits=bits, linux=Path("/proc").is_dir())
-    return override(found, overrides or {})
+    device = attributes(sys.platform, platform.machine(), bits=bits, linux=Path("/proc").is_dir())
+    return override(device, overrides or {})
 
 
 def attributes(system: str, machine: str, *, bits: int = 64, linux: bool = False) -> dict[str, str]:
     """The attributes of a system: ``sys.platform``, ``uname -m``, the word size, and whether ``/proc`` is there."""
     architecture = _architecture(machine.lower(), bits)
-    found = {"os": "linux" if linux else _SYSTEMS.get(system, "unknown"), "architecture": architecture}
+    device = {"os": "linux" if linux else _SYSTEMS.get(system, "unknown"), "architecture": architecture}
     if architecture in {"arm", "aarch64"} and machine in ARCHITECTURE_DETAILS:
-        found["architecture.detail"] = machine
-    return found
+        device["architecture.detail"] = machine
+    return device
 
 
-def override(found: Attributes, overrides: Mapping[str, object]) -> dict[str, str]:
+def override(device: Attributes, overrides: Mapping[str, object]) -> dict[str, str]:
     """The attributes with the owner's (``platformOverride``); values that are no texts are ignored."""
-    return {**found, **{key: value for key, value in overrides.items() if isinstance(value, str)}}
+    return {**device, **{key: value for key, value in overrides.items() if isinstance(value, str)}}
 
 
-def matches(template: Mapping[str, str | None], found: Attributes) -> bool:
+def matches(template: Mapping[str, str | None], device: Attributes) -> bool:
     """Whether every key of a manifest's platform matches; attributes that it does not name do not matter."""
-    return all(_matches(key, value, found.get(key)) for key, value in template.items())
+    return all(_matches(key, value, device.get(key)) for key, value in template.items())
 
 
-def choose(recipe: Recipe, found: Attributes) -> Manifest:
+def choose(recipe: Recipe, device: Attributes) -> Manifest:
     """The first manifest that matches.  Raises ``NoManifestError`` with what there is and what the device is."""
     for manifest in recipe.manifests:
-        if matches(manifest.platform, found):
+        if matches(manifest.platform, device):
             return manifest
-    offered = "; ".join(dict.fromkeys(_told(each.platform) for each in recipe.manifests))
+    offered = "; ".join(dict.fromkeys(_spelled(manifest.platform) for manifest in recipe.manifests))
     raise NoManifestError(
-        f"{recipe.name} {recipe.version} has no manifest for this device: it is for {offered}; this is {_told(found)}",
+        f"{recipe.name} {recipe.version} has no manifest for this device: it is for {offered}; "
+        f"this is {_spelled(device)}",
         path="Manifests",
         hint="add a manifest for this platform, or override the device's attributes",
     )
@@ -112,5 +113,5 @@ def _architecture(machine: str, bits: int) -> str:
     return "arm" if "arm" in machine else "unknown"
 
 
-def _told(template: Mapping[str, str | None]) -> str:
+def _spelled(template: Mapping[str, str | None]) -> str:
     return ", ".join(f"{key}={value or '*'}" for key, value in template.items()) or "every platform"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.config.strict import nearest
 from agent.greengrass.recipes.document import MAX_BYTES, Document, Place, load
-from agent.greengrass.recipes.errors import Finding, Level, RecipeUnreadableError, VersionError
+from agent.greengrass.recipes.errors import Level, LintFinding, RecipeUnreadableError, VersionError
 from agent.greengrass.recipes.recipe import (
     FORMAT,
     Artifact,
@@ -58,7 +58,7 @@ def parse(text: bytes | str, name: str) -> Recipe:
     return parse_with_warnings(text, name)[0]
 
 
-def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[Finding, ...]]:
+def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[LintFinding, ...]]:
     """The recipe, and the keys in it that mean nothing or stand twice.  Raises ``RecipeError``."""
     document = load(text, name)
     reader = _Reader()
@@ -66,7 +66,7 @@ def parse_with_warnings(text: bytes | str, name: str) -> tuple[Recipe, tuple[Fin
     return recipe, (*_repeated(document), *reader.findings)
 
 
-def read(path: Path) -> tuple[Recipe, tuple[Finding, ...]]:
+def read(path: Path) -> tuple[Recipe, tuple[LintFinding, ...]]:
     """Read a recipe's file, as ``parse_with_warnings`` does.  Raises ``RecipeError``."""
     try:
         with path.open("rb") as file:
@@ -76,109 +76,109 @@ def read(path: Path) -> tuple[Recipe, tuple[Finding, ...]]:
     return parse_with_warnings(text, str(path))
 
 
-def _repeated(document: Document) -> list[Finding]:
+def _repeated(document: Document) -> list[LintFinding]:
     hint = "the last one counts; remove the others"
     keys = dict.fromkeys(document.repeated)
-    return [Finding(Level.WARNING, key, f"the key {key} stands twice in one mapping", hint) for key in keys]
+    return [LintFinding(Level.WARNING, key, f"the key {key} stands twice in one mapping", hint) for key in keys]
 
 
 class _Reader:
     """Reads places into values and collects what it stumbles over."""
 
     def __init__(self) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[LintFinding] = []
 
     def recipe(self, place: Place) -> Recipe:
-        found = self._fields(place, _RECIPE)
-        if lacking := next((key for key in _REQUIRED if key not in found), None):
+        fields = self._fields(place, _RECIPE)
+        if lacking := next((key for key in _REQUIRED if key not in fields), None):
             raise place.missing(lacking, _REQUIRED[lacking])
-        if found["RecipeFormatVersion"].text() != FORMAT:
-            raise found["RecipeFormatVersion"].wrong(FORMAT)
-        manifests = found.get("Manifests")
+        if fields["RecipeFormatVersion"].text() != FORMAT:
+            raise fields["RecipeFormatVersion"].wrong(FORMAT)
+        manifests = fields.get("Manifests")
         recipe = Recipe(
-            name=_component_name(found["ComponentName"]),
-            version=_version(found["ComponentVersion"]),
-            type=found["ComponentType"].word(ComponentType) if "ComponentType" in found else ComponentType.GENERIC,
-            description=_text(found.get("ComponentDescription")),
-            publisher=_text(found.get("ComponentPublisher")),
-            source=_text(found.get("ComponentSource")),
-            configuration=self._configuration(found.get("ComponentConfiguration")),
-            dependencies=self._dependencies(found.get("ComponentDependencies")),
-            manifests=tuple(self._manifest(each) for each in manifests.items()) if manifests else (),
-            lifecycle=found["Lifecycle"].data() if "Lifecycle" in found else {},
+            name=_component_name(fields["ComponentName"]),
+            version=_version(fields["ComponentVersion"]),
+            type=fields["ComponentType"].word(ComponentType) if "ComponentType" in fields else ComponentType.GENERIC,
+            description=_text(fields.get("ComponentDescription")),
+            publisher=_text(fields.get("ComponentPublisher")),
+            source=_text(fields.get("ComponentSource")),
+            configuration=self._configuration(fields.get("ComponentConfiguration")),
+            dependencies=self._dependencies(fields.get("ComponentDependencies")),
+            manifests=tuple(self._manifest(entry) for entry in manifests.items()) if manifests else (),
+            lifecycle=fields["Lifecycle"].data() if "Lifecycle" in fields else {},
         )
         if not recipe.manifests:
             raise place.missing("Manifests", "at least one manifest", code="RECIPE_MISSING_MANIFEST")
         return recipe
 
     def _configuration(self, place: Place | None) -> dict[str, object]:
-        found = self._fields(place, _CONFIGURATION) if place else {}
-        return found["DefaultConfiguration"].data() if found else {}
+        fields = self._fields(place, _CONFIGURATION) if place else {}
+        return fields["DefaultConfiguration"].data() if fields else {}
 
     def _dependencies(self, place: Place | None) -> dict[str, Dependency]:
-        return {key: self._dependency(key, each) for key, each in place.entries()} if place else {}
+        return {key: self._dependency(key, entry) for key, entry in place.entries()} if place else {}
 
     def _dependency(self, name: str, place: Place) -> Dependency:
         if not _is_name(name):
             expected = f"a component's name, which has {_NAME_TOLD}"
             raise Place(place.source, place.path, name).wrong(expected, code="COMPONENT_DEPENDENCY_NOT_VALID")
-        found = self._fields(place, _DEPENDENCY)
-        requirement = found.get("VersionRequirement")
+        fields = self._fields(place, _DEPENDENCY)
+        requirement = fields.get("VersionRequirement")
         if requirement is None:
             raise place.missing("VersionRequirement", "a version requirement such as ~2.1.0")
-        kind = found.get("DependencyType")
+        kind = fields.get("DependencyType")
         hard = _HARD.get(kind.text().lower()) if kind else True
         if kind and hard is None:
             raise kind.wrong("one of HARD, SOFT")
         return Dependency(_requirement(requirement), hard=bool(hard))
 
     def _manifest(self, place: Place) -> Manifest:
-        found = self._fields(place, _MANIFEST)
-        platform, selections, artifacts = (found.get(key) for key in ("Platform", "Selections", "Artifacts"))
+        fields = self._fields(place, _MANIFEST)
+        platform, selections, artifacts = (fields.get(key) for key in ("Platform", "Selections", "Artifacts"))
         return Manifest(
-            name=_text(found.get("Name")),
-            platform={key: _text(each) for key, each in platform.entries()} if platform else {},
-            lifecycle=found["Lifecycle"].data() if "Lifecycle" in found else {},
-            selections=tuple(each.text() for each in selections.items()) if selections else (),
-            artifacts=tuple(self._artifact(each) for each in artifacts.items()) if artifacts else (),
+            name=_text(fields.get("Name")),
+            platform={key: _text(entry) for key, entry in platform.entries()} if platform else {},
+            lifecycle=fields["Lifecycle"].data() if "Lifecycle" in fields else {},
+            selections=tuple(entry.text() for entry in selections.items()) if selections else (),
+            artifacts=tuple(self._artifact(entry) for entry in artifacts.items()) if artifacts else (),
         )
 
     def _artifact(self, place: Place) -> Artifact:
-        found = self._fields(place, _ARTIFACT)
-        if "Uri" not in found:
+        fields = self._fields(place, _ARTIFACT)
+        if "Uri" not in fields:
             raise place.missing("Uri", "where the artifact is", code="EMPTY_ARTIFACT_URI")
-        granted = self._fields(found["Permission"], _PERMISSION) if "Permission" in found else {}
+        granted = self._fields(fields["Permission"], _PERMISSION) if "Permission" in fields else {}
         read, execute = granted.get("Read"), granted.get("Execute")
         may_read = read.word(Permission) if read else Permission.OWNER
         may_execute = execute.word(Permission) if execute else Permission.NONE
         return Artifact(
-            uri=_uri(found["Uri"]),
-            unarchive=found["Unarchive"].word(Unarchive) if "Unarchive" in found else Unarchive.NONE,
+            uri=_uri(fields["Uri"]),
+            unarchive=fields["Unarchive"].word(Unarchive) if "Unarchive" in fields else Unarchive.NONE,
             # Who may execute a file may read it.
             read=max(may_read, may_execute, key=list(Permission).index),
             execute=may_execute,
-            digest=_text(found.get("Digest")),
-            algorithm=_text(found.get("Algorithm")),
+            digest=_text(fields.get("Digest")),
+            algorithm=_text(fields.get("Algorithm")),
         )
 
     def _fields(self, place: Place, known: Sequence[str]) -> dict[str, Place]:
         """The entries that the format knows and that are not null, by their canonical names."""
         spelled = {key.lower(): key for key in known}
-        found: dict[str, Place] = {}
-        for key, each in place.entries():
+        fields: dict[str, Place] = {}
+        for key, entry in place.entries():
             name = spelled.get(key.lower())
             if name is None:
                 guess = nearest(key, known) if len(self.findings) < _GUESSES else None
                 hint = guess or f"known here: {', '.join(known)}"
-                self.findings.append(Finding(Level.WARNING, each.path, f"the key {key} means nothing here", hint))
-            elif name in found:
+                self.findings.append(LintFinding(Level.WARNING, entry.path, f"the key {key} means nothing here", hint))
+            elif name in fields:
                 message = f"the key {name} stands here in two spellings"
                 self.findings.append(
-                    Finding(Level.WARNING, each.path, message, "the last one counts; remove the other")
+                    LintFinding(Level.WARNING, entry.path, message, "the last one counts; remove the other")
                 )
             if name is not None:
-                found[name] = each
-        return {name: each for name, each in found.items() if each.value is not None}
+                fields[name] = entry
+        return {name: entry for name, entry in fields.items() if entry.value is not None}
 
 
 def _text(place: Place | None) -> str | None:

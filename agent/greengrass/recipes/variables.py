@@ -103,14 +103,14 @@ def interpolate(lifecycle: Mapping[str, Any], context: Context) -> Interpolated:
     """Replace the variables in every text value of a lifecycle."""
     unknown: dict[str, None] = {}
 
-    def replaced(found: re.Match[str]) -> str:
-        variable = _placeholder(found)
+    def replaced(match: re.Match[str]) -> str:
+        variable = _placeholder(match)
         value = context.get(variable)
         if value is not MISSING:
-            return found["dollar"] + _text(value)
-        if variable.namespace in NAMESPACES and not found["dollar"]:
+            return match["dollar"] + _text(value)
+        if variable.namespace in NAMESPACES and not match["dollar"]:
             unknown[variable.text] = None
-        return found[0]
+        return match[0]
 
     def walked(value: Any) -> Any:
         if isinstance(value, str):
@@ -125,12 +125,12 @@ def interpolate(lifecycle: Mapping[str, Any], context: Context) -> Interpolated:
 def placeholders(text: str) -> Iterator[Placeholder]:
     """What looks like a variable in a text and is none of the shell's."""
     for pattern in (_OWN, _CROSS):
-        yield from (_placeholder(found) for found in pattern.finditer(text) if not found["dollar"])
+        yield from (_placeholder(match) for match in pattern.finditer(text) if not match["dollar"])
 
 
-def _placeholder(found: re.Match[str]) -> Placeholder:
-    parts = found.groupdict()
-    return Placeholder(found[0][len(found["dollar"]) :], found["namespace"], found["key"], parts.get("component"))
+def _placeholder(match: re.Match[str]) -> Placeholder:
+    parts = match.groupdict()
+    return Placeholder(match[0][len(match["dollar"]) :], match["namespace"], match["key"], parts.get("component"))
 
 
 def _text(value: Any) -> str:

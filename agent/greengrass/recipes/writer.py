@@ -34,7 +34,7 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
                 }
                 for name, needed in recipe.dependencies.items()
             },
-            "Manifests": [_manifest(each) for each in recipe.manifests],
+            "Manifests": [_manifest(manifest) for manifest in recipe.manifests],
             "Lifecycle": recipe.lifecycle,
         }
     )
@@ -47,7 +47,7 @@ def _manifest(manifest: Manifest) -> dict[str, Any]:
             "Platform": manifest.platform,
             "Lifecycle": manifest.lifecycle,
             "Selections": manifest.selections,
-            "Artifacts": [_artifact(each) for each in manifest.artifacts],
+            "Artifacts": [_artifact(artifact) for artifact in manifest.artifacts],
         }
     )
 

@@ -84,7 +84,7 @@ class Recorder:
             fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
             keys = self.held([getattr(value, field, None) for field in fields], depth)
             for key in keys:
-                self.write_once(self.inside(getattr(sys.modules.get(kind.__module__), "__file__", "")), key)
+                self.write_once(self.inside(getattr(sys.modules.get(kind.__module__), "__file__", None) or ""), key)
             return keys
         # A copy: another thread may change it meanwhile.
         return set().union(*(self.held(item, depth - 1) for item in islice(tuple(value), LONGEST)))

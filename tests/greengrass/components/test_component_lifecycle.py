@@ -12,8 +12,8 @@ from agent.greengrass.components.lifecycle import (
     TABLE,
     Became,
     Event,
+    EventKind,
     Kill,
-    Kind,
     Machine,
     Perform,
     edges,
@@ -24,10 +24,10 @@ from agent.greengrass.recipes.lifecycle import StepName
 
 ERROR = Problem(StatusCode.RUN_ERROR, "The Run script exited with code 1.")
 DONE = {
-    StepName.INSTALL: (Kind.INSTALL_OK,),
-    StepName.STARTUP: (Kind.STARTUP_OK, Kind.STARTUP_NOTHING),
-    StepName.SHUTDOWN: (Kind.SHUTDOWN_OK,),
-    StepName.RECOVER: (Kind.RECOVERED,),
+    StepName.INSTALL: (EventKind.INSTALL_OK,),
+    StepName.STARTUP: (EventKind.STARTUP_OK, EventKind.STARTUP_NOTHING),
+    StepName.SHUTDOWN: (EventKind.SHUTDOWN_OK,),
+    StepName.RECOVER: (EventKind.RECOVERED,),
 }
 
 
@@ -40,25 +40,25 @@ class Life:
         self.states = [State.NEW]
         self.effects: list[object] = []
 
-    def handle(self, kind: Kind, **facts) -> Life:
+    def handle(self, kind: EventKind, **facts) -> Life:
         self.machine, effects = lifecycle.step(self.machine, Event(kind, **facts), self.now)
         self.effects = list(effects)
         self.states += [effect.state for effect in effects if isinstance(effect, Became)]
         return self
 
-    def all(self, *kinds: Kind) -> Life:
+    def all(self, *kinds: EventKind) -> Life:
         for kind in kinds:
             self.handle(kind)
         return self
 
     def pursue(self, goals) -> Life:
-        return self.handle(Kind.GOALS, goals=goals)
+        return self.handle(EventKind.GOALS, goals=goals)
 
     def fail(self, code: StatusCode = StatusCode.RUN_ERROR) -> Life:
-        return self.handle(Kind.FAILED, problem=Problem(code, "It failed."))
+        return self.handle(EventKind.FAILED, problem=Problem(code, "It failed."))
 
     def stop(self) -> Life:
-        return self.all(Kind.SHUTDOWN_OK, Kind.CLEARED)
+        return self.all(EventKind.SHUTDOWN_OK, EventKind.CLEARED)
 
     @property
     def state(self) -> State:
@@ -72,15 +72,15 @@ class Life:
 
 
 def installed(**facts) -> Life:
-    return Life(**facts).pursue(START).handle(Kind.INSTALL_OK)
+    return Life(**facts).pursue(START).handle(EventKind.INSTALL_OK)
 
 
 def running() -> Life:
-    return installed().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+    return installed().all(EventKind.STARTUP_NOTHING, EventKind.RUN_SPAWNED)
 
 
 def test_every_event_has_a_rule_in_every_state_and_every_state_a_move_to_every_goal():
-    assert {kind: set(row) for kind, row in TABLE.items()} == {kind: set(State) for kind in Kind}
+    assert {kind: set(row) for kind, row in TABLE.items()} == {kind: set(State) for kind in EventKind}
     goals = {State.NEW, State.INSTALLED, State.RUNNING, State.FINISHED}
     assert {state: set(moves) for state, moves in MOVES.items()} == dict.fromkeys(State, goals)
 
@@ -97,7 +97,7 @@ def test_the_diagram_draws_every_state_and_every_change():
 def test_a_new_component_runs_install_and_is_installed_when_it_succeeds():
     life = Life().pursue(START)
     assert (life.state, life.doing) == (State.NEW, [StepName.INSTALL])
-    life = Life(ready=False).pursue(START).handle(Kind.INSTALL_OK)
+    life = Life(ready=False).pursue(START).handle(EventKind.INSTALL_OK)
     assert life.state is State.INSTALLED
 
 
@@ -106,62 +106,62 @@ def test_an_install_that_fails_leads_to_errored_and_after_recover_to_another_ins
     life = Life().pursue(START).fail(code)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
     assert life.machine.problem.code is code
-    assert life.handle(Kind.RECOVERED).doing == [StepName.INSTALL]
+    assert life.handle(EventKind.RECOVERED).doing == [StepName.INSTALL]
     assert life.state is State.NEW
 
 
 def test_an_installed_component_waits_for_its_hard_dependencies():
     life = installed(ready=False)
     assert (life.state, life.doing) == (State.INSTALLED, [])
-    assert life.handle(Kind.READY).doing == [StepName.STARTUP]
+    assert life.handle(EventKind.READY).doing == [StepName.STARTUP]
     assert life.state is State.STARTING
 
 
 def test_startup_that_exits_0_is_running():
-    assert installed().handle(Kind.STARTUP_OK).state is State.RUNNING
+    assert installed().handle(EventKind.STARTUP_OK).state is State.RUNNING
 
 
 def test_startup_that_reports_running_is_running_and_its_later_exit_0_changes_nothing():
-    life = installed().handle(Kind.REPORTED_RUNNING)
+    life = installed().handle(EventKind.REPORTED_RUNNING)
     assert life.state is State.RUNNING
-    assert life.handle(Kind.STARTUP_OK, ticket=life.machine.ticket).state is State.RUNNING
+    assert life.handle(EventKind.STARTUP_OK, ticket=life.machine.ticket).state is State.RUNNING
 
 
 def test_startup_that_reported_running_and_fails_later_is_errored():
-    life = installed().handle(Kind.REPORTED_RUNNING).fail(StatusCode.STARTUP_ERROR)
+    life = installed().handle(EventKind.REPORTED_RUNNING).fail(StatusCode.STARTUP_ERROR)
     assert (life.state, life.machine.problem.code) == (State.ERRORED, StatusCode.STARTUP_ERROR)
 
 
 def test_what_is_not_running_in_time_is_killed_and_errored_with_startup_timeout():
-    life = installed().handle(Kind.STARTUP_LATE)
+    life = installed().handle(EventKind.STARTUP_LATE)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
     assert life.machine.problem.code is StatusCode.STARTUP_TIMEOUT
-    assert running().handle(Kind.STARTUP_LATE).state is State.RUNNING
+    assert running().handle(EventKind.STARTUP_LATE).state is State.RUNNING
 
 
 def test_run_follows_when_there_is_no_startup_and_is_running_once_spawned():
-    life = installed().handle(Kind.STARTUP_NOTHING)
+    life = installed().handle(EventKind.STARTUP_NOTHING)
     assert (life.state, life.doing) == (State.STARTING, [StepName.RUN])
-    assert life.handle(Kind.RUN_SPAWNED).state is State.RUNNING
+    assert life.handle(EventKind.RUN_SPAWNED).state is State.RUNNING
     assert life.machine.goals == ()
 
 
 def test_nothing_to_run_is_finished():
-    life = installed().all(Kind.STARTUP_NOTHING, Kind.RUN_NOTHING)
+    life = installed().all(EventKind.STARTUP_NOTHING, EventKind.RUN_NOTHING)
     assert (life.state, life.machine.goals) == (State.FINISHED, ())
 
 
 def test_run_that_exits_0_is_shut_down_and_finished():
-    life = running().handle(Kind.RUN_OK)
+    life = running().handle(EventKind.RUN_OK)
     assert (life.state, life.doing) == (State.STOPPING, [StepName.SHUTDOWN])
-    assert life.handle(Kind.SHUTDOWN_OK).doing == [Kill]
-    assert life.handle(Kind.CLEARED).state is State.FINISHED
+    assert life.handle(EventKind.SHUTDOWN_OK).doing == [Kill]
+    assert life.handle(EventKind.CLEARED).state is State.FINISHED
 
 
 def test_run_that_fails_recovers_stops_and_starts_again_at_once():
     life = running().fail()
     assert (life.state, life.doing) == (State.ERRORED, [StepName.RECOVER])
-    life.handle(Kind.RECOVERED).stop()
+    life.handle(EventKind.RECOVERED).stop()
     assert life.states[-4:] == [State.ERRORED, State.STOPPING, State.INSTALLED, State.STARTING]
 
 
@@ -185,11 +185,11 @@ def test_a_reinstall_runs_install_again():
 def test_a_shutdown_that_fails_still_ends_everything_and_goes_on_to_the_goal():
     life = running().pursue(STOP).fail(StatusCode.SHUTDOWN_TIMEOUT)
     assert (life.state, life.doing) == (State.ERRORED, [Kill, StepName.RECOVER])
-    assert life.handle(Kind.RECOVERED).state is State.FINISHED
+    assert life.handle(EventKind.RECOVERED).state is State.FINISHED
 
 
 def test_a_finished_component_goes_back_through_installed():
-    life = installed().all(Kind.STARTUP_NOTHING, Kind.RUN_NOTHING).pursue(START)
+    life = installed().all(EventKind.STARTUP_NOTHING, EventKind.RUN_NOTHING).pursue(START)
     assert life.states[-2:] == [State.INSTALLED, State.STARTING]
 
 
@@ -204,17 +204,17 @@ def test_a_reinstall_during_install_ends_it_before_the_next():
 
 
 def test_what_a_component_reports_counts_only_where_it_may():
-    assert running().handle(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.RUN_ERROR
-    assert installed().handle(Kind.REPORTED_ERRORED).machine.problem.code is StatusCode.STARTUP_ERROR
+    assert running().handle(EventKind.REPORTED_ERRORED).machine.problem.code is StatusCode.RUN_ERROR
+    assert installed().handle(EventKind.REPORTED_ERRORED).machine.problem.code is StatusCode.STARTUP_ERROR
     for state in (State.INSTALLED, State.FINISHED, State.BROKEN, State.ERRORED):
         life = Life()
         life.machine = Machine(state=state)
-        assert life.all(Kind.REPORTED_ERRORED, Kind.REPORTED_RUNNING).state is state
+        assert life.all(EventKind.REPORTED_ERRORED, EventKind.REPORTED_RUNNING).state is state
 
 
 def test_an_event_of_an_earlier_step_is_stale():
     life = installed()
-    assert life.handle(Kind.FAILED, ticket=life.machine.ticket - 1, problem=ERROR).state is State.STARTING
+    assert life.handle(EventKind.FAILED, ticket=life.machine.ticket - 1, problem=ERROR).state is State.STARTING
 
 
 # -- counting errors ------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_an_event_of_an_earlier_step_is_stale():
 def _crash(life: Life) -> Life:
     life.fail()
     if life.state is State.ERRORED:
-        life.handle(Kind.RECOVERED).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+        life.handle(EventKind.RECOVERED).stop().all(EventKind.STARTUP_NOTHING, EventKind.RUN_SPAWNED)
     return life
 
 
@@ -232,7 +232,7 @@ def test_the_third_quick_crash_breaks_the_component_and_the_starts_between_do_no
     assert life.state is State.RUNNING
     assert _crash(life).state is State.BROKEN
     assert (life.doing, life.machine.goals) == ([StepName.SHUTDOWN], ())
-    assert life.handle(Kind.SHUTDOWN_OK).doing == [Kill]
+    assert life.handle(EventKind.SHUTDOWN_OK).doing == [Kill]
     assert life.machine.problem.code is StatusCode.RUN_ERROR
 
 
@@ -246,14 +246,14 @@ def test_errors_further_apart_than_the_reset_time_never_break():
 def test_errors_are_counted_by_the_state_they_happen_in():
     life = installed()
     for _ in range(2):
-        life.fail(StatusCode.STARTUP_ERROR).handle(Kind.RECOVERED).stop()
-    life.all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+        life.fail(StatusCode.STARTUP_ERROR).handle(EventKind.RECOVERED).stop()
+    life.all(EventKind.STARTUP_NOTHING, EventKind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
 
 def test_leaving_a_state_without_an_error_clears_its_count():
     life = _crash(_crash(running()))
-    life.pursue(RESTART).stop().all(Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+    life.pursue(RESTART).stop().all(EventKind.STARTUP_NOTHING, EventKind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
 
@@ -268,7 +268,7 @@ def test_only_a_reinstall_leaves_broken_and_it_counts_anew():
         assert life.pursue(goals).state is State.BROKEN
         assert life.machine.goals == ()
     assert life.pursue(REINSTALL).doing == [Kill, StepName.INSTALL]
-    life.all(Kind.INSTALL_OK, Kind.STARTUP_NOTHING, Kind.RUN_SPAWNED)
+    life.all(EventKind.INSTALL_OK, EventKind.STARTUP_NOTHING, EventKind.RUN_SPAWNED)
     assert _crash(_crash(life)).state is State.RUNNING
 
 
@@ -277,23 +277,23 @@ def test_only_a_reinstall_leaves_broken_and_it_counts_anew():
 
 def test_a_component_satisfies_its_dependers_when_running_finished_or_stopping_in_order():
     assert running().machine.satisfies
-    assert running().handle(Kind.RUN_OK).machine.satisfies
-    assert running().handle(Kind.RUN_OK).stop().machine.satisfies
+    assert running().handle(EventKind.RUN_OK).machine.satisfies
+    assert running().handle(EventKind.RUN_OK).stop().machine.satisfies
     for life in (Life(), installed(), running().fail(), _crash(_crash(_crash(running())))):
         assert not life.machine.satisfies
 
 
 def test_a_component_that_stops_because_of_an_error_does_not_satisfy():
-    life = installed().fail(StatusCode.STARTUP_ERROR).handle(Kind.RECOVERED)
+    life = installed().fail(StatusCode.STARTUP_ERROR).handle(EventKind.RECOVERED)
     assert (life.state, life.machine.satisfies) == (State.STOPPING, False)
 
 
 @pytest.mark.parametrize("life", [running(), installed()], ids=["running", "starting"])
 def test_a_lost_hard_dependency_stops_a_component_until_it_is_back(life):
-    life.handle(Kind.UNREADY)
+    life.handle(EventKind.UNREADY)
     assert life.state is State.STOPPING
     assert life.stop().state is State.INSTALLED
-    assert life.handle(Kind.READY).state is State.STARTING
+    assert life.handle(EventKind.READY).state is State.STARTING
 
 
 # -- laws -----------------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ class World:
         self.errors: list[tuple[State, float]] = []
         self.arrows = {(state, to) for state, to, _ in edges()}
 
-    def handle(self, kind: Kind, **facts) -> None:
+    def handle(self, kind: EventKind, **facts) -> None:
         before = self.life.machine
         length = len(self.life.states)
         self.life.handle(kind, **facts)
@@ -341,14 +341,14 @@ class World:
                 assert not self.alive, f"{effect.step} starts beside {self.alive}"
             self.alive[effect.ticket] = effect.step
 
-    def ends(self, ticket: int) -> tuple[Kind, ...]:
+    def ends(self, ticket: int) -> tuple[EventKind, ...]:
         """How a step can go on; that Run is spawned before it ends is the runner's promise."""
         if self.alive[ticket] is not StepName.RUN:
             return DONE[self.alive[ticket]]
-        return (Kind.RUN_OK,) if ticket in self.spawned else (Kind.RUN_SPAWNED, Kind.RUN_NOTHING)
+        return (EventKind.RUN_OK,) if ticket in self.spawned else (EventKind.RUN_SPAWNED, EventKind.RUN_NOTHING)
 
-    def finish(self, ticket: int, kind: Kind, **facts) -> None:
-        if kind is Kind.RUN_SPAWNED:
+    def finish(self, ticket: int, kind: EventKind, **facts) -> None:
+        if kind is EventKind.RUN_SPAWNED:
             self.spawned.add(ticket)
         else:
             del self.alive[ticket]
@@ -357,9 +357,9 @@ class World:
     def drain(self) -> None:
         """Let everything that can go well go well."""
         for _ in range(60):
-            self.handle(Kind.READY)
+            self.handle(EventKind.READY)
             while self.killed:
-                self.handle(Kind.CLEARED, ticket=self.killed.pop())
+                self.handle(EventKind.CLEARED, ticket=self.killed.pop())
             for ticket in list(self.alive):
                 if self.life.state is not State.RUNNING and ticket in self.alive:
                     self.finish(ticket, self.ends(ticket)[0])
@@ -374,11 +374,12 @@ EVENTS = st.one_of(
     st.tuples(st.just("fail"), st.just(StatusCode.RUN_ERROR)),
     st.tuples(st.just("wish"), st.sampled_from([START, RESTART, REINSTALL, STOP])),
     st.tuples(
-        st.just("tell"), st.sampled_from([Kind.READY, Kind.UNREADY, Kind.REPORTED_RUNNING, Kind.REPORTED_ERRORED])
+        st.just("tell"),
+        st.sampled_from([EventKind.READY, EventKind.UNREADY, EventKind.REPORTED_RUNNING, EventKind.REPORTED_ERRORED]),
     ),
-    st.tuples(st.just("tell"), st.just(Kind.STARTUP_LATE)),
+    st.tuples(st.just("tell"), st.just(EventKind.STARTUP_LATE)),
     st.tuples(st.just("fail"), st.sampled_from([StatusCode.RUN_ERROR, StatusCode.RUN_CONFIG_NOT_VALID])),
-    st.tuples(st.just("stale"), st.sampled_from(list(Kind))),
+    st.tuples(st.just("stale"), st.sampled_from(list(EventKind))),
     st.tuples(st.just("clear"), st.none()),
     st.tuples(st.just("wait"), st.sampled_from([1.0, 3600.0])),
 )
@@ -387,19 +388,19 @@ EVENTS = st.one_of(
 def _do(world: World, what: str, how) -> None:
     oldest = next(iter(world.alive), None)
     if what == "wish":
-        world.handle(Kind.GOALS, goals=how)
+        world.handle(EventKind.GOALS, goals=how)
     elif what == "tell":
         world.handle(how)
     elif what == "finish" and oldest is not None:
         kinds = world.ends(oldest)
         world.finish(oldest, kinds[how % len(kinds)])
     elif what == "fail" and oldest is not None:
-        kind = Kind.RECOVERED if world.alive[oldest] is StepName.RECOVER else Kind.FAILED
+        kind = EventKind.RECOVERED if world.alive[oldest] is StepName.RECOVER else EventKind.FAILED
         world.finish(oldest, kind, problem=Problem(how, "It failed."))
     elif what == "stale":
         world.handle(how, ticket=world.life.machine.ticket - 1, goals=STOP, problem=ERROR)
     elif what == "clear" and world.killed:
-        world.handle(Kind.CLEARED, ticket=world.killed.pop())
+        world.handle(EventKind.CLEARED, ticket=world.killed.pop())
     elif what == "wait":
         world.life.now += how
 
@@ -408,7 +409,7 @@ def _do(world: World, what: str, how) -> None:
 @given(st.lists(EVENTS, min_size=10, max_size=60))
 def test_whatever_happens_nothing_runs_twice_breaks_too_early_or_stays_wished_for_ever(events):
     world = World()
-    world.handle(Kind.GOALS, goals=START)
+    world.handle(EventKind.GOALS, goals=START)
     for what, how in events:
         _do(world, what, how)
     world.drain()

@@ -30,7 +30,7 @@ from agent.config.artifacts import StoreOptions
 from agent.greengrass.artifacts.errors import ArtifactUnreachableError
 from agent.greengrass.artifacts.store import AwsStoreOptions, Content, Store
 from agent.greengrass.artifacts.stores import answers
-from agent.greengrass.artifacts.stores.s3answers import Place, S3Error
+from agent.greengrass.artifacts.stores.s3answers import S3Error, S3Object
 
 if TYPE_CHECKING:
     from agent.greengrass.artifacts.stores.s3client import S3Client
@@ -62,7 +62,7 @@ class S3Store(Store):
 
     @asynccontextmanager
     async def _open(self, uri: str, offset: int, version: str | None) -> AsyncIterator[Content]:
-        place = Place.parse(uri)
+        place = S3Object.parse(uri)
         client = await self._connected()
         facts = await _answer(lambda: client.facts(place))
         same = version in {None, facts.etag} and offset <= facts.size

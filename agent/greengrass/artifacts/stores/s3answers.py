@@ -16,7 +16,7 @@ from agent.errors import VergeError
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.uri import shown
 
-__all__ = ["S3_TYPES", "Place", "S3Answer", "S3Error", "S3UnreachableError", "changed", "judge", "sse_c"]
+__all__ = ["S3_TYPES", "S3Answer", "S3Error", "S3Object", "S3UnreachableError", "changed", "judge", "sse_c"]
 
 _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _LONGEST = 400
@@ -84,7 +84,7 @@ S3_TYPES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class S3Object:
     """An object in a bucket; ``uri`` is fit to be shown."""
 
     bucket: str
@@ -145,7 +145,7 @@ class S3Answer:
 
 
 def judge(
-    answer: S3Answer, place: Place, *, region: str | None = None, kms_key: str | None = None
+    answer: S3Answer, place: S3Object, *, region: str | None = None, kms_key: str | None = None
 ) -> S3Error | S3UnreachableError:
     """The error that S3's answer means.
 
@@ -166,7 +166,7 @@ def judge(
     return _wrong(answer, place)
 
 
-def _wrong(answer: S3Answer, place: Place) -> S3Error:
+def _wrong(answer: S3Answer, place: S3Object) -> S3Error:
     if answer.code not in _WRONG:
         return S3Error(
             _sentence(place, answer), hint="check the artifact's URI with `aws s3 cp`", code="S3_BAD_REQUEST"
@@ -176,7 +176,7 @@ def _wrong(answer: S3Answer, place: Place) -> S3Error:
     return S3Error(f"{place.uri}: {text}", hint=hint, code=code)
 
 
-def sse_c(place: Place) -> S3Error:
+def sse_c(place: S3Object) -> S3Error:
     """The error of an object that only its uploader's key opens."""
     return S3Error(
         f"{place.uri} is encrypted with a key of whoever uploaded it (SSE-C), which devices do not have",
@@ -185,14 +185,14 @@ def sse_c(place: Place) -> S3Error:
     )
 
 
-def changed(place: Place) -> S3UnreachableError:
+def changed(place: S3Object) -> S3UnreachableError:
     """The error of an object that is not what it was when its download began."""
     return S3UnreachableError(
         f"{place.uri} was replaced under way", hint="it is fetched from the start", code="S3_SERVER_ERROR"
     )
 
 
-def _denied(answer: S3Answer, place: Place, region: str | None, kms_key: str | None) -> S3Error:
+def _denied(answer: S3Answer, place: S3Object, region: str | None, kms_key: str | None) -> S3Error:
     action = _KMS_ACTION.search(answer.message)
     if action or kms_key:
         named = _KMS_KEY.search(answer.message)
@@ -206,13 +206,13 @@ def _denied(answer: S3Answer, place: Place, region: str | None, kms_key: str | N
     return S3Error(f"{place.uri}: {missing} is not allowed{detail}", hint=hint, code="S3_GET_OBJECT_ACCESS_DENIED")
 
 
-def _elsewhere(answer: S3Answer, place: Place, region: str | None) -> S3Error:
+def _elsewhere(answer: S3Answer, place: S3Object, region: str | None) -> S3Error:
     where = f"in {answer.region}, not" if answer.region else "not"
     hint = "set aws.region to the bucket's, or publish the artifact in the device's region"
     return S3Error(f"{place.uri}: the bucket is {where} in {region}", hint=hint, code="S3_BAD_REQUEST")
 
 
-def _sentence(place: Place, answer: S3Answer) -> str:
+def _sentence(place: S3Object, answer: S3Answer) -> str:
     code = f", {answer.code}" if answer.code != str(answer.status) else ""
     message = f": {answer.message[:_LONGEST]}" if answer.message else ""
     return f"{place.uri}: S3 answers {answer.status}{code}{message}"

@@ -25,7 +25,7 @@ from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import VergeError
 from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.artifacts.stores import answers, s3answers
-from agent.greengrass.artifacts.stores.s3answers import Place, S3Answer, S3Error, S3UnreachableError
+from agent.greengrass.artifacts.stores.s3answers import S3Answer, S3Error, S3Object, S3UnreachableError
 
 __all__ = ["Facts", "S3Client"]
 
@@ -93,7 +93,7 @@ class S3Client:
         """Close the connections that wait for a next request."""
         self._client.close()
 
-    def facts(self, place: Place) -> Facts:
+    def facts(self, place: S3Object) -> Facts:
         """What the object is now; raises ``S3Error`` or ``S3UnreachableError``."""
         asked = {"ExpectedBucketOwner": self._account} if self._account else {}
         try:
@@ -107,7 +107,7 @@ class S3Client:
         size = answer["ContentRange"].rpartition("/")[2] if "ContentRange" in answer else answer["ContentLength"]
         return Facts(int(size), answer["ETag"], answer.get("SSEKMSKeyId"), owner)
 
-    def part(self, place: Place, facts: Facts, start: int, end: int) -> BaseHTTPResponse:
+    def part(self, place: S3Object, facts: Facts, start: int, end: int) -> BaseHTTPResponse:
         """The bytes from ``start`` up to ``end`` of the object as the facts know it, not yet read."""
         try:
             answer = self._client.get_object(
@@ -128,7 +128,7 @@ class S3Client:
         response: BaseHTTPResponse = answer["Body"].__enter__()
         return response
 
-    def _head(self, place: Place, owner: dict[str, str]) -> tuple[Mapping[str, Any], dict[str, str]]:
+    def _head(self, place: S3Object, owner: dict[str, str]) -> tuple[Mapping[str, Any], dict[str, str]]:
         """The object's head; a bucket of another account is warned of, and not asked for its owner again."""
         at = {"Bucket": place.bucket, "Key": place.key}
         try:
