@@ -105,7 +105,7 @@ def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:
         agent.streams.model_changed(name, status)
 
     quarantine = Path(agent.config.data_dir) / "quarantine"
-    return InferencePlane(tasks, quarantine, limits=agent.config.limits.limits(), changed=changed)
+    return InferencePlane(tasks, quarantine, limits=agent.config.limits, changed=changed)
 
 
 def _streams(agent: Agent) -> Streams:
@@ -115,7 +115,7 @@ def _streams(agent: Agent) -> Streams:
         agent.plane,
         agent.transports,
         config.folder,
-        limits=config.limits.limits(),
+        limits=config.limits,
         room=lambda transport: config.transports[transport].receive_maximum,
         added=agent.board.add,
         removed=agent.board.remove,

@@ -1,4 +1,4 @@
-"""Disk writes that are whole or not there."""
+"""Disk writes that are whole or not there, and paths as people write them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["remove_tree", "write_atomically"]
+__all__ = ["remove_tree", "under", "write_atomically"]
 
 
 def remove_tree(folder: Path) -> None:
@@ -16,6 +16,15 @@ def remove_tree(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=not folder.exists())
+
+
+def under(folder: Path, name: str) -> Path:
+    """A path that a person wrote: relative to ``folder``, ``~`` and ``~user`` are homes if there is such a home."""
+    path = Path(name)
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:
+        return folder / path
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 from msgspec.structs import replace
 
 from agent.cli.pictures import Source
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import VergeError, WorkerLostError
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec
@@ -37,7 +37,7 @@ class Answered:
 async def answer(plane: InferencePlane, source: Source, snapshot: Snapshot | None = None) -> Answered:
     """Have one picture answered; what is wrong with it, or went wrong, is the outcome."""
     try:
-        picture = source.read(Limits())
+        picture = source.read(FrameLimits())
         status = plane.describe(MODEL)
         if status.state is PoolState.BROKEN:
             raise WorkerLostError(f"the model lost every worker: {status.reason}", code="model-broken")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import FrameError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
@@ -35,7 +35,7 @@ class Source:
         """What a file made from this picture is called, without a suffix."""
         return "stdin" if self.name == STDIN else Path(self.name).stem
 
-    def read(self, limits: Limits) -> Picture:
+    def read(self, limits: FrameLimits) -> Picture:
         """The picture; raises ``FrameError`` for what cannot be read or is none."""
         # One byte past the limit is enough to be refused for.
         size = limits.max_bytes + 1

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from agent.cli import goldens, loop
 from agent.cli.packing import Source
-from agent.config.models import ModelOptions
 from agent.errors import ConfigError
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments import blocks
@@ -56,19 +55,7 @@ def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
     folder = _folder(source, told)
     if folder is None:
         return None
-    said = told.manifest
-    options = ModelOptions(
-        source=str(folder.resolve() / said.file),
-        backend=said.backend,
-        task=said.task,
-        preprocess=said.preprocess,
-        postprocess=said.postprocess,
-        labels=said.labels,
-        input=said.input,
-        options=said.options,
-        backend_options=said.backend_options,
-    )
-    return folder, resolve(options, folder)
+    return folder, resolve(told.options(recipe.name, str(folder.resolve())), folder)
 
 
 def _folder(source: Source, model: ModelBlock) -> Path | None:

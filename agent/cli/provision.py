@@ -13,8 +13,8 @@ from agent.aws.provision.home import Home
 from agent.aws.provision.prove import prove
 from agent.aws.provision.rotate import OPERATION, RotateWish, rotate
 from agent.cli import loop
-from agent.config.iotcore import IotCoreOptions
 from agent.config.load import Config, load
+from agent.config.transports import IotCoreOptions
 from agent.errors import ConfigError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create

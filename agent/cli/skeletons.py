@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from agent.errors import ConfigError
+from agent.files import under
 from agent.greengrass.recipes.reader import parse
 from agent.inference.manifest import SAMPLES, Manifest, ModelSpec
 
@@ -175,7 +176,8 @@ def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
 
     Raises ``ConfigError`` for files that cannot be copied.
     """
-    source = Path(wanted).expanduser() if Path(wanted).expanduser().exists() else SAMPLES / wanted
+    named = under(Path(), wanted)
+    source = named if named.exists() else SAMPLES / wanted
     if Path(spec.manifest.file).is_dir():
         source = Path(spec.manifest.file)
     try:

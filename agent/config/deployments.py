@@ -1,40 +1,91 @@
-"""What the configuration says of deployments; without the table ``[deployments]`` there are none."""
+"""What the configuration says of deployments, without whose table there are none, and of fetching their artifacts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-__all__ = ["Accept", "DeploymentOptions"]
+from agent.config.bounds import LONGEST_S, Host, Name, Text
+from agent.config.secrets import HttpOptions
+
+__all__ = [
+    "MAX_ARTIFACT_BYTES",
+    "RESERVE_BYTES",
+    "Accept",
+    "ArtifactLimits",
+    "DeploymentOptions",
+    "Patience",
+    "StoreOptions",
+]
+
+MAX_ARTIFACT_BYTES: Final = 4 * 1024**3
+RESERVE_BYTES: Final = 20_000_000
+"""What stays usable, as Greengrass has it."""
 
 Accept: TypeAlias = Literal["trusted-links", "signed", "anything-from-anyone"]
 """What the owner allows; the first is the rule."""
 
 
 class DeploymentOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where deployments come from, and who may deploy."""
+    """The table ``[deployments]``: where deployments come from, and who may deploy."""
 
-    transport: str = ""
+    transport: Name = ""
     """Which broker; empty is the first configured one."""
     accept: Accept = "trusted-links"
     """``trusted-links``: from loopback, from TLS with client authentication, or signed; ``signed``: only signed;
     ``anything-from-anyone`` switches the rule off."""
-    trusted_keys: tuple[str, ...] = ()
+    trusted_keys: tuple[Text, ...] = ()
     """Public keys, or files of them, as ``verge trust keygen`` writes them."""
     jobs: bool = True
     """Take AWS IoT Jobs, plain ones and those of Greengrass."""
     shadow: bool = True
     """Take the deployment shadow of a single thing."""
-    aws_prefix: str = "$aws"
+    aws_prefix: Annotated[
+        str, Meta(max_length=256, pattern=r"^[^\x00-\x1f+#]+\Z", description="the beginning of topics, without + and #")
+    ] = "$aws"
     """What the AWS topics begin with; ``verge/aws`` for brokers that refuse a leading ``$``."""
     health: bool = True
     """Send fleet status messages as a Greengrass nucleus does."""
-    health_cadence_s: Annotated[float, Meta(ge=86_400)] = 86_400.0
-    """Between two fleet status messages that tell of everything though nothing happened."""
-    run_as: str = ""
+    health_cadence_s: Annotated[float, Meta(ge=86_400, le=LONGEST_S)] = 86_400.0
+    """Between two fleet status messages that list everything though nothing happened."""
+    run_as: Name = ""
     """``user`` or ``user:group`` of component scripts that name none, when the agent is root."""
-    settle_s: Annotated[float, Meta(gt=0)] = 600.0
+    settle_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
     """How long the scripts of a new set may take to get healthy."""
-    cache_bytes: Annotated[int, Meta(ge=1 << 20)] = 10_000_000_000
+    cache_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 10_000_000_000
     """Of artifacts kept for the next time."""
+
+
+class StoreOptions(HttpOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[artifacts]``: how stores reach the network.
+
+    The certificate is for servers that ask who the agent is.
+    """
+
+    plain_http_hosts: tuple[Host, ...] = ()
+    """Hosts besides this machine that ``http:`` may be spoken with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLimits:
+    """What one artifact may cost."""
+
+    max_bytes: int = MAX_ARTIFACT_BYTES
+    reserve_bytes: int = RESERVE_BYTES
+    """What stays free on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what cannot be reached is tried: delays in [0, min(cap, base · 2ⁿ)], full jitter."""
+
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    give_up_after_s: float = 3600.0
+    """Counted from the last byte that came."""
+
+    def ceiling_s(self, failures: int) -> float:
+        """The longest delay after so many failures in a row."""
+        return min(self.cap_s, self.base_s * 2.0 ** min(failures, 60))

@@ -1,4 +1,4 @@
-"""Everything the agent can be told: one frozen tree of values with defaults that run.
+"""Everything a person can set: one frozen tree of values with defaults that run.
 
 It is read from a TOML file; environment variables override single values: ``VERGE_THING``,
 ``VERGE_TRANSPORTS__LOCAL__HOST`` (two underscores step into a table, values are TOML where that parses and
@@ -11,86 +11,67 @@ from __future__ import annotations
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
-import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from agent.config.artifacts import DownloadOptions
-from agent.config.aws import AwsOptions
-from agent.config.deployments import DeploymentOptions
-from agent.config.environment import overridden
-from agent.config.greengrass import GreengrassOptions
+from agent.config import streams
+from agent.config.aws import AwsOptions, GreengrassOptions
+from agent.config.bounds import Name, OptionalPath, Text
+from agent.config.deployments import DeploymentOptions, StoreOptions
+from agent.config.environment import overlaid
 from agent.config.models import ModelOptions
-from agent.config.plaintext import check_plaintext
-from agent.config.secrets import with_files
-from agent.config.streams import Limits, StreamOptions, objection
-from agent.config.strict import convert, nearest
+from agent.config.secrets import check_plaintext, with_files
+from agent.config.streams import FrameLimits, StreamOptions, check_template
+from agent.config.strict import Origin, convert_all, nearest, wrong
 from agent.config.transports import IotCoreOptions, MqttOptions, TransportOptions
 from agent.errors import ConfigError
 
-__all__ = ["Config", "LimitOptions", "StatusOptions", "load", "parse"]
+__all__ = ["LOG_LEVELS", "Config", "Reading", "StatusOptions", "load", "parse", "read"]
 
-_LIMITS = Limits()
+Options = TypeVar("Options", bound=Struct)
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+_TYPES: Final = (MqttOptions.kind, IotCoreOptions.kind)
+_LONGEST_ID: Final = 128
 
 
-class StatusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where and how often the agent says how it is."""
+class StatusOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where and how often the agent reports its state."""
 
-    transport: str = ""
+    transport: Name = ""
     """Which broker; empty is the first configured one."""
-    prefix: str = "verge/{thing}"
-    statistics_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    prefix: Text = "verge/{thing}"
+    statistics_interval_s: Annotated[float, Meta(gt=0, le=86_400)] = 30.0
     """How often counters are published when nothing else changed."""
 
 
-class LimitOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a payload may cost before it is looked at."""
-
-    max_bytes: int = _LIMITS.max_bytes
-    max_pixels: int = _LIMITS.max_pixels
-    max_json_depth: int = _LIMITS.max_json_depth
-
-    def limits(self) -> Limits:
-        """As the recogniser takes them."""
-        return Limits(self.max_bytes, self.max_pixels, self.max_json_depth)
-
-
-class _Mqtt(msgspec.Struct, frozen=True):
-    transports: dict[str, MqttOptions]
-
-
-class _IotCore(msgspec.Struct, frozen=True):
-    transports: dict[str, IotCoreOptions]
-
-
-_TRANSPORTS: dict[str, type[msgspec.Struct]] = {MqttOptions.kind: _Mqtt, IotCoreOptions.kind: _IotCore}
-"""Type of a transport → the configuration if all were of that type."""
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
-    thing: str = ""
+    thing: Name = ""
     """This device's name on every topic; empty is the host's name."""
-    data_dir: str = ""
+    data_dir: OptionalPath = ""
     """Where the agent keeps what it writes; empty is ``verge`` in the user's state folder."""
-    log_level: str = "info"
-    transports: dict[str, TransportOptions]
+    log_level: Name = "info"
+    transports: dict[str, TransportOptions] = {}
     models: dict[str, ModelOptions] = {}
     streams: dict[str, StreamOptions] = {}
     deployments: DeploymentOptions | None = None
     """Where deployments come from; without the table there are none."""
-    tuning_budget_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 20.0
+    tuning_budget_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     """How long a model with ``autotune`` may be measured before its first load on this machine."""
     aws: AwsOptions | None = None
     """The account that the device belongs to; without the table what the AWS SDK finds by itself."""
     greengrass: GreengrassOptions = GreengrassOptions()
     """Whether and how its cloud is asked for components; what is left out comes from ``aws``."""
-    artifacts: DownloadOptions = DownloadOptions()
+    artifacts: StoreOptions = StoreOptions()
     status: StatusOptions = StatusOptions()
-    limits: LimitOptions = LimitOptions()
+    limits: FrameLimits = FrameLimits()
     folder: Path = Path()
     """Where relative paths start: the folder of the file; not a key of the file."""
 
@@ -100,8 +81,28 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return next(iter(self.transports))
 
 
+class Reading(NamedTuple):
+    """A configuration as far as it can be used, None where nothing of it can, and all that is wrong with it."""
+
+    config: Config | None
+    errors: tuple[ConfigError, ...]
+
+
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read the file and the environment; raises ``ConfigError`` with the place and a hint."""
+    """Read the file and the environment; raises the first ``ConfigError``, with the place and a hint."""
+    return _usable(read(path, environment))
+
+
+def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
+    """Build the configuration from parsed TOML; ``name`` is the file's, for errors.  Raises as ``load``."""
+    return _usable(_read(parsed, name, folder, environment))
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> Reading:
+    """Read the file and the environment, and go on behind each mistake.
+
+    Raises ``ConfigError`` for a file that cannot be read or is not TOML.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -114,25 +115,145 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         parsed = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", code="config-unreadable") from error
-    return parse(parsed, str(path), path.parent.resolve(), os.environ if environment is None else environment)
+    return _read(parsed, str(path), path.parent.resolve(), os.environ if environment is None else environment)
 
 
-def parse(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Config:
-    """Build the configuration from parsed TOML; ``name`` is the file's, for errors."""
-    config = overridden(parsed, name, environment, _checked)
+def _usable(reading: Reading) -> Config:
+    if reading.errors:
+        raise reading.errors[0]
+    assert reading.config is not None  # noqa: S101 where nothing can be used there is an error
+    return reading.config
+
+
+def _read(parsed: Mapping[str, Any], name: str, folder: Path, environment: Mapping[str, str]) -> Reading:
+    overlay = overlaid(parsed, name, environment, lambda values, origin: _converted(values, origin).errors)
+    reading = _converted(overlay.values, overlay.origin)
+    if reading.config is None:
+        return reading
+    errors = list(reading.errors)
+    return Reading(_completed(reading.config, folder, environment, errors), tuple(errors))
+
+
+# -- the values ------------------------------------------------------------------------------------------------------
+
+
+def _converted(values: Mapping[str, Any], origin: Origin) -> Reading:
+    errors = [*_unreadable_tables(values, origin)]
+    config, misfits = convert_all(Config, _readable(values), origin)
+    errors += misfits
+    if config is None:
+        return Reading(None, tuple(errors))
+    if not config.transports and not errors:
+        name = origin if isinstance(origin, str) else origin("transports")
+        hint = "add [transports.local]"
+        errors.append(ConfigError(f"{name} names no transport", code="no-transport", hint=hint, path="transports"))
+    errors += _misused(config, values, origin)
+    return Reading(config, tuple(errors))
+
+
+def _unreadable_tables(values: Mapping[str, Any], origin: Origin) -> Iterator[ConfigError]:
+    if "folder" in values:
+        name = origin if isinstance(origin, str) else origin("folder")
+        yield ConfigError(f"unknown key folder in {name}", code="unknown-key", path="folder")
+    for key, table in _tables(values, "transports").items():
+        kind = table.get("type", MqttOptions.kind) if isinstance(table, Mapping) else MqttOptions.kind
+        if kind not in _TYPES:
+            hint = nearest(str(kind), _TYPES) or f"known: {', '.join(_TYPES)}"
+            yield wrong(f"transports.{key}.type", f"there is no type {kind!r}", origin, hint=hint)
+
+
+def _readable(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values without what ``_unreadable_tables`` reports, each transport with its ``type``."""
+    readable = {key: value for key, value in values.items() if key != "folder"}
+    if isinstance(values.get("transports"), Mapping):
+        typed = {
+            key: {"type": MqttOptions.kind, **table} if isinstance(table, Mapping) else table
+            for key, table in values["transports"].items()
+        }
+        readable["transports"] = {
+            key: table for key, table in typed.items() if not isinstance(table, Mapping) or table["type"] in _TYPES
+        }
+    return readable
+
+
+def _tables(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    tables = values.get(key)
+    return tables if isinstance(tables, Mapping) else {}
+
+
+def _misused(config: Config, values: Mapping[str, Any], origin: Origin) -> Iterator[ConfigError]:
+    """What the types of the values cannot say: names that nothing has, topics that are none."""
+    if config.log_level not in LOG_LEVELS:
+        hint = nearest(config.log_level, LOG_LEVELS) or f"known: {', '.join(LOG_LEVELS)}"
+        problem = f"there is no log level {config.log_level!r}"
+        yield wrong("log_level", problem, origin, code=ConfigError.default_code, hint=hint)
+    try:
+        check_template(config.status.prefix, fields=("thing",))
+    except ConfigError as error:
+        yield wrong("status.prefix", error.message, origin, code=error.code, hint=error.hint)
+    for stream, options in config.streams.items():
+        if options.model not in _tables(values, "models"):
+            yield _missing("model", options.model, f"streams.{stream}.model", config.models, origin)
+        for each in streams.problems(options):
+            yield wrong(f"streams.{stream}.{each.path}", each.message, origin, code=each.code, hint=each.hint)
+    for path, transport in _transports_named(config):
+        if transport and transport not in _tables(values, "transports"):
+            yield _missing("transport", transport, path, config.transports, origin)
+
+
+def _transports_named(config: Config) -> Iterator[tuple[str, str]]:
+    yield "status.transport", config.status.transport
+    if config.deployments is not None:
+        yield "deployments.transport", config.deployments.transport
+    for stream, options in config.streams.items():
+        yield f"streams.{stream}.input.transport", options.input.transport
+        for number, output in enumerate(options.outputs):
+            yield f"streams.{stream}.outputs[{number}].transport", output.transport
+        if options.snapshots:
+            yield f"streams.{stream}.snapshots.transport", options.snapshots.transport
+
+
+def _missing(kind: str, name: str, path: str, known: Mapping[str, Any], origin: Origin) -> ConfigError:
+    hint = nearest(name, known) or f"known: {', '.join(known) or 'none'}"
+    return wrong(path, f"there is no {kind} {name!r}", origin, code=f"unknown-{kind}", hint=hint)
+
+
+# -- what is left out, and files -------------------------------------------------------------------------------------
+
+
+def _completed(config: Config, folder: Path, environment: Mapping[str, str], errors: list[ConfigError]) -> Config:
+    """The configuration with what is left out filled in, paths absolute and secrets read; adds to ``errors``."""
+
+    def files(options: Options, path: str) -> Options:
+        made, wrong_files = with_files(options, folder, path)
+        errors.extend(wrong_files)
+        return made
+
     thing = config.thing or platform.node() or "verge"
-    transports = {key: _named(with_files(options, folder), thing) for key, options in config.transports.items()}
-    for key, options in transports.items():
-        _check_password(key, options)
-    aws = _of_device(with_files(config.aws or AwsOptions(), folder), transports)
-    greengrass = with_files(config.greengrass, folder)
-    return msgspec.structs.replace(
+    transports: dict[str, TransportOptions] = {}
+    for key, options in config.transports.items():
+        made = files(options, f"transports.{key}")
+        try:
+            _check_password(key, made)
+            transports[key] = _named(made, thing)
+        except ConfigError as error:
+            errors.append(error)
+            transports[key] = made
+    aws = _of_device(files(config.aws or AwsOptions(), "aws"), transports)
+    greengrass = files(config.greengrass, "greengrass")
+    data_dir = config.data_dir
+    try:
+        greengrass = greengrass.filled(aws) if greengrass.enabled else greengrass
+        data_dir = str(folder / _data_dir(config, environment))
+    except ConfigError as error:
+        errors.append(error)
+    return replace(
         config,
         thing=thing,
         aws=aws if config.aws else None,
-        greengrass=greengrass.filled(aws) if greengrass.enabled else greengrass,
-        artifacts=with_files(config.artifacts, folder),
-        data_dir=str(folder / _data_dir(config, environment)),
+        greengrass=greengrass,
+        artifacts=files(config.artifacts, "artifacts"),
+        data_dir=data_dir,
         folder=folder,
         transports=transports,
     )
@@ -142,84 +263,16 @@ def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
     # systemd's StateDirectory= is the service's own; a user's state folder is shared with other programs.
     if not config.data_dir and environment.get("STATE_DIRECTORY"):
         return Path(environment["STATE_DIRECTORY"])
-    wanted = Path(config.data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
+    folder = Path(config.data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
     try:
-        return wanted.expanduser()
+        return folder.expanduser()
     except RuntimeError as error:
         raise ConfigError(
-            f"nothing can be kept in {wanted}: there is no such home folder", code="no-home", hint="set data_dir"
+            f"nothing can be kept in {folder}: there is no such home folder",
+            code="no-home",
+            hint="set data_dir",
+            path="data_dir",
         ) from error
-
-
-def _checked(values: Mapping[str, Any], name: str) -> Config:
-    if "folder" in values:
-        raise ConfigError(f"unknown key folder in {name}", code="unknown-key")
-    config = convert(Config, _typed(values, name), name)
-    if not config.transports:
-        raise ConfigError(f"{name} names no transport", code="no-transport", hint="add [transports.local]")
-    _check_references(config, name)
-    return config
-
-
-def _typed(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The values with the ``type`` of each transport filled in; each is read as what it is, for the error's sake.
-
-    Of a table that fits none of several types nobody can say which of its keys is wrong.
-    """
-    tables = values.get("transports")
-    if not isinstance(tables, Mapping):
-        return values
-    typed: dict[str, Any] = {}
-    for key, table in tables.items():
-        typed[key] = table
-        if not isinstance(table, Mapping):
-            continue
-        told = table.get("type", MqttOptions.kind)
-        if told not in _TRANSPORTS:
-            known = ", ".join(_TRANSPORTS)
-            raise ConfigError(
-                f"transports.{key}.type in {name}: there is no type {told!r}",
-                code="wrong-value",
-                hint=nearest(str(told), _TRANSPORTS) or f"known: {known}",
-            )
-        typed[key] = {**table, "type": told}
-        convert(_TRANSPORTS[told], {"transports": {key: typed[key]}}, name)
-    return {**values, "transports": typed}
-
-
-def _check_references(config: Config, name: str) -> None:
-    for stream, options in config.streams.items():
-        if options.model not in config.models:
-            raise _missing("model", options.model, f"streams.{stream}.model", config.models, name)
-        wrong = objection(options.input)
-        if wrong is not None:
-            place = (
-                f"streams.{stream}.input.{wrong.key} in {name}:" if wrong.key else f"streams.{stream}.input in {name}"
-            )
-            raise ConfigError(f"{place} {wrong.said}", code=wrong.code, hint=wrong.hint)
-    for place, transport in _transports_named(config):
-        if transport and transport not in config.transports:
-            raise _missing("transport", transport, place, config.transports, name)
-
-
-def _transports_named(config: Config) -> list[tuple[str, str]]:
-    named = [("status.transport", config.status.transport)]
-    if config.deployments is not None:
-        named.append(("deployments.transport", config.deployments.transport))
-    for stream, options in config.streams.items():
-        named.append((f"streams.{stream}.input.transport", options.input.transport))
-        named += [(f"streams.{stream}.outputs[{n}].transport", o.transport) for n, o in enumerate(options.outputs)]
-        if options.snapshots:
-            named.append((f"streams.{stream}.snapshots.transport", options.snapshots.transport))
-    return named
-
-
-def _missing(kind: str, wanted: str, place: str, known: Mapping[str, Any], name: str) -> ConfigError:
-    return ConfigError(
-        f"{place} in {name}: there is no {kind} {wanted!r}",
-        code=f"unknown-{kind}",
-        hint=nearest(wanted, known) or f"known: {', '.join(known) or 'none'}",
-    )
 
 
 def _check_password(name: str, options: TransportOptions) -> None:
@@ -233,18 +286,15 @@ def _check_password(name: str, options: TransportOptions) -> None:
 
 def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> AwsOptions:
     """What is left out of the table is the certificate that the device has for IoT Core."""
-    cloud = next((each for each in transports.values() if isinstance(each, IotCoreOptions)), None)
+    cloud = next((options for options in transports.values() if isinstance(options, IotCoreOptions)), None)
     if cloud is None:
         return aws
-    return msgspec.structs.replace(
+    return replace(
         aws,
         cert_file=aws.cert_file or cloud.cert_file,
         key_file=aws.key_file or cloud.key_file,
         ca_file=aws.ca_file or cloud.ca_file,
     )
-
-
-_LONGEST_ID = 128
 
 
 def _named(options: TransportOptions, thing: str) -> TransportOptions:
@@ -255,6 +305,7 @@ def _named(options: TransportOptions, thing: str) -> TransportOptions:
                 f"thing is {len(thing)} characters long, and IoT Core takes {_LONGEST_ID}",
                 code="bad-thing",
                 hint="give it a shorter name, or the transport a client_id",
+                path="thing",
             )
-        return msgspec.structs.replace(options, client_id=thing)
+        return replace(options, client_id=thing)
     return options

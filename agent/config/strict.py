@@ -1,7 +1,8 @@
-"""The strict reader: text from outside becomes frozen values, or an error that names the place.
+"""The strict reader: text from outside becomes frozen values, or errors that name the place.
 
 One builder reads the configuration, model manifests and (by conversion) anything else that a person writes:
-unknown keys are refused with the nearest known one, wrong types with the path and what was expected.
+unknown keys are refused with the nearest known one, wrong types with the path and what was expected.  An error's
+``path`` is spelled as the keys are, ``streams.line.outputs[1].topic``.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from agent.errors import ConfigError
 
-__all__ = ["build", "convert", "nearest"]
+__all__ = ["Origin", "build", "check_keys", "convert", "convert_all", "nearest", "spelled", "wrong"]
 
 Value = TypeVar("Value")
+Steps: TypeAlias = tuple[str | int, ...]
+Origin: TypeAlias = str | Callable[[str], str]
+"""The name of the file that values come from, or what names the origin of the value at a path."""
 
 _PLACE = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
+_MISSING = re.compile(r"Object missing required field `([^`]+)`")
+_PATTERN = "matching regex"
 _STEPS = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
+_ANY_KEY = "[...]"
+"""What msgspec calls the value of some key of a mapping."""
 
 
 def build(kind: type[Value], text: bytes, name: str) -> Value:
@@ -34,12 +42,40 @@ def build(kind: type[Value], text: bytes, name: str) -> Value:
     return convert(kind, parsed, name)
 
 
-def convert(kind: type[Value], parsed: object, name: str) -> Value:
+def convert(kind: type[Value], parsed: object, origin: Origin) -> Value:
     """Convert parsed data to ``kind``.  Raises ``ConfigError`` that names the place and what was expected."""
-    try:
-        return msgspec.convert(parsed, kind)
-    except msgspec.ValidationError as error:
-        raise _wrong(str(error), kind, parsed, name) from error
+    misfit = _misfit(kind, parsed)
+    if isinstance(misfit, _Misfit):
+        raise misfit.error(origin)
+    return misfit
+
+
+def convert_all(kind: type[Value], parsed: object, origin: Origin) -> tuple[Value | None, tuple[ConfigError, ...]]:
+    """What is right of parsed data as ``kind``, and every error in the rest; None where nothing can be made of it.
+
+    A wrong value is left out, and so is the table or list that needs it.
+    """
+    errors: list[ConfigError] = []
+    left_out: set[Steps] = set()
+    while isinstance(misfit := _misfit(kind, parsed), _Misfit):
+        if (*misfit.steps, misfit.missing) not in left_out:
+            errors.append(misfit.error(origin))
+        steps = (*misfit.steps, misfit.unknown) if misfit.unknown else misfit.steps
+        while steps and isinstance(steps[-1], int):
+            # To leave out one item would give another number to those behind it.
+            steps = steps[:-1]
+        if not steps:
+            return None, tuple(errors)
+        left_out.add(steps)
+        parsed = _without(parsed, steps)
+    return misfit, tuple(errors)
+
+
+def check_keys(table: Mapping[str, Any], known: Collection[str], origin: Origin) -> None:
+    """Raise ``ConfigError`` for a key that is none of the known ones."""
+    for key in table:
+        if key not in known:
+            raise _unknown((key,), known, origin)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -48,45 +84,94 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {near[0]}?" if near else None
 
 
-def _wrong(text: str, kind: Any, parsed: object, name: str) -> ConfigError:
-    problem, place = _PLACE.fullmatch(text).groups()  # type: ignore[union-attr]
-    where = _spelled(place or "", text, kind, parsed)
-    unknown = _UNKNOWN.fullmatch(problem)
-    if unknown is None:
-        told = f"{where} in {name}" if where else name
-        return ConfigError(f"{told}: {problem[:1].lower()}{problem[1:]}", code="wrong-value")
-    key = unknown.group(1)
-    known = _fields_at(kind, place or "")
+def wrong(
+    path: str, problem: str, origin: Origin, *, code: str = "wrong-value", hint: str | None = None
+) -> ConfigError:
+    """The error about the value at ``path``; empty is the whole."""
+    name = _named(origin, path)
     return ConfigError(
-        f"unknown key {where}.{key} in {name}" if where else f"unknown key {key} in {name}",
-        code="unknown-key",
-        hint=nearest(key, known) or (f"known here: {', '.join(known)}" if known else None),
+        f"{path} in {name}: {problem}" if path else f"{name}: {problem}", code=code, hint=hint, path=path
     )
 
 
-def _spelled(place: str, text: str, kind: Any, parsed: object) -> str:
-    """The place with each ``[...]``, msgspec's word for "some key of a mapping", replaced by the key that it is."""
-    steps = _STEPS.findall(place)
-    for number, step in enumerate(steps):
-        if step == "[...]":
-            steps[number] = next(
-                (
-                    key
-                    for key in _at(parsed, steps[:number])
-                    if _still_wrong(parsed, [*steps[:number], key], text, kind)
-                ),
-                step,
-            )
-    return ".".join(steps).replace(".[", "[")
+def spelled(steps: Iterable[str | int]) -> str:
+    """A path as errors have it.
+
+    >>> spelled(("streams", "line", "outputs", 1, "topic"))
+    'streams.line.outputs[1].topic'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
-def _at(parsed: Any, steps: list[str]) -> Any:
+class _Misfit(NamedTuple):
+    """What msgspec has against a value, and where."""
+
+    steps: Steps
+    problem: str
+    unknown: str = ""
+    missing: str = ""
+    known: tuple[str, ...] = ()
+    """The keys that are known where one is not."""
+
+    def error(self, origin: Origin) -> ConfigError:
+        if self.unknown:
+            return _unknown((*self.steps, self.unknown), self.known, origin)
+        return wrong(spelled(self.steps), f"{self.problem[:1].lower()}{self.problem[1:]}", origin)
+
+
+def _named(origin: Origin, path: str) -> str:
+    return origin if isinstance(origin, str) else origin(path)
+
+
+def _unknown(steps: Steps, known: Collection[str], origin: Origin) -> ConfigError:
+    path, key = spelled(steps), str(steps[-1])
+    return ConfigError(
+        f"unknown key {path} in {_named(origin, path)}",
+        code="unknown-key",
+        hint=nearest(key, known) or (f"known here: {', '.join(known)}" if known else None),
+        path=path,
+    )
+
+
+# -- msgspec's sentences: nobody else reads them -----------------------------------------------------------------
+
+
+def _misfit(kind: type[Value], parsed: object) -> Value | _Misfit:
+    try:
+        return msgspec.convert(parsed, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+    problem, place = _PLACE.fullmatch(text).groups()  # type: ignore[union-attr]
+    steps = _steps(place or "", text, kind, parsed)
+    unknown, missing = _UNKNOWN.fullmatch(problem), _MISSING.fullmatch(problem)
+    here = _types_at(kind, parsed, steps)
+    if _PATTERN in problem and (meant := next(filter(None, map(_description, here)), "")):
+        problem = f"Expected {meant}"
+    return _Misfit(
+        steps, problem, unknown[1] if unknown else "", missing[1] if missing else "",
+        tuple(field.encode_name for info in here for field in getattr(info, "fields", ())),
+    )  # fmt: skip
+
+
+def _steps(place: str, text: str, kind: Any, parsed: object) -> Steps:
+    """The way to the place, with each ``[...]`` replaced by the key that it is."""
+    steps: list[str | int] = []
+    for step in _STEPS.findall(place):
+        if step == _ANY_KEY:
+            keys = _at(parsed, steps)
+            steps.append(next((key for key in keys if _still_wrong(parsed, [*steps, key], text, kind)), step))
+        else:
+            steps.append(int(step[1:-1]) if step.startswith("[") else step)
+    return tuple(steps)
+
+
+def _at(parsed: Any, steps: Iterable[str | int]) -> Any:
     for step in steps:
-        parsed = parsed[int(step[1:-1])] if step.startswith("[") else parsed[step]
+        parsed = parsed[step]
     return parsed
 
 
-def _still_wrong(parsed: Any, steps: list[str], text: str, kind: Any) -> bool:
+def _still_wrong(parsed: Any, steps: list[str | int], text: str, kind: Any) -> bool:
     """Whether the same is wrong when, of the mapping the last step goes into, only that key is left."""
     try:
         msgspec.convert(_pruned(parsed, steps), kind)
@@ -95,31 +180,55 @@ def _still_wrong(parsed: Any, steps: list[str], text: str, kind: Any) -> bool:
     return False
 
 
-def _pruned(parsed: Any, steps: list[str]) -> Any:
+def _pruned(parsed: Any, steps: list[str | int]) -> Any:
     first, *rest = steps
-    if first.startswith("["):
-        index = int(first[1:-1])
-        return [_pruned(item, rest) if position == index else item for position, item in enumerate(parsed)]
+    if isinstance(first, int):
+        return [_pruned(item, rest) if position == first else item for position, item in enumerate(parsed)]
     inner = _pruned(parsed[first], rest) if rest else parsed[first]
     return {first: inner} if not rest else {**parsed, first: inner}
 
 
-def _fields_at(kind: Any, place: str) -> list[str]:
-    """The keys known where ``place`` (msgspec's path, ``[...]`` for a mapping's value) points."""
-    found: list[Any] = [msgspec.inspect.type_info(kind)]
-    for step in _STEPS.findall(place):
-        found = [inner for info in found for inner in _step(info, step)]
-    return [field.encode_name for info in found for field in getattr(info, "fields", ())]
+def _without(parsed: Any, steps: Steps) -> Any:
+    first, rest = steps[0], steps[1:]
+    if isinstance(first, int):
+        return [_without(item, rest) if position == first else item for position, item in enumerate(parsed)]
+    if rest:
+        return {**parsed, first: _without(parsed[first], rest)}
+    return {key: value for key, value in parsed.items() if key != first}
 
 
-def _step(info: Any, step: str) -> list[Any]:
-    """What lies one step further in: a field, an item or a mapping's value; unions are looked through."""
-    if isinstance(info, msgspec.inspect.UnionType):
-        return [inner for option in info.types for inner in _step(option, step)]
-    if step.startswith("["):
-        inner = getattr(info, "value_type", None) or getattr(info, "item_type", None)
-    else:
-        inner = next((field.type for field in getattr(info, "fields", ()) if field.encode_name == step), None)
-    if isinstance(inner, msgspec.inspect.UnionType):
-        return list(inner.types)
-    return [inner] if inner is not None else []
+def _types_at(kind: Any, parsed: Any, steps: Steps) -> list[Any]:
+    """The types that a value may have at a place, as msgspec describes them."""
+    types, value = _alternatives(msgspec.inspect.type_info(kind), parsed), parsed
+    for step in steps:
+        value = value[step]
+        types = [each for info in types for inner in _inside(info, step) for each in _alternatives(inner, value)]
+    return types
+
+
+def _alternatives(info: Any, value: Any) -> list[Any]:
+    """What a union may be, of tagged tables the one that the value is; anything else as it is."""
+    if isinstance(info, msgspec.inspect.Metadata) and isinstance(info.type, msgspec.inspect.UnionType):
+        info = info.type
+    if not isinstance(info, msgspec.inspect.UnionType):
+        return [info]
+    tag = next((field for one in info.types if (field := getattr(one, "tag_field", None))), None)
+    named = value.get(tag) if tag and isinstance(value, Mapping) else None
+    return [one for one in info.types if named is None or getattr(one, "tag", named) == named]
+
+
+def _inside(info: Any, step: str | int) -> list[Any]:
+    """What lies one step further in: a field, an item or a mapping's value."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if isinstance(step, int):
+        return [info.item_type] if hasattr(info, "item_type") else []
+    if isinstance(info, msgspec.inspect.DictType):
+        return [info.value_type]
+    return [field.type for field in getattr(info, "fields", ()) if field.encode_name == step]
+
+
+def _description(info: Any) -> str:
+    """What the bounds of a type say of it (``agent.config.bounds``)."""
+    schema = getattr(info, "extra_json_schema", None) if isinstance(info, msgspec.inspect.Metadata) else None
+    return str((schema or {}).get("description", ""))

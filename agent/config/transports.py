@@ -1,69 +1,143 @@
-"""What a transport can be told; the field names are the configuration's keys."""
+"""How a broker is reached, plain or AWS IoT Core, and what waits for it on disk: the tables ``[transports.X]``."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+import re
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
-import msgspec
+from msgspec import Meta, Struct
 
-from agent.config.iotcore import IotCoreOptions
-from agent.config.outbox import OutboxOptions
+from agent.config.bounds import (
+    MIB,
+    ClientId,
+    Count,
+    DiskBytes,
+    Host,
+    MemoryBytes,
+    Name,
+    OptionalPath,
+    PathText,
+    Port,
+    ReceiveMaximum,
+    Seconds,
+    SessionSeconds,
+    Text,
+    Timeout,
+)
+from agent.config.secrets import TlsFiles
+from agent.topics import valid_filter
 
-__all__ = ["IotCoreOptions", "MemoryOptions", "MqttOptions", "TlsOptions", "TransportOptions"]
+__all__ = [
+    "AuthorizerOptions",
+    "BasicIngestOptions",
+    "BatchOptions",
+    "IotCoreLimits",
+    "IotCoreOptions",
+    "MemoryOptions",
+    "MqttOptions",
+    "OutboxOptions",
+    "Pkcs11Options",
+    "ProxyOptions",
+    "SigV4Options",
+    "TlsOptions",
+    "TransportOptions",
+    "Way",
+]
 
-_MIB = 1024 * 1024
+_KIB: Final = 1024
+_AROUND_BYTES: Final = _KIB
+"""Of a publish around its payload: the longest topic and a batch's properties."""
+_ALPN_PORT: Final = 443
+_REGION = re.compile(r"[^.]+\.(?:[^.]+\.)*iot\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+
+PacketBytes: TypeAlias = Annotated[int, Meta(ge=1, le=268_435_455)]
+"""MQTT writes the length of a packet in four bytes of seven bits."""
+Way: TypeAlias = Literal["certificate", "pkcs11", "sigv4", "authorizer"]
+"""How the agent proves who it is."""
 
 
-class TlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class OutboxOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[transports.X.outbox]``: what waits on disk for that broker, and what gives way when there is no room."""
+
+    path: OptionalPath = ""
+    """The database; empty: ``outbox/<transport>.db`` in the agent's data folder."""
+    topics: tuple[Text, ...] = ("#", "$aws/things/+/greengrassv2/health/json")
+    """What goes through the outbox, if its QoS is 1 or 2.  As in MQTT, ``#`` does not stand for ``$aws/…``: Jobs and
+    shadows are conversations that repeat what was not answered, and old questions must not be asked again.  Fleet
+    status messages are told once."""
+    max_bytes: DiskBytes = 512 * MIB
+    """Bound of what waits, as rows on disk."""
+    max_age_s: Seconds = 7 * 86_400.0
+    policy: Literal["drop-oldest", "drop-new", "newest-per-stream"] = "drop-oldest"
+    """What gives way of the lowest rank there is; ``newest-per-stream``: the oldest with a newer one on its topic."""
+    first: tuple[Text, ...] = (
+        "verge/+/deployments/#", "verge/+/status", "verge/+/components/+", "verge/+/streams/+",
+        "verge/+/transports/+", "$aws/#",
+    )  # fmt: skip
+    """Sent before everything else, and the last to give way."""
+    last: tuple[Text, ...] = ("verge/+/snapshots/#",)
+    """Sent after everything else, and the first to give way."""
+    order: Literal["topic", "live-first"] = "topic"
+    """``live-first``: what is published while the link is up need not wait for what is replayed on its own topic."""
+    live_per_replayed: Count = 4
+    """Where both wait, so many live messages are sent for each replayed one."""
+    in_flight: Annotated[int, Meta(ge=1, le=1000)] = 64
+    """Messages handed to the transport and not acknowledged."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no filter."""
+        _check((*self.topics, *self.first, *self.last))
+
+    memory_bytes: MemoryBytes = 8 * MIB
+    """Bound of what is held in memory while the disk takes nothing."""
+
+
+class TlsOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the broker proves who it is, and how the agent does."""
 
-    ca_file: str | None = None
-    """PEM of the authorities to trust; without it the system's."""
-    cert_file: str | None = None
-    """PEM of the agent's certificate, chain included."""
-    key_file: str | None = None
     insecure: bool = False
     """Take any certificate: encrypted, but to whom is unknown."""
-    alpn: tuple[str, ...] = ()
+    alpn: tuple[Name, ...] = ()
     """Protocols to offer, e.g. ``x-amzn-mqtt-ca`` for IoT Core on port 443."""
 
 
-class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="mqtt"):
+class MqttOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="mqtt"):
     """One MQTT broker and how to speak with it."""
 
     kind: ClassVar[str] = "mqtt"
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1883
+    host: Host = "127.0.0.1"
+    port: Port = 1883
     version: Literal["5", "3.1.1", "auto"] = "5"
     """``auto`` tries 5 and falls to 3.1.1 when the broker refuses it."""
-    client_id: str = ""
+    client_id: Text = ""
     """Empty: the broker chooses one."""
-    username: str | None = None
-    password: str | None = None
-    password_file: str | None = None
+    username: Text | None = None
+    password: Text | None = None
+    password_file: PathText | None = None
     """Where the password is; only its owner may read the file."""
     allow_plaintext_password: bool = False
     """Send the password over a link to another machine that is not encrypted."""
     tls: TlsOptions | None = None
-    websocket_path: str | None = None
+    websocket_path: PathText | None = None
     """Speak MQTT over WebSockets on this path."""
-    keepalive_s: int = 60
-    connect_timeout_s: float = 10.0
+    keepalive_s: Annotated[int, Meta(ge=0, le=65_535)] = 60
+    """0: the connection is not watched."""
+    connect_timeout_s: Timeout = 10.0
     """For each of the TCP connection, the TLS handshake and the broker's answer."""
     clean_start: bool = True
     """Begin without the session that an earlier process left; on MQTT 3.1.1: keep none at all."""
-    session_expiry_s: int = 0
+    session_expiry_s: SessionSeconds = 0
     """How long the broker keeps the session after the link is lost; MQTT 5 only."""
-    receive_maximum: int = 100
+    receive_maximum: ReceiveMaximum = 100
     """How many unacknowledged messages the broker may send; MQTT 5 only."""
-    max_packet_bytes: int | None = None
+    max_packet_bytes: PacketBytes | None = None
     """Refuse to publish larger packets than this, whatever the broker says."""
-    max_queued_messages: int = 1000
+    max_queued_messages: Count = 1000
     """Bound of what is published and not delivered yet."""
-    max_queued_bytes: int = 64 * _MIB
-    backoff_base_s: float = 0.5
-    backoff_cap_s: float = 30.0
+    max_queued_bytes: MemoryBytes = 64 * MIB
+    backoff_base_s: Timeout = 0.5
+    backoff_cap_s: Timeout = 30.0
     outbox: OutboxOptions | None = None
     """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
 
@@ -73,12 +147,217 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Pkcs11Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A private key that stays in a security module; the certificate is ``cert_file``."""
+
+    library: PathText
+    """The module's PKCS#11 library, e.g. ``libsofthsm2.so``."""
+    pin: Text | None = None
+    pin_file: PathText | None = None
+    """Where the user's PIN is; only its owner may read the file."""
+    slot: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    token_label: Name | None = None
+    key_label: Name | None = None
+
+
+class SigV4Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """MQTT over a WebSocket whose request is signed with credentials of the SDK's default chain."""
+
+    region: Name = ""
+    """Empty: the one in ``endpoint``."""
+
+
+class AuthorizerOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A custom authorizer; what it needs travels in the CONNECT's user name and password."""
+
+    name: Name = ""
+    """Empty: the endpoint's default authorizer."""
+    username: Text = ""
+    password: Text | None = None
+    password_file: PathText | None = None
+    token_key: Text = ""
+    """The name under which the authorizer looks for the token."""
+    token: Text | None = None
+    token_file: PathText | None = None
+    signature: Text = ""
+    """Base64 of the token's signature, where the authorizer has signing enabled."""
+    websockets: bool = False
+
+
+class ProxyOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An HTTP proxy to go through, by CONNECT."""
+
+    host: Host
+    port: Port = 3128
+    username: Text | None = None
+    password: Text | None = None
+    password_file: PathText | None = None
+    allow_plaintext_password: bool = False
+    """Send the password to a proxy on another machine, which is spoken with in the clear."""
+
+
+class IotCoreLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the broker takes from one connection; the defaults are IoT Core's."""
+
+    payload_bytes: PacketBytes = 128 * _KIB
+    topic_bytes: Annotated[int, Meta(ge=1, le=65_535)] = 256
+    """Without the ``$aws/rules/<rule>/`` of Basic Ingest, as the next."""
+    topic_slashes: Annotated[int, Meta(ge=0, le=65_535)] = 7
+    publishes_per_s: Count = 100
+    bytes_per_s: MemoryBytes = 512 * _KIB
+    in_flight: ReceiveMaximum = 100
+    """Publishes that the broker has not acknowledged."""
+
+
+class BatchOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Several messages of a topic in one publish; ``batching`` tells what a receiver gets.
+
+    A batch goes out when any of its three bounds is reached.
+    """
+
+    topics: tuple[Text, ...] = ("verge/+/results/#",)
+    """Filters of what is batched, if its QoS is 1 or 2 and it is neither retained nor a request."""
+    max_s: Timeout = 1.0
+    max_messages: Count = 100
+    """1: nothing is batched, for those who only want ``gzip``."""
+    max_bytes: PacketBytes = 100_000
+    """Of the batch before it is compressed."""
+    gzip: bool = False
+    """Compress what gets smaller by it; the user property ``content-encoding`` then says ``gzip``."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no filter."""
+        _check(self.topics)
+
+
+class BasicIngestOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Results go straight to a rule, past the message broker and its price: no subscriber sees them."""
+
+    rule: Annotated[str, Meta(pattern="^[A-Za-z0-9_]+$")]
+    topics: tuple[Text, ...] = ("verge/+/results/#",)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no filter."""
+        _check(self.topics)
+
+
+def _check(filters: tuple[str, ...]) -> None:
+    for topic_filter in filters:
+        if not valid_filter(topic_filter):
+            raise ValueError(f"{topic_filter!r} is no MQTT topic filter")
+
+
+class IotCoreOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="iotcore"):
+    """AWS IoT Core, or any MQTT 5 broker with mutual TLS in its place.
+
+    The agent proves who it is in one way: ``cert_file`` with ``key_file`` or with ``pkcs11``, ``sigv4``, or
+    ``authorizer``.
+    """
+
+    kind: ClassVar[str] = "iotcore"
+
+    endpoint: Host
+    """Host name, for IoT Core that of the account: ``aws iot describe-endpoint --endpoint-type iot:Data-ATS``."""
+    port: Port | None = None
+    """Without it 8883, and 443 for ``sigv4`` and ``authorizer``."""
+    alpn: Name | None = None
+    """The protocol to offer; without it what IoT Core wants on port 443.  Empty: none."""
+    client_id: ClientId = ""
+    """Empty: the thing's name."""
+    pkcs11: Pkcs11Options | None = None
+    sigv4: SigV4Options | None = None
+    authorizer: AuthorizerOptions | None = None
+    proxy: ProxyOptions | None = None
+    keepalive_s: Annotated[int, Meta(ge=5, le=1200)] = 60
+    """A ping that is not answered within half of it ends the connection."""
+    connect_timeout_s: Timeout = 10.0
+    """For each of the TCP connection and the broker's answer."""
+    clean_start: bool = False
+    """Begin without the session that an earlier process left."""
+    session_expiry_s: SessionSeconds = 604_800
+    """How long the broker keeps the session after the link is lost."""
+    receive_maximum: ReceiveMaximum = 100
+    """How many unacknowledged messages the broker may send."""
+    max_queued_messages: Count = 1000
+    """Bound of what is published and not delivered yet, and of what arrived and is not handled yet."""
+    max_queued_bytes: MemoryBytes = 64 * MIB
+    backoff_base_s: Timeout = 1.0
+    backoff_cap_s: Timeout = 120.0
+    limits: IotCoreLimits = IotCoreLimits()
+    batch: BatchOptions | None = None
+    basic_ingest: BasicIngestOptions | None = None
+    outbox: OutboxOptions | None = None
+    """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no way, or more than one, to prove who the agent is."""
+        ways = [way for way in ("pkcs11", "sigv4", "authorizer") if getattr(self, way) is not None]
+        if self.key_file is not None:
+            ways.append("key_file")
+        if len(ways) != 1:
+            said = " and ".join(ways) or "nothing"
+            raise ValueError(f"name one of key_file (with cert_file), pkcs11, sigv4 and authorizer, not {said}")
+        if (self.cert_file is not None) != (ways[0] in {"pkcs11", "key_file"}):
+            raise ValueError("cert_file goes together with key_file or pkcs11")
+        if self.sigv4 is not None and not self.region:
+            raise ValueError("sigv4.region is needed: endpoint does not name one")
+        most = min(self.limits.payload_bytes, self.limits.bytes_per_s - _AROUND_BYTES)
+        if self.batch is not None and self.batch.max_bytes > most:
+            raise ValueError(f"batch.max_bytes is above the {most} bytes that limits allow")
+
+    @property
+    def way(self) -> Way:
+        """How the agent proves who it is."""
+        if self.pkcs11 is not None:
+            return "pkcs11"
+        if self.sigv4 is not None:
+            return "sigv4"
+        return "certificate" if self.authorizer is None else "authorizer"
+
+    @property
+    def host(self) -> str:
+        """Where the broker is, named as for other transports."""
+        return self.endpoint
+
+    @property
+    def websockets(self) -> bool:
+        """Whether MQTT is spoken over a WebSocket."""
+        return self.sigv4 is not None or (self.authorizer is not None and self.authorizer.websockets)
+
+    @property
+    def port_used(self) -> int:
+        """The port to connect to."""
+        return self.port or (8883 if self.cert_file else _ALPN_PORT)
+
+    @property
+    def alpn_used(self) -> str | None:
+        """The protocol to offer in the TLS handshake."""
+        if self.alpn is not None:
+            return self.alpn or None
+        if self.authorizer is not None:
+            return None if self.websockets else "mqtt"
+        if self.port_used != _ALPN_PORT:
+            return None
+        return "http/1.1" if self.websockets else "x-amzn-mqtt-ca"
+
+    @property
+    def region(self) -> str:
+        """The region that requests are signed for: as told, or the endpoint's."""
+        found = _REGION.fullmatch(self.endpoint)
+        return (self.sigv4.region if self.sigv4 else "") or (found[1] if found else "")
+
+    @property
+    def address(self) -> str:
+        """Where the broker is, for people: ``host:port``."""
+        return f"{self.endpoint}:{self.port_used}"
+
+
+class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bus inside this process; transports that name the same ``bus`` meet there."""
 
     kind: ClassVar[str] = "memory"
 
-    bus: str = "default"
+    bus: Name = "default"
 
 
 TransportOptions: TypeAlias = MqttOptions | IotCoreOptions

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Final
 
-from agent.config.artifacts import Patience
-from agent.config.aws import AwsOptions
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import AwsOptions, GreengrassOptions
+from agent.config.deployments import Patience
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
 from agent.greengrass.cloud.client import DataPlane

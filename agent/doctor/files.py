@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.config.load import Config
 from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.doctor.finding import Finding, size
+from agent.files import under
 
 __all__ = ["data_folder", "findings", "mode", "secret"]
 
@@ -72,7 +73,7 @@ def _inline(options: TransportOptions) -> bool:
 def _passwords(config: Config) -> Iterator[Finding]:
     for name, options in config.transports.items():
         if not isinstance(options, IotCoreOptions) and options.password_file:
-            yield secret(f"password {name}", config.folder / Path(options.password_file).expanduser())
+            yield secret(f"password {name}", under(config.folder, options.password_file))
         elif _inline(options):
             yield Finding.warn(
                 f"password {name}",

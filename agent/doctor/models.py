@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from agent.config.load import Config
 from agent.config.models import ModelOptions
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
 from agent.frames.recognise import recognise
@@ -27,7 +27,7 @@ async def sample() -> list[Finding]:
     try:
         data = (SAMPLES.parent / "images" / _PICTURE).read_bytes()
         async with loaded(resolve(ModelOptions(source=_SAMPLE), Path())) as (plane, model):
-            answer = await plane.infer(MODEL, recognise(data, None, Limits()))
+            answer = await plane.infer(MODEL, recognise(data, None, FrameLimits()))
     except OSError as error:
         return [Finding.fail(check, f"{error.filename}: {error.strerror}", "install verge-edge again")]
     except VergeError as error:

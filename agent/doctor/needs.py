@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from agent.aws.jobs.topics import GREENGRASS, JobTopics, ShadowTopics
 from agent.config.deployments import DeploymentOptions
-from agent.config.iotcore import IotCoreOptions
 from agent.config.load import Config
 from agent.config.streams import StreamOptions
+from agent.config.transports import IotCoreOptions
 from agent.greengrass.deployments.inquiry import REQUEST
 from agent.greengrass.fleet.service import health_topic
 from agent.mqtt.iotcore.quotas import ingested

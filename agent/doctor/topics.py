@@ -17,9 +17,8 @@ from msgspec.structs import replace
 
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
-from agent.config.iotcore import IotCoreOptions
 from agent.config.load import Config, load
-from agent.config.transports import MqttOptions
+from agent.config.transports import IotCoreOptions, MqttOptions
 from agent.doctor import dataplane
 from agent.doctor.asking import Answer, Told, ask
 from agent.doctor.finding import Finding

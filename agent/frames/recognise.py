@@ -16,7 +16,7 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Raw
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import FrameError
 from agent.frames import headers
 from agent.frames.envelope import captured_at, open_envelope, opening, spelled, url_refused
@@ -49,7 +49,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _URL_SCHEMES = (b"http://", b"https://", b"s3://", b"file://", b"rtsp://")
 
 
-def recognise(payload: bytes, content_type: str | None, limits: Limits) -> Picture:
+def recognise(payload: bytes, content_type: str | None, limits: FrameLimits) -> Picture:
     """The picture in a payload: its encoded bytes, upright size and what stood beside it.
 
     Raises:
@@ -75,7 +75,7 @@ def recognise(payload: bytes, content_type: str | None, limits: Limits) -> Pictu
     return _picture(data, limits)
 
 
-def _picture(data: bytes, limits: Limits) -> Picture:
+def _picture(data: bytes, limits: FrameLimits) -> Picture:
     if not data:
         raise FrameError("there are no bytes", hint=headers.ACCEPTED, code="empty-payload")
     header = headers.read_header(data)
@@ -89,7 +89,7 @@ def _picture(data: bytes, limits: Limits) -> Picture:
     return Picture(data, header.encoding, header.width, header.height)
 
 
-def _from_json(text: bytes, limits: Limits) -> Picture:
+def _from_json(text: bytes, limits: FrameLimits) -> Picture:
     envelope = open_envelope(text, limits.max_json_depth)
     refusals = []
     for candidate in envelope.candidates:

@@ -16,10 +16,8 @@ from agent.aws.credentials import CredentialsProvider
 from agent.aws.jobs.client import JobsClient, ShadowClient
 from agent.aws.jobs.execution import Job
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
-from agent.config.artifacts import DownloadOptions
-from agent.config.aws import AwsOptions
-from agent.config.deployments import DeploymentOptions
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import AwsOptions, GreengrassOptions
+from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.transports import TransportOptions
 from agent.greengrass import account
 from agent.greengrass.account import Operation
@@ -81,7 +79,7 @@ class Surroundings:
     board: StatusBoard
     aws: AwsOptions | None
     greengrass: GreengrassOptions
-    downloads: DownloadOptions
+    downloads: StoreOptions
 
 
 async def enter(
@@ -146,9 +144,7 @@ def _cloud(options: GreengrassOptions) -> DataPlane | None:
 
 
 def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
-    told = msgspec.structs.asdict(here.downloads)
-    told["plain_http_hosts"] = frozenset(told["plain_http_hosts"])
-    told |= {"aws": here.aws or AwsOptions(), "credentials": credentials}
+    told = msgspec.structs.asdict(here.downloads) | {"aws": here.aws or AwsOptions(), "credentials": credentials}
     if cloud is None:
         return AwsStoreOptions(**told)
     from agent.greengrass.artifacts.stores.greengrass import GreengrassStoreOptions  # noqa: PLC0415 as above

@@ -10,44 +10,36 @@ configuration says goes before what the manifest says.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from agent.config.models import ModelOptions
+from agent.config.bounds import PathText, Text
+from agent.config.models import CODE, ModelOptions, ModelSettings
 from agent.config.strict import build, nearest
 from agent.errors import ConfigError, ModelRefusedError
+from agent.files import under
 
 __all__ = ["LABEL_FILES", "MODEL_SUFFIXES", "SAMPLES", "Manifest", "ModelSpec", "resolve", "sample_names", "unwrapped"]
+
+Settings = TypeVar("Settings", bound=ModelSettings)
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "models"
 MODEL_SUFFIXES = (".tflite", ".onnx", ".pb", ".caffemodel", ".xml")
 LABEL_FILES = ("labels.txt", "labels.json", "synset.txt")
-_STEPS = ("preprocess", "postprocess")
 _DEEPEST = 3
 """How many folders may be wrapped round a model's."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(ModelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model folder's ``manifest.toml``; paths are relative to the folder."""
 
-    file: str
-    name: str = ""
-    version: str = ""
-    backend: str = "auto"
-    task: str = "auto"
-    labels: str = ""
-    input: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    backend_options: dict[str, Any] = {}
-    preprocess: str = ""
-    """The model's own step between a decoded picture and ``input``; ``file.py:Name`` as for backend and task."""
-    preprocess_options: dict[str, Any] = {}
-    postprocess: str = ""
-    """The model's own step behind the task: predictions in, predictions out."""
-    postprocess_options: dict[str, Any] = {}
-    autotune: bool = False
-    """Whether the fastest backend and number of threads are measured on the device."""
+    file: PathText
+    name: Text = ""
+    version: Text = ""
+    backend: Text = "auto"
+    task: Text = "auto"
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,23 +74,19 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     path = unwrapped(path)
     manifest = _manifest(path)
     folder = path if path.is_dir() else path.parent
-    labels = (base / options.labels) if options.labels else (folder / manifest.labels if manifest.labels else None)
-    if labels is not None and not labels.is_file():
-        raise ModelRefusedError(f"there is no label file {labels}", code="labels-missing", hint="check labels = …")
     usual = {} if ":" in (options.task or manifest.task) else options.usual_options
-    merged = msgspec.structs.replace(
-        manifest,
-        file=str((folder / manifest.file).resolve()),
-        name=manifest.name or called,
-        labels=str(labels.resolve()) if labels else "",
-        input=manifest.input | options.input,
-        options=usual | manifest.options | options.options,
-        backend_options=manifest.backend_options | options.backend_options,
-        autotune=manifest.autotune if options.autotune is None else options.autotune,
-        **_code(manifest, options, folder, base),
-    )
+    # Code that is not run need not be there.
+    own = replace(manifest, **{key: "" for key in CODE if getattr(options, key)})
+    merged = _placed(options, base).over(_placed(own, folder, within=folder)).settings()
+    if merged["labels"] and not Path(merged["labels"]).is_file():
+        raise ModelRefusedError(
+            f"there is no label file {merged['labels']}", code="labels-missing", hint="check labels = …", path="labels"
+        )
+    merged["options"] = {**usual, **merged["options"]}
+    merged["autotune"] = bool(merged["autotune"])
+    manifest = replace(manifest, file=str((folder / manifest.file).resolve()), name=manifest.name or called, **merged)
     python_path = tuple(str((base / entry).resolve()) for entry in options.python_path)
-    return ModelSpec(manifest=merged, run=msgspec.structs.replace(options, python_path=python_path))
+    return ModelSpec(manifest=manifest, run=replace(options, python_path=python_path))
 
 
 def unwrapped(path: Path) -> Path:
@@ -111,17 +99,11 @@ def unwrapped(path: Path) -> Path:
     return path
 
 
-def _code(manifest: Manifest, options: ModelOptions, folder: Path, base: Path) -> dict[str, Any]:
-    """Backend, task and the model's own steps; files of code are found beside what names them."""
-    code: dict[str, Any] = {}
-    for key in ("backend", "task", *_STEPS):
-        told, wanted = getattr(manifest, key), getattr(options, key)
-        code[key] = _file(wanted, base, key) if wanted else _file(told, folder, key, within=folder)
-    for key in (f"{step}_options" for step in _STEPS):
-        # What was said to the manifest's step is nothing to another one.
-        kept = {} if getattr(options, key.removesuffix("_options")) else getattr(manifest, key)
-        code[key] = kept | getattr(options, key)
-    return code
+def _placed(settings: Settings, folder: Path, *, within: Path | None = None) -> Settings:
+    """The settings with absolute paths: files of labels and code are found beside what names them."""
+    code = {key: _file(getattr(settings, key), folder, key, within=within) for key in CODE}
+    labels = str((folder / settings.labels).resolve()) if settings.labels else ""
+    return replace(settings, labels=labels, **code)
 
 
 def _file(name: str, folder: Path, key: str, *, within: Path | None = None) -> str:
@@ -131,21 +113,24 @@ def _file(name: str, folder: Path, key: str, *, within: Path | None = None) -> s
         return name
     if not attribute:
         raise ConfigError(
-            f"{key} is {name!r}", code="code-missing", hint=f"say what of the file it is: {Path(file).name}:Name"
+            f"{key} is {name!r}",
+            code="code-missing",
+            hint=f"add what of the file it is: {Path(file).name}:Name",
+            path=key,
         )
-    path = (folder / Path(file).expanduser()).resolve()
+    path = under(folder, file).resolve()
     if within is not None and not path.is_relative_to(within.resolve()):
         hint = "put the file into the model's folder"
-        raise ConfigError(f"{key} is {name!r}: that is outside {within}", code="code-outside", hint=hint)
+        raise ConfigError(f"{key} is {name!r}: that is outside {within}", code="code-outside", hint=hint, path=key)
     if not path.is_file():
         raise ModelRefusedError(
-            f"{key} is {name!r}: there is no file {path}", code="code-missing", hint=f"check {key} = …"
+            f"{key} is {name!r}: there is no file {path}", code="code-missing", hint=f"check {key} = …", path=key
         )
     return f"{path}:{attribute}"
 
 
 def _locate(source: str, base: Path) -> Path:
-    path = base / Path(source).expanduser()
+    path = under(base, source)
     if path.exists():
         return path
     sample = SAMPLES / source
@@ -156,6 +141,7 @@ def _locate(source: str, base: Path) -> Path:
         f"there is no model {source!r}: neither a file or folder {path}, nor a sample",
         code="model-missing",
         hint=nearest(source, known) or f"samples: {', '.join(known)}",
+        path="source",
     )
 
 
@@ -172,6 +158,7 @@ def _manifest(path: Path) -> Manifest:
         f"{path} has no manifest.toml and {len(models)} model files",
         code="manifest-missing",
         hint="write a manifest.toml with file = …, or name the model file itself",
+        path="source",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.config.strict import nearest
 from agent.errors import ModelRefusedError, NotConnectedError, VergeError, WorkerLostError
 from agent.frames.frame import Picture
@@ -39,12 +39,12 @@ class InferencePlane:
         tasks: asyncio.TaskGroup,
         quarantine: Path,
         *,
-        limits: Limits | None = None,
+        limits: FrameLimits | None = None,
         changed: Changed | None = None,
     ) -> None:
         self._tasks = tasks
         self._quarantine = Quarantine(quarantine)
-        self._limits = limits or Limits()
+        self._limits = limits or FrameLimits()
         self._changed = changed or (lambda _name, _status: None)
         self._models: dict[str, tuple[Pool, _Requests]] = {}
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import InvalidInputError, VergeError, WorkerLostError
 from agent.inference.manifest import ModelSpec
 from agent.inference.process import DEPTH, Worker
@@ -45,7 +45,7 @@ class Pool:
     """The workers of one loaded model; ``start`` and ``stop`` bracket its life."""
 
     def __init__(
-        self, name: str, spec: ModelSpec, *, threads: int, limits: Limits, quarantine: Quarantine,
+        self, name: str, spec: ModelSpec, *, threads: int, limits: FrameLimits, quarantine: Quarantine,
         changed: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.name = name

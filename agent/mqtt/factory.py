@@ -7,8 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agent.config.outbox import OutboxOptions
-from agent.config.transports import IotCoreOptions, MemoryOptions, TransportOptions
+from agent.config.transports import IotCoreOptions, MemoryOptions, OutboxOptions, TransportOptions
 from agent.errors import ConfigError, PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.memory import MemoryTransport, shared_bus

@@ -17,8 +17,7 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.config.iotcore import IotCoreOptions
-from agent.config.transports import MqttOptions, TlsOptions
+from agent.config.transports import IotCoreOptions, MqttOptions, TlsOptions
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.paho import new_client, publish_properties, tls_context
 from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused

@@ -11,7 +11,7 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from agent.config.results import FilterOptions
+from agent.config.streams import FilterOptions
 from agent.results.recent import Recent
 from agent.results.result import Prediction, Result, Tensor
 

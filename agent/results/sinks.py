@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from string import Formatter
 from typing import Protocol, TypeAlias
 
-from agent.config.results import FileSinkOptions
-from agent.errors import ConfigError, VergeError
+from agent.config.streams import FileSinkOptions, check_template
+from agent.errors import VergeError
 from agent.mqtt.transport import Delivered, Message
 from agent.results.disk import DiskLosses
 from agent.results.result import Prediction, Result
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 Publish: TypeAlias = Callable[[Message, Delivered], None]
 """``Transport.publish``."""
 
-FIELDS = ("thing", "stream", "camera", "label")
 NO_LABEL = "none"
 
 
@@ -65,7 +63,7 @@ class TopicSink:
         retain: bool = False,
         expiry_s: int | None = None,
     ) -> None:
-        _check(topic_template)
+        check_template(topic_template)
         self._publish = publish
         self._template = topic_template
         self._content_type = content_type
@@ -189,23 +187,6 @@ def _append_whole(fd: int, line: bytes, size: int) -> int:
         os.ftruncate(fd, size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return written
-
-
-def _check(template: str) -> None:
-    try:
-        fields = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
-    except ValueError as error:
-        raise _wrong(template, str(error)) from error
-    for name, spec, conversion in fields:
-        if name not in FIELDS or spec or conversion:
-            raise _wrong(template, f"there is no field {{{name}}}")
-    if not template or set("+#\0") & set(template):
-        raise _wrong(template, "a topic to publish on is not empty and has no wildcards")
-
-
-def _wrong(template: str, why: str) -> ConfigError:
-    fields = ", ".join(f"{{{name}}}" for name in FIELDS)
-    return ConfigError(f"cannot publish on {template!r}: {why}", hint=f"the fields are {fields}", code="topic-wrong")
 
 
 def _best_label(result: Result) -> str:

@@ -11,7 +11,7 @@ import re
 from collections import Counter, deque
 from pathlib import Path
 
-from agent.config.results import SnapshotOptions
+from agent.config.streams import SnapshotOptions
 from agent.results.disk import DiskLosses
 from agent.results.recent import Recent
 from agent.results.result import Result

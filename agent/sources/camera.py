@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from agent.config.sources import CameraOptions, Target, target
+from agent.config.streams import CameraOptions, Target, target
 from agent.errors import VergeError
+from agent.files import under
 from agent.mqtt.backoff import Backoff
 from agent.mqtt.transport import Message
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
@@ -41,7 +42,7 @@ class CameraSource(Source):
         found = target(options.source)
         super().__init__(shown(found), changed)
         if found.kind == "file":
-            found = Target("file", str(folder / Path(str(found.address)).expanduser()))
+            found = Target("file", str(under(folder, str(found.address))))
         self._target = found
         self._label = options.name or label(found)
         self._options = options

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
-from agent.config.sources import DirectoryOptions
+from agent.config.streams import DirectoryOptions
 from agent.errors import FrameError
 from agent.mqtt.transport import Message
 from agent.sources.aside import aside

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config.sources import is_pattern, matches
+from agent.config.streams import is_pattern, matches
 from agent.errors import FrameError, UnreachableError
 from agent.sources.watch import Entry
 

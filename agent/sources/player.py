@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from agent.config.sources import CameraOptions, Target
+from agent.config.streams import CameraOptions, Target
 from agent.errors import InvalidInputError, VergeError
 from agent.inference.child import shortage
 from agent.inference.runtime.ring import Ring

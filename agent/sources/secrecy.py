@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from agent.config.sources import Target
+from agent.config.streams import Target
 
 __all__ = ["label", "scrubber", "shown"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.config.streams import InputOptions, Policy, StreamOptions
+from agent.files import under
 from agent.mqtt.transport import Transport
 from agent.sources.base import Source
 from agent.sources.camera import CameraSource
@@ -24,7 +25,7 @@ def source(
     """The source of a stream whose input has no objection; relative paths start at ``folder``."""
     wish = options.input
     if wish.directory is not None:
-        path = folder / Path(wish.directory.path).expanduser()
+        path = under(folder, wish.directory.path)
         return DirectorySource(wish.directory, path, watched=not wish.interval_s, max_bytes=max_bytes, changed=changed)
     if wish.camera is not None:
         return CameraSource(wish.camera, folder, max_bytes=max_bytes, changed=changed)

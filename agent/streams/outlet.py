@@ -17,6 +17,7 @@ import msgspec
 
 from agent.config.streams import OutputOptions, StreamOptions
 from agent.errors import ConfigError, VergeError
+from agent.files import under
 from agent.frames.frame import Frame
 from agent.inference.values import Answer, Description, Snapshot
 from agent.mqtt.transport import Message, Transport
@@ -166,7 +167,7 @@ class _Snapshots:
         assert wish is not None  # noqa: S101 asked by the caller
         self._pace = SnapshotPace(wish)
         self._wish = Snapshot(quality=wish.quality, max_side=wish.max_side)
-        self._folder = SnapshotFolder(folder / Path(wish.folder).expanduser(), wish.keep) if wish.folder else None
+        self._folder = SnapshotFolder(under(folder, wish.folder), wish.keep) if wish.folder else None
         publish = transports[wish.transport or options.input.transport].publish
         self._topic = (
             TopicSink(publish, wish.topic, content_type="image/jpeg", qos=0, retain=wish.retain) if wish.topic else None
@@ -196,7 +197,7 @@ def _output(
     sink: Sink
     form = formats.load(options.format)
     if options.file:
-        path = str(folder / Path(options.file.path).expanduser())
+        path = str(under(folder, options.file.path))
         sink = FileSink(msgspec.structs.replace(options.file, path=path))
     elif options.log:
         sink = LogSink()

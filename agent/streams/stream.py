@@ -27,7 +27,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from agent.config.streams import Limits, StreamOptions
+from agent.config.streams import FrameLimits, StreamOptions
 from agent.errors import FrameError, VergeError
 from agent.frames.frame import Frame
 from agent.frames.recognise import recognise
@@ -55,7 +55,7 @@ class Stream:
 
     def __init__(
         self, name: str, options: StreamOptions, *, plane: InferencePlane, source: Source, outlet: Outlet,
-        limits: Limits, changed: Callable[[], None],
+        limits: FrameLimits, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self.name = name
         self.options = options

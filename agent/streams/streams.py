@@ -15,7 +15,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from agent.config.streams import Limits, Policy, StreamOptions, objection
+from agent.config.streams import FrameLimits, Policy, StreamOptions, problems
 from agent.config.strict import nearest
 from agent.errors import ConfigError
 from agent.inference.plane import InferencePlane
@@ -50,7 +50,7 @@ class Streams:
 
     def __init__(
         self, thing: str, plane: InferencePlane, transports: Mapping[str, Transport], folder: Path, *,
-        limits: Limits, room: Room, added: Added, removed: Added, changed: Callable[[], None],
+        limits: FrameLimits, room: Room, added: Added, removed: Added, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._thing = thing
         self._plane = plane
@@ -133,10 +133,13 @@ class Streams:
                     code="unknown-transport",
                     hint=nearest(transport, self._transports) or f"known: {', '.join(self._transports)}",
                 )
-        wrong = objection(options.input)
-        if wrong is not None:
-            place = f"input.{wrong.key}:" if wrong.key else "input"
-            raise ConfigError(f"stream {name}: {place} {wrong.said}", code=wrong.code, hint=wrong.hint)
+        for problem in problems(options):
+            raise ConfigError(
+                f"stream {name}: {problem.path}: {problem.message}",
+                code=problem.code,
+                hint=problem.hint,
+                path=problem.path,
+            )
         if options.policy is Policy.ALL:
             # What the broker may send unacknowledged always finds room; that is what makes the source wait.
             options = replace(options, depth=max(options.depth, self._room(options.input.transport)))

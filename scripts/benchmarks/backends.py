@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import VergeError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
@@ -66,7 +66,7 @@ class Contestant:
 def measure(model: str, names: Sequence[str], turns: int, say: Say) -> dict[str, Any]:
     """Every figure, in the order of the names."""
     with rig.folder() as work:
-        pictures = [recognise(data, None, Limits()) for data in frames.read(frames.write(work / "frames"))]
+        pictures = [recognise(data, None, FrameLimits()) for data in frames.read(frames.write(work / "frames"))]
         told = asyncio.run(_race(work, Course(model, names, pictures, turns), say))
     head = {"model": model, "cores": len(os.sched_getaffinity(0)), "pictures": len(pictures), "frames": turns * TURN}
     return head | {"backends": told}

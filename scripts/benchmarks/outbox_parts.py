@@ -11,8 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from agent.config.outbox import OutboxOptions
-from agent.config.transports import MqttOptions
+from agent.config.transports import MqttOptions, OutboxOptions
 from agent.mqtt.factory import create
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message

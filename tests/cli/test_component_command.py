@@ -87,7 +87,9 @@ def test_an_inference_that_was_begun_comes_with_its_model(component, tmp_path):
     assert stream.stream.input.topic == "cameras/+/frame"
     assert recipe.dependencies[f"{NAME}.Model"].hard
     assert recipe.dependencies[f"{NAME}.Model"].requirement.allows(model.version)
-    told = stream.model_options(str(unarchived / "model"), blocks.model(model.name, model.configuration), str)
+    told = stream.model_options(
+        blocks.model(model.name, model.configuration).options(model.name, str(unarchived / "model")), str
+    )
     assert resolve(told, tmp_path).manifest.file.endswith("model.tflite")
     asyncio.run(answers_its_golden_frames(unarchived / "model"))
 

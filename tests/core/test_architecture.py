@@ -69,7 +69,6 @@ PURE = [
     "aws/provision/acl.py",
     "aws/provision/policy.py",
     "aws/tes/exchange.py",
-    "config/plaintext.py",
     "doctor/needs.py",
     "frames/envelope.py",
     "frames/headers.py",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import FrameError
 from agent.frames.envelope import IMAGE_KEYS, MAX_CANDIDATES, nesting, open_envelope
 from agent.frames.recognise import recognise
@@ -36,7 +36,7 @@ def depth_of(value: object) -> int:
 
 
 def opened(**beside: object):
-    return recognise(pictures.as_json({**beside, "image": TEXT}), None, Limits())
+    return recognise(pictures.as_json({**beside, "image": TEXT}), None, FrameLimits())
 
 
 @settings(max_examples=150, deadline=None)
@@ -60,12 +60,12 @@ def test_the_scan_ends_on_text_that_is_no_json(text):
 @pytest.mark.parametrize("key", [*IMAGE_KEYS, "Image", "imageBase64", "image_base64", "IMG", "image-base64"])
 def test_every_key_of_the_field_holds_a_picture_directly_or_one_object_deeper(key):
     for message in ({key: TEXT}, {"frame": {key: TEXT}}):
-        assert recognise(pictures.as_json(message), None, Limits()).width == 16
+        assert recognise(pictures.as_json(message), None, FrameLimits()).width == 16
 
 
 def test_values_under_other_keys_are_no_candidates():
     with pytest.raises(FrameError) as refused:
-        recognise(pictures.as_json({"picture_of_the_day": TEXT}), None, Limits())
+        recognise(pictures.as_json({"picture_of_the_day": TEXT}), None, FrameLimits())
     assert refused.value.code == "no-image-key"
 
 
@@ -81,12 +81,12 @@ def test_members_of_metadata_and_meta_are_kept_and_the_nearest_to_the_picture_wi
         "metadata": {"camera": "declared", "lens": 2},
         "frame": {"data": TEXT, "camera": "inner", "meta": {"gain": 4}},
     }
-    metadata = recognise(pictures.as_json(message), None, Limits()).metadata
+    metadata = recognise(pictures.as_json(message), None, FrameLimits()).metadata
     assert metadata == {"camera": "inner", "gain": 4, "place": "hall", "lens": 2}
 
 
 def test_the_metadata_of_the_array_shape_is_kept():
-    assert recognise(pictures.as_json([{"frame_id": 9}, TEXT]), None, Limits()).metadata == {"frame_id": 9}
+    assert recognise(pictures.as_json([{"frame_id": 9}, TEXT]), None, FrameLimits()).metadata == {"frame_id": 9}
 
 
 def test_large_nested_and_empty_values_are_left_out():
@@ -100,7 +100,7 @@ def test_at_most_32_facts_are_kept():
 
 def test_the_picture_itself_is_no_metadata():
     tiny = pictures.as_text(pictures.npy((2, 2)))
-    assert recognise(pictures.as_json({"image": tiny, "id": 1}), None, Limits()).metadata == {"id": 1}
+    assert recognise(pictures.as_json({"image": tiny, "id": 1}), None, FrameLimits()).metadata == {"id": 1}
 
 
 @pytest.mark.parametrize("key", ["timestamp", "captured_at", "capturedAt", "ts", "time"])

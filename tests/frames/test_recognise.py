@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import agent.frames
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import FrameError
 from agent.frames.frame import Picture
 from agent.frames.recognise import REFUSALS, recognise
 from tests.support import pictures
 
-LIMITS = Limits()
+LIMITS = FrameLimits()
 JPEG = pictures.picture("jpeg", 16, 12)
 SAMPLES = [
     wrap(pictures.picture(encoding, 16, 12)) for encoding in pictures.ENCODINGS for wrap in pictures.WRAPPINGS.values()
@@ -57,7 +57,7 @@ json_values = st.recursive(
 )
 
 
-def refusal(payload: bytes, content_type: str | None = None, limits: Limits = LIMITS) -> FrameError:
+def refusal(payload: bytes, content_type: str | None = None, limits: FrameLimits = LIMITS) -> FrameError:
     with pytest.raises(FrameError) as refused:
         recognise(payload, content_type, limits)
     assert refused.value.code in REFUSALS
@@ -160,10 +160,10 @@ def test_a_bomb_is_refused_with_both_numbers():
 
 
 def test_the_limits_of_the_stream_hold():
-    assert refusal(JPEG, limits=Limits(max_bytes=len(JPEG) - 1)).code == "too-many-bytes"
-    assert refusal(JPEG, limits=Limits(max_pixels=16 * 12 - 1)).code == "too-many-pixels"
-    assert recognise(JPEG, None, Limits(max_bytes=len(JPEG), max_pixels=16 * 12)).width == 16
-    assert refusal(b'{"image": {"data": ""}}', limits=Limits(max_json_depth=1)).code == "json-too-deep"
+    assert refusal(JPEG, limits=FrameLimits(max_bytes=len(JPEG) - 1)).code == "too-many-bytes"
+    assert refusal(JPEG, limits=FrameLimits(max_pixels=16 * 12 - 1)).code == "too-many-pixels"
+    assert recognise(JPEG, None, FrameLimits(max_bytes=len(JPEG), max_pixels=16 * 12)).width == 16
+    assert refusal(b'{"image": {"data": ""}}', limits=FrameLimits(max_json_depth=1)).code == "json-too-deep"
 
 
 def test_a_message_without_a_picture_lists_the_keys_that_would_hold_one():

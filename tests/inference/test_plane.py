@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.frames.recognise import recognise
 from agent.inference.manifest import SAMPLES, resolve
@@ -67,7 +67,7 @@ async def test_the_shipped_classifier_sees_the_cat(tmp_path: Path) -> None:
     data = (SAMPLES.parent / "images" / "chelsea.jpg").read_bytes()
     async with plane_in(tmp_path) as plane:
         await plane.load("m", resolve(ModelOptions(source="classifier"), tmp_path))
-        answer = await plane.infer("m", recognise(data, None, Limits()))
+        answer = await plane.infer("m", recognise(data, None, FrameLimits()))
     assert (answer.predictions[0]["label"], answer.predictions[0]["label_id"]) == ("Egyptian cat", 285)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.iotcore import IotCoreLimits, IotCoreOptions
+from agent.config.transports import IotCoreLimits, IotCoreOptions
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
 from tests.support.wire import Wire

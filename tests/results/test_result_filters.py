@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.config.results import FilterOptions
+from agent.config.streams import FilterOptions
 from agent.results.filters import EMPTY, RATE, UNCHANGED, Filters
 from agent.results.recent import MAX_CAMERAS, Recent
 from agent.results.result import Tensor

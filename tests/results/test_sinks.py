@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.results import FileSinkOptions
+from agent.config.streams import FileSinkOptions
 from agent.errors import ConfigError, NotConnectedError, PublishError
 from agent.results.sinks import FileSink, LogSink, TopicSink
 from tests.results.made_results import TEXT, prediction, result

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.results import SnapshotOptions
+from agent.config.streams import SnapshotOptions
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
 from agent.results.ulid import Ulids
 from tests.results.made_results import TEXT, result

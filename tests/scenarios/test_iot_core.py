@@ -28,7 +28,7 @@ from agent.aws.jobs.service.caller import Caller, calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import GREENGRASS, ShadowTopics
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.fleet.service import health_topic
 from agent.mqtt.client import MqttTransport

@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.config.sources import CameraOptions
-from agent.config.streams import Limits
+from agent.config.streams import CameraOptions, FrameLimits
 from agent.frames.recognise import recognise
 from agent.inference.runtime.decode import decode
 from agent.mqtt.backoff import Backoff
@@ -29,7 +28,7 @@ from agent.sources.camera import CameraSource
 from tests.sources.cameras import HEIGHT, WIDTH, number, serving, video
 from tests.sources.receiver import Given, Receiver, until
 
-LIMIT = Limits().max_bytes
+LIMIT = FrameLimits().max_bytes
 
 
 @asynccontextmanager
@@ -58,7 +57,7 @@ def alive(pid: int) -> bool:
 
 def seen(given: Given) -> np.ndarray:
     """A frame as the worker sees it: recognised by the core, decoded by the worker's side, BGR."""
-    picture = recognise(given.message.payload, given.message.content_type, Limits())
+    picture = recognise(given.message.payload, given.message.content_type, FrameLimits())
     return decode(picture.data, picture.encoding, None).pixels
 
 
@@ -322,7 +321,7 @@ CORE = """
 import asyncio, sys
 from pathlib import Path
 from agent.sources.camera import CameraSource
-from agent.config.sources import CameraOptions
+from agent.config.streams import CameraOptions
 
 async def main():
     camera = CameraSource(CameraOptions(source=sys.argv[1], loop=True), Path(), max_bytes=1 << 20)

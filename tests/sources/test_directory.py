@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.sources import DirectoryOptions
+from agent.config.streams import DirectoryOptions
 from agent.sources import folder as disk
 from agent.sources.base import SourceState
 from agent.sources.directory import DirectorySource

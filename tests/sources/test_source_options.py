@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.sources import Target, matches, target
+from agent.config.streams import Target, matches, target
 from agent.sources.secrecy import label, scrubber, shown
 
 

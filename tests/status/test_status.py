@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.config.streams import InputOptions, Limits, StreamOptions
+from agent.config.streams import FrameLimits, InputOptions, StreamOptions
 from agent.inference.plane import InferencePlane
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.results.formats import Context
@@ -39,7 +39,7 @@ async def told(bus: MemoryBus, folder: Path, interval_s: float) -> AsyncIterator
             plane=plane,
             source=TopicSource(ours, "cameras/+"),
             outlet=outlet,
-            limits=Limits(),
+            limits=FrameLimits(),
             changed=board.changed,
         )
         board.add(stream)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import msgspec
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message

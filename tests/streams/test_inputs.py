@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from agent.config.load import parse
-from agent.config.sources import CameraOptions, DirectoryOptions
-from agent.config.streams import InputOptions, Policy, StreamOptions, objection
+from agent.config.streams import CameraOptions, DirectoryOptions, InputOptions, Policy, StreamOptions, objection
 from agent.errors import ConfigError
 from agent.streams.inputs import same_source
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.config.streams import InputOptions, Limits, Policy, StreamOptions
+from agent.config.streams import FrameLimits, InputOptions, Policy, StreamOptions
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
 from agent.mqtt.memory import MemoryBus, MemoryTransport
@@ -43,14 +43,14 @@ async def stream_in(
             plane=plane,
             source=listening(options, ours),
             outlet=outlet,
-            limits=Limits(),
+            limits=FrameLimits(),
             changed=lambda: None,
         ) as stream:
             yield stream, ours, theirs
 
 
 def listening(options: StreamOptions, transport: MemoryTransport) -> Source:
-    return source(options, {"bus": transport}, Path(), max_bytes=Limits().max_bytes, changed=lambda: None)
+    return source(options, {"bus": transport}, Path(), max_bytes=FrameLimits().max_bytes, changed=lambda: None)
 
 
 def _named(folder: Path) -> ModelSpec:

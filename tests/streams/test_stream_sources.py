@@ -11,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.config.sources import CameraOptions, DirectoryOptions
-from agent.config.streams import InputOptions, Limits, Policy, StreamOptions
+from agent.config.streams import CameraOptions, DirectoryOptions, FrameLimits, InputOptions, Policy, StreamOptions
 from agent.inference.plane import InferencePlane
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
@@ -55,7 +54,7 @@ async def box(folder: Path, models: tuple[str, ...] = ("m",)) -> AsyncIterator[B
         MemoryTransport(bus, "camera") as theirs,
         InferencePlane(tasks, folder / "quarantine") as plane,
         Streams(
-            "box", plane, {"bus": ours}, folder, limits=Limits(), room=lambda _: 10, added=lambda _: None,
+            "box", plane, {"bus": ours}, folder, limits=FrameLimits(), room=lambda _: 10, added=lambda _: None,
             removed=lambda _: None, changed=lambda: None,
         ) as streams,
     ):  # fmt: skip

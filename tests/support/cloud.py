@@ -15,8 +15,7 @@ from typing import Any, Self
 import pytest
 
 from agent.aws.provision.acl import Access
-from agent.config.iotcore import IotCoreOptions
-from agent.config.transports import MqttOptions
+from agent.config.transports import IotCoreOptions, MqttOptions
 from tests.support.broker import Broker, free_port
 from tests.support.certs import Certificates
 

@@ -19,7 +19,7 @@ from agent.aws.provision.identity import Identity
 from agent.aws.provision.keys import Facts, check_authorities, check_pair, new_key, request
 from agent.aws.provision.prove import Proof, prove
 from agent.aws.provision.template import configuration
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.files import write_atomically
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create

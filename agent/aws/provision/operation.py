@@ -13,7 +13,7 @@ from agent.aws.jobs.execution import Job
 from agent.aws.jobs.messages import Status
 from agent.aws.provision.home import Home
 from agent.aws.provision.rotate import is_rotation, rotate, rotation
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.errors import VergeError
 from agent.mqtt.transport import Transport
 

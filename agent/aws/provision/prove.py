@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.aws.detached import detached
 from agent.aws.provision.errors import ProvisioningError
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.probe import Visitor, as_thing
 from agent.mqtt.reasons import CLOSED

@@ -23,8 +23,8 @@ from agent.aws.provision.home import AUTHORITIES, CERTIFICATE, KEY, Home
 from agent.aws.provision.identity import Identity
 from agent.aws.provision.keys import certificate_facts, check_pair, new_key, request
 from agent.aws.provision.prove import prove
-from agent.config.iotcore import IotCoreOptions
 from agent.config.strict import convert
+from agent.config.transports import IotCoreOptions
 from agent.errors import ConfigError
 from agent.mqtt.transport import Transport
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config.artifacts import RESERVE_BYTES
+from agent.config.deployments import RESERVE_BYTES
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import partial_of, settle

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
-from agent.config.artifacts import MAX_ARTIFACT_BYTES, Limits, Patience, StoreOptions
+from agent.config.deployments import MAX_ARTIFACT_BYTES, ArtifactLimits, Patience, StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.partial import partial_of
@@ -164,7 +164,7 @@ class Fetcher:
         self._cache = cache
         self._options = options or StoreOptions()
         self._parallel = parallel
-        self._limits = Limits(max_artifact_bytes, cache.reserve_bytes)
+        self._limits = ArtifactLimits(max_artifact_bytes, cache.reserve_bytes)
         self._zip_limits = zip_limits or ZipLimits()
         self._patience = patience or Patience()
         self._progress_interval_s = progress_interval_s

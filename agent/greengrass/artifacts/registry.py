@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Self
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.store import Store
 from agent.greengrass.artifacts.uri import scheme, shown

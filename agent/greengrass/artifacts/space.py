@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.config.artifacts import RESERVE_BYTES
+from agent.config.deployments import RESERVE_BYTES
 from agent.greengrass.artifacts.errors import ArtifactError
 
 __all__ = ["existing", "free_bytes", "full", "require", "writing"]

@@ -26,13 +26,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar, TypeVarTuple
 
 from agent.aws.credentials import CredentialsProvider
-from agent.config.artifacts import Limits, Patience, StoreOptions
 from agent.config.aws import AwsOptions
+from agent.config.deployments import ArtifactLimits, Patience, StoreOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
@@ -49,11 +49,10 @@ OnProgress: TypeAlias = Callable[[int, int | None], None]
 Arguments = TypeVarTuple("Arguments")
 
 
-@dataclass(frozen=True, slots=True)
-class AwsStoreOptions(StoreOptions):
+class AwsStoreOptions(StoreOptions, frozen=True, kw_only=True):
     """``StoreOptions`` of a device that belongs to an AWS account."""
 
-    aws: AwsOptions = field(default_factory=AwsOptions)
+    aws: AwsOptions = AwsOptions()
     credentials: CredentialsProvider | None = None
     """None: what the AWS SDK finds by itself."""
 
@@ -104,7 +103,7 @@ class Store(ABC):
         into: Path,
         *,
         digest: Digest | None = None,
-        limits: Limits | None = None,
+        limits: ArtifactLimits | None = None,
         patience: Patience | None = None,
         on_progress: OnProgress = lambda _done, _total: None,
     ) -> Digest:
@@ -114,7 +113,7 @@ class Store(ABC):
             ArtifactError: it cannot be had or is not what was promised.
             ArtifactUnreachableError: no byte came for as long as ``patience`` lasts; what came before is kept.
         """
-        limits = limits or Limits()
+        limits = limits or ArtifactLimits()
         partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
         download = _Download(uri, partial, digest, on_progress)
         try:

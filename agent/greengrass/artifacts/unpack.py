@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.config.artifacts import RESERVE_BYTES
+from agent.config.deployments import RESERVE_BYTES
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import settle
 from agent.greengrass.artifacts.space import require, writing

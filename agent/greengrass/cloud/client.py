@@ -21,8 +21,8 @@ from typing import Final, TypeVar
 from urllib3.exceptions import HTTPError
 
 from agent.aws.detached import detached
-from agent.config.artifacts import Patience, StoreOptions
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import GreengrassOptions
+from agent.config.deployments import Patience, StoreOptions
 from agent.errors import UnreachableError, VergeError
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.stores import answers

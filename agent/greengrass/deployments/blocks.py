@@ -23,16 +23,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
+from msgspec.structs import replace
 
-from agent.config.models import ModelOptions
-from agent.config.results import FileSinkOptions, FilterOptions
-from agent.config.sources import CameraOptions, DirectoryOptions
-from agent.config.streams import InputOptions, OutputOptions, SnapshotOutput, StreamOptions, objection
-from agent.config.strict import convert
+from agent.config.bounds import Name, OptionalPath, Text
+from agent.config.models import CODE, RUN_KEYS, ModelOptions, ModelSettings
+from agent.config.streams import (
+    CameraOptions,
+    DirectoryOptions,
+    FileSinkOptions,
+    FilterOptions,
+    InputOptions,
+    OutputOptions,
+    SnapshotOptions,
+    StreamOptions,
+    problems,
+)
+from agent.config.strict import check_keys, convert
 from agent.errors import ConfigError
 from agent.greengrass.catalog import keys
 from agent.greengrass.catalog.keys import Device
@@ -44,7 +53,6 @@ __all__ = [
     "InferenceBlock",
     "ManifestBlock",
     "ModelBlock",
-    "RunBlock",
     "RuntimeBlock",
     "Subject",
     "block",
@@ -57,7 +65,7 @@ __all__ = [
 
 Value = TypeVar("Value")
 Code = Callable[[str], str]
-Count = Annotated[int, Meta(ge=1, le=64)]
+_CODE: Final = "COMPONENT_CONFIGURATION_NOT_VALID"
 
 
 class Subject(Enum):
@@ -68,90 +76,63 @@ class Subject(Enum):
     RUNTIME = "runtime"
 
 
-class RunBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a stream's model is run; each is as in ``ModelOptions``."""
-
-    workers: Count = 1
-    threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    accelerator: str = "auto"
-    memory_mb: Annotated[int, Meta(ge=0)] = 0
-    deadline_s: Annotated[float, Meta(gt=0, le=3600)] = 2.0
-    load_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 120.0
-    autotune: bool | None = None
-
-
-class ManifestBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ManifestBlock(ModelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a model component says of its model; empty is what the model's folder says."""
 
-    file: str = ""
-    name: str = ""
-    backend: str = ""
-    task: str = ""
-    labels: str = ""
-    input: dict[str, Any] = {}
-    preprocess: str = ""
-    preprocess_options: dict[str, Any] = {}
-    postprocess: str = ""
-    postprocess_options: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    backend_options: dict[str, Any] = {}
-    autotune: bool | None = None
+    file: OptionalPath = ""
+    name: Text = ""
 
 
 class ModelBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The model that a component brings."""
 
     manifest: ManifestBlock = ManifestBlock()
-    archive: str = ""
+    archive: Text = ""
     """The name of the artifact whose unpacked folder is the model's; empty where there is only one."""
-    sample: str = ""
+    sample: Text = ""
     """The name of a model that ships with the agent, in place of artifacts."""
+
+    def options(self, component: str, folder: str) -> ModelOptions:
+        """The model in ``folder`` as the block describes it.
+
+        Raises ``DeploymentError`` for a file that is not in the folder.
+        """
+        for key in ("file", "labels"):
+            name = getattr(self.manifest, key)
+            if name.startswith("/") or ".." in name.split("/"):
+                place = f"Verge.Manifest.{key.title()}"
+                raise DeploymentError(
+                    f"{component}: {place} is {name!r}, which leads out of the model's folder",
+                    hint="name a file that the component brings",
+                    code=_CODE,
+                    path=place,
+                )
+        file = self.manifest.file
+        return ModelOptions(source=f"{folder}/{file}" if file else folder, **self.manifest.settings())
 
 
 class InferenceBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The stream that a component runs; ``stream.model`` is the model's component."""
 
     stream: StreamOptions
-    options: dict[str, Any] = {}
-    """The task's, before those of the model's manifest."""
-    usual_options: dict[str, Any] = {}
-    """The task's where nothing else is said: AWS's constants."""
-    run: RunBlock = RunBlock()
-    archive: str = ""
+    model: ModelOptions = ModelOptions(source="")
+    """What it says of its model, whose source is not known yet.
+
+    ``options`` are the task's, before those of the model's manifest; ``usual_options`` are AWS's constants; code in
+    place of the model's own, ``file.py:Name``, is among this component's files.
+    """
+    archive: Text = ""
     """Which of the model's archives, where it has several and does not say it itself."""
-    backend: str = ""
-    task: str = ""
-    preprocess: str = ""
-    postprocess: str = ""
-    """Code in place of the model's own; ``file.py:Name`` is among this component's files."""
-    preprocess_options: dict[str, Any] = {}
-    postprocess_options: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     """What the owner should know of the configuration though it can be used."""
 
-    def model_options(self, source: str, model: ModelBlock, code: Code) -> ModelOptions:
-        """What the inference plane is told: the model in the folder or file ``source``, as both blocks want it.
+    def model_options(self, model: ModelOptions, code: Code) -> ModelOptions:
+        """What the inference plane loads: ``model`` as its component describes it, with what this block says over it.
 
         ``code`` finds the file in a name ``file.py:Name`` of this component.
         """
-        told = model.manifest
-        run = msgspec.structs.asdict(self.run)
-        run["autotune"] = told.autotune if self.run.autotune is None else self.run.autotune
-        return ModelOptions(
-            source=source,
-            backend=code(self.backend) or told.backend,
-            task=code(self.task) or told.task,
-            preprocess=code(self.preprocess) or told.preprocess,
-            preprocess_options=_step_options(self.preprocess, told.preprocess_options, self.preprocess_options),
-            postprocess=code(self.postprocess) or told.postprocess,
-            postprocess_options=_step_options(self.postprocess, told.postprocess_options, self.postprocess_options),
-            labels=told.labels,
-            input=told.input,
-            options=told.options | self.options,
-            usual_options=self.usual_options,
-            backend_options=told.backend_options,
-            **run,
-        )
+        own = {key: code(getattr(self.model, key)) for key in CODE}
+        return replace(self.model, source=model.source, **own).over(model)
 
 
 class RuntimeBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -159,23 +140,18 @@ class RuntimeBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     runtime: Literal["litert", "onnx", "opencv", "dlr"]
     """The backend that it is for."""
-    packages: tuple[str, ...] = ()
+    packages: tuple[Name, ...] = ()
     """Requirements that it must keep to, as pip writes them."""
-    wheelhouse: str = ""
+    wheelhouse: OptionalPath = ""
     """A folder of wheels on the device; empty is the component's own archives, if it has any."""
     index: bool = True
     """Whether the package index may be asked."""
-    interpreter: str = ""
+    interpreter: OptionalPath = ""
     """A certain Python; empty is the one that suits best."""
-    root: str = ""
+    root: OptionalPath = ""
     """``MLRootPath``: where environments are kept, relative to the component's work folder."""
     install: bool = True
     """``UseInstaller``: False takes what is there."""
-
-
-def _step_options(own_step: str, model: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step is told: what was said to the model's step is nothing to another one."""
-    return dict(own) if own_step else {**model, **own}
 
 
 ANYWHERE: Final = Device("", "", "")
@@ -188,19 +164,18 @@ def _folded(key: str) -> str:
     return key.replace("_", "").lower()
 
 
-def _spelled(*kinds: type[Struct]) -> Mapping[str, str]:
+def _spelled(*kinds: type[Struct]) -> dict[str, str]:
     return {_folded(name): name for kind in kinds for name in kind.__struct_fields__}
 
 
 _STREAM_KEYS = _spelled(
-    StreamOptions, InputOptions, DirectoryOptions, CameraOptions, OutputOptions, SnapshotOutput, FilterOptions,
-    FileSinkOptions, InferenceBlock, RunBlock,
-)  # fmt: skip
+    StreamOptions, InputOptions, DirectoryOptions, CameraOptions, OutputOptions, SnapshotOptions, FilterOptions,
+    FileSinkOptions, InferenceBlock, ModelOptions,
+) | {"run": "run"}  # fmt: skip
 _MODEL_KEYS = _spelled(ModelBlock, ManifestBlock)
 _RUNTIME_KEYS = _spelled(RuntimeBlock)
-_TABLES: Final = ("options", "preprocess_options", "postprocess_options")
-_NAMES: Final = ("archive", "backend", "task", "preprocess", "postprocess")
-"""What of a stream's block is not the stream's own."""
+_OF_MODEL: Final = ("options", "preprocess_options", "postprocess_options", *CODE)
+"""What of a stream's block is its model's."""
 _RUNTIME_SAYS: Final = {"MLRootPath": "root", "UseInstaller": "install"}
 """Greengrass's keys of a runtime."""
 
@@ -228,7 +203,7 @@ def subject(component: str, configuration: Mapping[str, Any]) -> Subject | None:
     raise DeploymentError(
         f"{component}: the Verge block is no stream (it has no Input), no model (no Manifest, no Archive), no runtime",
         hint="give Input: {topic: …} for a stream, Manifest: {…} for a model, Runtime: litert for a runtime",
-        code="COMPONENT_CONFIGURATION_NOT_VALID",
+        code=_CODE,
     )
 
 
@@ -249,35 +224,45 @@ def inference(
     ``no_models`` are components that are runtimes.  Raises ``DeploymentError`` with the component and the path, and
     ``ComponentKeyError`` for a key of AWS's.
     """
-    told = _respelled(block(configuration) or {}, _STREAM_KEYS, _FREE)
+    values = _respelled(block(configuration) or {}, _STREAM_KEYS, _FREE)
     notes: tuple[str, ...] = ()
-    own: dict[str, Any] = {}
+    usual: Mapping[str, Any] = {}
     if keys.says(configuration):
-        said = keys.stream(component, configuration, dependencies, device, no_models)
-        notes = tuple(each.message for each in said.findings)
-        told = keys.over({key: value for key, value in said.block.items() if key != "options"}, told)
-        own["usual_options"] = dict(said.block["options"])
-    run = told.pop("run", {})
-    for kind, names in ((dict[str, Any], _TABLES), (str, _NAMES)):
-        own |= {key: _converted(kind, told.pop(key), f"Verge.{key} of {component}") for key in names if key in told}
-    found = InferenceBlock(
-        stream=_converted(StreamOptions, told, f"the Verge block of {component}"),
-        run=_converted(RunBlock, run, f"Verge.Run of {component}"),
+        of_aws = keys.stream(component, configuration, dependencies, device, no_models)
+        notes = tuple(finding.message for finding in of_aws.findings)
+        values = keys.over({key: value for key, value in of_aws.block.items() if key != "options"}, values)
+        usual = of_aws.block.get("options", {})
+    place = f"the Verge block of {component}"
+    archive = _converted(str, values.pop("archive", ""), f"Verge.Archive of {component}", "Verge.Archive")
+    made = InferenceBlock(
+        model=_model_options(component, values, usual),
+        archive=archive,
+        stream=_converted(StreamOptions, values, place),
         notes=notes,
-        **own,
     )
-    if wrong := objection(found.stream.input):
-        place = ".".join(filter(None, ("Verge.Input", wrong.key)))
+    for problem in problems(made.stream):
+        path = f"Verge.{problem.path[:1].upper()}{problem.path[1:]}"
+        raise DeploymentError(f"{component}: {path} {problem.message}", hint=problem.hint, code=_CODE, path=path)
+    if made.stream.model not in dependencies:
         raise DeploymentError(
-            f"{component}: {place} {wrong.said}", hint=wrong.hint, code="COMPONENT_CONFIGURATION_NOT_VALID"
-        )
-    if found.stream.model not in dependencies:
-        raise DeploymentError(
-            f"{component}: Verge.Model is {found.stream.model!r}, which is not among the component's dependencies",
+            f"{component}: Verge.Model is {made.stream.model!r}, which is not among the component's dependencies",
             hint=f"add it to ComponentDependencies; there are {', '.join(sorted(dependencies)) or 'none'}",
-            code="COMPONENT_CONFIGURATION_NOT_VALID",
+            code=_CODE,
         )
-    return found
+    return made
+
+
+def _model_options(component: str, values: dict[str, Any], usual: Mapping[str, Any]) -> ModelOptions:
+    """What of a stream's block is its model's, taken out of ``values``."""
+    run: dict[str, Any] = _converted(dict, values.pop("run", {}), f"Verge.Run of {component}", "Verge.Run")
+    settings: dict[str, Any] = {key: values.pop(key) for key in _OF_MODEL if key in values}
+    try:
+        check_keys(run, RUN_KEYS, f"Verge.Run of {component}")
+    except ConfigError as error:
+        raise _refused(error, "Verge.Run") from error
+    _converted(ModelOptions, {"source": "", **run}, f"Verge.Run of {component}", "Verge.Run")
+    of_model: dict[str, Any] = {"source": "", "usual_options": dict(usual), **settings, **run}
+    return _converted(ModelOptions, of_model, f"the Verge block of {component}")
 
 
 def model(component: str, configuration: Mapping[str, Any]) -> ModelBlock:
@@ -312,8 +297,13 @@ def _deeper(value: Any, known: Mapping[str, str], free: frozenset[str]) -> Any:
     return [_deeper(item, known, free) for item in value] if isinstance(value, list) else whole(value)
 
 
-def _converted(kind: type[Value], told: object, name: str) -> Value:
+def _converted(kind: type[Value], values: object, origin: str, path: str = "Verge") -> Value:
     try:
-        return convert(kind, told, name)
+        return convert(kind, values, origin)
     except ConfigError as error:
-        raise DeploymentError(error.message, hint=error.hint, code="COMPONENT_CONFIGURATION_NOT_VALID") from error
+        raise _refused(error, path) from error
+
+
+def _refused(error: ConfigError, path: str) -> DeploymentError:
+    place = ".".join(filter(None, (path, error.path)))
+    return DeploymentError(error.message, hint=error.hint, code=_CODE, path=place)

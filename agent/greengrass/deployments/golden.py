@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.config.strict import build, convert
 from agent.errors import ConfigError, FrameError, InvalidInputError, VergeError
 from agent.frames.frame import Picture
@@ -52,7 +52,7 @@ class GoldenLimits:
     max_pictures: int = 64
     max_expected_bytes: int = 16 * 1024 * 1024
     answer_timeout_s: float = 60.0
-    pictures: Limits = field(default_factory=Limits)
+    pictures: FrameLimits = field(default_factory=FrameLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,6 @@ async def _asked(ask: Ask, picture: Picture, name: str, limits: GoldenLimits) ->
         raise GoldenMismatchError(f"{name}: the model could not answer: {error.message}", hint=error.hint) from error
 
 
-def _picture(path: Path, limits: Limits) -> Picture:
+def _picture(path: Path, limits: FrameLimits) -> Picture:
     with path.open("rb") as file:
         return recognise(file.read(limits.max_bytes + 1), None, limits)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from agent.errors import ConfigError
+from agent.files import under
 
 __all__ = ["PREFIX", "PublicKey", "decoded", "trusted"]
 
@@ -94,7 +95,7 @@ def decoded(text: str) -> bytes | None:
 def _lines(entry: str, folder: Path) -> list[str]:
     if entry.split(None, 1)[:1] == [PREFIX]:
         return [entry]
-    path = folder / Path(entry).expanduser()
+    path = under(folder, entry)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES + 1)

@@ -53,9 +53,8 @@ def model_target(
             "a model component has ComponentType: verge.model, or a Verge block with an Archive",
         )
     folder = _folder(component, layout, each.inference.archive)
-    source = folder / _inside(component, "File", component.model.manifest.file)
-    _inside(component, "Labels", component.model.manifest.labels)
-    options = each.inference.model_options(str(source), component.model, partial(_code, each, layout))
+    described = component.model.options(component.name, str(folder))
+    options = each.inference.model_options(described, partial(_code, each, layout))
     spec = manifest.resolve(options, folder)
     named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
     environment = runtime_for(spec, environments, component.recipe.dependencies, each.recipe.dependencies)
@@ -109,16 +108,6 @@ def _folder(component: Planned, layout: Layout, asked: str) -> Path:
             f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
         )
     return manifest.unwrapped(folder)
-
-
-def _inside(component: Planned, key: str, told: str) -> str:
-    """A path in the model's folder, as it is."""
-    if told.startswith("/") or ".." in Path(told).parts:
-        raise _wrong(
-            f"{component.name}: Verge.Manifest.{key} is {told!r}, which leads out of the model's folder",
-            "name a file that the component brings",
-        )
-    return told
 
 
 def _wrong(message: str, hint: str) -> DeploymentError:

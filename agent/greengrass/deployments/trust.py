@@ -30,7 +30,7 @@ from typing import Annotated, Self, TypeAlias, TypeVar
 import msgspec
 
 from agent.config.deployments import Accept
-from agent.config.plaintext import loopback
+from agent.config.secrets import loopback
 from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.keys import PublicKey, decoded

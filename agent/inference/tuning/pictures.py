@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import FrameError, ModelRefusedError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
@@ -54,7 +54,7 @@ def _spread(paths: Sequence[Path]) -> Sequence[Path]:
 
 def _sample(path: Path) -> Sample | None:
     """The picture; None for a file that is none, which the check of golden frames tells of."""
-    limits = Limits()
+    limits = FrameLimits()
     try:
         with path.open("rb") as file:
             picture = recognise(file.read(limits.max_bytes + 1), None, limits)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from awscrt import mqtt5  # type: ignore[import-untyped]
 
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.errors import BrokerUnreachableError, VergeError
 from agent.mqtt.iotcore import reasons
 from agent.mqtt.iotcore.awscrt_options import HIGHEST_QOS, client_options, name_of, publish_packet, text_of

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from awscrt import auth, http, io, mqtt5  # type: ignore[import-untyped]
 from awscrt.exceptions import AwsCrtError  # type: ignore[import-untyped]
 
-from agent.config.iotcore import AuthorizerOptions, IotCoreOptions
+from agent.config.transports import AuthorizerOptions, IotCoreOptions
 from agent.errors import ConfigError
 from agent.mqtt.transport import Message
 

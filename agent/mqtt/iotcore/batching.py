@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from agent.config.iotcore import BatchOptions
+from agent.config.transports import BatchOptions
 from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Message
 from agent.topics import matches

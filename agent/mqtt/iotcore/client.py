@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from agent.config.iotcore import IotCoreOptions
-from agent.config.transports import MqttOptions
+from agent.config.transports import IotCoreOptions, MqttOptions
 from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.iotcore.batching import Batch, Batcher

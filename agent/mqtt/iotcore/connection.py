@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec
 
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.errors import BrokerUnreachableError, ConfigError
 from agent.mqtt.connection import LinkEvents
 from agent.mqtt.iotcore.awscrt import Arrived, Attempting, Client, Down, Event, Published, Stopped, Subscribed, Up

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from agent.config.iotcore import BasicIngestOptions, IotCoreLimits
+from agent.config.transports import BasicIngestOptions, IotCoreLimits
 from agent.errors import PublishError
 from agent.mqtt.limits import BrokerLimits, publish_bytes
 from agent.mqtt.transport import Message

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from agent.config.iotcore import IotCoreLimits
+from agent.config.transports import IotCoreLimits
 from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
 from agent.mqtt.iotcore.awscrt import Client
 from agent.mqtt.iotcore.quotas import Bucket

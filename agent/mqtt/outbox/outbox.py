@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
 from agent.mqtt.outbox import scheduler
 from agent.mqtt.outbox.database import Connect, Drop

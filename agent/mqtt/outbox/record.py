@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.transport import Message
 from agent.topics import matches
 

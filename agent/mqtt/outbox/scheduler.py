@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.outbox.record import RANKS, SHIFT, Record, rank_of
 
 __all__ = [

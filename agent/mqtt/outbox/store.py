@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.outbox.database import Bounds, Connect, Database, Drop
 from agent.mqtt.outbox.record import Record
 from agent.mqtt.outbox.recovery import Trouble, is_broken, quarantine_file, salvage, trouble_of

@@ -19,7 +19,7 @@ from agent.aws.provision.home import Home
 from agent.aws.provision.keys import certificate_facts, check_pair, new_key, request
 from agent.aws.provision.prove import prove
 from agent.aws.provision.rotate import RotateWish, is_rotation, rotate, rotation
-from agent.config.iotcore import IotCoreOptions
+from agent.config.transports import IotCoreOptions
 from agent.errors import VergeError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.config.artifacts import Patience
+from agent.config.deployments import Patience
 from tests.greengrass.artifacts.web import Web
 
 

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from agent.config.artifacts import Patience
+from agent.config.deployments import Patience
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError

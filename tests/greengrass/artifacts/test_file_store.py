@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.stores.file import FileStore
 

@@ -14,7 +14,7 @@ import traceback
 
 import pytest
 
-from agent.config.artifacts import Patience, StoreOptions
+from agent.config.deployments import Patience, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
@@ -215,9 +215,7 @@ async def test_a_plain_http_host_can_be_allowed_by_name(tmp_path, patience, monk
     with Web() as proxy:  # whoever is asked for the allowed host's page
         proxy.put("http://models.invalid/a", DATA)
         store = HttpsStore(
-            StoreOptions(
-                plain_http_hosts=frozenset({"models.invalid"}), proxy=f"http://me:secret@127.0.0.1:{proxy.port}"
-            )
+            StoreOptions(plain_http_hosts=("models.invalid",), proxy=f"http://me:secret@127.0.0.1:{proxy.port}")
         )
         await store.fetch("http://models.invalid/a", tmp_path / "a", patience=patience)
         await store.close()
@@ -307,7 +305,7 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from agent.greengrass.artifacts.digest import Digest
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.stores.https import HttpsStore
 url, target, digest = sys.argv[1:]
 asyncio.run(HttpsStore(StoreOptions()).fetch(url, Path(target), digest=Digest.parse(digest)))

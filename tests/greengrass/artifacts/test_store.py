@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.artifacts import Limits, Patience, StoreOptions
+from agent.config.deployments import ArtifactLimits, Patience, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
@@ -174,7 +174,7 @@ async def test_a_store_s_own_mistake_is_an_artifact_error_also_while_iterating(t
 async def test_more_bytes_than_allowed_are_refused_before_the_first_when_the_source_tells(tmp_path):
     store = Scripted(b"abcdefgh")
     with pytest.raises(ArtifactError, match="has 8 bytes, the limit is 7"):
-        await store.fetch("x://y", tmp_path / "a", limits=Limits(max_bytes=7))
+        await store.fetch("x://y", tmp_path / "a", limits=ArtifactLimits(max_bytes=7))
     assert partial_of(tmp_path / "a").stat().st_size == 0
 
 
@@ -186,14 +186,14 @@ async def test_more_bytes_than_allowed_are_refused_while_they_come(tmp_path):
 
     store = Silent(b"abcdefgh", pieces=[2, 2, 2])
     with pytest.raises(ArtifactError, match="the limit is 7 bytes"):
-        await store.fetch("x://y", tmp_path / "a", limits=Limits(max_bytes=7))
+        await store.fetch("x://y", tmp_path / "a", limits=ArtifactLimits(max_bytes=7))
     assert partial_of(tmp_path / "a").stat().st_size == 6
 
 
 async def test_a_disk_that_would_be_full_is_refused_before_the_first_byte(tmp_path):
     store = Scripted(b"abcdefgh")
     with pytest.raises(ArtifactError) as refusal:
-        await store.fetch("x://y", tmp_path / "a", limits=Limits(reserve_bytes=2**62))
+        await store.fetch("x://y", tmp_path / "a", limits=ArtifactLimits(reserve_bytes=2**62))
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     assert refusal.value.error_type == "DEVICE_ERROR"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.artifacts import Patience
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import GreengrassOptions
+from agent.config.deployments import Patience
 from agent.greengrass.cloud.client import DataPlane
 from tests.support import certs
 from tests.support.greengrass_cloud import GreengrassCloud

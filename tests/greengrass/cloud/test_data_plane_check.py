@@ -10,8 +10,7 @@ import pytest
 
 import agent
 from agent.aws.provision.policy import Connection, read
-from agent.config.aws import AwsOptions
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.doctor import dataplane
 from agent.doctor.finding import Status
 from agent.greengrass.cloud.messages import Operation

@@ -10,8 +10,7 @@ import time
 
 import pytest
 
-from agent.config.aws import AwsOptions
-from agent.config.greengrass import GreengrassOptions
+from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.errors import ConfigError
 from agent.greengrass.cloud.errors import TYPES, GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question

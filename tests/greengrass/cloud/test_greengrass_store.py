@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agent.config.models import ModelOptions
-from agent.config.streams import Limits
+from agent.config.streams import FrameLimits
 from agent.errors import ConfigError, ModelRefusedError
 from agent.frames.recognise import recognise
 from agent.greengrass.deployments.golden import GoldenLimits, GoldenMismatchError, blank, check, load
@@ -74,7 +74,7 @@ async def test_a_model_that_answers_otherwise_is_refused_with_what_came(tmp_path
 
 async def test_what_a_detector_says_now_is_what_it_says_later(tmp_path):
     async with loaded(resolve(ModelOptions(source="detector"), Path())) as (plane, _):
-        told = await plane.infer(MODEL, recognise(CHELSEA.read_bytes(), None, Limits()))
+        told = await plane.infer(MODEL, recognise(CHELSEA.read_bytes(), None, FrameLimits()))
         golden = folder(tmp_path, ("cat.jpg", record(told.predictions)))
         await check(lambda picture: plane.infer(MODEL, picture), golden)
         away = [{**each, "box": {**each["box"], "x": 5}} for each in told.predictions]
@@ -185,7 +185,7 @@ async def test_a_golden_frame_that_is_no_picture_is_refused(tmp_path):
 @pytest.mark.parametrize("side", [1, 3, 64, 65])
 def test_the_blank_frame_is_a_grey_picture_to_everybody(side):
     made = blank(side)
-    assert recognise(made.data, None, Limits()) == made
+    assert recognise(made.data, None, FrameLimits()) == made
     pixels = cv2.imdecode(np.frombuffer(made.data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (side, side, 3)
     assert (pixels == 128).all()

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, OutputOptions, Policy, StreamOptions
-from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock, RunBlock
+from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock
 from agent.greengrass.deployments.catalogue import NUCLEUS, Catalogue, unpinned
 from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.plan import Action, ActiveSet, Kind, Plan, plan
@@ -211,9 +212,9 @@ def test_a_stream_is_read_in_the_author_s_spelling() -> None:
     assert block.stream.input == InputOptions(topic="cameras/+/frame", qos=1)
     assert (block.stream.outputs[0].topic, block.stream.outputs[0].filter.min_score) == ("out/{camera}", 0.5)
     assert (block.stream.policy, block.stream.max_age_ms, block.stream.snapshots) == (Policy.FIFO, 500, None)
-    assert block.options == {"threshold": 0.4, "top_k": 5, "CaseOf": {"Keys": 1}}
-    assert isinstance(block.options["top_k"], int)
-    assert block.run == RunBlock(workers=2, threads=1, accelerator="cpu")
+    options = {"threshold": 0.4, "top_k": 5, "CaseOf": {"Keys": 1}}
+    assert block.model == ModelOptions(source="", options=options, workers=2, threads=1, accelerator="cpu")
+    assert isinstance(block.model.options["top_k"], int)
 
 
 def test_what_a_stream_does_not_say_has_the_stream_s_own_defaults() -> None:
@@ -230,7 +231,7 @@ def test_the_stream_s_options_go_before_the_model_s() -> None:
         configured({"Verge": {**STREAM["Verge"], "Options": {"threshold": 0.5}, "Run": {"Workers": 3}}}), MODEL
     )
     block = next(each.inference for each in found.components if each.inference)
-    told = block.model_options("/models/1", model, str)
+    told = block.model_options(model.options("model", "/models/1"), str)
     assert (told.source, told.task, told.workers) == ("/models/1", "object-detection", 3)
     assert told.options == {"threshold": 0.5, "decoder": "yolo"}
 

@@ -16,8 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.aws.provision.keys import new_key
-from agent.config.iotcore import BasicIngestOptions, BatchOptions, IotCoreLimits, IotCoreOptions
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import BasicIngestOptions, BatchOptions, IotCoreLimits, IotCoreOptions, OutboxOptions
 from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
 from agent.mqtt.factory import create
 from agent.mqtt.iotcore.client import IotCoreTransport
@@ -481,7 +480,7 @@ _PROGRAM = """
 import asyncio, gc, sys
 from agent.mqtt.transport import Message
 from agent.mqtt.factory import create
-from agent.config.iotcore import IotCoreLimits, IotCoreOptions
+from agent.config.transports import IotCoreLimits, IotCoreOptions
 from agent.mqtt.iotcore.client import IotCoreTransport
 
 port, ca, cert, key, how = sys.argv[1:]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.iotcore import BatchOptions
+from agent.config.transports import BatchOptions
 from agent.mqtt.iotcore.batching import BATCH, ENCODING, Batch, Batcher
 from agent.mqtt.sending import OutgoingMessage
 from agent.mqtt.transport import Message

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.iotcore import IotCoreLimits, IotCoreOptions
 from agent.config.load import parse
+from agent.config.transports import IotCoreLimits, IotCoreOptions
 from agent.errors import ConfigError
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.iotcore.sending import Sending

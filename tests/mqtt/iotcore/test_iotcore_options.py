@@ -11,9 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.config.iotcore import IotCoreOptions
 from agent.config.load import parse
-from agent.config.transports import MqttOptions
+from agent.config.transports import IotCoreOptions, MqttOptions
 from agent.errors import ConfigError
 from agent.mqtt.factory import create
 from tests.support.certs import Certificates

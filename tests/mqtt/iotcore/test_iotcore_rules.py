@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.iotcore import BasicIngestOptions, IotCoreLimits
+from agent.config.transports import BasicIngestOptions, IotCoreLimits
 from agent.errors import PublishError
 from agent.mqtt.iotcore.quotas import IotCoreBroker, ingested
 from agent.mqtt.limits import publish_bytes

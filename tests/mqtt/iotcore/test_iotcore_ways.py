@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 import pytest
 
-from agent.config.iotcore import AuthorizerOptions, IotCoreOptions, ProxyOptions, SigV4Options
+from agent.config.transports import AuthorizerOptions, IotCoreOptions, ProxyOptions, SigV4Options
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message

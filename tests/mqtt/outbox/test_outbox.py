@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.config.outbox import OutboxOptions
-from agent.config.transports import MqttOptions
+from agent.config.transports import MqttOptions, OutboxOptions
 from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.factory import create
 from agent.mqtt.memory import MemoryBus, MemoryTransport

@@ -25,7 +25,7 @@ from pathlib import Path
 from agent.mqtt.transport import Message
 from agent.mqtt.factory import create
 from agent.config.transports import MqttOptions
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 
 port, folder, topic, number = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.outbox import scheduler
 from agent.mqtt.outbox.record import RANKS, SHIFT, Record, rank_of
 from agent.mqtt.outbox.scheduler import Scheduler

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.outbox import OutboxOptions
+from agent.config.transports import OutboxOptions
 from agent.mqtt.outbox.record import SHIFT, Record, identified, rank_of, route, written
 from agent.mqtt.outbox.scheduler import Load
 from agent.mqtt.outbox.store import Job, Report, Store, connect

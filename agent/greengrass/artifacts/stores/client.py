@@ -16,7 +16,7 @@ import urllib3
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout, make_headers
 from urllib3.exceptions import LocationValueError
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.uri import not_valid, shown, split
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.store import AwsStoreOptions, Content
@@ -58,8 +57,7 @@ class Locator(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class GreengrassStoreOptions(AwsStoreOptions):
+class GreengrassStoreOptions(AwsStoreOptions, frozen=True, kw_only=True):
     """``AwsStoreOptions`` of a device that may ask the Greengrass cloud."""
 
     locator: Locator | None = None

@@ -22,7 +22,7 @@ from typing import TypeVar
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.store import Content, Store
 from agent.greengrass.artifacts.stores import answers
 from agent.greengrass.artifacts.stores.client import Client

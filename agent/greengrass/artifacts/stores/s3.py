@@ -26,7 +26,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from agent.aws.detached import detached
-from agent.config.artifacts import StoreOptions
+from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.errors import ArtifactUnreachableError
 from agent.greengrass.artifacts.store import AwsStoreOptions, Content, Store
 from agent.greengrass.artifacts.stores import answers

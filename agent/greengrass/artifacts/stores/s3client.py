@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -184,7 +184,7 @@ def _config(options: AwsStoreOptions) -> Config:
     )
 
 
-def _check_encrypted(endpoint: str, plain_http_hosts: frozenset[str]) -> None:
+def _check_encrypted(endpoint: str, plain_http_hosts: Collection[str]) -> None:
     parts = urlsplit(endpoint)
     plain = parts.scheme == "http" and (_is_loopback(parts.hostname) or parts.hostname in plain_http_hosts)
     if not (plain or parts.scheme == "https") or not parts.hostname:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.plaintext import check_plaintext, loopback
+from agent.config.secrets import check_plaintext, loopback
 from agent.errors import ConfigError
 
 
