@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent.cli import packing
 from agent.config.models import ModelOptions
+from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.fetch import Wanted
 from agent.greengrass.artifacts.unpack import unpack
@@ -27,7 +28,7 @@ from agent.greengrass.recipes import lifecycle, lint, reader
 from agent.greengrass.recipes.recipe import ComponentType
 from agent.greengrass.recipes.variables import Context, Values, interpolate
 from agent.inference.alone import MODEL, loaded
-from agent.inference.manifest import SAMPLES, resolve
+from agent.inference.manifest import SAMPLES, ModelSpec, resolve
 from tests.support.commands import invoke
 from tests.support.models import onnx_constant
 
@@ -57,8 +58,8 @@ def placed(root: Path, name: str, version: str = "1.0.0"):
     return recipe, unarchived
 
 
-async def answers_its_golden_frames(folder: Path) -> None:
-    async with loaded(resolve(ModelOptions(source=str(folder)), folder)) as (plane, _):
+async def answers_its_golden_frames(folder: Path, spec: ModelSpec | None = None) -> None:
+    async with loaded(spec or resolve(ModelOptions(source=str(folder)), folder)) as (plane, _):
         await check(lambda each: plane.infer(MODEL, each), folder / "golden")
 
 
@@ -209,6 +210,39 @@ def test_a_model_that_answers_otherwise_is_not_packed(component, tmp_path):
     said = component("pack", NAME, status=2)
     assert "golden/chelsea.jpg: expected Egyptian cat ≥ 0.71, got espresso" in said.stderr
     assert not (tmp_path / "build").exists()
+
+
+STEP = """
+def renamed(predictions, label="default"):
+    return [{**each, "label": label} for each in predictions]
+"""
+BLOCK = "Archive: model.zip\n      Manifest: {Postprocess: 'step.py:renamed', PostprocessOptions: {label: from-recipe}}"
+
+
+def test_what_is_recorded_is_what_a_device_answers_with_the_recipe_s_own_steps(component, tmp_path):
+    component("init", "model", NAME)
+    folder = tmp_path / NAME
+    (folder / "model" / "step.py").write_text(STEP)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("Archive: model.zip", BLOCK))
+    shutil.rmtree(folder / "model" / "golden")
+    component("pack", NAME, "--record-golden", COFFEE)
+    expected = json.loads((folder / "model" / "golden" / "expected.json").read_text())["pictures"]
+    assert [one["expect"]["label"] for one in expected] == ["from-recipe"]
+
+    packed, unarchived = placed(tmp_path / "build", NAME)
+    model = blocks.model(NAME, packed.configuration).options(NAME, str(unarchived / "model"))
+    on_device = blocks.InferenceBlock(stream=StreamOptions(model=NAME, input=InputOptions(topic="t")))
+    spec = resolve(on_device.model_options(model, str), unarchived / "model")
+    asyncio.run(answers_its_golden_frames(unarchived / "model", spec))
+
+
+def test_a_block_that_leads_out_of_the_model_s_folder_is_not_packed(component, tmp_path):
+    component("init", "model", NAME, "--no-run")
+    recipe = tmp_path / NAME / "recipe.yaml"
+    block = "Archive: model.zip\n      Manifest: {Labels: ../../labels.txt}"
+    recipe.write_text(recipe.read_text().replace("Archive: model.zip", block))
+    assert "leads out of the model's folder" in component("pack", NAME, status=2).stderr
 
 
 def test_pictures_are_recorded_only_for_one_component_with_a_model(component):
