@@ -15,7 +15,7 @@ from agent.files import write_atomically
 from agent.greengrass.deployments.golden import FOLDER, NAME, GoldenLimits, check, load
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec
-from agent.results.expected import record
+from agent.results.comparison import record
 
 __all__ = ["agrees", "recorded"]
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from agent.inference.predictions import headline, read
+
 __all__ = ["Lines", "as_json", "labels"]
 
 _WIDEST = 20
@@ -83,17 +85,15 @@ class Lines:
 def labels(predictions: Sequence[Mapping[str, Any]]) -> str:
     """The best labels with their best score and how often each was seen.
 
-    >>> labels([{"label": "Cat", "score": 0.853}, {"label": "Cat", "score": 0.4}, {"label": "Dog", "score": 0.3}])
+    >>> cat, dog = {"label": "Cat", "label_id": 8}, {"label": "Dog", "label_id": 12}
+    >>> labels([{**cat, "score": 0.853}, {**cat, "score": 0.4}, {**dog, "score": 0.3}])
     'Cat 0.85 ×2, Dog 0.30'
     >>> labels([])
     '-'
     """
     seen: dict[str, list[float]] = {}
-    for prediction in predictions:
-        if "label" in prediction:
-            seen.setdefault(prediction["label"], []).append(prediction["score"])
-        else:
-            seen.setdefault(f"{prediction['name']} {prediction['shape']}", [])
+    for name, score in map(headline, read(predictions)):
+        seen.setdefault(name, []).extend([] if score is None else [score])
     told = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
     return ", ".join(told + ["…"] * (len(seen) > _BEST)) or "-"
 

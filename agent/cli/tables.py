@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent.cli.answering import Answered
+from agent.inference.predictions import Box, Detection, Prediction, Tensor, Text, headline, numbers_of
 from agent.inference.values import Answer, Description
 
 __all__ = ["console", "show_answers", "show_model", "table", "tensor"]
@@ -45,7 +46,7 @@ def show_model(model: Description) -> None:
 def show_answers(answered: Iterable[Answered]) -> None:
     """A row a prediction, best first; the picture's name and time stand in its first row."""
     told = [(one, one.outcome) for one in answered if isinstance(one.outcome, Answer)]
-    boxes = any("box" in prediction for _, answer in told for prediction in answer.predictions)
+    boxes = any(_box(prediction) for _, answer in told for prediction in answer.predictions)
     place = "x, y  width × height" if boxes else ""
     made = table(
         "image", "label", "score", place, "ms", right=("score", "ms"), whole=("image", *([place] if boxes else []))
@@ -68,12 +69,14 @@ def tensor(told: dict[str, Any]) -> str:
     return line
 
 
-def _row(prediction: dict[str, Any], answer: Answer, *, boxes: bool) -> tuple[str, str, str]:
-    if "dtype" in prediction:
-        return escape(prediction["name"]), "", escape(f"{tensor(prediction)}: {_first(prediction['data'])}")
-    label, score = escape(prediction["label"]), prediction["score"]
-    place = _place(prediction, answer) if boxes else f"[green]{_bar(score)}[/]"
-    return label, f"{score:.3f}", place
+def _row(prediction: Prediction, answer: Answer, *, boxes: bool) -> tuple[str, str, str]:
+    if isinstance(prediction, Tensor):
+        numbers = _first(prediction.data if prediction.encoding is None else numbers_of(prediction))
+        described = tensor({"dtype": prediction.dtype, "shape": prediction.shape})
+        return escape(prediction.name), "", escape(f"{described}: {numbers}")
+    name, score = headline(prediction)
+    place = _place(_box(prediction), answer) if boxes else f"[green]{_bar(score or 0)}[/]"
+    return escape(name), "" if score is None else f"{score:.3f}", place
 
 
 def _end(name: str) -> str:
@@ -81,12 +84,15 @@ def _end(name: str) -> str:
     return name if len(name) <= _NAME else "…" + name[1 - _NAME :]
 
 
-def _place(prediction: dict[str, Any], answer: Answer) -> str:
-    box = prediction.get("box")
+def _box(prediction: Prediction) -> Box | None:
+    return prediction.box if isinstance(prediction, Detection | Text) else None
+
+
+def _place(box: Box | None, answer: Answer) -> str:
     if box is None:
         return ""
-    x, width = round(box["x"] * answer.width), round(box["width"] * answer.width)
-    y, height = round(box["y"] * answer.height), round(box["height"] * answer.height)
+    x, width = round(box.x * answer.width), round(box.width * answer.width)
+    y, height = round(box.y * answer.height), round(box.height * answer.height)
     return f"{x:4d}, {y:<4d}  {width} × {height}"
 
 

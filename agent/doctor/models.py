@@ -14,6 +14,7 @@ from agent.errors import VergeError
 from agent.frames.recognise import recognise
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
+from agent.inference.predictions import headline
 from agent.inference.values import Description
 
 __all__ = ["configured", "sample"]
@@ -32,9 +33,9 @@ async def sample() -> list[Finding]:
         return [Finding.fail(check, f"{error.filename}: {error.strerror}", "install verge-edge again")]
     except VergeError as error:
         return [Finding.of(check, error)]
-    best = answer.predictions[0] if answer.predictions else {"label": "nothing", "score": 0.0}
-    told = f"{best['label']} {best['score']:.2f} in {answer.timing_ms['infer']:.1f} ms, {_how(model)}"
-    if best["label"] != _EXPECTED:
+    name, score = headline(answer.predictions[0]) if answer.predictions else ("nothing", None)
+    told = f"{name} {score or 0:.2f} in {answer.timing_ms['infer']:.1f} ms, {_how(model)}"
+    if name != _EXPECTED:
         fix = f"{_EXPECTED!r} is right: install the backend again, in another version"
         return [Finding.fail(check, told, fix)]
     return [Finding.ok(check, told)]

@@ -24,7 +24,7 @@ from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError,
 from agent.inference.child import Child, shortage
 from agent.inference.runtime import messages
 from agent.inference.runtime.ring import Ring
-from agent.inference.values import Answer, Description, InferenceRequest
+from agent.inference.values import Answer, AnswerMessage, Description, InferenceRequest
 
 __all__ = ["DEPTH", "Deadline", "Worker"]
 
@@ -39,7 +39,7 @@ _WINDOW = 256
 _REFRESH = 64
 
 _encode = msgspec.json.Encoder().encode
-_answer = msgspec.json.Decoder(Answer).decode
+_answer = msgspec.json.Decoder(AnswerMessage).decode
 
 Answered = Callable[[InferenceRequest, "Answer | VergeError"], None]
 Event = Callable[["Worker"], None]
@@ -197,7 +197,7 @@ class Worker(asyncio.Protocol):
         try:
             for envelope in self._decoder.feed(data):
                 self._handle(envelope)
-        except (messages.ProtocolError, msgspec.DecodeError, KeyError) as error:
+        except (messages.ProtocolError, msgspec.DecodeError, LookupError) as error:
             self.reason = f"the worker spoke nonsense: {error}"
             self.kill()
 
@@ -215,10 +215,8 @@ class Worker(asyncio.Protocol):
 
     def _handle(self, envelope: messages.Envelope) -> None:
         if envelope.kind == messages.ANSWER:
-            answer = _answer(envelope.text)
-            if envelope.body:
-                answer = msgspec.structs.replace(answer, snapshot=envelope.body)
-            self._settle(answer.id, answer)
+            message = _answer(envelope.text)
+            self._settle(message.id, _outcome(message, envelope.body))
         elif envelope.kind == messages.LOADED:
             self.description = msgspec.json.decode(envelope.text, type=Description)
             if not self._loaded.done():
@@ -281,6 +279,13 @@ class Worker(asyncio.Protocol):
             self._timer = self._loop.call_at(began + 2 * half, self._check_deadline)
         else:
             self._timer = self._loop.call_at(began + half, self._check_deadline)
+
+
+def _outcome(message: AnswerMessage, body: bytes) -> Answer | VergeError:
+    try:
+        return message.answer(body)
+    except ModelRefusedError as error:
+        return error
 
 
 def _cause(status: int) -> str:

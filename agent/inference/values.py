@@ -5,14 +5,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import msgspec
 
 from agent.errors import VergeError
 from agent.frames.frame import Picture
+from agent.inference.predictions import Group, Prediction, decode
 
-__all__ = ["Answer", "Description", "Feeder", "Finish", "InferenceRequest", "PoolState", "PoolStatus", "Snapshot"]
+__all__ = [
+    "Answer",
+    "AnswerMessage",
+    "Description",
+    "Feeder",
+    "Finish",
+    "InferenceRequest",
+    "PoolState",
+    "PoolStatus",
+    "Snapshot",
+]
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +47,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a model says of one picture."""
 
-    id: int
-    predictions: tuple[dict[str, Any], ...]
+    predictions: tuple[Prediction, ...]
+    """Best first."""
     timing_ms: dict[str, float]
     """Of the worker's steps: ``decode``, ``preprocess``, ``infer``, ``postprocess``."""
     width: int
@@ -48,6 +60,33 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def worker_ms(self) -> float:
         """How long the worker was busy with the picture."""
         return sum(self.timing_ms.values())
+
+
+class AnswerMessage(msgspec.Struct, frozen=True):
+    """An answer as the worker sends it (``runtime/answers.py``), but for the message's body."""
+
+    id: int
+    groups: tuple[Group, ...]
+    timing_ms: dict[str, float]
+    width: int
+    height: int
+    segments: tuple[int, ...] = ()
+    """The lengths of the body's parts."""
+    annotated: bool = False
+    """Whether the last part is the annotated picture."""
+
+    def answer(self, body: bytes) -> Answer:
+        """The answer, with what the body holds; raises ``ModelRefusedError`` for what a task must not give."""
+        ends = list(accumulate(self.segments, initial=0))
+        segments = [body[begin:end] for begin, end in pairwise(ends)]
+        snapshot = segments.pop() if self.annotated else b""
+        return Answer(
+            predictions=decode(self.groups, segments),
+            timing_ms=self.timing_ms,
+            width=self.width,
+            height=self.height,
+            snapshot=snapshot,
+        )
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

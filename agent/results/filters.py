@@ -12,8 +12,9 @@ from collections import Counter
 from msgspec.structs import replace
 
 from agent.config.streams import FilterOptions
+from agent.inference.predictions import Labelled, Prediction
 from agent.results.recent import Recent
-from agent.results.result import Prediction, Result, Tensor
+from agent.results.result import Result
 
 __all__ = ["EMPTY", "RATE", "UNCHANGED", "Filters"]
 
@@ -50,14 +51,14 @@ class Filters:
         return result
 
     def thin(self, result: Result) -> Result:
-        """The result with only the predictions that are wanted; raw tensors have no label and stay."""
+        """The result with only the predictions that are wanted; what has no label stays."""
         if not self._thins:
             return result
         kept = tuple([prediction for prediction in result.predictions if self._wants(prediction)])
         return result if len(kept) == len(result.predictions) else replace(result, predictions=kept)
 
-    def _wants(self, prediction: Prediction | Tensor) -> bool:
-        if isinstance(prediction, Tensor):
+    def _wants(self, prediction: Prediction) -> bool:
+        if not isinstance(prediction, Labelled):
             return True
         return (
             prediction.score >= self._min_score
@@ -79,4 +80,4 @@ class Filters:
 
 
 def _labels(result: Result) -> frozenset[str]:
-    return frozenset([prediction.label for prediction in result.predictions if isinstance(prediction, Prediction)])
+    return frozenset([prediction.label for prediction in result.predictions if isinstance(prediction, Labelled)])

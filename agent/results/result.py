@@ -8,65 +8,24 @@ of the JSON.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from agent.errors import ModelRefusedError, VergeError
+from agent.errors import VergeError
 from agent.frames.frame import Frame
+from agent.inference.predictions import Prediction
 
 __all__ = [
-    "Box",
     "Failure",
     "FrameFacts",
     "ModelFacts",
-    "Prediction",
     "Reason",
     "Result",
-    "Tensor",
     "Timing",
-    "predictions",
     "utc",
 ]
-
-# JSON has no NaN and no infinity: bounds refuse both.  A box may reach past its frame, not a million frames far.
-Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
-Fraction = Annotated[float, Meta(ge=-1e6, le=1e6)]
-
-
-class Box(Struct, frozen=True, forbid_unknown_fields=True):
-    """A rectangle in fractions of the frame; ``x`` and ``y`` are its top left corner."""
-
-    x: Fraction
-    y: Fraction
-    width: Fraction
-    height: Fraction
-
-
-class Prediction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A class the model sees, how sure it is (0 to 1), and where, if the task tells."""
-
-    label: str
-    label_id: int
-    score: Finite
-    box: Box | None = None
-
-
-class Tensor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A raw output of the network, what the ``tensors`` task gives in place of classes.
-
-    ``data`` is a number, nested lists of numbers, or with an ``encoding`` the text of little-endian bytes in C order.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    data: Any
-    encoding: Literal["base64"] | None = None
 
 
 class FrameFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -128,7 +87,7 @@ class Result(Struct, frozen=True, kw_only=True):
     task: str
     frame: FrameFacts
     model: ModelFacts
-    predictions: tuple[Prediction | Tensor, ...]
+    predictions: tuple[Prediction, ...]
     timing_ms: Timing
 
 
@@ -152,23 +111,6 @@ class Failure(Struct, frozen=True, kw_only=True):
     stream: str
     frame: FrameFacts
     error: Reason
-
-
-def predictions(told: Sequence[Mapping[str, Any]]) -> tuple[Prediction | Tensor, ...]:
-    """The predictions of a worker's answer; raises ``ModelRefusedError`` for what a task must not give.
-
-    >>> predictions([{"label": "Cat", "label_id": 8, "score": 0.5}])
-    (Prediction(label='Cat', label_id=8, score=0.5, box=None),)
-    """
-    kind = tuple[Tensor, ...] if told and "dtype" in told[0] else tuple[Prediction, ...]
-    try:
-        return msgspec.convert(told, kind)
-    except msgspec.ValidationError as error:
-        raise ModelRefusedError(
-            f"the model's task gave a prediction that is none: {error}",
-            hint="a class has label, label_id, score, perhaps box; a tensor name, shape, dtype, data, perhaps encoding",
-            code="prediction-wrong",
-        ) from error
 
 
 def utc(seconds: float) -> str:

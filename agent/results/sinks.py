@@ -17,9 +17,10 @@ from typing import Protocol, TypeAlias
 
 from agent.config.streams import FileSinkOptions, check_template
 from agent.errors import VergeError
+from agent.inference.predictions import Labelled
 from agent.mqtt.transport import Delivered, Message
 from agent.results.disk import DiskLosses
-from agent.results.result import Prediction, Result
+from agent.results.result import Result
 from agent.topics import level
 
 __all__ = ["FileSink", "LogSink", "Publish", "Sink", "TopicSink"]
@@ -191,4 +192,4 @@ def _append_whole(fd: int, line: bytes, size: int) -> int:
 
 def _best_label(result: Result) -> str:
     best = result.predictions[0] if result.predictions else None
-    return best.label if isinstance(best, Prediction) else NO_LABEL
+    return best.label if isinstance(best, Labelled) else NO_LABEL

@@ -24,7 +24,7 @@ from agent.mqtt.transport import Message, Transport
 from agent.results import formats
 from agent.results.filters import Filters
 from agent.results.formats import Context, Format
-from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, predictions, utc
+from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, utc
 from agent.results.sinks import FileSink, LogSink, Sink, TopicSink
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
 from agent.results.ulid import Ulids
@@ -117,7 +117,7 @@ class Outlet:
             task=model.task,
             frame=FrameFacts.of(frame, width=answer.width, height=answer.height),
             model=self._facts(model),
-            predictions=predictions(answer.predictions),
+            predictions=answer.predictions,
             timing_ms=Timing(
                 queue=round(max(0.0, total_ms - answer.worker_ms), 3),
                 decode=steps["decode"],

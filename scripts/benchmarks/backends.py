@@ -27,6 +27,7 @@ from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
+from agent.inference.predictions import Labelled
 from agent.inference.values import Answer
 from scripts.benchmarks import formats, frames, rig
 
@@ -143,14 +144,15 @@ def _against(first: Contestant, each: Contestant) -> dict[str, Any]:
 
 
 def _best(answer: Answer) -> int | None:
-    return answer.predictions[0]["label_id"] if answer.predictions else None
+    return next((one.label_id for one in answer.predictions if isinstance(one, Labelled)), None)
 
 
 def _scores(answer: Answer) -> dict[int, float]:
     """Of each class its best score: predictions come best first."""
     scores: dict[int, float] = {}
     for prediction in answer.predictions:
-        scores.setdefault(prediction["label_id"], prediction["score"])
+        if isinstance(prediction, Labelled):
+            scores.setdefault(prediction.label_id, prediction.score)
     return scores
 
 

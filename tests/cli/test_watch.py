@@ -152,7 +152,7 @@ def test_a_second_thing_is_told_apart():
 
 
 def test_the_best_labels_are_counted_and_the_rest_left_out():
-    many = [{"label": f"L{number}", "score": 0.9 - number / 10} for number in range(6)]
+    many = [{"label": f"L{number}", "label_id": number, "score": 0.9 - number / 10} for number in range(6)]
     assert labels(many) == "L0 0.90, L1 0.80, L2 0.70, L3 0.60, …"
     assert labels([{"name": "out", "shape": [1, 3], "dtype": "float32", "data": []}]) == "out [1, 3]"
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError, ModelRefusedError, VergeError
 from agent.frames.frame import Picture
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec, resolve
+from agent.inference.predictions import Tensor
 from agent.inference.runtime import plugins
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.values import Answer, Snapshot
@@ -73,7 +76,8 @@ async def test_a_backend_and_a_task_are_files_beside_the_model(tmp_path) -> None
     async with loaded(spec(model(tmp_path / "m"))) as (plane, told):
         found = await plane.infer(MODEL, picture())
     assert (told.backend, told.task) == ("Spot", "Where")
-    assert found.predictions == ({"label": "spot", "label_id": 0, "score": 1.0, "box": pytest.approx(SPOT, abs=0.02)},)
+    (spot,) = msgspec.to_builtins(found.predictions)
+    assert spot == {"label": "spot", "label_id": 0, "score": 1.0, "box": pytest.approx(SPOT, abs=0.02)}
     assert not list((tmp_path / "m").glob("__pycache__"))
 
 
@@ -100,7 +104,7 @@ CROP = """
 async def test_a_box_behind_a_crop_is_a_fraction_of_the_frame(tmp_path, resize) -> None:
     said = f'preprocess = "code.py:crop"\ninput.resize = "{resize}"\n'
     found = await answer(model(tmp_path / "m", CROP, said))
-    assert found.predictions[0]["box"] == pytest.approx(SPOT, abs=0.02)
+    assert asdict(found.predictions[0].box) == pytest.approx(SPOT, abs=0.02)
     assert (found.width, found.height) == (160, 80)
 
 
@@ -137,7 +141,7 @@ async def test_other_pixels_may_stand_for_the_same_part(tmp_path) -> None:
     dark = pixels(value=60)
     assert (await answer(model(tmp_path / "a", code, said.format(1)), dark)).predictions == ()
     found = await answer(model(tmp_path / "b", code, said.format("4.0")), dark)
-    assert found.predictions[0]["box"] == pytest.approx(SPOT, abs=0.02)
+    assert asdict(found.predictions[0].box) == pytest.approx(SPOT, abs=0.02)
 
 
 async def test_a_turned_picture_becomes_the_frame_and_is_what_is_drawn_on(tmp_path) -> None:
@@ -151,7 +155,7 @@ async def test_a_turned_picture_becomes_the_frame_and_is_what_is_drawn_on(tmp_pa
         found = await plane.infer(MODEL, picture(), snapshot=Snapshot())
     assert (found.width, found.height) == (80, 160)
     turned = {"x": 0.625, "y": 0.25, "width": 0.125, "height": 0.125}
-    assert found.predictions[0]["box"] == pytest.approx(turned, abs=0.02)
+    assert asdict(found.predictions[0].box) == pytest.approx(turned, abs=0.02)
     drawn = cv2.imdecode(np.frombuffer(found.snapshot, np.uint8), cv2.IMREAD_COLOR)
     assert drawn.shape == (160, 80, 3)
 
@@ -169,7 +173,7 @@ async def test_predictions_may_be_renamed_filtered_and_merged(tmp_path) -> None:
                 return [each for each in predictions if each["label"] == self.wanted]
     """
     renamed = 'postprocess = "code.py:german"\npostprocess_options.names = {spot = "Fleck"}\n'
-    assert (await answer(model(tmp_path / "a", code, renamed))).predictions[0]["label"] == "Fleck"
+    assert (await answer(model(tmp_path / "a", code, renamed))).predictions[0].label == "Fleck"
     only = 'postprocess = "code.py:Only"\npostprocess_options.wanted = "hole"\n'
     assert (await answer(model(tmp_path / "b", code, only))).predictions == ()
 
@@ -206,7 +210,7 @@ async def test_a_file_finds_its_neighbours_and_hides_nobodys(tmp_path) -> None:
         cv2="raise SystemExit(9)\n",
         colorsys='NAME = "b"\n',
     )
-    assert (await answer(folder)).predictions[0]["label"] == "ab"
+    assert (await answer(folder)).predictions[0].label == "ab"
 
 
 async def test_models_with_files_of_one_name_do_not_meet(tmp_path) -> None:
@@ -216,7 +220,7 @@ async def test_models_with_files_of_one_name_do_not_meet(tmp_path) -> None:
     # A model's folder may be reached by the step of another one as well.
     first = await answer(both[0], preprocess=f"{model(tmp_path / 'c', CROP)}/code.py:crop")
     second = await answer(both[1])
-    assert [each.predictions[0]["label"] for each in (first, second)] == ["a", "b"]
+    assert [each.predictions[0].label for each in (first, second)] == ["a", "b"]
 
 
 # -- what is wrong is told --------------------------------------------------------------------------------
@@ -397,7 +401,8 @@ async def test_numpys_numbers_are_numbers_and_a_box_ends_at_the_frame(tmp_path) 
     """
     found = await answer(model(tmp_path / "m", code, 'postprocess = "code.py:near"\n'))
     expected = {"x": 0.0, "y": 0.5, "width": pytest.approx(0.3), "height": 0.5}
-    assert found.predictions == ({"label": "edge", "label_id": 3, "score": 0.5, "box": expected},)
+    (edge,) = msgspec.to_builtins(found.predictions)
+    assert edge == {"label": "edge", "label_id": 3, "score": 0.5, "box": expected}
 
 
 async def test_tensors_pass_a_step_too(tmp_path) -> None:
@@ -409,7 +414,7 @@ async def test_tensors_pass_a_step_too(tmp_path) -> None:
     """
     folder = model(tmp_path / "m", code, 'postprocess = "code.py:halve"\n')
     found = await answer(folder, task="tensors")
-    assert found.predictions[0] == {"name": "corners", "shape": [2], "dtype": "float32", "data": [0.125, 0.125]}
+    assert found.predictions == (Tensor("corners", (2,), "float32", [0.125, 0.125]),)
 
 
 # -- names ------------------------------------------------------------------------------------------------
@@ -465,7 +470,7 @@ async def test_steps_come_by_entry_points_too(tmp_path) -> None:
     options: dict[str, Any] = {"backend": "spot", "task": "where", "python_path": (str(site),)}
     folder = model(tmp_path / "m")
     found = await answer(folder, preprocess="crop", **options)
-    assert found.predictions[0]["box"] == pytest.approx(SPOT, abs=0.02)
+    assert asdict(found.predictions[0].box) == pytest.approx(SPOT, abs=0.02)
     error = await refused(folder, postprocess="none", **options)
     assert error.message == "KeyError: 'no' (verge_steps.py, line 7, in none)"
 

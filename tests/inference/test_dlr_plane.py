@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 
 from agent.config.models import ModelOptions
 from agent.errors import BackendUnavailableError, ModelRefusedError, WorkerLostError
@@ -90,9 +91,9 @@ async def test_a_neo_folder_of_a_classifier_is_a_model_as_it_is(tmp_path: Path, 
     assert (told.backend, told.accelerator, told.task, told.labels) == ("dlr 1.6.0", "cpu", "image-classification", 4)
     assert told.inputs == ({"name": "data", "shape": [1, 3, 224, 224], "dtype": "float32"},)
     best = answer.predictions[0]
-    assert best["label"] == label
-    assert best["score"] > 0.9
-    assert sum(one["score"] for one in answer.predictions) == pytest.approx(1, abs=1e-4)
+    assert best.label == label
+    assert best.score > 0.9
+    assert sum(one.score for one in answer.predictions) == pytest.approx(1, abs=1e-4)
 
 
 async def test_gluoncvs_three_outputs_become_boxes_of_the_frame(tmp_path: Path) -> None:
@@ -104,11 +105,11 @@ async def test_gluoncvs_three_outputs_become_boxes_of_the_frame(tmp_path: Path) 
         nothing = await plane.infer("m", picture(tvm.scene()))
     assert (told.task, told.labels) == ("object-detection", 3)
     assert nothing.predictions == ()
-    found = {one["label"]: one["box"] for one in answer.predictions}
+    found = {one.label: one.box for one in answer.predictions}
     assert set(found) == {"red", "blue"}
     for name, (left, top, right, bottom) in blobs:
         expected = [left / 640, top / 480, (right - left) / 640, (bottom - top) / 480]
-        assert list(found[name].values()) == pytest.approx(expected, abs=0.005)
+        assert astuple(found[name]) == pytest.approx(expected, abs=0.005)
 
 
 async def test_a_model_of_raw_outputs_is_fed_planes(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ async def test_a_model_of_raw_outputs_is_fed_planes(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", spec(folder, task="tensors", input={"scale": 1}))
         answer = await plane.infer("m", picture(np.full((9, 7, 3), (10, 20, 200), np.uint8)))
-    assert answer.predictions[0]["data"] == [[200, 20, 10]]
+    assert answer.predictions[0].data == [[200, 20, 10]]
 
 
 # Failures
@@ -193,7 +194,7 @@ async def test_a_picture_that_crashes_the_network_costs_itself_and_the_next_is_a
         with pytest.raises(WorkerLostError, match="SIGSEGV"):
             await plane.infer("m", plain(255))
         answer = await plane.infer("m", plain(3))
-        assert answer.predictions[0]["data"][0][0] == 3
+        assert answer.predictions[0].data[0][0] == 3
         assert plane.describe("m").restarts >= 1
 
 

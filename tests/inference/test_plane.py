@@ -22,6 +22,7 @@ from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError,
 from agent.frames.recognise import recognise
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.plane import InferencePlane
+from agent.inference.predictions import Classification
 from agent.inference.values import PoolState, PoolStatus, Snapshot
 from tests.support import unruly
 
@@ -58,7 +59,7 @@ async def test_a_loaded_model_says_what_it_is_and_answers(tmp_path: Path) -> Non
         answer = await plane.infer("m", unruly.picture("answer"))
     assert (told.backend, told.task, told.labels) == ("unruly 1", "image-classification", 3)
     assert told.digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert answer.predictions[0] == {"label": "fine", "label_id": 1, "score": pytest.approx(0.7)}
+    assert answer.predictions[0] == Classification("fine", 1, pytest.approx(0.7))
     assert (answer.width, answer.height) == (16, 16)
     assert set(answer.timing_ms) == {"decode", "preprocess", "infer", "postprocess"}
 
@@ -68,7 +69,7 @@ async def test_the_shipped_classifier_sees_the_cat(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", resolve(ModelOptions(source="classifier"), tmp_path))
         answer = await plane.infer("m", recognise(data, None, FrameLimits()))
-    assert (answer.predictions[0]["label"], answer.predictions[0]["label_id"]) == ("Egyptian cat", 285)
+    assert (answer.predictions[0].label, answer.predictions[0].label_id) == ("Egyptian cat", 285)
 
 
 async def test_an_annotated_picture_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:

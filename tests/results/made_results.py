@@ -5,14 +5,26 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.results.result import Box, FrameFacts, ModelFacts, Prediction, Result, Tensor, Timing, utc
+from agent.inference.predictions import (
+    Anomaly,
+    Box,
+    Classification,
+    Detection,
+    Embedding,
+    Image,
+    Keypoint,
+    Segmentation,
+    Tensor,
+    Text,
+)
+from agent.results.result import FrameFacts, ModelFacts, Result, Timing, utc
 from agent.results.ulid import Ulids
 
 IDS = Ulids()
 
 
 def prediction(label="Cat", score=0.853, label_id=8, box=None):
-    return Prediction(label, label_id, score, box)
+    return Detection(label, label_id, score, box) if box else Classification(label, label_id, score)
 
 
 def result(*predictions, camera="line-3", **changes):
@@ -42,7 +54,19 @@ MS = st.floats(0, 1e6, allow_nan=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TIMES = st.floats(0, 4e9, allow_nan=False).map(utc)
 BOXES = st.builds(Box, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-CLASSES = st.builds(Prediction, LABELS | TEXT, st.integers(0, 2000), st.floats(0, 1), st.none() | BOXES)
+LABELLED = LABELS | TEXT, st.integers(0, 2000), st.floats(0, 1)
+CLASSES = st.builds(Classification, *LABELLED) | st.builds(Detection, *LABELLED, BOXES)
+IMAGES = st.builds(Image, st.integers(1, 99), st.integers(1, 99), st.just("png"), st.binary(max_size=9))
+SCORES = st.none() | st.floats(0, 1)
+KEYPOINTS = st.lists(st.builds(Keypoint, NUMBERS, NUMBERS, SCORES, TEXT), max_size=3).map(tuple)
+LATER = st.one_of(
+    st.builds(Detection, *LABELLED, BOXES, st.none() | IMAGES, KEYPOINTS, st.none() | st.integers(0, 99)),
+    st.builds(Segmentation, *LABELLED, IMAGES),
+    st.builds(Anomaly, st.booleans(), st.floats(0, 1), st.none() | IMAGES),
+    st.builds(Text, TEXT, SCORES, st.none() | BOXES),
+    st.builds(lambda data: Embedding("float32", len(data) // 4, data), st.binary(max_size=12)),
+)
+"""Kinds, and parts of them, that came later."""
 TENSORS = st.builds(
     Tensor,
     TEXT,
@@ -75,4 +99,7 @@ RESULTS = st.builds(
 )
 RAW_RESULTS = st.builds(
     lambda made, raw: replace(made, task="tensors", predictions=tuple(raw)), RESULTS, st.lists(TENSORS, max_size=3)
+)
+LATER_RESULTS = st.builds(
+    lambda made, found: replace(made, predictions=tuple(found)), RESULTS, st.lists(LATER | CLASSES, max_size=4)
 )

@@ -14,8 +14,15 @@ from msgspec.structs import replace
 
 from agent.errors import FrameError, ModelRefusedError, WorkerLostError
 from agent.frames.frame import Frame, Picture
-from agent.results.result import Box, Failure, FrameFacts, Prediction, Reason, Tensor, predictions, utc
-from tests.results.made_results import RAW_RESULTS, RESULTS, prediction, result
+from agent.inference.predictions import Box, Detection, Group, Tensor, decode, read
+from agent.inference.runtime.kinds import kind_of
+from agent.results.result import Failure, FrameFacts, Reason, utc
+from tests.results.made_results import LATER_RESULTS, RAW_RESULTS, RESULTS, prediction, result
+
+
+def predictions(told):
+    """As a worker's answer brings them."""
+    return decode([Group(kind_of(one), msgspec.Raw(msgspec.json.encode([one]))) for one in told])
 
 
 def frame(**picture):
@@ -65,10 +72,10 @@ def test_no_result_can_be_changed_once_it_is_made():
 
 
 @settings(max_examples=50)
-@given(RESULTS | RAW_RESULTS)
+@given(RESULTS | RAW_RESULTS | LATER_RESULTS)
 def test_predictions_survive_the_way_through_json(made):
     told = json.loads(msgspec.json.encode(made))
-    assert predictions(told["predictions"]) == made.predictions
+    assert read(told["predictions"]) == made.predictions
 
 
 def test_a_tensors_task_gives_tensors_in_place_of_classes():
@@ -107,7 +114,7 @@ def test_what_a_strangers_task_must_not_give_is_refused_with_a_hint(told):
 
 def test_whole_numbers_are_scores_and_boxes_too():
     told = [{"label": "Cat", "label_id": 8, "score": 1, "box": {"x": 0, "y": 0, "width": 1, "height": 1}}]
-    assert predictions(told) == (Prediction("Cat", 8, 1.0, Box(0.0, 0.0, 1.0, 1.0)),)
+    assert predictions(told) == (Detection("Cat", 8, 1.0, Box(0.0, 0.0, 1.0, 1.0)),)
 
 
 def test_the_facts_of_a_frame_are_what_arrived_with_it():

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.config.streams import FilterOptions
+from agent.inference.predictions import Tensor
 from agent.results.filters import EMPTY, RATE, UNCHANGED, Filters
 from agent.results.recent import MAX_CAMERAS, Recent
-from agent.results.result import Tensor
 from tests.results.made_results import LABELS, RAW_RESULTS, RESULTS, prediction, result
 
 OPTIONS = st.builds(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.errors import ConfigError
+from agent.inference.predictions import Box, Labelled, Tensor
 from agent.results import formats
 from agent.results.formats import FORMATS, Context, Format, load, names
-from agent.results.result import Box, Prediction, Tensor
 from tests.results.made_results import RAW_RESULTS, RESULTS, prediction, result
 
 NOON = datetime.fromisoformat("2021-06-03T04:34:48.645510")
@@ -149,7 +149,7 @@ def test_the_native_format_keeps_everything_as_it_is(made):
     assert (told["id"], told["stream"], told["frame"]["topic"]) == (made.id, made.stream, made.frame.topic)
     assert len(told["predictions"]) == len(made.predictions)
     for one, kept in zip(made.predictions, told["predictions"], strict=True):
-        if isinstance(one, Prediction):
+        if isinstance(one, Labelled):
             assert (kept["label"], kept["score"]) == (one.label, one.score)
 
 

@@ -12,7 +12,7 @@ from agent.errors import ConfigError
 from agent.results.formats import FORMATS, Context, load
 from agent.results.result import Failure, FrameFacts, Reason
 from agent.results.schemas import SCHEMAS, schema
-from tests.results.made_results import FRAMES, RAW_RESULTS, RESULTS, TEXT, TIMES, prediction, result
+from tests.results.made_results import FRAMES, LATER_RESULTS, RAW_RESULTS, RESULTS, TEXT, TIMES, prediction, result
 
 VALIDATORS = {name: Draft202012Validator(json.loads(schema(name))) for name in SCHEMAS}
 CONTEXTS = st.builds(
@@ -50,7 +50,7 @@ def test_every_format_names_a_schema_that_ships(name):
 
 
 @settings(max_examples=30)
-@given(RESULTS | RAW_RESULTS, CONTEXTS)
+@given(RESULTS | RAW_RESULTS | LATER_RESULTS, CONTEXTS)
 def test_any_result_keeps_to_the_native_schema(made, context):
     VALIDATORS["native"].validate(json.loads(load("native").encode(made, context)))
 

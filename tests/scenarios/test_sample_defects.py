@@ -372,7 +372,7 @@ async def test_9_shape_type_and_normalisation_are_read_from_the_model(tmp_path, 
     options = ModelOptions(source=str(tmp_path / "model.tflite"), task="tensors")
     async with loaded(resolve(options, tmp_path)) as (plane, _):
         answer = await plane.infer(MODEL, Picture(frame, "png", 64, 48))
-    red, green, blue = np.ravel(answer.predictions[0]["data"])
+    red, green, blue = np.ravel(answer.predictions[0].data)
     assert red == green
     assert red in {0, -1}
     assert blue == pytest.approx(1, abs=0.01)

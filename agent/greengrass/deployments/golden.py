@@ -4,8 +4,8 @@ A model's folder may hold ``golden/`` with pictures and ``expected.json`` (or ``
 
     {"pictures": [{"picture": "cat.jpg", "expect": {"label": "Egyptian cat", "score": 0.81}}]}
 
-What can be expected is told in ``expected``.  A model without golden frames has to answer a blank one, with finite
-numbers.
+What can be expected is in ``agent.results.comparison``.  A model without golden frames has to answer a blank one, with
+finite numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agent.errors import ConfigError, FrameError, InvalidInputError, VergeError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
 from agent.inference.values import Answer
-from agent.results.expected import Expected, compare, parse, unfinite
+from agent.results.comparison import Expected, compare, parse, unfinite
 
 __all__ = ["FOLDER", "NAME", "Ask", "Golden", "GoldenLimits", "GoldenMismatchError", "blank", "check", "load"]
 

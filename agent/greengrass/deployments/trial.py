@@ -19,7 +19,6 @@ from agent.greengrass.deployments.golden import GoldenMismatchError
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer
 from agent.results.comparison import agree
-from agent.results.result import predictions
 from agent.streams.stream import Stream
 
 __all__ = ["Seen", "run"]
@@ -100,7 +99,7 @@ class _Trial:
         except VergeError:
             self.trial = self.trial.failed()
         else:
-            same = agree(predictions(old.predictions), predictions(new.predictions))
+            same = agree(old.predictions, new.predictions)
             self.trial = self.trial.compared(same=same, old_ms=old.worker_ms, new_ms=new.worker_ms)
         finally:
             self._busy -= 1

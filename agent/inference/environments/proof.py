@@ -15,7 +15,7 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +25,7 @@ from agent.frames.frame import Picture
 from agent.inference.environments.errors import CandidateFailedError
 from agent.inference.manifest import Manifest, ModelSpec
 from agent.inference.plane import InferencePlane
+from agent.inference.predictions import Tensor, numbers_of
 from agent.inference.values import Answer, Description
 
 __all__ = ["prove"]
@@ -53,9 +54,10 @@ async def prove(family: str, python: str) -> str:
             description, answer = await _ask(ModelSpec(manifest=manifest, run=run), folder)
         except VergeError as error:
             raise CandidateFailedError(f"its worker failed: {error.message}") from error
-    values = answer.predictions[0]["data"]
-    if not _right(list(_flat(values))):
-        raise CandidateFailedError(f"its worker answered a picture of colour {_COLOUR} with {str(values)[:60]}")
+    (output,) = answer.predictions
+    numbers = numbers_of(output) if isinstance(output, Tensor) else None
+    if not _right(numbers or ()):
+        raise CandidateFailedError(f"its worker answered a picture of colour {_COLOUR} with {str(numbers)[:60]}")
     return description.backend
 
 
@@ -69,16 +71,10 @@ async def _ask(spec: ModelSpec, folder: Path) -> tuple[Description, Answer]:
         raise group.exceptions[0] from None
 
 
-def _right(values: list[float]) -> bool:
-    pixels = zip(*[iter(values)] * 3, strict=True) if values and len(values) % 3 == 0 else ()
+def _right(numbers: Sequence[float]) -> bool:
+    pixels = zip(*[iter(numbers)] * 3, strict=True) if numbers and len(numbers) % 3 == 0 else ()
     differences = [abs(told - wanted) for pixel in pixels for told, wanted in zip(pixel, _COLOUR, strict=True)]
     return bool(differences) and max(differences) <= _OFF_BY
-
-
-def _flat(values: object) -> list[float]:
-    if isinstance(values, list):
-        return [number for value in values for number in _flat(value)]
-    return [float(str(values))]
 
 
 def _png(colour: tuple[int, int, int]) -> bytes:

@@ -7,10 +7,11 @@ it at run time, so that a mistake is an error that names it and not a result tha
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, NoReturn, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 import numpy as np
 
+from agent.inference.runtime import kinds
 from agent.inference.runtime.base import Backend, Prediction, TensorInfo
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.picture import Picture
@@ -21,6 +22,7 @@ _CLASS = ("label", "label_id", "score")
 _TENSOR = ("name", "shape", "dtype", "data")
 _BOX = ("x", "y", "width", "height")
 _CHANNELS = 3
+_PLANES = 2
 _FAR = 1.0
 """How far outside the frame a box may reach; what is farther was not given in fractions."""
 
@@ -52,49 +54,169 @@ def picture(told: Any, who: str) -> Picture:
     return told
 
 
-def predictions(told: Any, who: str) -> List[Prediction]:
-    """What a task or postprocessing returns: classes or tensors, as results carry them, with Python's own numbers."""
-    if not isinstance(told, (list, tuple)):
-        _wrong(who, f"it returned {_short(told)}", "return a list of predictions; an empty one where there is none")
-    kind = _tensor if told and isinstance(told[0], Mapping) and "dtype" in told[0] else _class
-    return [kind(each, f"prediction {number}", who) for number, each in enumerate(told)]
+def predictions(given: Any, who: str) -> List[Prediction]:
+    """What a task or postprocessing returns: predictions of any kinds (``kinds.py``), with Python's own numbers."""
+    if not isinstance(given, (list, tuple)):
+        _wrong(who, f"it returned {_short(given)}", "return a list of predictions; an empty one where there is none")
+    checked = [_prediction(one, f"prediction {number}", who) for number, one in enumerate(given)]
+    given_kinds = {kinds.kind_of(one) for one in checked}
+    if kinds.TENSOR in given_kinds and len(given_kinds) > 1:
+        _wrong(who, "it returned tensors beside other predictions", "return tensors alone")
+    return checked
 
 
-def _class(told: Any, where: str, who: str) -> Prediction:
-    given = _keys(told, _CLASS, ("box",), where, who)
-    label, label_id = given["label"], _plain(given["label_id"])
-    if not isinstance(label, str):
-        _wrong(who, f"{where} has the label {_short(label)}", "a label is text")
-    if not isinstance(label_id, int) or isinstance(label_id, bool):
-        _wrong(who, f"{where} has the label_id {_short(label_id)}", "a label_id is a whole number")
-    found = {"label": label, "label_id": label_id, "score": _number(given["score"], f"the score of {where}", who)}
-    return {**found, "box": _box(given["box"], f"the box of {where}", who)} if given.get("box") is not None else found
+# -- one check for each kind -------------------------------------------------------------------------------------------
 
 
-def _box(told: Any, where: str, who: str) -> Dict[str, float]:
-    given = _keys(told, _BOX, (), where, who)
-    x, y, width, height = (_number(given[key], f"{key} in {where}", who) for key in _BOX)
+def _prediction(given: Any, where: str, who: str) -> Prediction:
+    if not isinstance(given, Mapping):
+        _wrong(who, f"{where} is {_short(given)}", "a prediction is a dict, as docs/customize.md lists them")
+    kind = kinds.kind_of(given)
+    if kind not in _CHECKS:
+        _wrong(who, f"{where} has the kind {_short(kind)}", f"known: {', '.join(_CHECKS)}")
+    said = {key: value for key, value in given.items() if key != "kind" and value is not None}
+    return _CHECKS[kind](said, where, who)
+
+
+def _classification(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    return _labelled(_keys(given, _CLASS, ("box",), where, who), where, who)
+
+
+def _detection(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, (*_CLASS, "box"), ("mask", "keypoints", "track_id"), where, who)
+    checked: Prediction = {**_labelled(fields, where, who), "box": _box(fields["box"], f"the box of {where}", who)}
+    if "mask" in fields:
+        checked["mask"] = _mask(fields["mask"], f"the mask of {where}", who)
+    if "keypoints" in fields:
+        checked["keypoints"] = _keypoints(fields["keypoints"], where, who)
+    if "track_id" in fields:
+        checked["track_id"] = _whole(fields["track_id"], where, "track_id", who)
+    return checked
+
+
+def _segmentation(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, (*_CLASS, "mask"), (), where, who)
+    return {**_labelled(fields, where, who), "mask": _mask(fields["mask"], f"the mask of {where}", who)}
+
+
+def _anomaly(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, ("anomalous", "score"), ("map",), where, who)
+    anomalous = _plain(fields["anomalous"])
+    if not isinstance(anomalous, bool):
+        _wrong(who, f"{where} has the anomalous {_short(anomalous)}", "anomalous is True or False")
+    checked: Prediction = {"anomalous": anomalous, "score": _number(fields["score"], f"the score of {where}", who)}
+    if "map" in fields:
+        checked["map"] = _map(fields["map"], f"the map of {where}", who)
+    return checked
+
+
+def _text(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, ("text",), ("score", "box"), where, who)
+    if not isinstance(fields["text"], str):
+        _wrong(who, f"{where} has the text {_short(fields['text'])}", "text is a str")
+    checked: Prediction = {"text": fields["text"]}
+    if "score" in fields:
+        checked["score"] = _number(fields["score"], f"the score of {where}", who)
+    if "box" in fields:
+        checked["box"] = _box(fields["box"], f"the box of {where}", who)
+    return checked
+
+
+def _embedding(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, ("vector",), (), where, who)
+    vector = _array(fields["vector"])
+    if vector is None or vector.ndim != 1 or not _is_finite(vector):
+        _wrong(who, f"the vector of {where} is {_short(fields['vector'])}", "give one row of finite numbers")
+    return {"vector": vector if vector.dtype.kind == "f" else vector.astype(np.float32)}
+
+
+def _tensor(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, _TENSOR, ("encoding",), where, who)
+    shape = [_plain(side) for side in fields["shape"]] if isinstance(fields["shape"], (list, tuple)) else [None]
+    if not all(isinstance(side, int) for side in shape) or not isinstance(fields["dtype"], str):
+        _wrong(who, f"{where} is {_short(given)}", "shape is a list of whole numbers, dtype NumPy's name")
+    data = fields["data"]
+    # An array that is what the prediction says of it travels as bytes.
+    is_exact = isinstance(data, np.ndarray) and data.dtype.name == fields["dtype"] and list(data.shape) == shape
+    is_text = "encoding" in fields and (is_exact or isinstance(data, str))
+    if not (is_text or isinstance(data, str)):
+        values = None if "encoding" in fields else _array(data)
+        if values is None or not _is_finite(values):
+            _wrong(who, f"the data of {where} are {_short(data)}", "give nested lists of finite numbers")
+    return {**fields, "name": str(fields["name"]), "shape": shape, "data": data if is_exact else _plain(data)}
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], str, str], Prediction]] = {
+    kinds.CLASSIFICATION: _classification,
+    kinds.DETECTION: _detection,
+    kinds.SEGMENTATION: _segmentation,
+    kinds.ANOMALY: _anomaly,
+    kinds.TEXT: _text,
+    kinds.EMBEDDING: _embedding,
+    kinds.TENSOR: _tensor,
+}
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def _labelled(fields: Mapping[str, Any], where: str, who: str) -> Prediction:
+    if not isinstance(fields["label"], str):
+        _wrong(who, f"{where} has the label {_short(fields['label'])}", "a label is text")
+    label_id = _whole(fields["label_id"], where, "label_id", who)
+    score = _number(fields["score"], f"the score of {where}", who)
+    return {"label": fields["label"], "label_id": label_id, "score": score}
+
+
+def _box(given: Any, where: str, who: str) -> Dict[str, float]:
+    fields = _keys(given, _BOX, (), where, who)
+    x, y, width, height = (_number(fields[key], f"{key} in {where}", who) for key in _BOX)
     near = all(-_FAR <= edge <= 1 + _FAR for edge in (x, y, x + width, y + height))
     if width < 0 or height < 0 or not near:
         hint = "x, y, width and height are fractions of the frame, from its top left corner"
-        _wrong(who, f"{where} is {_short(told)}", hint)
+        _wrong(who, f"{where} is {_short(given)}", hint)
     left, right, top, bottom = (min(max(edge, 0.0), 1.0) for edge in (x, x + width, y, y + height))
     return {"x": left, "y": top, "width": round(right - left, 6), "height": round(bottom - top, 6)}
 
 
-def _tensor(told: Any, where: str, who: str) -> Prediction:
-    given = _keys(told, _TENSOR, ("encoding",), where, who)
-    shape = [_plain(side) for side in given["shape"]] if isinstance(given["shape"], (list, tuple)) else [None]
-    if not all(isinstance(side, int) for side in shape) or not isinstance(given["dtype"], str):
-        _wrong(who, f"{where} is {_short(told)}", "shape is a list of whole numbers, dtype NumPy's name")
-    if not isinstance(given["data"], str):
-        try:
-            finite = bool(np.isfinite(np.asarray(given["data"])).all())
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
-            _wrong(who, f"the data of {where} are {_short(given['data'])}", "give nested lists of finite numbers")
-    return {**given, "name": str(given["name"]), "shape": shape, "data": _plain(given["data"])}
+def _keypoints(given: Any, where: str, who: str) -> List[Dict[str, Any]]:
+    if not isinstance(given, (list, tuple)):
+        _wrong(who, f"the keypoints of {where} are {_short(given)}", "give a list of {x, y, score, name}")
+    return [_keypoint(one, f"keypoint {number} of {where}", who) for number, one in enumerate(given)]
+
+
+def _keypoint(given: Any, where: str, who: str) -> Dict[str, Any]:
+    fields = _keys(given, ("x", "y"), ("score", "name"), where, who)
+    checked: Dict[str, Any] = {
+        key: _number(fields[key], f"{key} in {where}", who) for key in ("x", "y", "score") if key in fields
+    }
+    if not all(-_FAR <= checked[key] <= 1 + _FAR for key in ("x", "y")):
+        _wrong(who, f"{where} is {_short(given)}", "x and y are fractions of the frame, from its top left corner")
+    return {**checked, "name": str(fields["name"])} if "name" in fields else checked
+
+
+def _mask(given: Any, where: str, who: str) -> np.ndarray:
+    values = _array(given)
+    if values is None or not _is_plane(values) or values.dtype.kind not in "biu":
+        _wrong(who, f"{where} is {_short(given)}", "a mask is an array of height × width, bool or whole numbers")
+    return values.astype(np.bool_)
+
+
+def _map(given: Any, where: str, who: str) -> np.ndarray:
+    values = _array(given)
+    if values is None or not _is_plane(values) or not (values.dtype == np.uint8 or values.dtype.kind == "f"):
+        hint = "a map is an array of height × width, numbers from 0 to 1 or uint8"
+        _wrong(who, f"{where} is {_short(given)}", hint)
+    if values.dtype == np.uint8:
+        return values
+    return np.asarray(np.rint(np.nan_to_num(np.clip(values, 0.0, 1.0)) * 255), np.uint8)
+
+
+def _whole(given: Any, where: str, key: str, who: str) -> int:
+    value = _plain(given)
+    if not isinstance(value, int) or isinstance(value, bool):
+        _wrong(who, f"{where} has the {key} {_short(value)}", f"a {key} is a whole number")
+    return value
 
 
 def _keys(told: Any, needed: Sequence[str], others: Sequence[str], where: str, who: str) -> Mapping[str, Any]:
@@ -124,6 +246,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _array(given: Any) -> Optional[np.ndarray]:
+    """Numbers as an array; None for what is none."""
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError):
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
+
+
+def _is_plane(values: np.ndarray) -> bool:
+    return values.ndim == _PLANES and values.size > 0
 
 
 def _is_colour(pixels: np.ndarray) -> bool:

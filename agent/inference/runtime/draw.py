@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import colorsys
 import unicodedata
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
+from agent.inference.runtime import kinds
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.kinds import kind_of
 
 __all__ = ["annotate", "ascii_text", "colour", "encode"]
 
@@ -34,15 +36,20 @@ _LEAST_UNIT = 0.6  # below it letters run together
 def annotate(image: np.ndarray, predictions: Sequence[Prediction], max_side: Optional[int] = None) -> np.ndarray:
     """A new BGR picture with the predictions on it, shrunk first where a side exceeds ``max_side``."""
     canvas = _canvas(image, max_side)
-    boxed = [prediction for prediction in predictions if "box" in prediction]
-    for prediction in reversed(boxed):  # the best one is drawn last, on top
+    for prediction in reversed(predictions):  # the best one is drawn last, on top
+        for key in ("mask", "map"):
+            if prediction.get(key) is not None:
+                _tint(canvas, prediction[key], prediction)
+    boxed = [prediction for prediction in predictions if prediction.get("box") is not None]
+    for prediction in reversed(boxed):
         _outline(canvas, prediction)
     taken: List[Tuple[int, int, int, int]] = []
     for prediction in boxed:
         _caption(canvas, prediction, taken)
-    named = [prediction for prediction in predictions if "box" not in prediction and "label" in prediction]
-    if named:
-        _panel(canvas, named[:_PANEL_ROWS])
+    texts = [(prediction, _text(prediction)) for prediction in predictions if prediction.get("box") is None]
+    rows = [row for row in texts if row[1]][:_PANEL_ROWS]
+    if rows:
+        _panel(canvas, rows)
     return canvas
 
 
@@ -97,7 +104,7 @@ def _outline(canvas: np.ndarray, prediction: Prediction) -> None:
     left, top, right, bottom = _corners(canvas, prediction)
     line = max(2, round(2 * _unit(canvas)))
     cv2.rectangle(canvas, (left, top), (right, bottom), _DARK, line + 2 * max(1, line // 4))
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour(prediction["label_id"]), line)
+    cv2.rectangle(canvas, (left, top), (right, bottom), _colour_of(prediction), line)
 
 
 def _caption(canvas: np.ndarray, prediction: Prediction, taken: List[Tuple[int, int, int, int]]) -> None:
@@ -111,28 +118,59 @@ def _caption(canvas: np.ndarray, prediction: Prediction, taken: List[Tuple[int, 
         y += height
     y = min(y, max(0, canvas.shape[0] - height))
     taken.append((x, y, x + width, y + height))
-    fill = colour(prediction["label_id"])
+    fill = _colour_of(prediction)
     cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), fill, cv2.FILLED)
     _write(canvas, text, x, y, _DARK if _luminance(fill) > 110 else _LIGHT)  # noqa: PLR2004 - where both read equally well
 
 
-def _panel(canvas: np.ndarray, predictions: Sequence[Prediction]) -> None:
-    """The best classes at the top left on a darkened ground, a bar of the score's length behind each."""
-    texts = [_text(prediction) for prediction in predictions]
-    width = max(_plate(canvas, text)[0] for text in texts)
+def _panel(canvas: np.ndarray, rows: Sequence[Tuple[Prediction, str]]) -> None:
+    """What has no box, at the top left on a darkened ground, a bar of the score's length behind each."""
+    width = max(_plate(canvas, text)[0] for _, text in rows)
     height = _plate(canvas, "")[1]
     margin = round(6 * _unit(canvas))
-    area = canvas[margin : margin + height * len(texts), margin : margin + width]
+    area = canvas[margin : margin + height * len(rows), margin : margin + width]
     area[:] = (area * 0.25 + np.array(_PANEL) * 0.75).astype(np.uint8)
-    for row, (prediction, text) in enumerate(zip(predictions, texts)):
+    for row, (prediction, text) in enumerate(rows):
         y = margin + row * height
-        bar = canvas[y + 2 : y + height - 2, margin : margin + round(width * min(1.0, prediction["score"]))]
-        bar[:] = (bar * 0.45 + np.array(colour(prediction["label_id"])) * 0.45).astype(np.uint8)
+        share = min(1.0, prediction.get("score", 0.0))
+        bar = canvas[y + 2 : y + height - 2, margin : margin + round(width * share)]
+        bar[:] = (bar * 0.45 + np.array(_colour_of(prediction)) * 0.45).astype(np.uint8)
         _write(canvas, text, margin, y, _LIGHT)
 
 
+def _tint(canvas: np.ndarray, plane: np.ndarray, prediction: Prediction) -> None:
+    """Mix the class's colour in where a mask is set, or as strongly as a map says."""
+    height, width = canvas.shape[:2]
+    strength = plane.astype(np.float32) * (1.0 if plane.dtype == np.bool_ else 1 / 255)
+    share = 0.45 * cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    canvas[:] = (canvas * (1 - share) + np.array(_colour_of(prediction)) * share).astype(np.uint8)
+
+
+def _colour_of(prediction: Prediction) -> Colour:
+    return colour(prediction.get("label_id", 0))
+
+
 def _text(prediction: Prediction) -> str:
-    return f"{ascii_text(prediction['label'])} {prediction['score']:.0%}"
+    """A prediction's caption; empty for kinds that are not for eyes."""
+    text = _TEXTS.get(kind_of(prediction))
+    return text(prediction) if text else ""
+
+
+def _scored(words: str, prediction: Prediction) -> str:
+    return f"{ascii_text(words)} {prediction['score']:.0%}" if "score" in prediction else ascii_text(words)
+
+
+def _label_text(prediction: Prediction) -> str:
+    return _scored(prediction["label"], prediction)
+
+
+_TEXTS: Mapping[str, Callable[[Prediction], str]] = {
+    kinds.CLASSIFICATION: _label_text,
+    kinds.DETECTION: _label_text,
+    kinds.SEGMENTATION: _label_text,
+    kinds.ANOMALY: lambda prediction: _scored("anomaly" if prediction["anomalous"] else "normal", prediction),
+    kinds.TEXT: lambda prediction: _scored(prediction["text"], prediction),
+}
 
 
 def _scale(canvas: np.ndarray) -> Tuple[float, int, int]:

@@ -9,34 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from agent.inference.runtime import contracts, custom, decode, draw, labels, plugins
+from agent.inference.runtime.answers import Answer
 from agent.inference.runtime.base import Backend, Geometry, Labels, Prediction, Task, TensorInfo
 from agent.inference.runtime.decode import Decoded
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.picture import Picture
 from agent.inference.runtime.preprocess import InputSpec, Preprocessor
 
-__all__ = ["Answer", "Session"]
+__all__ = ["Session"]
 
 _Step = Callable[[Any], Any]
 _Predictor = Callable[[Sequence[np.ndarray], Geometry], List[Prediction]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says of one picture, how long each step took (ms), and the annotated JPEG if asked for."""
-
-    predictions: List[Prediction]
-    timing_ms: Dict[str, float]
-    width: int
-    height: int
-    snapshot: bytes = b""
 
 
 class Session:

@@ -89,14 +89,7 @@ class _Worker:
             raise ModelError("no-model", "no model is loaded in this worker", None)
         data = self.ring.read(content["slot"], content["length"])
         answer = self.session.infer(data, content["encoding"], content.get("snapshot"))
-        told = {
-            "id": content["id"],
-            "predictions": answer.predictions,
-            "timing_ms": answer.timing_ms,
-            "width": answer.width,
-            "height": answer.height,
-        }
-        return messages.encode(messages.ANSWER, told, answer.snapshot)
+        return bytes(answer.message(content["id"]))
 
 
 def _error(identity: Any, code: str, message: str, hint: Optional[str]) -> bytes:

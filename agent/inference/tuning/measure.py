@@ -30,7 +30,7 @@ from agent.inference.tuning.pictures import Sample
 from agent.inference.tuning.values import Combination, Measured
 from agent.inference.values import Answer, Description, PoolStatus
 from agent.results.comparison import Predictions, difference
-from agent.results.result import Reason, predictions
+from agent.results.result import Reason
 
 __all__ = ["load_placed", "measure", "room"]
 
@@ -190,7 +190,7 @@ class _Heat:
             contender.proving = [await self._answer(contender, each) for each in self._pictures]
         except _TimeUpError:
             raise _late() from None
-        answers = [predictions(each.predictions) for each in contender.proving]
+        answers = [each.predictions for each in contender.proving]
         if self._reference.combination is None:
             self._reference.combination, self._reference.answers = contender.combination, answers
         await self._compare(contender, answers)

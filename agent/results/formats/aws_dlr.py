@@ -5,9 +5,10 @@ That is x_min, y_min, x_max, y_max in pixels of the 512 by 512 picture that it l
 
 from __future__ import annotations
 
+from agent.inference.predictions import Box
 from agent.results.formats import Context, Format, aws
 from agent.results.formats.numpy_text import row
-from agent.results.result import Box, Result
+from agent.results.result import Result
 
 __all__ = ["FORMAT", "encode"]
 
@@ -15,7 +16,7 @@ _SIDE = 512
 
 
 def encode(result: Result, context: Context) -> bytes:
-    """The result as the samples publish it; raises ``ConfigError`` for raw tensors."""
+    """The result as the samples publish it; raises ``ConfigError`` for what is neither class nor box."""
     return aws.payload(result, context, _pixels)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agent.config.models import ModelOptions
 from agent.config.streams import FrameLimits
@@ -18,8 +19,9 @@ from agent.frames.recognise import recognise
 from agent.greengrass.deployments.golden import GoldenLimits, GoldenMismatchError, blank, check, load
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
+from agent.inference.predictions import Classification
 from agent.inference.values import Answer
-from agent.results.expected import record
+from agent.results.comparison import record
 from tests.support.models import onnx_constant, tflite_colours
 from tests.support.pictures import encode, picture
 
@@ -41,7 +43,7 @@ def saying(*predictions):
     """Something that answers every picture with the same."""
 
     async def ask(_):
-        return Answer(id=1, predictions=predictions, timing_ms={}, width=1, height=1)
+        return Answer(predictions=predictions, timing_ms={}, width=1, height=1)
 
     return ask
 
@@ -77,7 +79,7 @@ async def test_what_a_detector_says_now_is_what_it_says_later(tmp_path):
         told = await plane.infer(MODEL, recognise(CHELSEA.read_bytes(), None, FrameLimits()))
         golden = folder(tmp_path, ("cat.jpg", record(told.predictions)))
         await check(lambda picture: plane.infer(MODEL, picture), golden)
-        away = [{**each, "box": {**each["box"], "x": 5}} for each in told.predictions]
+        away = [replace(one, box=replace(one.box, x=5)) for one in told.predictions]
         with pytest.raises(GoldenMismatchError, match=r"expected Cat ≥ .* at .*, got"):
             await check(saying(*away), golden)
 
@@ -128,7 +130,7 @@ async def test_a_model_that_never_answers_is_given_up():
 async def test_every_difference_is_told_up_to_a_few(tmp_path):
     golden = folder(tmp_path, *((f"{number}.jpg", CAT) for number in range(5)))
     with pytest.raises(GoldenMismatchError) as caught:
-        await check(saying({"label": "dog", "score": 1.0}), golden)
+        await check(saying(Classification("dog", 1, 1.0)), golden)
     assert caught.value.message.count("got dog 1.00") == 3
     assert caught.value.message.endswith("; and 2 more")
 

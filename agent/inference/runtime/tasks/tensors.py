@@ -1,12 +1,11 @@
 """The outputs as they are, for those who interpret them elsewhere.
 
-Small tensors are nested lists, exact to the last digit; larger ones base64 of the little-endian bytes in
-C order, which costs 4/3 bytes per byte where a number in JSON costs ten and more.
+In results small tensors are nested lists, exact to the last digit; larger ones base64 of the little-endian bytes in
+C order, which costs 4/3 bytes per byte where a number in JSON costs ten and more.  To the core both travel as bytes.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import Any, List, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +15,8 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.options import Options
 
 __all__ = ["Tensors"]
+
+_MOST_BYTES = 8
 
 
 class Tensors(Task):
@@ -39,7 +40,7 @@ class Tensors(Task):
         read.done()
 
     def predictions(self, outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
-        """One entry per output: ``name``, ``shape``, ``dtype``, ``data`` and, for base64, ``encoding``."""
+        """One entry per output: ``name``, ``shape``, ``dtype``, ``data`` (an array) and, for base64, ``encoding``."""
         del geometry
         size = sum(output.nbytes for output in outputs)
         if size > self._max_bytes:
@@ -59,11 +60,11 @@ class Tensors(Task):
                 hint="use options.format = auto or base64, or raise options.max_values",
             )
         if self._format == "base64" or values.size > self._max_values or not _is_json(values):
-            little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-            return {**told, "encoding": "base64", "data": base64.b64encode(little.tobytes()).decode("ascii")}
-        return {**told, "data": values.tolist()}
+            return {**told, "data": values, "encoding": "base64"}
+        return {**told, "data": values}
 
 
 def _is_json(values: np.ndarray) -> bool:
-    """Whether JSON can say every number: it knows no NaN and no infinity."""
-    return values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool(np.isfinite(values).all()))
+    """Whether JSON can say every number: it knows no NaN and no infinity, nor more digits than 64 bits have."""
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    return kind in "biu" or (kind == "f" and size <= _MOST_BYTES and bool(np.isfinite(values).all()))
