@@ -66,7 +66,7 @@ class StreamReport:
     def __init__(self, stream: Stream, model: Callable[[str], PoolStatus]) -> None:
         self.name = stream.name
         self._stream = stream
-        self._tally = stream.tally
+        self._metrics = stream.metrics
         self._find = model
         self._since = time.time()
         self._state = ""
@@ -77,26 +77,26 @@ class StreamReport:
 
     def told(self) -> dict[str, Any]:
         """The payload of the stream's topic."""
-        tally, status = self._tally, self._model()
+        metrics, status = self._metrics, self._model()
         state = PoolState.STOPPED if self.stopped else status.state
         if state.value != self._state:
             self._state, self._since = state.value, time.time()
-        latency = tally.latency()
+        latency = metrics.latency()
         told: dict[str, Any] = {
             "stream": self.name,
             "state": self._state,
             "model": _model_facts(status),
             "source": self._stream.source_status,
-            "received": tally.received,
-            "answered": tally.answered,
-            "dropped": dict(tally.dropped),
-            "failed": dict(tally.failed),
-            "pending": tally.pending,
+            "received": metrics.received,
+            "answered": metrics.answered,
+            "dropped": dict(metrics.dropped),
+            "failed": dict(metrics.failed),
+            "pending": metrics.pending,
             "held_back": dict(self._stream.lost),
             "restarts": status.restarts,
-            "fps": tally.fps(time.monotonic()),
+            "fps": metrics.fps(time.monotonic()),
             "latency_ms": asdict(latency) if latency else None,
-            "cameras": {name: asdict(camera) for name, camera in tally.cameras.items()},
+            "cameras": {name: asdict(camera) for name, camera in metrics.cameras.items()},
             "since": utc(self._since),
         }
         if status.reason:
@@ -106,20 +106,20 @@ class StreamReport:
     def shape(self) -> tuple[Any, ...]:
         """What a change of is worth telling at once: everything but the numbers."""
         status = self._model()
-        kinds = tuple(sorted({*self._tally.dropped, *self._tally.failed, *self._stream.lost}))
+        kinds = tuple(sorted({*self._metrics.dropped, *self._metrics.failed, *self._stream.lost}))
         source = self._stream.source_status
         model = status.state, status.reason, status.restarts, status.description
         told = source.name, source.interval_s, source.state, source.reason, source.reconnects
-        return *model, *told, kinds, self._tally.answered > 0
+        return *model, *told, kinds, self._metrics.answered > 0
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that a frame changes."""
-        tally = self._tally
+        metrics = self._metrics
         return (
-            tally.received,
-            tally.answered,
-            tally.dropped.total(),
-            tally.failed.total(),
+            metrics.received,
+            metrics.answered,
+            metrics.dropped.total(),
+            metrics.failed.total(),
             sum(self._stream.lost.values()),
         )
 

@@ -37,9 +37,9 @@ from agent.inference.values import Answer, InferenceRequest, PoolState
 from agent.mqtt.transport import Message
 from agent.sources.base import Source, SourceStatus
 from agent.sources.pacer import Pacer
-from agent.streams.outlet import Outlet
+from agent.streams.metrics import StreamMetrics
+from agent.streams.output import StreamOutput
 from agent.streams.queue import CameraQueues, Drop
-from agent.streams.tally import Tally
 
 __all__ = ["STOPPING", "Stream"]
 
@@ -54,15 +54,15 @@ class Stream:
     """A configured stream; entering takes frames, leaving finishes those in work and drops those that wait."""
 
     def __init__(
-        self, name: str, options: StreamOptions, *, plane: InferencePlane, source: Source, outlet: Outlet,
+        self, name: str, options: StreamOptions, *, plane: InferencePlane, source: Source, output: StreamOutput,
         limits: FrameLimits, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self.name = name
         self.options = options
         self.source = source
-        self.tally = Tally(options.max_cameras)
+        self.metrics = StreamMetrics(options.max_cameras)
         self._plane = plane
-        self._outlet = outlet
+        self._output = output
         self._limits = limits
         self._changed = changed
         self._queues = _queues(options)
@@ -95,22 +95,22 @@ class Stream:
             self._drop(drop)
         try:
             async with asyncio.timeout(self.options.drain_s):
-                while self.tally.pending:
+                while self.metrics.pending:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
-            log.warning("stream %s: %d frames were still in work when it stopped", self.name, self.tally.pending)
-        self._outlet.close()
+            log.warning("stream %s: %d frames were still in work when it stopped", self.name, self.metrics.pending)
+        self._output.close()
         await asyncio.gather(self.source.wait_closed(), *self._leaving)
 
-    def switch(self, options: StreamOptions, source: Source, outlet: Outlet) -> tuple[Source, Outlet]:
+    def switch(self, options: StreamOptions, source: Source, output: StreamOutput) -> tuple[Source, StreamOutput]:
         """Go on with other options, between two frames; the result is what served before, for the way back.
 
         Frames that wait stay waiting, frames in work are finished by the model that has them.  A source that served
-        before is closed; the caller closes the outlet that is not needed any more.
+        before is closed; the caller closes the output that is not needed any more.
         """
-        old, old_source, old_outlet = self.options, self.source, self._outlet
-        self.options, self.source, self._outlet = options, source, outlet
+        old, old_source, old_output = self.options, self.source, self._output
+        self.options, self.source, self._output = options, source, output
         if source is not old_source:
             old_source.close()
             leaving = asyncio.get_running_loop().create_task(old_source.wait_closed(), name=f"agent.stream.{self.name}")
@@ -129,7 +129,7 @@ class Stream:
             self._plane.attach(options.model, self)
         self._plane.wake(options.model)
         self._changed()
-        return old_source, old_outlet
+        return old_source, old_output
 
     @property
     def source_status(self) -> SourceStatus:
@@ -142,7 +142,7 @@ class Stream:
     @property
     def lost(self) -> Counter[str]:
         """Results that were held back or could not be delivered, by reason."""
-        return self._outlet.lost
+        return self._output.lost
 
     # -- in --------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Stream:
         """A payload came: count it, and have it wait if it is a picture."""
         self._sequence += 1
         camera = self.source.camera(message)
-        self.tally.arrived(camera)
+        self.metrics.arrived(camera)
         try:
             if refused is not None:
                 raise refused
@@ -189,7 +189,7 @@ class Stream:
             if not self._pacer.on:
                 self.source.want()
             return None
-        snapshot = self._outlet.snapshot_wanted(frame, now)
+        snapshot = self._output.snapshot_wanted(frame, now)
         label = f"{self.name}-{frame.camera}-{frame.sequence}"
         request = InferenceRequest(
             frame.picture, lambda outcome: self._finish(frame, request, outcome), label, snapshot
@@ -220,37 +220,37 @@ class Stream:
         total_ms = (now - frame.arrived) * 1e3
         try:
             assert request.model is not None  # noqa: S101 an answer comes from a model
-            self._outlet.put(frame, request.model, outcome, total_ms, now)
+            self._output.put(frame, request.model, outcome, total_ms, now)
         except VergeError as error:
             self._fail(frame, error)
             return
-        self.tally.answer(frame.camera, total_ms, now)
+        self.metrics.answer(frame.camera, total_ms, now)
         self._done(frame)
         if self.observer is not None:
             self.observer(frame, outcome)
 
     def _refuse(self, camera: str, message: Message, error: FrameError) -> None:
-        self.tally.fail(camera, error.code)
+        self.metrics.fail(camera, error.code)
         report = self._reports.note(message.topic, error.code, time.monotonic())
         if report is not None:
             log.warning("stream %s: %s: %s", self.name, message.topic, error)
-        self._outlet.refuse(message, camera, self._sequence, error)
+        self._output.refuse(message, camera, self._sequence, error)
         if message.packet_id and self.source.holds:
             self.source.acknowledge(message)
         self._changed()
         self._plane.wake(self.options.model)  # there is room for another one
 
     def _drop(self, drop: Drop) -> None:
-        self.tally.drop(drop.frame.camera, drop.reason)
+        self.metrics.drop(drop.frame.camera, drop.reason)
         error = VergeError(f"the frame was dropped: {drop.reason}", code=drop.reason)
-        self._outlet.fail(drop.frame, error)
+        self._output.fail(drop.frame, error)
         self._done(drop.frame)
 
     def _fail(self, frame: Frame, error: VergeError) -> None:
-        self.tally.fail(frame.camera, error.code)
+        self.metrics.fail(frame.camera, error.code)
         if self._reports.note(frame.topic, error.code, time.monotonic()) is not None:
             log.warning("stream %s: frame %d of %s: %s", self.name, frame.sequence, frame.camera, error)
-        self._outlet.fail(frame, error)
+        self._output.fail(frame, error)
         self._done(frame)
         self._changed()
 

@@ -24,7 +24,7 @@ from agent.mqtt.transport import Transport
 from agent.results.formats import Context
 from agent.sources.base import Source
 from agent.streams.inputs import same_source, source
-from agent.streams.outlet import Outlet
+from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 
 __all__ = ["Streams", "Switched"]
@@ -83,7 +83,7 @@ class Streams:
         options = self.checked(name, options)
         stream = Stream(
             name, options, plane=self._plane, source=self._source(options),
-            outlet=self._outlet(name, options, context), limits=self._limits, changed=self._changed,
+            output=self._output(name, options, context), limits=self._limits, changed=self._changed,
         )  # fmt: skip
         await stream.__aenter__()
         self._streams[name] = stream
@@ -97,16 +97,16 @@ class Streams:
         options = self.checked(name, options)
         stream = self._streams[name]
         before = stream.options
-        outlet = self._outlet(name, options, context)
+        output = self._output(name, options, context)
         # A source that stays is not closed and opened: a camera plays on while its model is another.
         served = stream.source if same_source(before, options) else self._source(options)
-        old_source, old_outlet = stream.switch(options, served, outlet)
+        old_source, old_output = stream.switch(options, served, output)
 
         def back() -> None:
-            stream.switch(before, old_source, old_outlet)
-            outlet.close()
+            stream.switch(before, old_source, old_output)
+            output.close()
 
-        return Switched(back, old_outlet.close)
+        return Switched(back, old_output.close)
 
     async def remove(self, name: str) -> None:
         """Stop a stream: frames in work are finished, those that wait are dropped, and all are counted."""
@@ -148,5 +148,5 @@ class Streams:
     def _source(self, options: StreamOptions) -> Source:
         return source(options, self._transports, self._folder, max_bytes=self._limits.max_bytes, changed=self._changed)
 
-    def _outlet(self, name: str, options: StreamOptions, context: Context) -> Outlet:
-        return Outlet(name, self._thing, options, self._transports, self._folder, context)
+    def _output(self, name: str, options: StreamOptions, context: Context) -> StreamOutput:
+        return StreamOutput(name, self._thing, options, self._transports, self._folder, context)

@@ -121,7 +121,7 @@ PURE = [
     "sources/beat.py",
     "sources/watch.py",
     "streams/queue.py",
-    "streams/tally.py",
+    "streams/metrics.py",
     "topics.py",
 ]
 """Modules that decide and touch nothing: no clock, socket, file, thread or log."""

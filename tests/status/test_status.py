@@ -15,7 +15,7 @@ from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.results.formats import Context
 from agent.sources.topic import TopicSource
 from agent.status.board import StatusBoard
-from agent.streams.outlet import Outlet
+from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from agent.topics import Topics
 
@@ -32,13 +32,13 @@ async def told(bus: MemoryBus, folder: Path, interval_s: float) -> AsyncIterator
         InferencePlane(tasks, folder / "quarantine") as plane,
         StatusBoard("box", TOPICS, ours, interval_s) as board,
     ):
-        outlet = Outlet("line", "box", OPTIONS, {"bus": ours}, folder, Context())
+        output = StreamOutput("line", "box", OPTIONS, {"bus": ours}, folder, Context())
         stream = Stream(
             "line",
             OPTIONS,
             plane=plane,
             source=TopicSource(ours, "cameras/+"),
-            outlet=outlet,
+            output=output,
             limits=FrameLimits(),
             changed=board.changed,
         )
@@ -54,8 +54,8 @@ async def test_counters_are_published_while_trouble_lasts(tmp_path) -> None:
         topic, seen = TOPICS.stream("line"), set()
         while len(seen) < 4:
             # The kind of loss stays the same, so that only the interval has a reason to tell.
-            stream.tally.arrived("door")
-            stream.tally.drop("door", "too-old")
+            stream.metrics.arrived("door")
+            stream.metrics.drop("door", "too-old")
             stream._changed()
             await asyncio.sleep(0.005)
             if topic in bus.retained:

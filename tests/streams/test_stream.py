@@ -17,7 +17,7 @@ from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import Source
 from agent.streams.inputs import source
-from agent.streams.outlet import Outlet
+from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from tests.support import unruly
 
@@ -36,13 +36,13 @@ async def stream_in(
         InferencePlane(tasks, folder / "quarantine") as plane,
     ):
         await plane.load("m", unruly.spec(folder, **model))
-        outlet = Outlet("line", "box", options, {"bus": ours}, folder, Context())
+        output = StreamOutput("line", "box", options, {"bus": ours}, folder, Context())
         async with Stream(
             "line",
             options,
             plane=plane,
             source=listening(options, ours),
-            outlet=outlet,
+            output=output,
             limits=FrameLimits(),
             changed=lambda: None,
         ) as stream:
@@ -61,7 +61,7 @@ def _named(folder: Path) -> ModelSpec:
 
 async def done(stream: Stream, received: int) -> None:
     async with asyncio.timeout(20):
-        while stream.tally.received < received or stream.tally.pending:
+        while stream.metrics.received < received or stream.metrics.pending:
             await asyncio.sleep(0.005)
 
 
@@ -71,7 +71,7 @@ async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_
         theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
         theirs.publish(Message("cameras/a", b"\x80 no picture", qos=1))
         async with asyncio.timeout(5):
-            while stream.tally.received < 2:
+            while stream.metrics.received < 2:
                 await asyncio.sleep(0)
         assert len(ours.unacknowledged) == 1
         await done(stream, 2)
@@ -122,16 +122,16 @@ async def test_a_stream_switches_models_between_two_frames_and_loses_none(tmp_pa
         for _ in range(40):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
         async with asyncio.timeout(5):
-            while stream.tally.answered < 5:
+            while stream.metrics.answered < 5:
                 await asyncio.sleep(0.005)
         changed = msgspec.structs.replace(options, model="n")
-        stream.switch(changed, stream.source, Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context()))
+        stream.switch(changed, stream.source, StreamOutput("line", "box", changed, {"bus": ours}, tmp_path, Context()))
         await done(stream, 40)
         async with asyncio.timeout(5):
             while len(results) < 40:
                 await asyncio.sleep(0.005)
         await stream._plane.unload("m")
-    assert (stream.tally.answered, stream.tally.dropped.total()) == (40, 0)
+    assert (stream.metrics.answered, stream.metrics.dropped.total()) == (40, 0)
     assert {result["frame"]["sequence"] for result in results} == set(range(1, 41))
     assert {result["model"]["component"] for result in results} == {"model", "other"}
 
@@ -142,17 +142,17 @@ async def test_a_switch_to_other_topics_takes_effect_at_once_and_keeps_what_wait
         for _ in range(5):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
         async with asyncio.timeout(5):
-            while stream.tally.received < 5:
+            while stream.metrics.received < 5:
                 await asyncio.sleep(0)
         changed = msgspec.structs.replace(options, input=InputOptions(topic="doors/+", transport="bus"))
         stream.switch(
-            changed, listening(changed, ours), Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context())
+            changed, listening(changed, ours), StreamOutput("line", "box", changed, {"bus": ours}, tmp_path, Context())
         )
         theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
         theirs.publish(Message("doors/b", unruly.jpeg("slow")))
         await done(stream, 6)
-    assert stream.tally.answered == 6
-    assert set(stream.tally.cameras) == {"a", "b"}
+    assert stream.metrics.answered == 6
+    assert set(stream.metrics.cameras) == {"a", "b"}
 
 
 async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_path) -> None:
@@ -161,12 +161,12 @@ async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_p
         for _ in range(3):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
         async with asyncio.timeout(5):
-            while stream.tally.received < 3:
+            while stream.metrics.received < 3:
                 await asyncio.sleep(0)
         assert len(ours.unacknowledged) == 3
         changed = msgspec.structs.replace(options, policy=Policy.FIFO)
         stream.switch(
-            changed, listening(changed, ours), Outlet("line", "box", changed, {"bus": ours}, tmp_path, Context())
+            changed, listening(changed, ours), StreamOutput("line", "box", changed, {"bus": ours}, tmp_path, Context())
         )
         await done(stream, 3)
         assert len(ours.unacknowledged) == 0

@@ -84,7 +84,7 @@ async def test_a_picture_in_a_folder_is_answered_at_every_beat_and_what_is_none_
         stream = await here.add(wish(directory=DirectoryOptions(path=".", name="cat.jpg"), interval_s=0.1))
         await until(lambda: len(here.results) >= 3)
         put(tmp_path, "cat.jpg", b"\x80 no picture")
-        await until(lambda: stream.tally.failed["not-an-image"] >= 2)
+        await until(lambda: stream.metrics.failed["not-an-image"] >= 2)
         (tmp_path / "cat.jpg").unlink()
         await until(lambda: stream.source.status.state is SourceState.WAITING)
         told = here.report()
@@ -107,15 +107,15 @@ async def test_every_new_picture_of_a_watched_folder_is_answered_whatever_the_po
         await until(lambda: stream.source.status.state is SourceState.RUNNING)
         for number in range(20):
             put(tmp_path / "in", f"{number:02}.jpg", unruly.jpeg("answer") if number % 4 else b"\x80 no picture")
-        await until(lambda: stream.tally.received == 20 and not stream.tally.pending)
-        assert (stream.tally.answered, stream.tally.failed.total(), stream.tally.dropped.total()) == (15, 5, 0)
+        await until(lambda: stream.metrics.received == 20 and not stream.metrics.pending)
+        assert (stream.metrics.answered, stream.metrics.failed.total(), stream.metrics.dropped.total()) == (15, 5, 0)
 
 
 async def test_a_stream_without_an_interval_takes_a_cameras_pictures_as_fast_as_it_can(tmp_path) -> None:
     path = video(tmp_path / "clip.avi", 30)
     async with box(tmp_path) as here:
         stream = await here.add(wish(camera=CameraOptions(source=path.name, pace="asked", name="door")))
-        await until(lambda: stream.source.status.state is SourceState.ENDED and not stream.tally.pending)
+        await until(lambda: stream.source.status.state is SourceState.ENDED and not stream.metrics.pending)
         told = here.report()
         await until(lambda: len(here.results) == 30)
     assert (told["received"], told["answered"], told["dropped"]) == (30, 30, {})
@@ -129,18 +129,18 @@ async def test_a_camera_plays_on_while_the_model_and_the_interval_change(tmp_pat
     camera = CameraOptions(source=str(path), loop=True)
     async with box(tmp_path, ("m", "n")) as here:
         stream = await here.add(wish(camera=camera, interval_s=0.1))
-        await until(lambda: stream.tally.answered >= 2)
+        await until(lambda: stream.metrics.answered >= 2)
         source = stream.source
         assert isinstance(source, CameraSource)
         pid = source.pid
         switched = here.streams.switch("line", wish("n", camera=camera, interval_s=0.2), Context())
-        count = stream.tally.answered
-        await until(lambda: stream.tally.answered >= count + 2)
+        count = stream.metrics.answered
+        await until(lambda: stream.metrics.answered >= count + 2)
         assert here.report()["source"]["interval_s"] == 0.2
         switched.back()
         here.streams.switch("line", wish(camera=camera), Context()).keep()
-        count = stream.tally.answered
-        await until(lambda: stream.tally.answered >= count + 10)
+        count = stream.metrics.answered
+        await until(lambda: stream.metrics.answered >= count + 10)
         assert (stream.source, source.pid) == (source, pid)
         assert "beats" not in here.report()["source"]
         assert source.status.reconnects == 0
@@ -151,18 +151,18 @@ async def test_a_switch_to_another_kind_of_source_can_be_taken_back(tmp_path) ->
     async with box(tmp_path) as here:
         stream = await here.add(wish(topic="cameras/+"))
         here.theirs.publish(Message("cameras/a", unruly.jpeg("answer")))
-        await until(lambda: stream.tally.answered == 1)
+        await until(lambda: stream.metrics.answered == 1)
         switched = here.streams.switch("line", wish(camera=CameraOptions(source=str(path), loop=True)), Context())
         here.theirs.publish(Message("cameras/b", unruly.jpeg("answer")))
-        await until(lambda: stream.tally.answered >= 5)
+        await until(lambda: stream.metrics.answered >= 5)
         camera = stream.source
         switched.back()
-        await until(lambda: not stream.tally.pending)
-        count = stream.tally.received
+        await until(lambda: not stream.metrics.pending)
+        count = stream.metrics.received
         assert camera.status.state is SourceState.STOPPED
         here.theirs.publish(Message("cameras/c", unruly.jpeg("answer")))
-        await until(lambda: stream.tally.answered == count + 1)
-        assert stream.tally.cameras.keys() == {"a", "clip", "c"}
+        await until(lambda: stream.metrics.answered == count + 1)
+        assert stream.metrics.cameras.keys() == {"a", "clip", "c"}
         assert stream.source_status.kind == "topic"
 
 
@@ -177,8 +177,8 @@ async def test_with_an_interval_one_frame_of_each_topic_passes_at_a_beat_and_the
             for camera in ("a", "b"):
                 frame = Message(f"cameras/{camera}", unruly.jpeg("answer"), response_topic="answers")
                 here.theirs.publish(frame)
-        await until(lambda: stream.tally.received == 8 and not stream.tally.pending)
-        assert (stream.tally.answered, stream.tally.dropped) == (2, {"superseded": 6})
+        await until(lambda: stream.metrics.received == 8 and not stream.metrics.pending)
+        assert (stream.metrics.answered, stream.metrics.dropped) == (2, {"superseded": 6})
         await until(lambda: len(answers) == 8)
 
 
@@ -188,7 +188,7 @@ async def test_with_an_interval_frames_that_must_all_be_answered_pass_one_by_one
         began = asyncio.get_running_loop().time()
         for _ in range(4):
             here.theirs.publish(Message("cameras/a", unruly.jpeg("answer"), qos=1))
-        await until(lambda: stream.tally.answered == 4)
+        await until(lambda: stream.metrics.answered == 4)
         assert asyncio.get_running_loop().time() - began > 0.2
 
 
@@ -196,7 +196,7 @@ async def test_a_stream_that_is_removed_leaves_no_camera_behind(tmp_path) -> Non
     path = video(tmp_path / "clip.avi", 30)
     async with box(tmp_path) as here:
         stream = await here.add(wish(camera=CameraOptions(source=str(path), loop=True)))
-        await until(lambda: stream.tally.answered >= 1)
+        await until(lambda: stream.metrics.answered >= 1)
         source = stream.source
         assert isinstance(source, CameraSource)
         pid = source.pid

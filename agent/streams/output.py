@@ -29,7 +29,7 @@ from agent.results.sinks import FileSink, LogSink, Sink, TopicSink
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
 from agent.results.ulid import Ulids
 
-__all__ = ["Outlet"]
+__all__ = ["StreamOutput"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class _Output:
     sink: Sink
 
 
-class Outlet:
+class StreamOutput:
     """A stream's outputs, snapshots and replies."""
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-__all__ = ["CameraTally", "Latency", "Tally"]
+__all__ = ["CameraMetrics", "Latency", "StreamMetrics"]
 
 _LATENCIES = 512
 _RATE_WINDOW_S = 10.0
@@ -17,7 +17,7 @@ _RATE_SAMPLES = 4096
 
 
 @dataclass(slots=True)
-class CameraTally:
+class CameraMetrics:
     """One camera's counts."""
 
     received: int = 0
@@ -36,7 +36,7 @@ class Latency:
 
 
 @dataclass(slots=True)
-class Tally:
+class StreamMetrics:
     """A stream's counts, rates and latencies; at most ``max_cameras`` cameras are told apart."""
 
     max_cameras: int = 256
@@ -44,7 +44,7 @@ class Tally:
     answered: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
-    cameras: dict[str, CameraTally] = field(default_factory=dict)
+    cameras: dict[str, CameraMetrics] = field(default_factory=dict)
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     _answered_at: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
 
@@ -92,10 +92,10 @@ class Tally:
         p50, p95, p99 = (round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 3) for q in (0.5, 0.95, 0.99))
         return Latency(p50, p95, p99)
 
-    def _camera(self, name: str) -> CameraTally:
+    def _camera(self, name: str) -> CameraMetrics:
         """The camera's counts; past the bound, all further cameras share the entry ``*``."""
         found = self.cameras.get(name)
         if found is None:
             key = name if len(self.cameras) < self.max_cameras else "*"
-            found = self.cameras.setdefault(key, CameraTally())
+            found = self.cameras.setdefault(key, CameraMetrics())
         return found
