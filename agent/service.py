@@ -21,7 +21,7 @@ _GRACE_S = 20.0
 
 
 class StopSignals:
-    """Set by the first signal; ``received`` tells which."""
+    """Set by the first signal; ``received`` is which."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -38,7 +38,7 @@ async def stop_signals(first: Callable[[signal.Signals], None] = lambda _: None)
     loop = asyncio.get_running_loop()
     signals = StopSignals()
 
-    def heard(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         if signals.received is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -47,7 +47,7 @@ async def stop_signals(first: Callable[[signal.Signals], None] = lambda _: None)
         first(number)
 
     for number in _SIGNALS:
-        loop.add_signal_handler(number, heard, number)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield signals
     finally:

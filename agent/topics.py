@@ -62,13 +62,13 @@ def camera_of(topic_filter: str, topic: str) -> str:
     if pattern[0] == "$share":
         pattern = pattern[2:]
     levels = topic.split("/")
-    found: list[str] = []
+    names: list[str] = []
     for position, part in enumerate(pattern):
         if part == "#":
-            found += levels[position:]
+            names += levels[position:]
         elif part == "+":
-            found.append(levels[position])
-    return "/".join(found) or topic
+            names.append(levels[position])
+    return "/".join(names) or topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _wildcards_alone(topic_filter: str) -> bool:
 
 
 class TopicTable(Generic[T]):
-    """Filters with the values that stand under each; ``match`` gives them in the order they came."""
+    """Filters with the values that stand under them; ``match`` gives them in the order they came."""
 
     def __init__(self, *, max_cached: int = 4096) -> None:
         self._values: dict[str, list[T]] = {}
@@ -198,15 +198,15 @@ class TopicTable(Generic[T]):
 
     def match(self, topic: str) -> tuple[T, ...]:
         """The values of every filter that ``topic`` falls under."""
-        found = self._cache.get(topic)
-        if found is None:
+        values = self._cache.get(topic)
+        if values is None:
             if len(self._cache) >= self._max_cached:
                 self._cache.clear()
-            found = tuple(
+            values = tuple(
                 value
-                for topic_filter, values in self._values.items()
+                for topic_filter, held in self._values.items()
                 if topic_filter == topic or matches(topic_filter, topic)
-                for value in values
+                for value in held
             )
-            self._cache[topic] = found
-        return found
+            self._cache[topic] = values
+        return values
