@@ -30,7 +30,7 @@ happened; ``hint`` says what to do about it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "BackendUnavailableError",
@@ -62,6 +62,11 @@ class VergeError(Exception):
         self.hint = hint
         self.code = code or self.default_code
         self.path = path
+
+    def within(self, path: str) -> Self:
+        """The same error in something larger, where what it is about stands at ``path``."""
+        self.path = f"{path}.{self.path}" if self.path else path
+        return self
 
     def __str__(self) -> str:
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message

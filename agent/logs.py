@@ -9,20 +9,11 @@ import logging
 import os
 import sys
 
-from agent.config.strict import nearest
-from agent.errors import ConfigError
-
 __all__ = ["configure"]
-
-_LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(level: str) -> None:
-    """Log to standard error from ``level`` on; raises ``ConfigError`` for a level that is none."""
-    if level not in _LEVELS:
-        raise ConfigError(
-            f"there is no log level {level!r}", hint=nearest(level, _LEVELS) or f"known: {', '.join(_LEVELS)}"
-        )
+    """Log to standard error from ``level`` on, one of ``agent.config.load.LOG_LEVELS``."""
     clock = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
         stream=sys.stderr,

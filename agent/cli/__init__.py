@@ -18,7 +18,7 @@ from agent import __version__
 from agent.config.strict import nearest
 from agent.errors import UnreachableError, VergeError
 
-__all__ = ["main"]
+__all__ = ["exit_status", "main", "show"]
 
 COMMANDS = {
     "demo": "A broker, cameras and the agent on this machine, with a live table.",
@@ -41,6 +41,18 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 """What a shell calls a program that Ctrl-C ended."""
+
+
+def exit_status(*errors: VergeError) -> int:
+    """2 for what was given wrong, 3 where the only trouble is what could not be reached."""
+    return 3 if all(isinstance(error, UnreachableError) for error in errors) else 2
+
+
+def show(error: VergeError) -> None:
+    """Print what happened and what to do, for people, on standard error."""
+    click.secho(f"verge: {error.message}", fg="red", err=True)
+    if error.hint:
+        click.echo(f"       {error.hint}", err=True)
 
 
 class Commands(click.Group):
@@ -81,10 +93,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except VergeError as error:
-            click.secho(f"verge: {error.message}", fg="red", err=True)
-            if error.hint:
-                click.echo(f"       {error.hint}", err=True)
-            raise click.exceptions.Exit(3 if isinstance(error, UnreachableError) else 2) from None
+            show(error)
+            raise click.exceptions.Exit(exit_status(error)) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
 

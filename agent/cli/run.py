@@ -6,13 +6,15 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from agent import logs
-from agent.app import running
-from agent.config.load import load
+from agent import app, logs
+from agent.cli import exit_status, loop, show
+from agent.config.load import read
+from agent.errors import VergeError
 from agent.service import serve
 
 __all__ = ["command"]
@@ -22,25 +24,44 @@ log = logging.getLogger("agent")
 
 @click.command("run", short_help="Run the agent.")
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="The TOML file to run.")
-@click.option("--check", is_flag=True, help="Read the configuration, say what it means, and leave.")
+@click.option("--check", is_flag=True, help="Name everything that would keep the agent from running, and leave.")
 def command(path: Path, check: bool) -> None:
     """Run the agent until SIGTERM or Ctrl-C.
 
+    With --check each model is loaded once and no broker is asked.
+
     \b
-    Example:
+    Examples:
+      verge run -c configs/local.toml --check
       verge run -c configs/local.toml
     """  # noqa: D301 click reads the backspace
-    config = load(path)
-    logs.configure(config.log_level)
+    config, misread = read(path)
+    errors: list[VergeError] = [*misread]
+    if config is not None and check:
+        errors += loop.run(app.check(config))
+    _refuse(errors)
+    assert config is not None  # noqa: S101 where nothing can be used there is an error
     if check:
         click.echo(
             f"{path} is fine: thing {config.thing}, {_count(config.streams, 'stream')}, data in {config.data_dir}"
         )
         return
+    logs.configure(config.log_level)
     log.info("thing %s: %s, %s", config.thing, _count(config.models, "model"), _count(config.streams, "stream"))
-    received = asyncio.run(serve(running(config), lambda: log.info("running")))
+    received = asyncio.run(serve(app.running(config), lambda: log.info("running")))
     signal.signal(received, signal.SIG_DFL)
     os.kill(os.getpid(), received)
+
+
+def _refuse(errors: Sequence[VergeError]) -> None:
+    """Print every error, if there are any, and leave."""
+    for error in errors:
+        # Not every message names the place.
+        if error.path not in error.message:
+            error.message = f"{error.path}: {error.message}"
+        show(error)
+    if errors:
+        raise click.exceptions.Exit(exit_status(*errors))
 
 
 def _count(things: object, word: str) -> str:

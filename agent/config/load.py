@@ -77,8 +77,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def first_transport(self) -> str:
-        """The transport that is meant where none is named."""
-        return next(iter(self.transports))
+        """The transport that is meant where none is named; empty where there is none."""
+        return next(iter(self.transports), "")
 
 
 class Reading(NamedTuple):
@@ -147,8 +147,10 @@ def _converted(values: Mapping[str, Any], origin: Origin) -> Reading:
         name = origin if isinstance(origin, str) else origin("transports")
         hint = "add [transports.local]"
         errors.append(ConfigError(f"{name} names no transport", code="no-transport", hint=hint, path="transports"))
-    errors += _misused(config, values, origin)
-    return Reading(config, tuple(errors))
+    misused = [*_misused(config, values, origin)]
+    if any(error.path == "status.prefix" for error in misused):
+        config = replace(config, status=replace(config.status, prefix=StatusOptions().prefix))
+    return Reading(config, (*errors, *misused))
 
 
 def _unreadable_tables(values: Mapping[str, Any], origin: Origin) -> Iterator[ConfigError]:

@@ -16,7 +16,7 @@ from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.greengrass.components.supervisor import Supervisor
 from agent.mqtt.transport import Transport
 
-__all__ = ["Account", "Operation", "enter"]
+__all__ = ["Account", "Operation", "check", "enter"]
 
 
 class Operation(Protocol):
@@ -48,11 +48,21 @@ async def enter(
     operation = _rotation(thing, *link, tasks, stack)
     if aws is None:
         return Account(operation=operation)
-    from agent.aws.iot import IotCredentials  # noqa: PLC0415
-
-    credentials = IotCredentials.of(aws, thing)
+    credentials = _credentials(aws, thing)
     granted = await _granted(credentials, supervisor, stack) if credentials is not None else {}
     return Account(credentials, granted, operation)
+
+
+def check(aws: AwsOptions | None, thing: str) -> None:
+    """Raise the ``ConfigError`` that ``enter`` would."""
+    if aws is not None:
+        _credentials(aws, thing)
+
+
+def _credentials(aws: AwsOptions, thing: str) -> CredentialsProvider | None:
+    from agent.aws.iot import IotCredentials  # noqa: PLC0415
+
+    return IotCredentials.of(aws, thing)
 
 
 async def _granted(

@@ -18,7 +18,9 @@ from agent.aws.jobs.execution import Job
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.deployments import DeploymentOptions, StoreOptions
+from agent.config.load import Config
 from agent.config.transports import TransportOptions
+from agent.errors import VergeError
 from agent.greengrass import account
 from agent.greengrass.account import Operation
 from agent.greengrass.artifacts.cache import Cache
@@ -32,7 +34,7 @@ from agent.greengrass.deployments.bulletin import Bulletin, told
 from agent.greengrass.deployments.catalogue import BUILTINS, NUCLEUS
 from agent.greengrass.deployments.keys import trusted
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.ledger import Ledger
+from agent.greengrass.deployments.ledger import Ledger, LedgerError
 from agent.greengrass.deployments.library import Library
 from agent.greengrass.deployments.plan import Kind
 from agent.greengrass.deployments.providing import Environments
@@ -58,7 +60,7 @@ from agent.topics import Topics
 if TYPE_CHECKING:
     from agent.greengrass.cloud.client import DataPlane
 
-__all__ = ["Surroundings", "enter"]
+__all__ = ["Surroundings", "enter", "problems"]
 
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -80,6 +82,27 @@ class Surroundings:
     aws: AwsOptions | None
     greengrass: GreengrassOptions
     downloads: StoreOptions
+
+
+def problems(config: Config) -> list[VergeError]:
+    """What ``enter`` would refuse of a configuration with deployments, each error with its path."""
+    errors: list[VergeError] = []
+    options = config.deployments or DeploymentOptions()
+    for number, key in enumerate(options.trusted_keys):
+        try:
+            trusted((key,), config.folder)
+        except VergeError as error:
+            errors.append(error.within(f"deployments.trusted_keys[{number}]"))
+    try:
+        account.check(config.aws, config.thing)
+    except VergeError as error:
+        errors.append(error.within("aws"))
+    data_dir = Path(config.data_dir)
+    place = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        hint = "set data_dir to a folder that the agent's user may write"
+        errors.append(LedgerError(f"nothing can be kept in {data_dir}", hint=hint, path="data_dir"))
+    return errors
 
 
 async def enter(

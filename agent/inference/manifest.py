@@ -72,7 +72,11 @@ def resolve(options: ModelOptions, base: Path) -> ModelSpec:
     path = _locate(options.source, base)
     called = path.name if path.is_dir() else path.stem
     path = unwrapped(path)
-    manifest = _manifest(path)
+    try:
+        manifest = _manifest(path)
+    except ConfigError as error:
+        error.path = "source"  # its path is one of the manifest's
+        raise
     folder = path if path.is_dir() else path.parent
     usual = {} if ":" in (options.task or manifest.task) else options.usual_options
     # Code that is not run need not be there.
