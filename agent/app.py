@@ -1,7 +1,7 @@
 """The composition root: a configuration in, a running agent out; the only module that knows every package.
 
 Parts are entered in the order of the first sentence read backwards: whoever takes is there before whoever
-gives.  Leaving is the mirror image: first no more frames, then the workers, then the brokers, which hear the
+gives.  Leaving is the mirror image: first no more frames, then the workers, then the brokers, which get the
 last results and the goodbye.
 """
 

@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from agent.cli import goldens, loop, packing, skeletons
+from agent.cli.goldens import prove
 from agent.cli.packing import Packed, Source
-from agent.cli.proving import prove
 from agent.cli.skeletons import ARCHIVES, Kind
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError
@@ -64,7 +64,7 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
     """  # noqa: D301 click reads the backspace
     begun = Kind(kind)
     names = [name, f"{name}.Model"] if begun is Kind.INFERENCE and not model else [name]
-    made = [parent / each for each in names]
+    made = [parent / component for component in names]
     if taken := next((folder for folder in made if folder.exists()), None):
         raise ConfigError(f"{taken} is there already", code="not-written", hint="choose another name or --dir")
     # The model comes first: it is what can fail, and then nothing is written.
@@ -112,10 +112,10 @@ def pack(
     counted = [prove(source, pictures, run=not no_run) for source in sources]
     packed = [packing.pack(source, out, base_uri) for source in sources]
     if as_json:
-        _print_json([_told(*each) for each in zip(sources, packed, counted, strict=True)])
+        _print_json([_report(*result) for result in zip(sources, packed, counted, strict=True)])
         return
-    for each in zip(sources, packed, counted, strict=True):
-        _show(*each)
+    for result in zip(sources, packed, counted, strict=True):
+        _show(*result)
 
 
 def _begin_model(folder: Path, name: str, wanted: str, *, run: bool) -> None:
@@ -132,7 +132,7 @@ def _begin_model(folder: Path, name: str, wanted: str, *, run: bool) -> None:
         raise
 
 
-def _told(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
+def _report(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
     return {
         "name": packed.recipe.name,
         "version": str(packed.recipe.version),
@@ -147,11 +147,11 @@ def _told(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
 
 
 def _show(source: Source, packed: Packed, golden: int | None) -> None:
-    told = _told(source, packed, golden)
-    click.secho(f"{told['name']} {told['version']}", bold=True)
+    report = _report(source, packed, golden)
+    click.secho(f"{report['name']} {report['version']}", bold=True)
     click.echo(f"  recipe    {packed.file}")
-    for each in told["artifacts"]:
-        click.echo(f"  artifact  {each['file']}  {each['bytes']:,} bytes  {each['digest']}")
+    for artifact in report["artifacts"]:
+        click.echo(f"  artifact  {artifact['file']}  {artifact['bytes']:,} bytes  {artifact['digest']}")
     if golden is not None:
         click.echo(f"  golden    {_answered(golden)}")
     for finding in source.findings:
@@ -164,5 +164,5 @@ def _answered(golden: int) -> str:
     return f"{golden} frame{'' if golden == 1 else 's'} answered as expected"
 
 
-def _print_json(told: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+def _print_json(values: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(values), indent=2))

@@ -1,4 +1,7 @@
-"""A model component's golden frames on this machine: recorded from what the model says now, or held against it."""
+"""A component before it is packed: what its recipe says to Verge is read, and its model answers its golden frames.
+
+Golden frames are recorded from what the model says now, or held against it.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,76 @@ from typing import Any
 
 import msgspec
 
+from agent.cli import loop
+from agent.cli.packing import Source as Component
 from agent.cli.pictures import Source
 from agent.errors import ConfigError
 from agent.files import write_atomically
+from agent.greengrass.artifacts.uri import file_name
+from agent.greengrass.deployments import blocks
+from agent.greengrass.deployments.blocks import ModelBlock
 from agent.greengrass.deployments.golden import FOLDER, NAME, GoldenLimits, check, load
+from agent.greengrass.deployments.kinds import Kind, kind_of
+from agent.greengrass.deployments.kinds import model_of as model_block
+from agent.greengrass.recipes.recipe import Unarchive
 from agent.inference.alone import MODEL, loaded
-from agent.inference.manifest import ModelSpec
+from agent.inference.manifest import ModelSpec, resolve
 from agent.results.comparison import record
 
-__all__ = ["agrees", "recorded"]
+__all__ = ["model_of", "prove", "recorded"]
 
 
-async def agrees(spec: ModelSpec, folder: Path) -> int:
+def prove(source: Component, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
+    """How many golden frames the component's model answered as expected; None when none was run.
+
+    ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenMismatchError`` among it.
+    """
+    model = model_of(source)
+    if model is None:
+        if pictures:
+            raise ConfigError(f"{source.folder} brings no model that could answer pictures", code="no-model")
+        return None
+    folder, spec = model
+    if not run:
+        return None
+    if pictures:
+        loop.run(recorded(spec, folder, pictures))
+    return loop.run(_agrees(spec, folder))
+
+
+def model_of(source: Component) -> tuple[Path, ModelSpec] | None:
+    """The model that the component brings and the folder it is in, as a device would load it.
+
+    Raises what a device would have against the component's type or its Verge block.
+    """
+    recipe = source.recipe
+    manifest = recipe.manifests[0]
+    kind = kind_of(recipe, manifest, recipe.configuration, {})
+    if kind is Kind.INFERENCE:
+        blocks.inference(recipe.name, recipe.configuration, recipe.dependencies)
+    if kind is Kind.RUNTIME:
+        blocks.runtime(recipe.name, recipe.configuration)
+    if kind is not Kind.MODEL:
+        return None
+    block = model_block(recipe, manifest, recipe.configuration)
+    folder = _folder(source, block)
+    if folder is None:
+        return None
+    return folder, resolve(block.options(recipe.name, str(folder.resolve())), folder)
+
+
+def _folder(source: Component, model: ModelBlock) -> Path | None:
+    """The folder that the model's archive is packed from; None when there is none here."""
+    archives = [artifact for artifact in source.recipe.manifests[0].artifacts if artifact.unarchive is Unarchive.ZIP]
+    named = [artifact for artifact in archives if not model.archive or file_name(artifact.uri) == model.archive]
+    if len(named) > 1:
+        names = ", ".join(file_name(artifact.uri) for artifact in named)
+        hint = f"Verge.Archive names one of {names}"
+        raise ConfigError(f"{source.recipe.name}: which archive holds the model?", code="no-model", hint=hint)
+    return source.content(named[0]) if named else None
+
+
+async def _agrees(spec: ModelSpec, folder: Path) -> int:
     """Have the model answer the golden frames of its ``folder``; how many there are.
 
     Raises what ``golden.check`` does, and what kept the model from loading.
@@ -57,8 +118,8 @@ def _entries(golden: Path) -> dict[str, dict[str, Any]]:
         return {}
     if not (golden / NAME).exists():
         raise ConfigError(f"{golden} is written by hand, in TOML", code="golden-wrong", hint=f"turn it into {NAME}")
-    told = msgspec.json.decode((golden / NAME).read_bytes())
-    return {entry["picture"]: entry for entry in told["pictures"]}
+    expected = msgspec.json.decode((golden / NAME).read_bytes())
+    return {entry["picture"]: entry for entry in expected["pictures"]}
 
 
 def _write(golden: Path, pictures: Sequence[Path], text: bytes) -> None:

@@ -13,6 +13,7 @@ from agent.cli.annotations import Annotations
 from agent.cli.answering import Answered, answer, limited
 from agent.cli.pictures import Source, expand
 from agent.config.models import ModelOptions
+from agent.config.strict import convert
 from agent.errors import VergeError
 from agent.inference.alone import loaded
 from agent.inference.manifest import ModelSpec, resolve
@@ -60,8 +61,15 @@ def command(
       verge infer --model mine.onnx --labels labels.txt --json photo.jpg
     """  # noqa: D301 click wants the character itself
     options = {} if threshold is None else {"threshold": threshold}
-    wanted = ModelOptions(source=model, labels=labels, backend=backend, task=task, options=options, threads=threads)
-    spec = resolve(wanted, Path.cwd())
+    given = {
+        "source": model,
+        "labels": labels,
+        "backend": backend,
+        "task": task,
+        "options": options,
+        "threads": threads,
+    }
+    spec = resolve(convert(ModelOptions, given, "the command line"), Path.cwd())
     places = Annotations(annotate) if annotate else None
     try:
         description, answered = loop.run(_answers(spec, expand(images), top_k, places))

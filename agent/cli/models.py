@@ -12,6 +12,7 @@ import msgspec
 from agent.cli import loop
 from agent.cli.trials import Trial, attempt, backends
 from agent.config.models import ModelOptions
+from agent.config.strict import convert
 from agent.errors import ModelRefusedError, VergeError
 from agent.inference.manifest import ModelSpec, resolve, sample_names
 from agent.inference.values import Description
@@ -39,7 +40,8 @@ def command(model: str, labels: str, task: str, as_json: bool) -> None:
     if not model:
         _list(as_json)
         return
-    spec = resolve(ModelOptions(source=model, labels=labels, task=task), Path.cwd())
+    given = {"source": model, "labels": labels, "task": task}
+    spec = resolve(convert(ModelOptions, given, "the command line"), Path.cwd())
     trials = loop.run(_tried(spec))
     ran = next((trial.description for trial in trials if trial.error is None), None)
     if as_json:

@@ -104,7 +104,8 @@ def pack(source: Source, out: Path, base_uri: str = "file:") -> Packed:
         )
 
     manifests = tuple(
-        replace(each, artifacts=tuple(packed(artifact) for artifact in each.artifacts)) for each in recipe.manifests
+        replace(manifest, artifacts=tuple(packed(artifact) for artifact in manifest.artifacts))
+        for manifest in recipe.manifests
     )
     done = replace(recipe, manifests=manifests)
     file = out / "recipes" / f"{recipe.name}-{recipe.version}.json"

@@ -195,7 +195,7 @@ def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
 
 def _manifest(manifest: Manifest) -> str:
     """What is known of a model that came without a manifest."""
-    said = {
+    values = {
         "name": manifest.name,
         "version": "1.0.0",
         "file": "." if Path(manifest.file).is_dir() else Path(manifest.file).name,
@@ -203,4 +203,4 @@ def _manifest(manifest: Manifest) -> str:
         "labels": Path(manifest.labels).name if manifest.labels else "",
     }
     # JSON's texts are TOML's.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items() if value)
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value)

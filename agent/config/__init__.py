@@ -1,1 +1,15 @@
-"""Every key that a person can set, in one place: frozen structs, each value bounded once."""
+"""Every key that a person can set, in one place: frozen structs, each value bounded once.
+
+================  ================================================================================================
+``load``          the whole configuration: file, environment, secrets; everything that is wrong with it, with its path
+``strict``        parsed text → structs, or errors that name the place and the nearest known key
+``environment``   ``VERGE_…`` variables over a file's values
+``bounds``        the kinds of numbers and texts, each with its least and its most
+``secrets``       certificates, keys and passwords in files; passwords over links that others can read
+``transports``    ``[transports.X]``: MQTT brokers, AWS IoT Core, the outbox
+``streams``       ``[streams.X]`` and ``[limits]``: where frames come from and where results go
+``models``        ``[models.X]``: what is said of a model, in manifests and recipes too
+``deployments``   ``[deployments]`` and ``[artifacts]``: who may deploy, how files are fetched
+``aws``           ``[aws]`` and ``[greengrass]``: the device's account and its data plane
+================  ================================================================================================
+"""

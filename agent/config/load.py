@@ -187,8 +187,8 @@ def _misused(config: Config, values: Mapping[str, Any], origin: Origin) -> Itera
     """What the types of the values cannot say: names that nothing has, topics that are none."""
     if config.log_level not in LOG_LEVELS:
         hint = nearest(config.log_level, LOG_LEVELS) or f"known: {', '.join(LOG_LEVELS)}"
-        problem = f"there is no log level {config.log_level!r}"
-        yield wrong("log_level", problem, origin, code=ConfigError.default_code, hint=hint)
+        unknown = f"there is no log level {config.log_level!r}"
+        yield wrong("log_level", unknown, origin, code=ConfigError.default_code, hint=hint)
     try:
         check_template(config.status.prefix, fields=("thing",))
     except ConfigError as error:
@@ -196,8 +196,9 @@ def _misused(config: Config, values: Mapping[str, Any], origin: Origin) -> Itera
     for stream, options in config.streams.items():
         if options.model not in _tables(values, "models"):
             yield _missing("model", options.model, f"streams.{stream}.model", config.models, origin)
-        for each in streams.problems(options):
-            yield wrong(f"streams.{stream}.{each.path}", each.message, origin, code=each.code, hint=each.hint)
+        for problem in streams.problems(options):
+            path = f"streams.{stream}.{problem.path}"
+            yield wrong(path, problem.message, origin, code=problem.code, hint=problem.hint)
     for path, transport in _transports_named(config):
         if transport and transport not in _tables(values, "transports"):
             yield _missing("transport", transport, path, config.transports, origin)

@@ -202,7 +202,7 @@ def _types_at(kind: Any, parsed: Any, steps: Steps) -> list[Any]:
     types, value = _alternatives(msgspec.inspect.type_info(kind), parsed), parsed
     for step in steps:
         value = value[step]
-        types = [each for info in types for inner in _inside(info, step) for each in _alternatives(inner, value)]
+        types = [option for info in types for inner in _inside(info, step) for option in _alternatives(inner, value)]
     return types
 
 

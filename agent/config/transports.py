@@ -64,7 +64,7 @@ class OutboxOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     topics: tuple[Text, ...] = ("#", "$aws/things/+/greengrassv2/health/json")
     """What goes through the outbox, if its QoS is 1 or 2.  As in MQTT, ``#`` does not stand for ``$aws/…``: Jobs and
     shadows are conversations that repeat what was not answered, and old questions must not be asked again.  Fleet
-    status messages are told once."""
+    status messages are sent once."""
     max_bytes: DiskBytes = 512 * MIB
     """Bound of what waits, as rows on disk."""
     max_age_s: Seconds = 7 * 86_400.0
@@ -295,8 +295,8 @@ class IotCoreOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.key_file is not None:
             ways.append("key_file")
         if len(ways) != 1:
-            said = " and ".join(ways) or "nothing"
-            raise ValueError(f"name one of key_file (with cert_file), pkcs11, sigv4 and authorizer, not {said}")
+            named = " and ".join(ways) or "nothing"
+            raise ValueError(f"name one of key_file (with cert_file), pkcs11, sigv4 and authorizer, not {named}")
         if (self.cert_file is not None) != (ways[0] in {"pkcs11", "key_file"}):
             raise ValueError("cert_file goes together with key_file or pkcs11")
         if self.sigv4 is not None and not self.region:
@@ -342,9 +342,9 @@ class IotCoreOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def region(self) -> str:
-        """The region that requests are signed for: as told, or the endpoint's."""
-        found = _REGION.fullmatch(self.endpoint)
-        return (self.sigv4.region if self.sigv4 else "") or (found[1] if found else "")
+        """The region that requests are signed for: the one given, or the endpoint's."""
+        match = _REGION.fullmatch(self.endpoint)
+        return (self.sigv4.region if self.sigv4 else "") or (match[1] if match else "")
 
     @property
     def address(self) -> str:

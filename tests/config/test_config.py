@@ -66,7 +66,7 @@ def test_the_environment_goes_over_the_file(tmp_path, variable, value, seen) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "told", "hint"),
+    ("text", "code", "message", "hint"),
     [
         ("[transport.local]", "unknown-key", "unknown key transport", "did you mean transports?"),
         ("[transports]", "no-transport", "names no transport", "add [transports.local]"),
@@ -82,11 +82,11 @@ def test_the_environment_goes_over_the_file(tmp_path, variable, value, seen) -> 
         ('folder = "x"\n' + FULL, "unknown-key", "unknown key folder", None),
     ],
 )
-def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code, told, hint) -> None:
+def test_a_mistake_is_refused_with_its_place_and_what_to_do(tmp_path, text, code, message, hint) -> None:
     with pytest.raises(ConfigError) as refused:
         load(written(tmp_path, text), {})
     assert (refused.value.code, refused.value.hint) == (code, hint)
-    assert told in refused.value.message
+    assert message in refused.value.message
 
 
 def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
@@ -98,7 +98,7 @@ def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("VERGE_TRANSPORTS__LOCAL__PROT", "1", "unknown key transports.local.prot in {}"),
         ("VERGE_TRANSPORT__LOCAL__HOST", "box", "unknown key transport in {}"),
@@ -109,10 +109,10 @@ def test_a_topic_that_is_no_filter_is_refused_with_its_place(tmp_path) -> None:
         ("VERGE_FOLDER", "/", "unknown key folder in {}"),
     ],
 )
-def test_an_error_that_a_variable_caused_names_the_variable(tmp_path, variable, value, told) -> None:
+def test_an_error_that_a_variable_caused_names_the_variable(tmp_path, variable, value, message) -> None:
     with pytest.raises(ConfigError) as refused:
         load(written(tmp_path), {variable: value, "VERGE_THING": "2024"})
-    assert refused.value.message == told.format(variable)
+    assert refused.value.message == message.format(variable)
 
 
 def test_an_error_of_the_file_names_the_file_whatever_variables_there_are(tmp_path) -> None:

@@ -14,42 +14,44 @@ from agent.errors import VergeError
 from tests.support.certs import Certificates
 from tests.support.commands import invoke
 
-GOOD = """
+BARE = """
 data_dir = "data"
 [transports.local]
 port = 1
+"""
+GOOD = f"""{BARE}
 [models.eyes]
 source = "classifier"
 [streams.line]
 model = "eyes"
-input = { topic = "cameras/+" }
+input = {{ topic = "cameras/+" }}
 """
 LOCAL, EYES, LINE = "[transports.local]\n", "[models.eyes]\n", "[streams.line]\n"
 INPUT = 'input = { topic = "cameras/+" }'
 
 
 def among(table: str, line: str) -> str:
-    """The good configuration with one more line in a table."""
-    return GOOD.replace(table, table + line + "\n")
+    """A good configuration with one more line in a table."""
+    return (BARE if table == LOCAL else GOOD).replace(table, table + line + "\n")
 
 
 def cloud(more: str = "", files: str = 'cert_file = "c.pem"\nkey_file = "k.pem"') -> str:
-    return f'{GOOD}\n[transports.cloud]\ntype = "iotcore"\nendpoint = "localhost"\n{files}\n{more}'
+    return f'{BARE}\n[transports.cloud]\ntype = "iotcore"\nendpoint = "localhost"\n{files}\n{more}'
 
 
 SHARED = 'tls = { cert_file = "c.pem", key_file = "shared.pem" }'
 REFUSED = [
     # the file
-    ("lgo_level = 1\n" + GOOD, "lgo_level", "unknown-key"),
-    ('log_level = "loud"\n' + GOOD, "log_level", "config-wrong"),
+    ("lgo_level = 1\n" + BARE, "lgo_level", "unknown-key"),
+    ('log_level = "loud"\n' + BARE, "log_level", "config-wrong"),
     (among(LOCAL, 'type = "kafka"'), "transports.local.type", "wrong-value"),
     (among(LOCAL, "max_queued_messages = -1"), "transports.local.max_queued_messages", "wrong-value"),
     (among(EYES, "deadline_s = -1"), "models.eyes.deadline_s", "wrong-value"),
     (GOOD.replace('"eyes"', '"eye"'), "streams.line.model", "unknown-model"),
     (among(LINE, 'outputs = [{ transport = "clod" }]'), "streams.line.outputs[0].transport", "unknown-transport"),
-    (GOOD + '[status]\nprefix = "verge/{host}"', "status.prefix", "topic-wrong"),
-    (GOOD + '[status]\nprefix = "verge/#"', "status.prefix", "topic-wrong"),
-    (GOOD + '[deployments]\naws_prefix = "+"', "deployments.aws_prefix", "wrong-value"),
+    (BARE + '[status]\nprefix = "verge/{host}"', "status.prefix", "topic-wrong"),
+    (BARE + '[status]\nprefix = "verge/#"', "status.prefix", "topic-wrong"),
+    (BARE + '[deployments]\naws_prefix = "+"', "deployments.aws_prefix", "wrong-value"),
     # streams
     (GOOD.replace("cameras/+", "cameras+"), "streams.line.input.topic", "bad-topic"),
     (GOOD.replace(INPUT, "input = {}"), "streams.line.input", "input-source"),
@@ -86,10 +88,10 @@ REFUSED = [
     (cloud("sigv4 = { region = 'x' }"), "transports.cloud", "wrong-value"),
     (f'thing = "{"x" * 129}"\n{cloud()}', "thing", "bad-thing"),
     # deployments
-    (GOOD + '[deployments]\ntrusted_keys = ["nowhere.pub"]', "deployments.trusted_keys[0]", "key-missing"),
-    (GOOD + '[deployments]\n[aws]\nrole_alias = "r"', "aws", "aws-no-certificate"),
-    (GOOD + "[greengrass]\nenabled = true", "greengrass.cert_file", "aws-no-certificate"),
-    (GOOD.replace('"data"', '"text.pem/data"') + "[deployments]\njobs = false", "data_dir", "IO_WRITE_ERROR"),
+    (BARE + '[deployments]\ntrusted_keys = ["nowhere.pub"]', "deployments.trusted_keys[0]", "key-missing"),
+    (BARE + '[deployments]\n[aws]\nrole_alias = "r"', "aws", "aws-no-certificate"),
+    (BARE + "[greengrass]\nenabled = true", "greengrass.cert_file", "aws-no-certificate"),
+    (BARE.replace('"data"', '"text.pem/data"') + "[deployments]\njobs = false", "data_dir", "IO_WRITE_ERROR"),
 ]
 
 
@@ -146,7 +148,7 @@ async def test_what_is_not_installed_is_named(folder, monkeypatch) -> None:
     (folder / "hiding").mkdir()
     (folder / "hiding" / "onnxruntime.py").write_text("raise ImportError('not here')")
     more = f'environment = {{ PYTHONPATH = "{folder}/hiding" }}\nbackend = "onnx"'
-    path = written(folder, cloud().replace(EYES, EYES + more + "\n"))
+    path = written(folder, cloud() + f'\n{EYES}source = "classifier"\n{more}')
     assert (await refusal(path)).code == "not-installed"
     found = {error.path: (error.code, error.hint or "") for error in await named(path)}
     assert found.keys() == {"transports.cloud", "models.eyes"}
@@ -156,14 +158,15 @@ async def test_what_is_not_installed_is_named(folder, monkeypatch) -> None:
 
 
 async def test_a_configuration_without_a_mistake_has_none_and_runs(folder) -> None:
-    path = written(folder, cloud() + "[deployments]\njobs = false")
+    path = written(folder, GOOD + cloud().removeprefix(BARE) + "[deployments]\njobs = false")
     assert await named(path) == []
     async with running(load(path, {})) as agent:
         assert agent.plane.models == ("eyes",)
 
 
 def test_every_mistake_is_named_at_once_with_its_hint(folder) -> None:
-    text = among(LOCAL, 'prot = 7\ntls = { ca_file = "nowhere.pem" }').replace("classifier", "clasifier")
+    more = 'prot = 7\ntls = { ca_file = "nowhere.pem" }\n'
+    text = GOOD.replace(LOCAL, LOCAL + more).replace("classifier", "clasifier")
     text = text.replace(LINE, LINE + 'outputs = [{ topic = "a/+" }, { format = "awz" }]\ndrain_s = -1\n')
     done = invoke(folder, "run", "-c", written(folder, text), "--check")
     assert done.returncode == 2

@@ -26,6 +26,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.config.bounds import LONGEST_S
+from agent.config.streams import SHORTEST_S
 from agent.config.strict import nearest
 from agent.errors import InvalidInputError
 from agent.greengrass.catalog import access, scalars
@@ -48,7 +50,7 @@ _STREAM_KEYS: Final = frozenset(
 _OTHERS: Final = frozenset(("verge", "windowsmlrootpath"))
 _ACCELERATORS: Final = ("cpu", "gpu")
 _SUFFIXES: Final = (".jpeg", ".jpg", ".png", ".npy")
-_SHORTEST_S, _LONGEST_S, _USUAL_S = 0.01, 366 * 86_400.0, 3600.0
+_USUAL_S = 3600.0
 _SHOWN = 60
 _ADDRESS: Final = re.compile(r"(?<=://).*")
 _PLACES: Final[Mapping[str, Sequence[str]]] = {
@@ -195,8 +197,8 @@ def _interval(keys: _Keys) -> float:
     if keys.get(key) is None:
         return _USUAL_S
     found = scalars.number(keys.get(key))
-    if found is None or not _SHORTEST_S <= found <= _LONGEST_S:
-        accepted = f"a number of seconds from {_SHORTEST_S:g} to {_LONGEST_S:.0f}, as a number or a text"
+    if found is None or not SHORTEST_S <= found <= LONGEST_S:
+        accepted = f"a number of seconds from {SHORTEST_S:g} to {LONGEST_S}, as a number or a text"
         hint = "for every picture as it comes, give Verge: {Input: {Directory: {Path: …}, IntervalS: 0}}"
         raise keys.wrong(key, accepted, hint)
     return found

@@ -155,7 +155,7 @@ class RuntimeBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 ANYWHERE: Final = Device("", "", "")
-"""No device in particular: what is said is checked, and leads to no folder."""
+"""No device in particular: what is given is checked, and leads to no folder."""
 _FREE: Final = frozenset(("options", "backend_options", "preprocess_options", "postprocess_options"))
 """Tables whose keys belong to the worker; a manifest's ``input`` is one too."""
 
@@ -182,8 +182,8 @@ _RUNTIME_SAYS: Final = {"MLRootPath": "root", "UseInstaller": "install"}
 
 def block(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The ``Verge`` block of a configuration, or None."""
-    found = next((value for key, value in configuration.items() if key.lower() == "verge"), None)
-    return found if isinstance(found, Mapping) else None
+    values = next((value for key, value in configuration.items() if key.lower() == "verge"), None)
+    return values if isinstance(values, Mapping) else None
 
 
 def subject(component: str, configuration: Mapping[str, Any]) -> Subject | None:
@@ -191,14 +191,14 @@ def subject(component: str, configuration: Mapping[str, Any]) -> Subject | None:
 
     Raises ``DeploymentError`` for a block that is about neither: it would be ignored.
     """
-    said = {_folded(key) for key in block(configuration) or ()}
-    if not said:
+    given = {_folded(key) for key in block(configuration) or ()}
+    if not given:
         return None
-    if "input" in said:
+    if "input" in given:
         return Subject.STREAM
     if is_runtime(configuration):
         return Subject.RUNTIME
-    if said & {"manifest", "archive", "sample"}:
+    if given & {"manifest", "archive", "sample"}:
         return Subject.MODEL
     raise DeploymentError(
         f"{component}: the Verge block is no stream (it has no Input), no model (no Manifest, no Archive), no runtime",
@@ -267,24 +267,24 @@ def _model_options(component: str, values: dict[str, Any], usual: Mapping[str, A
 
 def model(component: str, configuration: Mapping[str, Any]) -> ModelBlock:
     """The model of a model component; all defaults where it has no block.  Raises as ``inference``."""
-    told = _respelled(block(configuration) or {}, _MODEL_KEYS, _FREE | {"input"})
-    return _converted(ModelBlock, told, f"the Verge block of {component}")
+    values = _respelled(block(configuration) or {}, _MODEL_KEYS, _FREE | {"input"})
+    return _converted(ModelBlock, values, f"the Verge block of {component}")
 
 
 def runtime(component: str, configuration: Mapping[str, Any]) -> RuntimeBlock:
     """The runtime that a component is.  Raises as ``inference``."""
-    told = _respelled(block(configuration) or {}, _RUNTIME_KEYS, frozenset())
-    told |= {field: configuration[key] for key, field in _RUNTIME_SAYS.items() if configuration.get(key) is not None}
-    if isinstance(install := told.get("install"), str):
+    values = _respelled(block(configuration) or {}, _RUNTIME_KEYS, frozenset())
+    values |= {field: configuration[key] for key, field in _RUNTIME_SAYS.items() if configuration.get(key) is not None}
+    if isinstance(install := values.get("install"), str):
         # Greengrass takes any other text for no.
-        told["install"] = install.strip().lower() == "true"
-    return _converted(RuntimeBlock, told, f"the Verge block of {component}")
+        values["install"] = install.strip().lower() == "true"
+    return _converted(RuntimeBlock, values, f"the Verge block of {component}")
 
 
-def _respelled(told: Mapping[str, Any], known: Mapping[str, str], free: frozenset[str]) -> dict[str, Any]:
+def _respelled(values: Mapping[str, Any], known: Mapping[str, str], free: frozenset[str]) -> dict[str, Any]:
     """The same with known keys as our structs spell them, without nulls; unknown ones stay, to be refused by name."""
     respelled: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in values.items():
         name = known.get(_folded(key), key)
         if value is not None:
             respelled[name] = whole(value) if name in free else _deeper(value, known, free)
