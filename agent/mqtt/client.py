@@ -1,9 +1,12 @@
-"""MQTT behind the ``Transport`` seam: who subscribed, who is called, what is counted.
+"""A transport over one broker: who subscribed, who is called, what is accepted.
 
-The link (``link``) is served by the same event loop: what is published is written before ``publish`` returns, if the
-socket takes it, and what is received is handled in the turn in which it was read.  What is published is counted until
-its end is known, and everything counted ends exactly once; who waits for the end is called in a later turn, never
-from inside ``publish``.
+``BrokerTransport`` is the same whichever client speaks with the broker: it is made with a factory of connections.  Its
+two halves (``sending``, ``receiving``) outlive connections and clients.  What is published is in the send queue until
+its end is known, and ends exactly once; who waits for the end is called in a later turn, never from inside ``publish``.
+
+``MqttTransport`` is the one with paho: MQTT 3.1.1 and 5 over TCP, TLS and WebSockets.  Its connection is served by the
+same event loop: what is published is written before ``publish`` returns, if the socket takes it, and what is received
+is handled in the turn in which it was read.
 """
 
 from __future__ import annotations
@@ -12,25 +15,66 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Self, TypeVar
+from typing import ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from agent.config.transports import MqttOptions
-from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError, VergeError
-from agent.mqtt.connection import Link
+from agent.errors import BrokerUnreachableError, NotConnectedError
+from agent.mqtt.connection import PahoConnection
 from agent.mqtt.limits import BrokerLimits
-from agent.mqtt.sending import OutgoingMessage
-from agent.mqtt.transport import Delivered, Handler, LinkState, Message
-from agent.topics import TopicTable, valid_filter, valid_topic
+from agent.mqtt.receiving import Receiving
+from agent.mqtt.sending import OutgoingMessage, Pacing, Sending, SendQueue
+from agent.mqtt.transport import Checked, Counts, Delivered, Handler, LinkState, Message
+from agent.topics import TopicTable, valid_filter
 
-__all__ = ["MqttTransport"]
+__all__ = ["BrokerTransport", "Changed", "Connection", "ConnectionFactory", "MqttTransport"]
 
 log = logging.getLogger("agent.mqtt.client")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _LEAVE_S = 2.0
 """How long leaving waits for the acknowledgements of what was published last."""
+
+
+class Connection(Protocol):
+    """One broker's connection, from ``start`` to ``leave``, made anew whenever it is lost."""
+
+    trouble: BrokerUnreachableError | None
+    """Why the last connection or attempt ended."""
+
+    def start(self) -> None:
+        """Connect, and serve until ``leave``."""
+
+    async def leave(self, within_s: float) -> None:
+        """Send what waits, within ``within_s``, say goodbye and end."""
+
+    def do(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a method of ``sending`` or ``receiving``, and see to what follows from it."""
+
+
+Changed: TypeAlias = Callable[[LinkState, BrokerLimits | None], None]
+"""Called when a connection went up, with what the broker takes, or down or failed for a new reason."""
+
+ConnectionFactory: TypeAlias = Callable[[Sending, Receiving, Changed], Connection]
+
+
+class QueueOptions(Protocol):
+    """What the options of every transport say of what waits."""
+
+    @property
+    def address(self) -> str:
+        """Where the broker is, for people."""
+
+    @property
+    def max_queued_messages(self) -> int:
+        """Bound of what is published and not delivered yet."""
+
+    @property
+    def max_queued_bytes(self) -> int:
+        """The same in bytes of payloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,58 +84,66 @@ class _Subscription:
     manual_ack: bool
 
 
-class MqttTransport:
-    """A ``Transport`` over one MQTT broker; ``will`` is published by the broker when the link breaks."""
+class BrokerTransport:
+    """A ``Transport`` over the connections that ``connect`` makes; ``limits`` are those known before the first one."""
 
-    def __init__(self, name: str, options: MqttOptions, *, will: Message | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: QueueOptions,
+        connect: ConnectionFactory,
+        *,
+        limits: BrokerLimits,
+        pacing: Pacing | None = None,
+    ) -> None:
         self.name = name
-        self.options = options
+        self.address = options.address
         self.refused: dict[str, str] = {}
         """Filter → why the broker does not serve it."""
-        self.limits = BrokerLimits().capped(options.max_packet_bytes, "max_packet_bytes of the configuration")
+        self.limits = limits
         """What the broker takes, as far as it is known: that of the last connection."""
         self._state = LinkState(connected=False, reason="not connected yet")
         self._subscriptions: TopicTable[_Subscription] = TopicTable()
-        self._outstanding: set[OutgoingMessage] = set()
-        self._outstanding_bytes = 0
         self._watchers: list[Callable[[LinkState], None]] = []
         self._connected = asyncio.Event()
         self._closed = False
-        self._link = Link(name, options, will, self)
+        self._sending = Sending(
+            options.address, SendQueue(options.max_queued_messages, options.max_queued_bytes), pacing
+        )
+        self._receiving = Receiving(options.address, self._on_message, self._on_refused)
+        self._connection = connect(self._sending, self._receiving, self._on_change)
 
     @property
     def state(self) -> LinkState:
         """The link as it is now."""
         return self._state
 
+    @property
+    def counts(self) -> Counts:
+        """Nothing beyond the state."""
+        return {}
+
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._link.start()
+        self._connection.start()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._closed:
             return
         try:
-            await self._link.leave(_LEAVE_S)
+            await self._connection.leave(_LEAVE_S)
         finally:
-            self._close()
-        await asyncio.sleep(0)  # who waits for an end hears of it before this returns
-
-    def _close(self) -> None:
-        self._closed = True
-        self.changed(LinkState(connected=False, reason="closed"), None)
-        for outgoing in tuple(self._outstanding):
-            self.ended(
-                outgoing, NotConnectedError(f"{self.name} was closed before {outgoing.message.topic!r} was delivered")
-            )
+            self._closed = True
+            self._on_change(LinkState(connected=False, reason="closed"), None)
+            self._sending.close(f"{self.name} was closed")
+        await asyncio.sleep(0)  # who waits for an end is called before this returns
 
     async def wait_connected(self, timeout_s: float) -> LinkState:
         """The state once the link is up; raises ``BrokerUnreachableError`` with the reason when it is not in time."""
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
         except TimeoutError:
-            trouble = self._link.trouble or BrokerUnreachableError(self._state.reason)
+            trouble = self._connection.trouble or BrokerUnreachableError(self._state.reason)
             raise BrokerUnreachableError(
                 f"{self.name}: {trouble.message} (waited {timeout_s:g} s)", code=trouble.code, hint=trouble.hint
             ) from None
@@ -110,8 +162,8 @@ class MqttTransport:
             raise ValueError(f"{topic_filter!r} is no MQTT topic filter")
         self._subscriptions.add(topic_filter, _Subscription(handler, qos, manual_ack))
         qos = max(subscription.qos for subscription in self._subscriptions.under(topic_filter))
-        manual_ack = self._acknowledged_manually(topic_filter)
-        self._link.do(self._link.receiving.subscribe, topic_filter, qos, manual_ack=manual_ack)
+        manual_ack = self._manual_ack(topic_filter)
+        self._connection.do(self._receiving.subscribe, topic_filter, qos, manual_ack=manual_ack)
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
         """Forget the pair; the last handler of a filter also leaves it at the broker."""
@@ -119,58 +171,34 @@ class MqttTransport:
             if subscription.handler == handler:
                 self._subscriptions.discard(topic_filter, subscription)
                 break
-        receiving = self._link.receiving
         if topic_filter in self._subscriptions:
-            wanted = self._acknowledged_manually(topic_filter)
-            self._link.do(receiving.acknowledge_manually, topic_filter, wanted=wanted)
+            manual_ack = self._manual_ack(topic_filter)
+            self._connection.do(self._receiving.set_manual_ack, topic_filter, manual_ack=manual_ack)
         else:
             self.refused.pop(topic_filter, None)
-            self._link.do(receiving.unsubscribe, topic_filter)
+            self._connection.do(self._receiving.unsubscribe, topic_filter)
 
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of a ``manual_ack`` subscription; one of a lost connection is ignored."""
         if message.qos:
-            self._link.do(self._link.receiving.acknowledge, message.packet_id, message.qos)
+            self._connection.do(self._receiving.acknowledge, message.packet_id)
 
-    def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
+    def publish(
+        self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
+    ) -> None:
         """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken."""
-        if not valid_topic(message.topic):
-            raise PublishError(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
-            )
-        self.limits.check(message)
+        size = checked.size if checked and checked.limits is self.limits else self.limits.check(message)
         if self._closed or (not message.qos and not self._state.connected):
             raise NotConnectedError(
                 f"no link for {message.topic!r}: {self._state.reason}", hint="QoS 1 waits for the link"
             )
-        size = len(message.payload)
-        if (
-            len(self._outstanding) >= self.options.max_queued_messages
-            or self._outstanding_bytes + size > self.options.max_queued_bytes
-        ):
-            raise NotConnectedError(
-                f"no room for {message.topic!r}: {len(self._outstanding)} messages of {self._outstanding_bytes} bytes"
-                " wait for the broker",
-                code="queue-full",
-                hint="raise max_queued_messages or max_queued_bytes, or publish less",
-            )
-        outgoing = OutgoingMessage(message, on_delivered)
-        self._outstanding.add(outgoing)
-        self._outstanding_bytes += size
-        self._link.do(self._link.sending.publish, outgoing)
+        self._sending.queue.check_room(message)
+        self._connection.do(self._sending.publish, OutgoingMessage(message, on_delivered, size))
 
-    def _acknowledged_manually(self, topic_filter: str) -> bool:
+    def _manual_ack(self, topic_filter: str) -> bool:
         return any(subscription.manual_ack for subscription in self._subscriptions.under(topic_filter))
 
-    def _meant(self, topic: str, filters: tuple[str, ...]) -> tuple[_Subscription, ...]:
-        if not filters:
-            return self._subscriptions.match(topic)
-        return tuple(chain.from_iterable(map(self._subscriptions.under, filters)))
-
-    # -- LinkEvents -----------------------------------------------------------------------------------
-
-    def changed(self, state: LinkState, limits: BrokerLimits | None) -> None:
-        """The link went up or down."""
+    def _on_change(self, state: LinkState, limits: BrokerLimits | None) -> None:
         self._state = state
         if state.connected:
             self._connected.set()
@@ -181,28 +209,34 @@ class MqttTransport:
         for listener in self._watchers:
             _call(listener, state, f"a watcher of {self.name}")
 
-    def received(self, message: Message, filters: tuple[str, ...]) -> None:
-        """A message came."""
-        for subscription in self._meant(message.topic, filters):
+    def _on_message(self, message: Message, filters: tuple[str, ...]) -> None:
+        for subscription in self._subscribers(message.topic, filters):
             _call(subscription.handler, message, f"a handler of {message.topic!r}")
 
-    def ended(self, outgoing: OutgoingMessage, error: VergeError | None) -> None:
-        """What was published ended."""
-        if outgoing not in self._outstanding:
-            return
-        self._outstanding.discard(outgoing)
-        self._outstanding_bytes -= len(outgoing.message.payload)
-        if outgoing.on_delivered is not None:
-            self._loop.call_soon(outgoing.on_delivered, error)
+    def _subscribers(self, topic: str, filters: tuple[str, ...]) -> tuple[_Subscription, ...]:
+        if not filters:
+            return self._subscriptions.match(topic)
+        return tuple(chain.from_iterable(map(self._subscriptions.under, filters)))
 
-    def subscribed(self, refused: dict[str, str]) -> None:
-        """The broker answered a subscription."""
+    def _on_refused(self, refused: dict[str, str]) -> None:
         self.refused = refused
 
 
-def _call(callback: Callable[[T], None], what: T, name: str) -> None:
+class MqttTransport(BrokerTransport):
+    """A ``Transport`` over one MQTT broker; ``will`` is published by the broker when the link breaks.
+
+    Raises ``ConfigError`` for TLS files that cannot be used.
+    """
+
+    def __init__(self, name: str, options: MqttOptions, *, will: Message | None = None) -> None:
+        self.options = options
+        limits = BrokerLimits().capped(options.max_packet_bytes, "max_packet_bytes of the configuration")
+        super().__init__(name, options, partial(PahoConnection, name, options, will), limits=limits)
+
+
+def _call(callback: Callable[[T], None], argument: T, name: str) -> None:
     """Call a handler or watcher; its failure is its own, not that of the others nor of the link."""
     try:
-        callback(what)
+        callback(argument)
     except Exception:
         log.exception("%s failed", name)

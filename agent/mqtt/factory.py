@@ -1,22 +1,41 @@
-"""A transport for what the configuration says."""
+"""A transport for what the configuration says: a table of types, each loaded only where one is configured."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from agent.config.transports import IotCoreOptions, MemoryOptions, OutboxOptions, TransportOptions
-from agent.errors import ConfigError, PublishError
-from agent.mqtt.client import MqttTransport
+from agent.errors import ConfigError
 from agent.mqtt.memory import MemoryTransport, shared_bus
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message, Transport
 
 __all__ = ["create"]
 
-_BATCHES_ABREAST: Final = 4
+
+class _Type(NamedTuple):
+    """Where the class of a transport is, and what installs the package that it needs."""
+
+    module: str
+    name: str
+    package: str
+    install: str
+
+
+TYPES: Final[Mapping[str, _Type]] = {
+    "mqtt": _Type("agent.mqtt.client", "MqttTransport", "paho-mqtt", "pip install verge-edge"),
+    "iotcore": _Type("agent.mqtt.iotcore.client", "IotCoreTransport", "awscrt", "pip install 'verge-edge[aws]'"),
+}
+"""``type`` of ``[transports.X]`` → the class that takes its options."""
+
+
+class _TransportClass(Protocol):
+    def __call__(self, name: str, options: TransportOptions, *, will: Message | None = None) -> Transport: ...
 
 
 def create(
@@ -29,21 +48,28 @@ def create(
     """
     if isinstance(options, MemoryOptions):
         return MemoryTransport(shared_bus(options.bus), name, will=will)
-    transport = _over_network(name, options, will)
+    transport = _class(name, options.kind)(name, options, will=will)
     if options.outbox is None:
         return transport
-
-    def check(message: Message) -> None:
-        transport.limits.check(message)  # of the connection as it is then
-        if len(message.payload) > options.max_queued_bytes:
-            raise PublishError(
-                f"a message of {len(message.payload)} bytes for {message.topic!r} is larger than max_queued_bytes",
-                code="packet-too-large",
-                hint="raise max_queued_bytes, or publish less",
-            )
-
     path = (folder or Path()) / (options.outbox.path or f"outbox/{name}.db")
-    return Outbox(transport, _filling_batches(options.outbox, options), path, check=check)
+    return Outbox(
+        transport, _filling_batches(options.outbox, options), path, max_payload_bytes=options.max_queued_bytes
+    )
+
+
+def _class(name: str, kind: str) -> _TransportClass:
+    # Imported here: an agent without IoT Core does not carry what it needs.
+    module, class_name, package, install = TYPES[kind]
+    try:
+        found: _TransportClass = getattr(importlib.import_module(module), class_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"transport {name} needs {package}, which is not installed ({error})", code="not-installed", hint=install
+        ) from error
+    return found
+
+
+_BATCHES_ABREAST: Final = 4
 
 
 def _filling_batches(outbox: OutboxOptions, options: TransportOptions) -> OutboxOptions:
@@ -53,18 +79,3 @@ def _filling_batches(outbox: OutboxOptions, options: TransportOptions) -> Outbox
         return outbox
     enough = min(_BATCHES_ABREAST * batch.max_messages, options.max_queued_messages)
     return replace(outbox, in_flight=max(outbox.in_flight, enough))
-
-
-def _over_network(name: str, options: TransportOptions, will: Message | None) -> MqttTransport:
-    if not isinstance(options, IotCoreOptions):
-        return MqttTransport(name, options, will=will)
-    try:
-        # Imported here: an agent without IoT Core does not carry what it needs.
-        from agent.mqtt.iotcore.client import IotCoreTransport  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            f"transport {name} needs awscrt, which is not installed ({error})",
-            code="not-installed",
-            hint="pip install 'verge-edge[aws]'",
-        ) from error
-    return IotCoreTransport(name, options, will=will)

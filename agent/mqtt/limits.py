@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from agent.errors import PublishError
 from agent.mqtt.transport import Message
+from agent.topics import valid_topic
 
 __all__ = ["MQTT_5", "MQTT_311", "BrokerLimits", "SizeSuspicion", "publish_bytes"]
 
@@ -73,8 +74,12 @@ class BrokerLimits:
             return self
         return replace(self, maximum_packet_size=max_packet_bytes, source=source)
 
-    def check(self, message: Message) -> None:
-        """Raise ``PublishError`` when the message's whole packet is larger than the broker takes."""
+    def check(self, message: Message) -> int:
+        """The bytes of the message's packet; raises ``PublishError`` for a message that would never pass."""
+        if not valid_topic(message.topic):
+            raise PublishError(
+                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
+            )
         size = publish_bytes(message, version=self.version)
         if size > self.maximum_packet_size:
             raise PublishError(
@@ -83,6 +88,7 @@ class BrokerLimits:
                 code="packet-too-large",
                 hint="send less (a smaller or stronger compressed picture) or raise the broker's maximum packet size",
             )
+        return size
 
     def fitted(self, message: Message) -> Message:
         """The message with its QoS and retain flag lowered to what the broker takes."""
@@ -148,15 +154,15 @@ class SizeSuspicion:
             self._largest_taken = size
             self._strikes.clear()
 
-    def dropped(self, largest_sent: int, now: float, *, told: bool = False) -> bool:
+    def dropped(self, largest_sent: int, now: float, *, said: bool = False) -> bool:
         """The broker hung up after packets up to ``largest_sent`` bytes; True when that is now proof.
 
-        ``told``: the broker said that a packet was too large.
+        ``said``: the broker said that a packet was too large.
         """
         if largest_sent <= self._largest_taken:
             return False
         self._strikes.append(largest_sent)
-        if len(self._strikes) < self.STRIKES and not told:
+        if len(self._strikes) < self.STRIKES and not said:
             return False
         self._limit = min(self._strikes) - 1
         self._expires = now + self.HOLDS_FOR_S

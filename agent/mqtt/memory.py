@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from agent.errors import NotConnectedError, PublishError
-from agent.mqtt.transport import Delivered, Handler, LinkState, Message
-from agent.topics import TopicTable, matches, valid_filter, valid_topic
+from agent.errors import BrokerUnreachableError, NotConnectedError
+from agent.mqtt.limits import BrokerLimits
+from agent.mqtt.transport import Checked, Counts, Delivered, Handler, LinkState, Message
+from agent.topics import TopicTable, matches, valid_filter
 
 __all__ = ["MemoryBus", "MemoryTransport", "shared_bus"]
 
@@ -89,6 +90,7 @@ class MemoryTransport:
         self, bus: MemoryBus, name: str, *, will: Message | None = None, max_queued_messages: int = 1000
     ) -> None:
         self.name = name
+        self.limits = BrokerLimits()
         self.unacknowledged: dict[int, Message] = {}
         """Messages of ``manual_ack`` subscriptions that were not acknowledged yet, by packet id."""
         self._bus = bus
@@ -102,9 +104,30 @@ class MemoryTransport:
         self._closed = False
 
     @property
+    def address(self) -> str:
+        """A bus is nowhere else."""
+        return "this process"
+
+    @property
     def state(self) -> LinkState:
         """The link as it is now."""
         return self._state
+
+    @property
+    def counts(self) -> Counts:
+        """Nothing beyond the state."""
+        return {}
+
+    async def wait_connected(self, timeout_s: float) -> LinkState:
+        """The state once the link is up; raises ``BrokerUnreachableError`` when it is not in time."""
+        if self._state.connected:
+            return self._state
+        connected: asyncio.Future[LinkState] = asyncio.get_running_loop().create_future()
+        self.watch(lambda state: connected.set_result(state) if state.connected and not connected.done() else None)
+        try:
+            return await asyncio.wait_for(connected, timeout_s)
+        except TimeoutError:
+            raise BrokerUnreachableError(self._state.reason) from None
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().call_soon(self.restore)
@@ -161,12 +184,12 @@ class MemoryTransport:
         """Acknowledge a message of a ``manual_ack`` subscription."""
         self.unacknowledged.pop(message.packet_id, None)
 
-    def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
+    def publish(
+        self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
+    ) -> None:
         """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken."""
-        if not valid_topic(message.topic):
-            raise PublishError(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
-            )
+        if checked is None:
+            self.limits.check(message)
         if self._state.connected:
             self._send(message, on_delivered)
         elif self._closed or not message.qos:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import socket
 import ssl
 
-from agent.errors import BrokerUnreachableError
+from agent.errors import BrokerUnreachableError, PublishError
 
-__all__ = ["BAD_PROTOCOL", "CLOSED", "TOO_LARGE", "connect_failed", "connection_lost", "connection_refused"]
+__all__ = [
+    "BAD_PROTOCOL", "CLOSED", "TOO_LARGE", "connect_failed", "connection_lost", "connection_refused", "publish_refused",
+]  # fmt: skip
 
 BAD_PROTOCOL = "protocol-version"
 CLOSED = "connection-closed"
@@ -77,6 +79,13 @@ def connection_lost(reason: int, name: str, address: str) -> BrokerUnreachableEr
     default = ("disconnected", f"the broker disconnected: {name.lower()}", "look into the broker's log")
     code, what, hint = _LOSSES.get(reason, default)
     return BrokerUnreachableError(f"lost the connection to {address}: {what}", code=code, hint=hint)
+
+
+def publish_refused(name: str, topic: str) -> PublishError:
+    """What a PUBACK or PUBREC with a failing reason code means."""
+    return PublishError(
+        f"the broker refused a message for {topic!r}: {name}", hint="check the broker's access rules and quotas"
+    )
 
 
 def _explained(error: Exception) -> tuple[str, str, str]:

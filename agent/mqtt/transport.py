@@ -6,13 +6,13 @@ and delivery callbacks run on the event loop's thread, in the order of arrival, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from agent.errors import VergeError
 
-__all__ = ["Delivered", "Handler", "LinkState", "Message", "Transport"]
+__all__ = ["Checked", "Counts", "Delivered", "Handler", "Limits", "LinkState", "Message", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,28 @@ class LinkState:
     session_present: bool = False
 
 
+class Limits(Protocol):
+    """What a broker takes."""
+
+    def check(self, message: Message) -> int:
+        """The bytes of the message's packet; raises ``PublishError`` for a message that would never pass."""
+
+    def objection(self, topic_filter: str) -> str | None:
+        """Why the broker would not take a filter, or None."""
+
+
 Handler: TypeAlias = Callable[[Message], None]
 Delivered: TypeAlias = Callable[[VergeError | None], None]
+Counts: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Part of a transport → what it counts, by name: plain values, as they are published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Limits that a message was checked against, and its size in bytes: it is not checked again while these hold."""
+
+    limits: Limits
+    size: int
 
 
 class Transport(Protocol):
@@ -51,12 +71,27 @@ class Transport(Protocol):
     name: str
 
     @property
+    def address(self) -> str:
+        """Where the broker is, for people."""
+
+    @property
     def state(self) -> LinkState:
         """The link as it is now."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the broker takes, as far as it is known: that of the last connection."""
+
+    @property
+    def counts(self) -> Counts:
+        """What the transport counts beyond its state; empty for most."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def wait_connected(self, timeout_s: float) -> LinkState:
+        """The state once the link is up; raises ``BrokerUnreachableError`` with the reason when it is not in time."""
 
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
         """Have ``handler`` called for each message that matches, now and after each reconnect."""
@@ -67,11 +102,13 @@ class Transport(Protocol):
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of a ``manual_ack`` subscription: it is done with."""
 
-    def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
+    def publish(
+        self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
+    ) -> None:
         """Queue a message; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken.
 
         ``on_delivered`` is called once: with None when the broker has it (QoS 0: when it is written),
-        or with the error that lost it.
+        or with the error that lost it.  ``checked`` spares a second check.
         """
 
     def watch(self, listener: Callable[[LinkState], None]) -> None:

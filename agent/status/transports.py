@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -56,8 +55,4 @@ class Uplinks:
 def told(name: str, transport: Transport) -> dict[str, Any]:
     """The payload of a transport's topic."""
     state = transport.state
-    found: dict[str, Any] = {"transport": name, "connected": state.connected, "reason": state.reason}
-    # What a transport counts beyond the seam; one with an outbox has another inside.
-    parts = {"outbox": getattr(transport, "status", None)}
-    parts["messages"] = getattr(getattr(transport, "inner", transport), "counts", None)
-    return found | {key: asdict(part) for key, part in parts.items() if part is not None}
+    return {"transport": name, "connected": state.connected, "reason": state.reason, **transport.counts}

@@ -124,6 +124,6 @@ def test_a_larger_success_between_two_drops_clears_the_first():
 
 def test_a_broker_that_says_it_was_too_large_is_believed_at_once_and_proof_expires():
     suspicion = SizeSuspicion()
-    assert suspicion.dropped(30_000, 0.0, told=True)
+    assert suspicion.dropped(30_000, 0.0, said=True)
     assert suspicion.limit(SizeSuspicion.HOLDS_FOR_S - 1) == 29_999
     assert suspicion.limit(SizeSuspicion.HOLDS_FOR_S) is None

@@ -207,7 +207,7 @@ async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplo
     with caplog.at_level(logging.INFO, "agent.mqtt.client"):
         async with MqttTransport("early", options) as transport:
             await state_of(transport, lambda state: "refused" in state.reason)
-            backoff = transport._link._backoff
+            backoff = transport._connection._backoff
             delays: list[float] = []
             backoff._uniform = lambda _low, high: delays.append(high) or high
             await wait_for(lambda: len(delays) >= 10)
@@ -374,9 +374,9 @@ async def test_a_watcher_that_fails_takes_nothing_from_the_others_nor_the_link(
 async def test_small_packets_are_sent_without_delay(broker: Broker):
     async with MqttTransport("t", broker.options) as transport:
         await connected(transport)
-        client = transport._link._client
+        client = transport._connection._client
         assert client is not None
-        assert client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert client.paho.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_a_state_says_why_from_the_first_moment(broker: Broker):

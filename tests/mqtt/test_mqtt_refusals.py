@@ -35,7 +35,7 @@ async def test_a_wrong_password_is_said_to_be_one(version: str, topic: str):
             state = await state_of(transport, lambda state: "refused the connection" in state.reason)
             assert "hint: check username" in state.reason
             # Only a person can mend it: no attempt soon.
-            assert transport._link._backoff.ceiling_s == right.backoff_cap_s
+            assert transport._connection._backoff.ceiling_s == right.backoff_cap_s
 
 
 async def test_a_broker_whose_authority_is_unknown_is_not_trusted(tmp_path: Path, certificates: Certificates):

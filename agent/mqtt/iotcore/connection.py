@@ -1,4 +1,4 @@
-"""A link to IoT Core, from ``start`` to ``leave``: what the client tells is heard here, on the event loop.
+"""A connection to IoT Core, from ``start`` to ``leave``: the client's events are handled here, on the event loop.
 
 The client connects and reconnects by itself, backing off with jitter.  On each connection the subscriptions are
 reconciled with what the broker's session still holds, then what waited goes out, then the link is said to be up.
@@ -21,15 +21,14 @@ from typing import ParamSpec
 
 from agent.config.transports import IotCoreOptions
 from agent.errors import BrokerUnreachableError, ConfigError
-from agent.mqtt.connection import LinkEvents
-from agent.mqtt.iotcore.awscrt import Arrived, Attempting, Client, Down, Event, Published, Stopped, Subscribed, Up
+from agent.mqtt.iotcore.awscrt import Attempting, CrtClient, Down, Event, Published, Stopped, Subscribed, Up
 from agent.mqtt.iotcore.awscrt_options import tls_context
-from agent.mqtt.iotcore.receiving import Receiving
-from agent.mqtt.iotcore.sending import Sending
 from agent.mqtt.limits import BrokerLimits
+from agent.mqtt.receiving import Received, Receiving
+from agent.mqtt.sending import Sending
 from agent.mqtt.transport import LinkState, Message
 
-__all__ = ["Handover", "Link"]
+__all__ = ["Handover", "IotCoreConnection"]
 
 log = logging.getLogger("agent.mqtt.iotcore")
 
@@ -40,42 +39,54 @@ _STOP_S = 5.0
 _PER_TURN = 100
 
 
-class Link:
-    """IoT Core's connection; what is wanted of its halves is asked through ``do``."""
+class IotCoreConnection:
+    """IoT Core's connection, from ``start`` to ``leave``; methods of its halves are called through ``do``."""
 
-    def __init__(self, options: IotCoreOptions, will: Message | None, events: LinkEvents) -> None:
-        self.sending = Sending(options.limits, events.ended)
-        self.receiving = Receiving(options.address, events.received, events.subscribed)
+    def __init__(
+        self,
+        options: IotCoreOptions,
+        will: Message | None,
+        sending: Sending,
+        receiving: Receiving,
+        on_change: Callable[[LinkState, BrokerLimits | None], None],
+    ) -> None:
         self.trouble: BrokerUnreachableError | None = None
         """Why the last connection or attempt ended."""
-        self.handover: Handover | None = None
         self._options = options
         self._will = will
-        self._changed = events.changed
-        self._read = _files(options)
+        self._sending = sending
+        self._receiving = receiving
+        self._on_change = on_change
+        self._files = _files(options)
         self._tls = tls_context(options)
-        self._client: Client | None = None
+        self._client: CrtClient | None = None
+        self._handover: Handover | None = None
         self._renewing = False
         self._fresh = True
         """The client has had no connection yet."""
         self._up = self._leaving = False
-        self._said: LinkState | None = None
+        self._reported: LinkState | None = None
         self._began = asyncio.Event()
         self._quiet = asyncio.Event()
         self._stopped = asyncio.Event()
 
+    @property
+    def dropped(self) -> int:
+        """Messages of QoS 0 that were received while there was no room for them."""
+        return self._handover.dropped if self._handover else 0
+
     def start(self) -> None:
-        """Connect, and serve until told to leave."""
+        """Connect, and serve until ``leave``."""
         options = self._options
-        self.handover = Handover(
-            self._hear, max_messages=options.max_queued_messages, max_bytes=options.max_queued_bytes
+        self._handover = Handover(
+            self._on_event, max_messages=options.max_queued_messages, max_bytes=options.max_queued_bytes
         )
-        self._begin(self.handover)
+        self._begin(self._handover)
 
     def _begin(self, handover: Handover) -> None:
         self._fresh = True
         self._began.clear()
-        self._client = Client(self._options, self._tls, self._will, handover.put)
+        self._client = CrtClient(self._options, self._tls, self._will, handover.put)
         self._client.start()
 
     async def leave(self, within_s: float) -> None:
@@ -85,7 +96,7 @@ class Link:
             return
         self._leaving = True
         try:
-            if not self.sending.idle and (self._up or self.trouble is None):
+            if self._sending.queue and (self._up or self.trouble is None):
                 self._quiet.clear()
                 await _within(within_s, self._quiet)
         finally:
@@ -97,17 +108,18 @@ class Link:
             self._client = None
 
     def do(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a method of ``sending`` or ``receiving``."""
+        """Call a method of one of the halves."""
         call(*args, **kwargs)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         match event:
-            case Arrived():
-                self.receiving.arrived(event)
+            case Received():
+                self._receiving.received(event)
             case Published(ticket, error):
-                self.sending.published(ticket, error)
+                self._sending.ended(ticket, error)
+                self._sending.flush()
             case Subscribed(ticket, failures):
-                self.receiving.answered(ticket, failures)
+                self._receiving.subscribed(ticket, failures)
             case Up(session_present, limits):
                 self._go_up(limits, session_present=session_present)
             case Down(trouble):
@@ -116,84 +128,71 @@ class Link:
                 self._began.set()
             case Stopped():
                 self._at_rest()
-        if self.sending.idle:
+        if not self._sending.queue:
             self._quiet.set()
 
     def _go_up(self, limits: BrokerLimits, *, session_present: bool) -> None:
         if self._client is None or self._renewing:
             return
         self._up = True
-        self.receiving.up(self._client, limits, session_present=session_present)
-        # What an earlier client had sent, this one knows nothing of.
-        self.sending.up(self._client, limits, session_kept=session_present and not self._fresh)
+        self._receiving.begin(session_present=session_present)
+        self._receiving.up(self._client, limits)
+        if self._fresh or not session_present:  # of what an earlier client had sent, this one knows nothing
+            self._sending.queue.requeue_in_flight()
+        self._sending.up(self._client, limits)
         self._fresh = False
-        self._say(LinkState(connected=True, session_present=session_present), limits)
+        self._report(LinkState(connected=True, session_present=session_present), limits)
 
     def _go_down(self, trouble: BrokerUnreachableError) -> None:
         self._up = False
         self.trouble = trouble
-        self.receiving.down()
-        self.sending.down()
+        self._receiving.down()
+        self._sending.down()
         if not self._leaving:
-            self._say(LinkState(connected=False, reason=str(trouble)), None)
+            self._report(LinkState(connected=False, reason=str(trouble)), None)
             self._renew()
 
     def _renew(self) -> None:
         """Have another client take over where the files are not those that this one began with."""
         files = _files(self._options)
-        if self._client is None or self._renewing or files == self._read:
+        if self._client is None or self._renewing or files == self._files:
             return
         try:
             self._tls = tls_context(self._options)
         except ConfigError as error:
             log.warning("the new certificate of %s is not used: %s", self._options.address, error)
             return
-        self._read, self._renewing = files, True
+        self._files, self._renewing = files, True
         self._client.stop()
 
     def _at_rest(self) -> None:
-        if not self._renewing or self._leaving or self.handover is None:
+        if not self._renewing or self._leaving or self._handover is None:
             self._stopped.set()
             return
         self._renewing = False
         log.info("connecting to %s with the new certificate", self._options.address)
-        self._begin(self.handover)
+        self._begin(self._handover)
 
-    def _say(self, state: LinkState, limits: BrokerLimits | None) -> None:
-        if state == self._said:
+    def _report(self, state: LinkState, limits: BrokerLimits | None) -> None:
+        if state == self._reported:
             return
-        self._said = state
+        self._reported = state
         if state.connected:
             kept = "session kept" if state.session_present else "new session"
             log.info("connected to %s (IoT Core, %s)", self._options.address, kept)
         else:
             log.warning("%s", state.reason)
-        self._changed(state, limits)
-
-
-def _files(options: IotCoreOptions) -> tuple[tuple[int, int] | None, ...]:
-    """Which files prove who the agent is, as they are on disk now."""
-    return tuple(_identity(Path(name)) for name in (options.cert_file, options.key_file) if name)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
+        self._on_change(state, limits)
 
 
 class Handover:
-    """Passes events on to ``take``, on the loop's thread; holds at most so many messages and bytes of QoS 0."""
+    """From the client's threads to the event loop, in order, bounded, with one wake-up for what comes meanwhile.
+
+    The loop is woken when the first event comes and then takes all there are, some hundred a turn so that others have
+    theirs.  Only messages of QoS 0 can be too many: the others are bounded by what the broker may send ahead of their
+    acknowledgement, which follows their handling, and all else by what was asked for.  A message of QoS 0 that finds no
+    room is dropped and counted.
+    """
 
     def __init__(self, take: Callable[[Event], None], *, max_messages: int, max_bytes: int) -> None:
         self.dropped = 0
@@ -211,7 +210,7 @@ class Handover:
     def put(self, event: Event) -> None:
         """Pass an event on; from any thread."""
         with self._lock:
-            if isinstance(event, Arrived) and not self._room(event):
+            if isinstance(event, Received) and not self._room(event):
                 self.dropped += 1
                 return
             self._events.append(event)
@@ -220,10 +219,10 @@ class Handover:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is there to hear of it
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to take it
             self._loop.call_soon_threadsafe(self._turn)
 
-    def _room(self, event: Arrived) -> bool:
+    def _room(self, event: Received) -> bool:
         size = len(event.message.payload)
         full = self._messages >= self._max_messages or self._bytes + size > self._max_bytes
         if event.acknowledgement is None and full:
@@ -250,7 +249,28 @@ class Handover:
                 self._woken = False
                 return None
             event = self._events.popleft()
-            if isinstance(event, Arrived):
+            if isinstance(event, Received):
                 self._messages -= 1
                 self._bytes -= len(event.message.payload)
             return event
+
+
+def _files(options: IotCoreOptions) -> tuple[tuple[int, int] | None, ...]:
+    """Which files prove who the agent is, as they are on disk now."""
+    return tuple(_identity(Path(name)) for name in (options.cert_file, options.key_file) if name)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,6 +1,10 @@
-"""What IoT Core takes of one message or filter, each refusal a sentence.
+"""What IoT Core takes: of one message or filter (``IotCoreBroker``), and of all in a second (``Pace``).
 
-Pure.  How much it takes in a second is the business of ``bucket``; how many filters a SUBSCRIBE has, of ``session``.
+Pure.  How many filters a SUBSCRIBE has is the business of ``agent.mqtt.subscriptions``.
+
+A bucket that is filled at a steady rate lets twice its content pass within the second that follows a pause.  In
+``Bucket`` every token comes back on its own, a second after it was spent, so that no second of all, wherever it begins,
+sees more than the bucket holds, bursts included.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from dataclasses import dataclass, field, replace
 
 from agent.config.transports import BasicIngestOptions, IotCoreLimits
 from agent.errors import PublishError
-from agent.mqtt.limits import BrokerLimits, publish_bytes
+from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.transport import Message
 from agent.topics import matches, share_stripped
 
-__all__ = ["Bucket", "IotCoreBroker", "ingested"]
+__all__ = ["Bucket", "IotCoreBroker", "Pace", "ingested"]
 
 _RULES = "$aws/rules/"
 _RULES_LEVELS = 3
+_PAUSE_S = 1.0
+"""How long nothing is sent after the broker, or the client, could not take what was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +32,13 @@ class IotCoreBroker(BrokerLimits):
 
     rules: IotCoreLimits = field(default_factory=IotCoreLimits)
 
-    def check(self, message: Message) -> None:
-        """Raise ``PublishError`` for a message that would never pass."""
+    @property
+    def window(self) -> int:
+        """How many messages of QoS 1 are sent ahead of their acknowledgements."""
+        return min(self.receive_maximum, self.rules.in_flight)
+
+    def check(self, message: Message) -> int:
+        """The bytes of the message's packet; raises ``PublishError`` for a message that would never pass."""
         rules = self.rules
         wrong = _too_long(message.topic, rules)
         if wrong is not None:
@@ -39,25 +50,18 @@ class IotCoreBroker(BrokerLimits):
                 code="packet-too-large",
                 hint="send less, or send what is large through a local broker or S3",
             )
-        size = publish_bytes(message)
+        size = BrokerLimits.check(self, message)
         if size > rules.bytes_per_s:
             raise PublishError(
                 f"a message of {size} bytes for {message.topic!r} is more than limits.bytes_per_s lets pass",
                 code="packet-too-large",
                 hint="send less, or raise limits.bytes_per_s",
             )
-        BrokerLimits.check(self, message)
+        return size
 
     def objection(self, topic_filter: str) -> str | None:
         """Why the broker would not take this filter, or None."""
         return BrokerLimits.objection(self, topic_filter) or _too_long(share_stripped(topic_filter), self.rules)
-
-
-def ingested(message: Message, options: BasicIngestOptions | None) -> Message:
-    """The message with the topic that takes it to the rule, if it is one for the rule."""
-    if options is None or message.retain or not any(matches(each, message.topic) for each in options.topics):
-        return message
-    return replace(message, topic=f"{_RULES}{options.rule}/{message.topic}")
 
 
 def _too_long(topic: str, limits: IotCoreLimits) -> str | None:
@@ -69,6 +73,32 @@ def _too_long(topic: str, limits: IotCoreLimits) -> str | None:
     if (slashes := topic.count("/")) > limits.topic_slashes:
         return f"has {slashes} slashes, IoT Core takes {limits.topic_slashes}"
     return None
+
+
+class Pace:
+    """What IoT Core takes in a second, of messages and of bytes, as ``agent.mqtt.sending.Pacing``."""
+
+    def __init__(self, rules: IotCoreLimits) -> None:
+        self._messages = Bucket(rules.publishes_per_s)
+        self._bytes = Bucket(rules.bytes_per_s)
+        self._not_before = 0.0
+
+    def wait_s(self, size: int, now: float) -> float:
+        """How long until a packet of ``size`` bytes may be sent."""
+        return max(self._messages.wait_s(1, now), self._bytes.wait_s(size, now), self._not_before - now)
+
+    def spend(self, size: int, now: float) -> None:
+        """Such a packet is sent."""
+        self._messages.take(1, now)
+        self._bytes.take(size, now)
+
+    def pause(self, now: float) -> None:
+        """The broker, or the client, could not take what was sent."""
+        self._not_before = now + _PAUSE_S
+
+    def resume(self) -> None:
+        """There is a new connection: no pause holds any more."""
+        self._not_before = 0.0
 
 
 class Bucket:
@@ -103,3 +133,12 @@ class Bucket:
     def _restore(self, now: float) -> None:
         while self._taken and self._taken[0][0] <= now:
             self._left += self._taken.popleft()[1]
+
+
+def ingested(message: Message, options: BasicIngestOptions | None) -> Message:
+    """The message with the topic that takes it to the rule, if it is one for the rule."""
+    if options is None or message.retain:
+        return message
+    if not any(matches(topic_filter, message.topic) for topic_filter in options.topics):
+        return message
+    return replace(message, topic=f"{_RULES}{options.rule}/{message.topic}")

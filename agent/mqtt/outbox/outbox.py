@@ -1,8 +1,9 @@
 """The outbox around a transport, itself a ``Transport``.
 
-A message of QoS 1 or 2 goes through the writer to the store; what is stored goes to the schedule, which says what is
-sent; its PUBACK takes it out of the store.  All other calls pass through.  The event loop never waits for the disk
-and holds a bounded number of messages: what is not stored yet, what is in flight, live, or read ahead.
+A message of QoS 1 or 2 goes through the writer to the store; what is stored goes to the scheduler, which decides what
+is handed over to the transport; its PUBACK takes it out of the store.  All other calls pass through.  The event loop
+never waits for the disk and holds a bounded number of messages: those not stored yet, handed over, live, or read
+ahead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -26,8 +27,7 @@ from agent.mqtt.outbox.record import SHIFT, Record, Sorting, identified, written
 from agent.mqtt.outbox.scheduler import Scheduler
 from agent.mqtt.outbox.store import Job, Report, Store, connect
 from agent.mqtt.outbox.writer import Clock, Writer
-from agent.mqtt.transport import Delivered, Handler, LinkState, Message, Transport
-from agent.topics import valid_topic
+from agent.mqtt.transport import Checked, Counts, Delivered, Handler, Limits, LinkState, Message, Transport
 
 __all__ = ["Outbox", "OutboxStatus"]
 
@@ -38,7 +38,7 @@ _LEAVE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """How an outbox is; the counters begin with the process."""
+    """What an outbox says of itself; the counters begin with the process."""
 
     state: str
     """``disk``, or ``memory`` while the disk takes nothing."""
@@ -62,7 +62,7 @@ class OutboxStatus:
 
 
 class Outbox:
-    """``inner`` with an outbox in the file ``path``; ``check`` raises for what the broker would never take."""
+    """``inner`` with an outbox in the file ``path``; ``inner`` never takes a payload over ``max_payload_bytes``."""
 
     def __init__(
         self,
@@ -70,24 +70,23 @@ class Outbox:
         options: OutboxOptions,
         path: Path,
         *,
-        check: Callable[[Message], None] = lambda _: None,
+        max_payload_bytes: int | None = None,
         clock: Clock | None = None,
         connecting: Connect = connect,
     ) -> None:
         self.name = inner.name
         self.inner = inner
-        self._check = check
+        self._max_payload_bytes = max_payload_bytes
         self._clock = clock or Clock()
         self._sorting = Sorting(options)
         self._options = options
         self._store = Store(path, options, lambda topic: self._sorting.route(topic).rank, connecting)
         self._scheduler = Scheduler(options)
-        self._writer = Writer(self.name, self._store, self._clock, self._scheduler.held, self._hear)
+        self._writer = Writer(self.name, self._store, self._clock, self._scheduler.held, self._on_report)
         self._number = self._clock.now_ms() * 1000
         """Of the last message; later than any of an earlier process, where the clock is right."""
         self._run = secrets.token_hex(6)
         self._callers: dict[int, Delivered] = {}
-        self._replaying: set[int] = set()
         self._events: deque[scheduler.Event] = deque()
         self._feeding = False
         self._settled = asyncio.Event()
@@ -100,13 +99,28 @@ class Outbox:
     # -- Transport ------------------------------------------------------------------------------------------
 
     @property
+    def address(self) -> str:
+        """Where the broker is, for people."""
+        return self.inner.address
+
+    @property
     def state(self) -> LinkState:
         """The link as it is now."""
         return self.inner.state
 
     @property
+    def limits(self) -> Limits:
+        """What the broker takes, as far as it is known."""
+        return self.inner.limits
+
+    @property
+    def counts(self) -> Counts:
+        """What the outbox says of itself, and what the transport counts."""
+        return {"outbox": asdict(self.status), **self.inner.counts}
+
+    @property
     def status(self) -> OutboxStatus:
-        """How the outbox is."""
+        """What the outbox says of itself."""
         return replace(
             self._status,
             depth=self._status.depth + len(self._writer),
@@ -117,6 +131,10 @@ class Outbox:
             superseded=self._counts["superseded"],
             lost=dict(self._lost),
         )
+
+    async def wait_connected(self, timeout_s: float) -> LinkState:
+        """The state once the link is up; raises ``BrokerUnreachableError`` with the reason when it is not in time."""
+        return await self.inner.wait_connected(timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._writer.open()
@@ -135,7 +153,9 @@ class Outbox:
             await self.inner.__aexit__(*exc_info)
             await self._writer.close()
             for seq in tuple(self._callers):
-                self._tell(seq, NotConnectedError(f"{self.name} was closed before a message was on disk or delivered"))
+                self._call_back(
+                    seq, NotConnectedError(f"{self.name} was closed before a message was on disk or delivered")
+                )
 
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
         """Have ``handler`` called for each message that matches, now and after each reconnect."""
@@ -153,7 +173,9 @@ class Outbox:
         """Have ``listener`` called whenever the link goes up or down."""
         self.inner.watch(listener)
 
-    def publish(self, message: Message, on_delivered: Delivered | None = None) -> None:
+    def publish(
+        self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
+    ) -> None:
         """Put a message into the outbox; raises ``PublishError`` or ``NotConnectedError`` when it cannot be taken.
 
         ``on_delivered`` is called once: with None when the message is on disk, or the broker has it, whichever is
@@ -161,21 +183,29 @@ class Outbox:
         """
         route = self._sorting.route(message.topic)
         if not message.qos or not route.stored:
-            self.inner.publish(message, on_delivered)
+            self.inner.publish(message, on_delivered, checked=checked)
             return
-        if not valid_topic(message.topic):
-            raise PublishError(
-                f"{message.topic!r} is no topic to publish on", code="bad-topic", hint="no wildcards or control codes"
-            )
         message = identified(message, f"{self._run}-{self._number + 1:x}")
+        checked = self._checked(message)
         facts, size = written(message)
-        self._check(message)
         self._check_room(message, size)
         self._number += 1
-        record = Record(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size)
+        record = Record(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size, checked)
         if on_delivered is not None:
             self._callers[record.seq] = on_delivered
         self._writer.add(record)
+
+    def _checked(self, message: Message) -> Checked:
+        """Against the limits as they are known now; those of a later connection the transport checks."""
+        limits = self.inner.limits
+        checked = Checked(limits, limits.check(message))
+        if self._max_payload_bytes is not None and len(message.payload) > self._max_payload_bytes:
+            raise PublishError(
+                f"a message of {len(message.payload)} bytes for {message.topic!r} is larger than max_queued_bytes",
+                code="packet-too-large",
+                hint="raise max_queued_bytes, or publish less",
+            )
+        return checked
 
     def _check_room(self, message: Message, size: int) -> None:
         if self._closed:
@@ -194,10 +224,10 @@ class Outbox:
                 hint="publish less at once, or name a faster disk",
             )
 
-    # -- what came of it -------------------------------------------------------------------------------------
+    # -- the store -------------------------------------------------------------------------------------------
 
-    def _hear(self, job: Job, report: Report) -> None:
-        """What came of a job, to whom it concerns: the callers, the counters, the schedule."""
+    def _on_report(self, job: Job, report: Report) -> None:
+        """Pass the outcome of a job on to the callers, the counters and the scheduler."""
         if report.opened:
             self._number = max(self._number, report.last)
             self._clock.not_before(report.newest_ms)
@@ -205,7 +235,7 @@ class Outbox:
         if report.broken:
             self._lost["corrupt"] += report.broken
         for seq in report.durable:
-            self._tell(seq, None)
+            self._call_back(seq, None)
         dropped = {drop.seq for drop in report.drops}
         fresh = {record.seq for record in job.adds}
         self._count(report.drops)
@@ -218,16 +248,16 @@ class Outbox:
         if job.tick:
             self._feed(scheduler.Tick())
         self._describe(report)
-        self._look_whether_settled()
+        self._check_settled()
 
     def _count(self, drops: list[Drop]) -> None:
         for drop in drops:
             if drop.reason == "superseded":
                 self._counts["superseded"] += 1
-                self._tell(drop.seq, None)
+                self._call_back(drop.seq, None)
                 continue
             self._lost[drop.reason] += 1
-            self._tell(
+            self._call_back(
                 drop.seq,
                 NotConnectedError(
                     f"the outbox of {self.name} could not keep a message for {drop.topic!r}",
@@ -248,14 +278,14 @@ class Outbox:
             set_aside=str(store.set_aside or ""),
         )
 
-    # -- the schedule ---------------------------------------------------------------------------------------
+    # -- the scheduler --------------------------------------------------------------------------------------
 
     def _on_link(self, state: LinkState) -> None:
         self._feed(scheduler.LinkChanged(state.connected))
-        self._look_whether_settled()
+        self._check_settled()
 
     def _feed(self, event: scheduler.Event) -> None:
-        """Tell the schedule, and do what it says; what comes of that is told in turn."""
+        """Give an event to the scheduler and perform its effects; events that these cause follow in their turn."""
         self._events.append(event)
         if self._feeding:
             return
@@ -270,9 +300,9 @@ class Outbox:
         taken = True
         for effect in effects:
             match effect:
-                case scheduler.Send(record, replayed):
+                case scheduler.Send(record):
                     # Where one is not taken, those behind it are not tried: they would overtake it.
-                    taken = taken and self._send(record, replayed=replayed)
+                    taken = taken and self._hand_over(record)
                     if not taken:
                         self._events.appendleft(scheduler.Bounced(record.seq))
                 case scheduler.Remove(seq):
@@ -280,47 +310,43 @@ class Outbox:
                 case scheduler.Load():
                     self._writer.load(effect)
 
-    def _send(self, record: Record, *, replayed: bool) -> bool:
-        """Hand a message to the transport; False where that has no room."""
+    def _hand_over(self, record: Record) -> bool:
+        """Hand a message over to the transport; False where that has no room."""
         now_ms, message = self._clock.now_ms(), record.message
         left_s = record.left_s(now_ms)
         if now_ms - record.at_ms > self._options.max_age_s * 1e3 or (left_s is not None and left_s <= 0):
-            self._over(record.seq, "expired")
+            self._lose(record.seq, "expired")
             return True
         if left_s is not None:
             message = replace(message, expiry_s=left_s)
         try:
-            self.inner.publish(message, partial(self._ended, record.seq))
+            self.inner.publish(message, partial(self._on_end, record.seq), checked=record.checked)
         except UnreachableError:
             return False
         except VergeError as error:
-            self._over(record.seq, error.code)
-            return True
-        if replayed:
-            self._replaying.add(record.seq)
+            self._lose(record.seq, error.code)
         return True
 
-    def _ended(self, seq: int, error: VergeError | None) -> None:
+    def _on_end(self, seq: int, error: VergeError | None) -> None:
         """The transport is done with a message."""
-        replayed = seq in self._replaying
-        self._replaying.discard(seq)
         if isinstance(error, UnreachableError):
             self._feed(scheduler.Bounced(seq))
         elif error is not None:
             log.warning("a message of the outbox of %s is lost: %s", self.name, error)
-            self._over(seq, error.code)
+            self._lose(seq, error.code)
         else:
-            self._counts.update(delivered=1, replayed=int(replayed))
-            self._tell(seq, None)
+            sent = self._scheduler.handed_over.get(seq)
+            self._counts.update(delivered=1, replayed=int(sent is not None and sent.replayed))
+            self._call_back(seq, None)
             self._feed(scheduler.Ended(seq))
-        self._look_whether_settled()
+        self._check_settled()
 
-    def _over(self, seq: int, reason: str) -> None:
+    def _lose(self, seq: int, reason: str) -> None:
         self._lost[reason] += 1
-        self._tell(seq, PublishError(f"a message for {self.name} is lost", code=reason))
+        self._call_back(seq, PublishError(f"a message for {self.name} is lost", code=reason))
         self._feed(scheduler.Ended(seq))
 
-    def _tell(self, seq: int, error: VergeError | None) -> None:
+    def _call_back(self, seq: int, error: VergeError | None) -> None:
         caller = self._callers.pop(seq, None)
         if caller is None:
             return
@@ -334,9 +360,9 @@ class Outbox:
     async def _settle(self) -> None:
         """Wait until all is stored, and what was published last is delivered where the link is up."""
         self._feed(scheduler.Leaving())
-        self._look_whether_settled()
+        self._check_settled()
         await self._settled.wait()
 
-    def _look_whether_settled(self) -> None:
+    def _check_settled(self) -> None:
         if self._closed and not self._writer and (self._scheduler.idle or not self.inner.state.connected):
             self._settled.set()

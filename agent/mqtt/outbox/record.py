@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from agent.config.transports import OutboxOptions
-from agent.mqtt.transport import Message
+from agent.mqtt.transport import Checked, Message
 from agent.topics import matches
 
 __all__ = ["ID", "RANKS", "SHIFT", "Record", "Route", "Sorting", "identified", "rank_of", "read", "route", "written"]
@@ -51,12 +51,14 @@ class Record:
     message: Message
     facts: str
     size: int
+    checked: Checked | None = None
+    """The limits that it was checked against; None when it was read from disk."""
 
     @property
     def is_state(self) -> bool:
         """Whether a newer one on the topic takes its place.
 
-        What is retained tells a state; but one with an ``id`` is a result, of which each counts.
+        A retained message is a state; but one with an ``id`` is a result, of which every one counts.
         """
         return self.message.retain and all(key != "id" for key, _ in self.message.user_properties)
 
@@ -120,17 +122,17 @@ def written(message: Message) -> tuple[str, int]:
 
 def read(seq: int, topic: str, at_ms: int, size: int, facts: str, payload: bytes) -> Record:
     """An entry from its row."""
-    told = _decode(facts)
+    values = _decode(facts)
     message = Message(
         topic,
         payload,
-        told.qos,
-        told.retain,
-        told.content_type,
-        told.response_topic,
-        told.correlation_data,
-        told.user_properties,
-        told.expiry_s,
+        values.qos,
+        values.retain,
+        values.content_type,
+        values.response_topic,
+        values.correlation_data,
+        values.user_properties,
+        values.expiry_s,
     )
     return Record(seq, at_ms, message, facts, size)
 

@@ -32,7 +32,11 @@ _REMOVALS = 500
 
 
 class Clock:
-    """Milliseconds that never go back; ``wall`` and ``steady`` give seconds."""
+    """Milliseconds that never go back, whatever is done to the wall clock; ``wall`` and ``steady`` give seconds.
+
+    Edge devices often start without the right time and get it later, by months.  The outbox's clock begins at the wall
+    clock, or at the newest message in the store where that is later, and then goes on with the steady clock only.
+    """
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
@@ -48,7 +52,7 @@ class Clock:
 
 
 class Writer:
-    """``held`` tells what is in memory of the store's messages; ``hear`` is told what came of each job."""
+    """Writes to ``store``, whose messages that are in memory are ``held``; ``on_report`` gets each job's outcome."""
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Writer:
         store: Store,
         clock: Clock,
         held: Callable[[], Iterable[Record]],
-        hear: Callable[[Job, Report], None],
+        on_report: Callable[[Job, Report], None],
     ) -> None:
         self.bytes = 0
         """Of what is not written yet."""
@@ -64,7 +68,7 @@ class Writer:
         self._store = store
         self._clock = clock
         self._held = held
-        self._hear = hear
+        self._on_report = on_report
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"agent.outbox.{name}")
         self._adds: deque[Record] = deque()
         self._removes: list[int] = []
@@ -135,7 +139,7 @@ class Writer:
             )
             self._removes += job.removes
         self._writing = 0
-        self._hear(job, report)
+        self._on_report(job, report)
 
     def _job(self, *, tick: bool) -> Job:
         adds = [self._adds.popleft() for _ in range(min(len(self._adds), _BATCH))]

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from agent.mqtt.iotcore.awscrt import Arrived, Event, Published
+from agent.mqtt.iotcore.awscrt import Event, Published
 from agent.mqtt.iotcore.connection import Handover
+from agent.mqtt.receiving import Received
 from agent.mqtt.transport import Message
 from tests.support.inbox import wait_for
 
 
-def arrived(size: int = 1, *, qos: int = 0) -> Arrived:
-    return Arrived(Message("t", bytes(size), qos), (), object() if qos else None)
+def received(size: int = 1, *, qos: int = 0) -> Received:
+    return Received(Message("t", bytes(size), qos), (), object() if qos else None)
 
 
 async def in_a_thread(handover: Handover, events: list[Event]) -> None:
@@ -60,12 +61,12 @@ async def test_messages_of_qos_0_that_find_no_room_are_dropped_and_counted(
 ):
     taken: list[Event] = []
     handover = Handover(taken.append, **bounds)
-    await in_a_thread(handover, [arrived(size) for _ in range(kept)])
+    await in_a_thread(handover, [received(size) for _ in range(kept)])
     assert handover.dropped == 0
-    await in_a_thread(handover, [arrived(size), arrived(size, qos=1), Published(1, None)])
+    await in_a_thread(handover, [received(size), received(size, qos=1), Published(1, None)])
     assert handover.dropped == 1
     await wait_for(lambda: len(taken) == kept + 2)
-    await in_a_thread(handover, [arrived(size)])
+    await in_a_thread(handover, [received(size)])
     await wait_for(lambda: len(taken) == kept + 3)
     assert handover.dropped == 1
 

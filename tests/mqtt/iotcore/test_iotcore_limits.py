@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ from agent.config.load import parse
 from agent.config.transports import IotCoreLimits, IotCoreOptions
 from agent.errors import ConfigError
 from agent.mqtt.iotcore.client import IotCoreTransport
-from agent.mqtt.iotcore.sending import Sending
-from agent.mqtt.limits import BrokerLimits
-from agent.mqtt.sending import OutgoingMessage
+from agent.mqtt.iotcore.quotas import IotCoreBroker, Pace
+from agent.mqtt.sending import OutgoingMessage, Sending, SendQueue
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
@@ -48,23 +48,30 @@ class Silent:
     def __init__(self) -> None:
         self.sent: list[int] = []
 
-    def publish(self, ticket: int, _message: Message) -> None:
-        self.sent.append(ticket)
+    ready = True
+
+    def publish(self, _message: Message) -> int:
+        self.sent.append(len(self.sent))
+        return self.sent[-1]
 
 
 @pytest.mark.parametrize(
     ("count", "broker", "goes"), [(100, 65_535, 100), (101, 65_535, 100), (20, 20, 20), (21, 20, 20)]
 )
 async def test_no_more_is_unacknowledged_than_iot_core_and_the_broker_take(count: int, broker: int, goes: int):
-    ended: list[OutgoingMessage] = []
-    sending, client = Sending(IotCoreLimits(publishes_per_s=1000), lambda outgoing, _: ended.append(outgoing)), Silent()
-    sending.up(client, BrokerLimits(receive_maximum=broker), session_kept=False)
+    rules = IotCoreLimits(publishes_per_s=1000)
+    sending, client = Sending("broker", SendQueue(1000, 1000), Pace(rules)), Silent()
+    sending.up(client, IotCoreBroker(receive_maximum=broker, rules=rules))
+    ended: list[int] = []
     for number in range(count):
-        sending.publish(OutgoingMessage(Message("t", b"%d" % number, qos=1), None))
+        message = Message("t", b"%d" % number, qos=1)
+        sending.publish(OutgoingMessage(message, lambda _, number=number: ended.append(number)))
     assert len(client.sent) == goes
-    sending.published(client.sent[0], None)
+    sending.ended(client.sent[0], None)
+    sending.flush()
     assert len(client.sent) == count
-    assert [outgoing.message.payload for outgoing in ended] == [b"0"]
+    await asyncio.sleep(0)
+    assert ended == [0]
     sending.down()
 
 

@@ -390,10 +390,10 @@ async def test_what_the_transport_does_not_take_is_not_overtaken(site: Site, mon
         taking = site.transport.publish
         turns = iter([NotConnectedError("full", code="queue-full")])
 
-        def take(*arguments: Any) -> None:
+        def take(*arguments: Any, **options: Any) -> None:
             if (error := next(turns, None)) is not None:
                 raise error
-            taking(*arguments)
+            taking(*arguments, **options)
 
         monkeypatch.setattr(site.transport, "publish", take)
         site.mend()
