@@ -30,7 +30,7 @@ from agent.mqtt.transport import Transport
 from agent.results import formats
 from agent.results.formats import Context
 from agent.status.board import StatusBoard
-from agent.status.transports import Uplinks
+from agent.status.transports import TransportStatusPublisher
 from agent.streams.streams import Streams
 from agent.topics import Topics
 
@@ -158,7 +158,9 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
         await _deployments(agent, config.deployments, topics, tasks, stack)
-    uplinks = Uplinks(topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s)
+    uplinks = TransportStatusPublisher(
+        topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s
+    )
     for telling in (agent.board.run(), uplinks.run()):
         stack.callback(tasks.create_task(telling, name="agent.status.board").cancel)
     agent.board.ready()

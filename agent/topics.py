@@ -100,6 +100,15 @@ class Topics:
         """Retained: the state of something that runs."""
         return f"{self.base}/components/{level(name)}"
 
+    @property
+    def deployments(self) -> str:
+        """Where documents of deployments come."""
+        return f"{self.base}/deployments"
+
+    def deployment(self, identity: str) -> str:
+        """Retained: how far a deployment is, and how it ended."""
+        return f"{self.deployments}/{level(identity)}"
+
 
 def valid_text(text: str) -> bool:
     """Whether every broker takes ``text`` as a topic or a property: no control character, at most 65 535 bytes."""

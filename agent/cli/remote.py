@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from agent.cli.retained import retained
 from agent.config.load import Config
 from agent.errors import ConfigError, UnreachableError
-from agent.greengrass.deployments.inquiry import REQUEST
+from agent.greengrass.deployments.requesters import QUERY
 from agent.mqtt.transport import Message
 from agent.mqtt.visit import Visit, plain
 from agent.topics import Topics, level
@@ -93,7 +93,7 @@ class Remote:
         give_up = asyncio.get_running_loop().time() + _PATIENCE_S
         while True:
             with suppress(TimeoutError):
-                told = await self._ask(f"deployments/{REQUEST}", b"", _AGAIN_S)
+                told = await self._ask(f"deployments/{QUERY}", b"", _AGAIN_S)
                 return Sets(told["components"], told["previous"])
             # One that is online may still be starting, or far away.
             state = await self._state()

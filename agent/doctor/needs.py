@@ -16,7 +16,7 @@ from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config
 from agent.config.streams import StreamOptions
 from agent.config.transports import IotCoreOptions
-from agent.greengrass.deployments.inquiry import REQUEST
+from agent.greengrass.deployments.requesters import QUERY
 from agent.greengrass.fleet.service import health_topic
 from agent.mqtt.iotcore.quotas import ingested
 from agent.mqtt.transport import Message
@@ -102,8 +102,8 @@ def _stream(config: Config, name: str, stream: StreamOptions) -> Iterator[Need]:
 def _documents(base: str, transport: str) -> Iterator[Need]:
     inbox = f"{base}/deployments"
     yield Need(transport, Direction.SUBSCRIBE, inbox, "deployment documents")
-    yield Need(transport, Direction.SUBSCRIBE, f"{inbox}/{REQUEST}", "questions before a deployment")
-    yield _retained(transport, f"{inbox}/+", f"{inbox}/{REQUEST}", "progress and outcome of deployments", heard=True)
+    yield Need(transport, Direction.SUBSCRIBE, f"{inbox}/{QUERY}", "questions before a deployment")
+    yield _retained(transport, f"{inbox}/+", f"{inbox}/{QUERY}", "progress and outcome of deployments", heard=True)
 
 
 def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Need]:

@@ -1,4 +1,8 @@
-"""The parts of the deployment side, put together; imported only where the configuration asks for deployments."""
+"""The deployment side, put together; imported only where the configuration asks for deployments.
+
+What a device with an AWS account brings (credentials for components and stores, the rotation of its certificate) is
+loaded only where it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,47 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent.aws.credentials import CredentialsProvider
-from agent.aws.jobs.client import JobsClient, ShadowClient
-from agent.aws.jobs.execution import Job
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.load import Config
-from agent.config.transports import TransportOptions
+from agent.config.transports import IotCoreOptions, TransportOptions
 from agent.errors import VergeError
-from agent.greengrass import account
-from agent.greengrass.account import Operation
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.fetch import Fetcher
 from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.components.spec import RunAs
 from agent.greengrass.components.states import ComponentStatus
 from agent.greengrass.components.supervisor import Supervisor
-from agent.greengrass.deployments.activation import Live
-from agent.greengrass.deployments.bulletin import Bulletin, told
-from agent.greengrass.deployments.catalogue import BUILTINS, NUCLEUS
+from agent.greengrass.deployments.activation import Activator
 from agent.greengrass.deployments.keys import trusted
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, LedgerError
-from agent.greengrass.deployments.library import Library
-from agent.greengrass.deployments.plan import Kind
-from agent.greengrass.deployments.providing import Environments
-from agent.greengrass.deployments.request import Source
-from agent.greengrass.deployments.requesters import JobAsker, ShadowAsker
-from agent.greengrass.deployments.service import Arrival, Desk
-from agent.greengrass.deployments.status import Scene, standing
-from agent.greengrass.deployments.transaction import Deployer
-from agent.greengrass.deployments.trust import Link
-from agent.greengrass.fleet.messages import Device
-from agent.greengrass.fleet.roster import roster
-from agent.greengrass.fleet.service import FleetStatus, Roster, health_topic
+from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS, RecipeStore
+from agent.greengrass.deployments.requesters import Operation, jobs_client, shadow_client
+from agent.greengrass.deployments.service import DeploymentService
+from agent.greengrass.deployments.status import ComponentStatusPublisher, component_statuses, observe
+from agent.greengrass.deployments.target import EnvironmentManager
+from agent.greengrass.deployments.transaction import Workspace
+from agent.greengrass.deployments.trust import Link, TrustPolicy
+from agent.greengrass.fleet.messages import DeviceFacts
+from agent.greengrass.fleet.report import ComponentHealth
+from agent.greengrass.fleet.service import FleetStatus, Roster, component_health, health_topic
 from agent.greengrass.recipes import platform
 from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning.tuner import Tuner
 from agent.mqtt.transport import Transport
 from agent.status.board import StatusBoard
-from agent.streams.stream import Stream
+from agent.status.components import component_payload
 from agent.streams.streams import Streams
 from agent.topics import Topics
 
@@ -67,7 +64,7 @@ _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the deployment side finds: the agent's other parts."""
+    """The agent's other parts, which deployments work with."""
 
     thing: str
     data_dir: Path
@@ -94,7 +91,7 @@ def problems(config: Config) -> list[VergeError]:
         except VergeError as error:
             errors.append(error.within(f"deployments.trusted_keys[{number}]"))
     try:
-        account.check(config.aws, config.thing)
+        _credentials(config.aws, config.thing)
     except VergeError as error:
         errors.append(error.within("aws"))
     data_dir = Path(config.data_dir)
@@ -107,95 +104,42 @@ def problems(config: Config) -> list[VergeError]:
 
 async def enter(
     here: Surroundings, options: DeploymentOptions, tasks: asyncio.TaskGroup, stack: AsyncExitStack
-) -> Desk:
+) -> DeploymentService:
     """Make the active set live and take deployments until the stack is left."""
     layout = Layout(here.data_dir)
     ledger = await stack.enter_async_context(Ledger(layout.ledger))
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
-    link = here.transport, here.link
-    owned = await account.enter(here.aws, here.thing, link, supervisor, tasks, stack)
-    live = Live(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
-    cloud = _cloud(here.greengrass)
-    fetcher = Fetcher(Cache(layout.cache, max_bytes=options.cache_bytes), _stores(here, owned.credentials, cloud))
-    deployer = Deployer(
-        here.thing, layout, ledger, Library(layout.recipes), fetcher, live,
-        granted=owned.granted, environments=Environments(Provider(), layout), plane=here.plane, streams=here.streams,
-        attributes=platform.detect(), cloud=cloud,
-        report=lambda *told: desk.report(*told),  # noqa: PLW0108 the desk is made after it
-    )  # fmt: skip
-    desk = Desk(
-        here.thing, deployer, ledger, transport=here.transport, base=here.topics.base, link=Link.of(here.link),
-        accept=options.accept, keys=trusted(options.trusted_keys, here.folder) if options.trusted_keys else {},
-    )  # fmt: skip
-    desk.open()
-    await deployer.start()
-
-    def present() -> dict[str, ComponentStatus]:
-        return standing(_scene(here, deployer, live, supervisor))
-
-    bulletin = Bulletin(here.board, lambda: _with_kinds(deployer, present()))
-    here.board.watch(bulletin.changed)
-    desk.watch(bulletin)
-    bulletin.changed()
+    account = await _account(here, supervisor, tasks, stack)
+    activator = Activator(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
+    workspace = _workspace(here, options, layout, activator, account)
+    trust = TrustPolicy(Link.of(here.link), options.accept, trusted(options.trusted_keys, here.folder))
+    service = DeploymentService(workspace, ledger, here.transport, here.topics, trust)
+    await service.open()
+    view = partial(observe, service, activator, here.board.status)
+    publisher = ComponentStatusPublisher(here.board, view)
+    here.board.watch(publisher.changed)
+    service.listen(publisher)
+    publisher.changed()
     if options.health:
-        fleet = await stack.enter_async_context(
-            _fleet(here, options, ledger, supervisor, lambda arns: roster(deployer.state, present(), arns))
-        )
+
+        def roster(arns: Mapping[str, str]) -> Mapping[str, ComponentHealth]:
+            return component_health(service.state.current, component_statuses(view()), arns)
+
+        fleet = await stack.enter_async_context(_fleet(here, options, ledger, supervisor, roster))
         here.board.watch(fleet.changed)
-        desk.watch(fleet)
-        telling = tasks.create_task(fleet.run(), name="agent.fleet")
-        stack.callback(telling.cancel)
-    serving = tasks.create_task(desk.serve(tasks), name="agent.desk")
-    stack.push_async_callback(_ended, serving, desk)
-    await _ask_aws(here, options, desk, owned.operation, stack)
-    return desk
+        service.listen(fleet)
+        sending = tasks.create_task(fleet.run(), name="agent.fleet")
+        stack.callback(sending.cancel)
+    serving = tasks.create_task(service.serve(tasks), name="agent.greengrass.deployments.serve")
+    stack.push_async_callback(_leave, serving, service)
+    await _take_from_aws(here, options, service, account.operation, stack)
+    return service
 
 
-async def _ended(serving: asyncio.Task[None], desk: Desk) -> None:
+async def _leave(serving: asyncio.Task[None], service: DeploymentService) -> None:
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
-    await desk.close()
-
-
-def _cloud(options: GreengrassOptions) -> DataPlane | None:
-    """Whoever asks Amazon's cloud for components; None where the configuration does not want that."""
-    if not options.enabled:
-        return None
-    from agent.greengrass.cloud.client import DataPlane  # noqa: PLC0415 who does not ask the cloud does not load it
-
-    return DataPlane(options)
-
-
-def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
-    told = msgspec.structs.asdict(here.downloads) | {"aws": here.aws or AwsOptions(), "credentials": credentials}
-    if cloud is None:
-        return AwsStoreOptions(**told)
-    from agent.greengrass.artifacts.stores.greengrass import GreengrassStoreOptions  # noqa: PLC0415 as above
-
-    return GreengrassStoreOptions(**told, locator=cloud)
-
-
-def _scene(here: Surroundings, deployer: Deployer, live: Live, supervisor: Supervisor) -> Scene:
-    return Scene(
-        deployer.state,
-        live.target,
-        supervisor.states(),
-        here.board.status,
-        runtimes={name: each.description for name, each in deployer.environments.items()},
-        sources={name: _trouble(here.streams[name]) for name in live.target.streams if name in here.streams},
-        complaints=deployer.complaints,
-    )
-
-
-def _trouble(stream: Stream) -> str:
-    """What a stream's source waits for or cannot do; empty while pictures come."""
-    source = stream.source_status
-    return f"its {source.kind} {source.name} is {source.state}: {source.reason}" if source.reason else ""
-
-
-def _with_kinds(deployer: Deployer, statuses: Mapping[str, ComponentStatus]) -> dict[str, tuple[Kind, ComponentStatus]]:
-    components = deployer.state.active.components
-    return {name: (components[name].kind, status) for name, status in statuses.items() if name in components}
+    await service.close()
 
 
 def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) -> Supervisor:
@@ -210,55 +154,129 @@ def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) 
         if status.removed:
             here.board.forget(status.name)
             return
-        here.board.component(status.name, told(status, status.since))
+        here.board.component(status.name, component_payload(status, status.since))
 
     supervisor.watch(changed)
     return supervisor
 
 
+def _workspace(
+    here: Surroundings, options: DeploymentOptions, layout: Layout, activator: Activator, account: _Account
+) -> Workspace:
+    cloud = _cloud(here.greengrass)
+    cache = Cache(layout.cache, max_bytes=options.cache_bytes)
+    return Workspace(
+        here.thing,
+        layout,
+        recipes=RecipeStore(layout.recipes),
+        fetcher=Fetcher(cache, _stores(here, account.credentials, cloud)),
+        environments=EnvironmentManager(Provider(), layout),
+        activator=activator,
+        attributes=platform.detect(),
+        granted=account.granted,
+        cloud=cloud,
+    )
+
+
+def _cloud(options: GreengrassOptions) -> DataPlane | None:
+    """The client that asks Amazon's cloud for components; None where the configuration does not want that."""
+    if not options.enabled:
+        return None
+    from agent.greengrass.cloud.client import DataPlane  # noqa: PLC0415 only for those who ask the cloud
+
+    return DataPlane(options)
+
+
+def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
+    options = msgspec.structs.asdict(here.downloads) | {"aws": here.aws or AwsOptions(), "credentials": credentials}
+    if cloud is None:
+        return AwsStoreOptions(**options)
+    from agent.greengrass.artifacts.stores.greengrass import GreengrassStoreOptions  # noqa: PLC0415 as above
+
+    return GreengrassStoreOptions(**options, locator=cloud)
+
+
 def _fleet(
-    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, present: Roster
+    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, roster: Roster
 ) -> FleetStatus:
-    found = platform.detect()
+    attributes = platform.detect()
     return FleetStatus(
-        here.transport, ledger, supervisor, present,
-        device=Device(here.thing, found["os"], found["architecture"], str(BUILTINS[NUCLEUS].version)),
+        here.transport, ledger, supervisor, roster,
+        device=DeviceFacts(here.thing, attributes["os"], attributes["architecture"], str(BUILTINS[NUCLEUS].version)),
         topic=health_topic(here.thing, options.aws_prefix), cadence_s=options.health_cadence_s,
     )  # fmt: skip
 
 
-async def _ask_aws(
-    here: Surroundings, options: DeploymentOptions, desk: Desk, operation: Operation | None, stack: AsyncExitStack
-) -> None:
+async def _take_from_aws(
+    here: Surroundings, options: DeploymentOptions, service: DeploymentService, operation: Operation | None,
+    stack: AsyncExitStack,
+) -> None:  # fmt: skip
+    """Take deployments from jobs and from the deployment shadow."""
     if options.jobs:
         for namespace in ("", GREENGRASS):
             topics = JobTopics(here.thing, options.aws_prefix, namespace)
-            await stack.enter_async_context(_jobs(here, topics, desk, operation))
+            await stack.enter_async_context(
+                jobs_client(here.transport, topics, service.submit, service.cancel_job, operation)
+            )
     if options.shadow:
-        await stack.enter_async_context(_shadow(here, options, desk))
+        prefix = options.aws_prefix
+        await stack.enter_async_context(
+            shadow_client(here.transport, here.thing, prefix, service.submit, service.cancel)
+        )
 
 
-def _jobs(here: Surroundings, topics: JobTopics, desk: Desk, operation: Operation | None) -> JobsClient:
-    def on_job(job: Job) -> None:
-        if operation is not None and operation.takes(job):
-            operation.begin(job, client)
-            return
-        key = f"{job.job_id}/{job.execution_number}"
-        desk.arrive(Arrival(Source.JOB, job.document, JobAsker(client, job), key, job.job_id))
-
-    client = JobsClient(here.transport, topics, on_job=on_job, on_cancel=lambda job: desk.cancel_job(job.job_id))
-    return client
+# -- what an AWS account brings ----------------------------------------------------------------------------------------
 
 
-def _shadow(here: Surroundings, options: DeploymentOptions, desk: Desk) -> ShadowClient:
-    client = ShadowClient(
-        here.transport,
-        here.thing,
-        on_deployment=lambda wish: desk.arrive(
-            Arrival(Source.SHADOW, wish.document, ShadowAsker(client, wish.arn), wish.arn)
-        ),
-        on_cancel=desk.cancel,
-        nucleus_version=str(BUILTINS[NUCLEUS].version),
-        prefix=options.aws_prefix,
-    )
-    return client
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """Nothing of it on a device without one."""
+
+    credentials: CredentialsProvider | None = None
+    granted: Mapping[str, str] = field(default_factory=dict)
+    """The environment of components that may ask the agent for the device's credentials."""
+    operation: Operation | None = None
+    """The rotation of the device's certificate."""
+
+
+async def _account(
+    here: Surroundings, supervisor: Supervisor, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> _Account:
+    """The account of the thing; its servers run until the stack is left.  Raises ``ConfigError``."""
+    operation = _rotation(here, tasks, stack)
+    credentials = _credentials(here.aws, here.thing)
+    granted = await _granted(credentials, supervisor, stack) if credentials is not None else {}
+    return _Account(credentials, granted, operation)
+
+
+def _credentials(aws: AwsOptions | None, thing: str) -> CredentialsProvider | None:
+    """The device's own credentials at AWS, if it has any; raises ``ConfigError``."""
+    if aws is None:
+        return None
+    from agent.aws.iot import IotCredentials  # noqa: PLC0415
+
+    return IotCredentials.of(aws, thing)
+
+
+async def _granted(
+    credentials: CredentialsProvider, supervisor: Supervisor, stack: AsyncExitStack
+) -> Mapping[str, str]:
+    from agent.aws.tes.exchange import URI_VARIABLE  # noqa: PLC0415
+    from agent.aws.tes.server import TokenExchange  # noqa: PLC0415
+
+    def may(token: str) -> bool:
+        holder = supervisor.holder(token)
+        return holder is not None and URI_VARIABLE in holder.env
+
+    exchange = await stack.enter_async_context(TokenExchange(credentials, may))
+    return exchange.env
+
+
+def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> Operation | None:
+    if not isinstance(here.link, IotCoreOptions) or here.link.way != "certificate":
+        return None
+    from agent.aws.provision.operation import Rotation  # noqa: PLC0415
+
+    rotation = Rotation(here.thing, here.link, here.transport, tasks)
+    stack.push_async_callback(rotation.close)
+    return rotation

@@ -32,6 +32,7 @@ from agent.errors import VergeError
 from agent.inference.values import PoolState, PoolStatus
 from agent.mqtt.transport import LinkState, Message, Transport
 from agent.results.result import utc
+from agent.status.components import POOL_STATES
 from agent.streams.stream import Stream
 from agent.topics import Topics
 
@@ -41,15 +42,6 @@ log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _SETTLE_S = 1.0
-
-COMPONENT_STATES = {
-    PoolState.STARTING: "STARTING",
-    PoolState.RUNNING: "RUNNING",
-    PoolState.BACKOFF: "ERRORED",
-    PoolState.BROKEN: "BROKEN",
-    PoolState.STOPPED: "FINISHED",
-}
-"""A model's state in the words of Greengrass."""
 
 
 def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
@@ -270,7 +262,7 @@ class StatusBoard:
             status = others[-1] if others else status
         told = {
             "component": name,
-            "state": COMPONENT_STATES[status.state],
+            "state": POOL_STATES[status.state].value,
             "version": status.description.version if status.description else "",
             "reason": "; ".join(filter(None, (status.reason, remark, self._notes.get(name, "")))),
             "since": utc(time.time()),

@@ -11,14 +11,14 @@ import msgspec
 from agent.mqtt.transport import Transport
 from agent.topics import Topics
 
-__all__ = ["Uplinks"]
+__all__ = ["TransportStatusPublisher"]
 
 _encode = msgspec.json.Encoder().encode
 
 Retain = Callable[[str, bytes], None]
 
 
-class Uplinks:
+class TransportStatusPublisher:
     """Tells of transports while it runs: at once when a link goes up or down, of numbers every ``interval_s``."""
 
     def __init__(

@@ -28,7 +28,7 @@ def test_components_by_name_are_read_as_a_local_deployment_that_rolls_back():
     read = parse(json.dumps(told).encode(), source=Source.TOPIC, received_ms=1)
     assert (read.id, read.group, read.additive, read.remove) == ("d1", "thinggroup/hall", True, ("b",))
     assert read.failure_policy is FailurePolicy.ROLLBACK
-    assert (read.wanted["a"].merge, read.wanted["a"].reset) == ({"x": 1}, ("/y",))
+    assert (read.components["a"].merge, read.components["a"].reset) == ({"x": 1}, ("/y",))
 
 
 def test_the_configuration_of_the_only_component_needs_no_name():

@@ -2,19 +2,19 @@
 
 ::
 
-    load new models → golden frames → trial beside the old │ scripts → switch streams between two frames
-                        nothing of the old set has changed │
+    load new models → golden frames → canary beside the old │ scripts → switch streams between two frames
+                         nothing of the old set has changed │
 
-Until ``Change.keep`` the old models stay loaded: ``Change.undo`` switches the streams back at once.  Then what the new
-set does not need is unloaded; a worker is a process, so its memory goes back to the system.
+Until ``Activation.commit`` the old models stay loaded: ``Activation.rollback`` switches the streams back at once.  Then
+what the new set does not need is unloaded; a worker is a process, so its memory goes back to the system.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 from agent.errors import VergeError
 from agent.greengrass.components.spec import ComponentSpec
@@ -22,22 +22,19 @@ from agent.greengrass.components.states import State
 from agent.greengrass.components.supervisor import Settled, Supervisor
 from agent.greengrass.deployments import golden
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.model_target import ModelTarget
-from agent.greengrass.deployments.target import Target
+from agent.greengrass.deployments.target import ModelTarget, Target
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning.tuner import Tuner
 from agent.results.formats import Context
 from agent.streams.streams import Streams, Switched
 
-__all__ = ["Change", "Live", "RollbackFailedError", "Trial"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Activation", "Activator", "RollbackFailedError", "RunCanary"]
 
 _STEADY_S = 1.0
 """What crashes right after its start was never healthy."""
 
-Trial = Callable[[str, str], Awaitable[None]]
-"""Have a stream's frames answered by a new model too (stream, model key); raises what speaks against it."""
+RunCanary = Callable[[str, str], Awaitable[None]]
+"""Has a stream's frames answered by a new model too (stream, model key); raises what speaks against it."""
 
 
 class RollbackFailedError(DeploymentError):
@@ -46,63 +43,17 @@ class RollbackFailedError(DeploymentError):
     default_code = "COMPONENT_BROKEN"
 
 
-class Change:
-    """A target made live and not yet kept."""
+@dataclass
+class Activator:
+    """The parts of the agent that run a deployed set, and what of it is live; one activation at a time."""
 
-    def __init__(
-        self, live: Live, target: Target, undo: AsyncExitStack, switched: list[Switched], complaint: VergeError | None
-    ) -> None:
-        self.complaint = complaint
-        """What is wrong with it, where it was asked to be left so."""
-        self._live = live
-        self._target = target
-        self._undo = undo
-        self._switched = switched
-
-    async def undo(self) -> None:
-        """Put back what was live before."""
-        await self._undo.aclose()
-
-    async def keep(self) -> None:
-        """Let go of what the new set does not need."""
-        self._undo.pop_all()
-        for switched in self._switched:
-            switched.keep()
-        await self._live.settle(self._target)
-
-
-class Live:
-    """What of the deployed set is live.  One change at a time."""
-
-    def __init__(
-        self, plane: InferencePlane, tuner: Tuner, streams: Streams, supervisor: Supervisor, *, settle_s: float = 600.0
-    ) -> None:
-        self._plane = plane
-        self._tuner = tuner
-        self._streams = streams
-        self._supervisor = supervisor
-        self._settle_s = settle_s
-        self.target = Target()
-        self.touched = False
-        """Whether the last change got as far as changing anything that was live."""
-
-    async def replace(self, target: Target, trial: Trial | None = None, *, tolerant: bool = False) -> Change:
-        """Make a target live; with ``tolerant``, even if its scripts do not get healthy.
-
-        Raises what kept it from being so, with everything as it was before, or ``RollbackFailedError`` when it is not.
-        """
-        self.touched = False
-        undo = AsyncExitStack()
-        try:
-            await self._load(target, undo)
-            if trial is not None:
-                await self._try(target, trial)
-            complaint = await self._supervise(target, undo, tolerant=tolerant)
-            switched = await self._switch(target, undo)
-        except BaseException:
-            await undo.aclose()
-            raise
-        return Change(self, target, undo, switched, complaint)
+    plane: InferencePlane
+    tuner: Tuner
+    streams: Streams
+    supervisor: Supervisor
+    settle_s: float = 600.0
+    target: Target = field(default_factory=Target)
+    """What is live."""
 
     async def start(self, target: Target) -> None:
         """Make a target live where nothing is: streams do not wait for scripts, nor scripts for models.
@@ -110,102 +61,145 @@ class Live:
         Raises what kept the streams from running; the scripts are under way even then.
         """
         self.target = Target(components=target.components)
-        await self._supervisor.apply(target.components)
-        async with AsyncExitStack() as undo:
-            await self._load(target, undo)
-            await self._switch(target, undo)
-            undo.pop_all()
+        await self.supervisor.apply(target.components)
+        await Activation(self, target).serve()
         self.target = target
 
     async def settle(self, target: Target) -> None:
         """Unload and stop what the target, which is live now, has no use for."""
         before, self.target = self.target, target
         if before.components.keys() - target.components.keys():
-            await self._supervisor.apply(target.components)
+            await self.supervisor.apply(target.components)
         for name in before.streams:
             if name not in target.streams:
-                await self._streams.remove(name)
-        await asyncio.gather(*(self._plane.unload(key) for key in before.models if key not in target.models))
+                await self.streams.remove(name)
+        await asyncio.gather(*(self.plane.unload(key) for key in before.models if key not in target.models))
+
+    @property
+    def broken(self) -> list[str]:
+        """The components of scripts that gave up."""
+        return [name for name, status in self.supervisor.states().items() if status.state is State.BROKEN]
+
+
+class Activation:
+    """One target on its way to being live; ``commit`` or ``rollback`` ends it."""
+
+    def __init__(self, activator: Activator, target: Target) -> None:
+        self.touched = False
+        """Whether it got as far as changing anything that was live."""
+        self.problem: VergeError | None = None
+        """What is wrong with the new set, where that was to be tolerated."""
+        self._live = activator
+        self._target = target
+        self._undo = AsyncExitStack()
+        self._switched: list[Switched] = []
+
+    async def apply(self, run_canary: RunCanary | None = None, *, tolerant: bool = False) -> None:
+        """Make the target live; with ``tolerant``, even if its scripts do not get healthy.
+
+        Raises what kept it from being so, with everything as it was before, or ``RollbackFailedError`` when it is not.
+        """
+        try:
+            await self._load()
+            if run_canary is not None:
+                await self._try(run_canary)
+            await self._supervise(tolerant=tolerant)
+            await self._switch()
+        except BaseException:
+            await self.rollback()
+            raise
+
+    async def serve(self) -> None:
+        """Make the models and streams live, and leave the scripts alone."""
+        async with self._undo:
+            await self._load()
+            await self._switch()
+            self._undo.pop_all()
+
+    async def rollback(self) -> None:
+        """Put back what was live before.  Raises ``RollbackFailedError``."""
+        await self._undo.aclose()
+
+    async def commit(self) -> None:
+        """Let go of what the new set does not need."""
+        self._undo.pop_all()
+        for switched in self._switched:
+            switched.keep()
+        await self._live.settle(self._target)
 
     # -- models ----------------------------------------------------------------------------------------------
 
-    async def _load(self, target: Target, undo: AsyncExitStack) -> None:
-        fresh = {key: model for key, model in target.models.items() if key not in self._plane.models}
+    async def _load(self) -> None:
+        new = {key: model for key, model in self._target.models.items() if key not in self._live.plane.models}
         outcomes = await asyncio.gather(
-            *(self._load_one(key, model, undo) for key, model in fresh.items()), return_exceptions=True
+            *(self._load_one(key, model) for key, model in new.items()), return_exceptions=True
         )
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
 
-    async def _load_one(self, key: str, model: ModelTarget, undo: AsyncExitStack) -> None:
-        await self._tuner.load(key, model.spec)
-        undo.push_async_callback(self._plane.unload, key)
-        await golden.check(lambda picture: self._plane.infer(key, picture), model.golden)
+    async def _load_one(self, key: str, model: ModelTarget) -> None:
+        plane = self._live.plane
+        await self._live.tuner.load(key, model.spec)
+        self._undo.push_async_callback(plane.unload, key)
+        await golden.check(lambda picture: plane.infer(key, picture), model.golden)
+
+    async def _try(self, run_canary: RunCanary) -> None:
+        for name, options in self._target.streams.items():
+            old = self._live.target.streams.get(name)
+            if old is not None and old.model != options.model:
+                await run_canary(name, options.model)
 
     # -- scripts ---------------------------------------------------------------------------------------------
 
-    async def _supervise(self, target: Target, undo: AsyncExitStack, *, tolerant: bool) -> VergeError | None:
-        if dict(self.target.components) == dict(target.components) and not self.broken():
-            return None
+    async def _supervise(self, *, tolerant: bool) -> None:
+        old, new = self._live.target.components, self._target.components
+        if dict(old) == dict(new) and not self._live.broken:
+            return
         self.touched = True
-        undo.push_async_callback(self._restore)
-        # What nobody wants any more goes when the new set is kept.
-        both = dict(self.target.components) | dict(target.components)
-        complaint = await self._apply(both, target.components)
-        if complaint is not None and not tolerant:
-            raise complaint
-        return complaint
+        self._undo.push_async_callback(self._restore)
+        # Components that leave the set go when it is committed.
+        self.problem = await self._settle(dict(old) | dict(new), new)
+        if self.problem is not None and not tolerant:
+            raise self.problem
 
     async def _restore(self) -> None:
-        complaint = await self._apply(self.target.components, self.target.components)
-        if complaint is not None:
-            raise RollbackFailedError(
-                f"the old set does not get healthy again: {complaint.message}", hint=complaint.hint
-            )
+        old = self._live.target.components
+        problem = await self._settle(old, old)
+        if problem is not None:
+            raise RollbackFailedError(f"the old set does not get healthy again: {problem.message}", hint=problem.hint)
 
-    async def _apply(
+    async def _settle(
         self, components: Mapping[str, ComponentSpec], watched: Mapping[str, ComponentSpec]
     ) -> VergeError | None:
-        await self._supervisor.apply(components)
-        settled = await self._supervisor.settled(watched, self._settle_s, _STEADY_S)
-        failed = sorted(name for name, outcome in settled.items() if outcome is not Settled.HEALTHY)
-        return self._unhealthy(failed) if failed else None
-
-    def broken(self) -> list[str]:
-        """The components of scripts that gave up."""
-        return [name for name, status in self._supervisor.states().items() if status.state is State.BROKEN]
-
-    def _unhealthy(self, names: list[str]) -> VergeError:
-        states = self._supervisor.states()
-        told = []
-        for name in names:
+        """Bring scripts to ``components``; the result is what is wrong with the ``watched`` ones."""
+        supervisor = self._live.supervisor
+        await supervisor.apply(components)
+        settled = await supervisor.settled(watched, self._live.settle_s, _STEADY_S)
+        unhealthy = sorted(name for name, outcome in settled.items() if outcome is not Settled.HEALTHY)
+        if not unhealthy:
+            return None
+        states = supervisor.states()
+        sentences = []
+        for name in unhealthy:
             problem = states[name].problem
-            told.append(f"{name} is {states[name].state}" + (f": {problem.reason}" if problem else ""))
-        return DeploymentError(
-            "; ".join(told), code="COMPONENT_BROKEN", hint=f"the log of {names[0]} tells what its scripts wrote"
-        )
+            sentences.append(f"{name} is {states[name].state}" + (f": {problem.reason}" if problem else ""))
+        hint = f"the log of {unhealthy[0]} tells what its scripts wrote"
+        return DeploymentError("; ".join(sentences), code="COMPONENT_BROKEN", hint=hint)
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    async def _try(self, target: Target, trial: Trial) -> None:
-        for name, options in target.streams.items():
-            old = self.target.streams.get(name)
-            if old is not None and old.model != options.model:
-                await trial(name, options.model)
-
-    async def _switch(self, target: Target, undo: AsyncExitStack) -> list[Switched]:
-        switches = []
-        for name, options in target.streams.items():
-            if name in self.target.streams and self.target.streams[name] == options:
+    async def _switch(self) -> None:
+        streams = self._live.streams
+        for name, options in self._target.streams.items():
+            if self._live.target.streams.get(name) == options:
                 continue
             self.touched = True
-            context = Context.of(target.models[options.model].spec.manifest.options)
-            if name in self._streams:
-                switched = self._streams.switch(name, options, context)
-                undo.callback(switched.back)
-                switches.append(switched)
+            context = Context.of(self._target.models[options.model].spec.manifest.options)
+            if name in streams:
+                switched = streams.switch(name, options, context)
+                self._undo.callback(switched.back)
+                self._switched.append(switched)
             else:
-                await self._streams.add(name, options, context)
-                undo.push_async_callback(self._streams.remove, name)
-        return switches
+                await streams.add(name, options, context)
+                self._undo.push_async_callback(streams.remove, name)

@@ -45,8 +45,8 @@ from agent.config.strict import check_keys, convert
 from agent.errors import ConfigError
 from agent.greengrass.catalog import keys
 from agent.greengrass.catalog.keys import Device
+from agent.greengrass.deployments.document import whole
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.field import whole
 
 __all__ = [
     "ANYWHERE",

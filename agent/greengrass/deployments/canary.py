@@ -1,8 +1,8 @@
-"""Whether a new model agrees with the old one on the same frames, and is about as fast.
+"""A canary: a new model answers some of a stream's frames too, unseen, and its answers are compared with the old one's.
 
-Both models answer a frame; the two answers are compared and counted.  After so many frames, or so many seconds, the
-share of agreement and the ratio of the median latencies decide.  When two answers agree is told in
-``agent.results.comparison``.
+The old model goes on serving.  A frame is tried only when the new model is free for it, so that the trial costs the
+stream nothing but processor time.  After so many frames, or so many seconds, the share of agreement and the ratio of
+the median latencies decide.  ``agent.results.comparison`` says when two answers agree.
 
 A frame that the new model fails and the old one answers is a disagreement; one that the old model fails proves nothing
 and is not counted.  A verdict of FAIL comes early, as soon as the frames that are left could not change it.
@@ -10,28 +10,29 @@ and is not counted.  A verdict of FAIL comes early, as soon as the frames that a
 
 from __future__ import annotations
 
+import asyncio
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta, Struct
+from agent.errors import VergeError
+from agent.frames.frame import Frame
+from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.golden import GoldenMismatchError
+from agent.greengrass.deployments.request import Canary
+from agent.inference.plane import InferencePlane
+from agent.inference.values import Answer
+from agent.results.comparison import agree
+from agent.streams.stream import Stream
 
-__all__ = ["Canary", "Decision", "Trial", "Verdict", "verdict"]
+__all__ = ["Decision", "Trial", "Verdict", "run", "verdict"]
 
 MAX_LATENCIES: Final = 1024
 """The last ones count, so that a trial of hours stays small."""
-
-
-class Canary(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a new model is tried before it is trusted: for so many ``frames``, or for so many ``seconds``."""
-
-    frames: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    seconds: Annotated[float, Meta(gt=0, le=7 * 86400)] | None = None
-    agreement: Annotated[float, Meta(ge=0, le=1)] = 0.9
-    """The share of frames on which both models must agree."""
-    latency_ratio: Annotated[float, Meta(gt=0)] = 2.0
-    """How many times the old model's median latency the new one's may be."""
+_AT_ONCE: Final = 2
+_TIMEOUT_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +114,80 @@ def _disagreement(canary: Canary, trial: Trial) -> str:
         f"the new model disagrees with the old one on {trial.differed} of {trial.frames} frames; "
         f"agreement on {canary.agreement:.0%} is wanted"
     )
+
+
+async def run(
+    stream: Stream, model: str, plane: InferencePlane, asked: Canary, report: Callable[[str, Trial], None]
+) -> None:
+    """Try ``model`` on the stream's frames until the canary decides; ``report`` takes the stream and what was counted.
+
+    A stream that brings too few frames in ten minutes (or in twice the seconds asked for) proves nothing: that is
+    against the new model too.
+
+    Raises:
+        GoldenMismatchError: the canary decided against the new model.
+        DeploymentError: there were too few frames to decide.
+    """
+    loop = asyncio.get_running_loop()
+    counter = _Counter(model, plane)
+    began = loop.time()
+    timeout_s = max(_TIMEOUT_S, 2 * (asked.seconds or 0))
+    try:
+        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as tasks:
+            counter.tasks = tasks
+            stream.observer = counter.observe
+            while True:
+                decision = verdict(asked, counter.trial, elapsed_s=loop.time() - began)
+                report(stream.name, counter.trial)
+                if decision.verdict is not Verdict.MORE:
+                    break
+                await counter.next(began + asked.seconds - loop.time() if asked.seconds else None)
+            stream.observer = None
+    except TimeoutError:
+        reason = f"the canary saw {counter.trial.frames} frames in {timeout_s:g} s, which is too few to decide"
+        raise DeploymentError(reason, code="COMPONENT_UPDATE_ERROR", hint="is the camera sending?") from None
+    finally:
+        stream.observer = None
+    if decision.verdict is Verdict.FAIL:
+        raise GoldenMismatchError(f"the canary on {stream.name} decided against the new model: {decision.reason}")
+
+
+class _Counter:
+    """Compares both models' answers, a few frames at a time."""
+
+    def __init__(self, model: str, plane: InferencePlane) -> None:
+        self.trial = Trial()
+        self.tasks: asyncio.TaskGroup
+        self._model = model
+        self._plane = plane
+        self._busy = 0
+        self._compared = asyncio.Event()
+
+    def observe(self, frame: Frame, answer: Answer) -> None:
+        if self._busy < _AT_ONCE:
+            self._busy += 1
+            self.tasks.create_task(self._compare(frame, answer), name="agent.greengrass.deployments.canary")
+
+    async def next(self, within_s: float | None) -> None:
+        """Wait for the next comparison, or until the time of the trial is up."""
+        self._compared.clear()
+        if within_s is None or within_s <= 0:
+            await self._compared.wait()
+            return
+        try:
+            async with asyncio.timeout(within_s):
+                await self._compared.wait()
+        except TimeoutError:
+            return
+
+    async def _compare(self, frame: Frame, old: Answer) -> None:
+        try:
+            new = await self._plane.infer(self._model, frame.picture, label=f"trial-{frame.camera}-{frame.sequence}")
+        except VergeError:
+            self.trial = self.trial.failed()
+        else:
+            same = agree(old.predictions, new.predictions)
+            self.trial = self.trial.compared(same=same, old_ms=old.worker_ms, new_ms=new.worker_ms)
+        finally:
+            self._busy -= 1
+            self._compared.set()

@@ -21,34 +21,33 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from agent.config.strict import convert
 from agent.errors import ConfigError, InvalidInputError
-from agent.greengrass.deployments.canary import Canary
 from agent.greengrass.deployments.errors import DeploymentError, DeploymentRejectedError
-from agent.greengrass.deployments.field import MAX_DEPTH, Field, deeper_than, whole
-from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, FailurePolicy, RunWith, Source, Wanted
+from agent.greengrass.deployments.request import (
+    LOCAL_GROUP,
+    Canary,
+    ComponentRequest,
+    Deployment,
+    FailurePolicy,
+    RunWith,
+    Source,
+)
 from agent.greengrass.recipes import reader
 from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement
 
-__all__ = [
-    "CAPABILITIES",
-    "LOCAL_GROUP",
-    "MAX_BYTES",
-    "Deployment",
-    "FailurePolicy",
-    "RunWith",
-    "Source",
-    "Wanted",
-    "parse",
-]
+__all__ = ["CAPABILITIES", "MAX_BYTES", "JsonNode", "deeper_than", "parse", "whole"]
 
 CAPABILITIES: Final = frozenset(("LINUX_RESOURCE_LIMITS", "SUB_DEPLOYMENTS"))
 """What a document may require.  LARGE_CONFIGURATION is not among them: it means that the document is cut short, and
@@ -56,6 +55,7 @@ AWS documents no path under which its data plane has the whole one."""
 _CUT_SHORT: Final = "LARGE_CONFIGURATION"
 
 MAX_BYTES: Final = 10 * 1024 * 1024
+_MAX_DEPTH: Final = 64
 _MAX_ID = 512
 _NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,128}")
 _ID = re.compile(r"[^\x00-\x1f\x7f+#\ud800-\udfff]+")
@@ -63,7 +63,7 @@ _CONFIGURATION_ARN = re.compile(r"arn:[^:]+:greengrass:[^:]*:[^:]*:configuration
 _GROUP_ARN = re.compile(r"arn:[^:]+:[^:]*:[^:]*:[^:]*:(?:configuration:)?(thinggroup/[^:/]+)(?::[^:]*)?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _LOCAL_KEYS = ("componentsToMerge", "componentsToRemove", "configurationUpdate", "componentToRunWithInfo", "requestId")
-_WISHES = ("components", "componentsToMerge", "componentsToRemove", "configurationUpdate", "recipes", "canary")
+_ASKING_KEYS = ("components", "componentsToMerge", "componentsToRemove", "configurationUpdate", "recipes", "canary")
 _MEANT = ("components", "configurationArn", "rollback")
 """A cloud document names its configuration, and may leave out empty components."""
 _FOLDER_KEYS = ("recipeDirectoryPath", "artifactsDirectoryPath")
@@ -72,13 +72,13 @@ _FOLDER_KEYS = ("recipeDirectoryPath", "artifactsDirectoryPath")
 def parse(
     document: Mapping[str, Any] | bytes, *, source: Source, received_ms: int, job_id: str | None = None
 ) -> Deployment:
-    """Read a document in any of its forms; ``received_ms`` is its time where it tells none.
+    """Read a document in any of its forms; ``received_ms`` is its time where it has none.
 
     Raises:
         DeploymentRejectedError: it is another kind of document: an AWS managed template.
         DeploymentError: it cannot be used; the sentence names the place.
     """
-    root = Field("", _opened(document))
+    root = JsonNode("", _opened(document))
     if root.get("steps").value is not None:
         raise DeploymentRejectedError(
             "the document is an AWS managed job template (it has steps); Verge takes Greengrass deployments",
@@ -95,7 +95,7 @@ def parse(
         group=_group(root, arn),
         timestamp_ms=received_ms if timestamp is None else timestamp,
         revision_arn=arn,
-        wanted=_merged(root) if local else _components(root),
+        components=_merged(root) if local else _components(root),
         additive=local,
         remove=root.get("componentsToRemove").texts(),
         failure_policy=root.get("failureHandlingPolicy").word(FailurePolicy)
@@ -107,9 +107,9 @@ def parse(
         rollback=_rollback(root),
     )
     if not local and not any(root.get(key).value is not None for key in _MEANT):
-        told = ", ".join(sorted(map(str, root.object()))[:5]) or "nothing"
+        keys = ", ".join(sorted(map(str, root.object()))[:5]) or "nothing"
         raise DeploymentError(
-            f"the document says nothing of what is wanted; it has {told}",
+            f"the document says nothing of what is wanted; it has {keys}",
             hint='{"components": {}} takes everything away, {"components": {"NAME": {"version": …}}} brings something',
         )
     return deployment
@@ -131,21 +131,21 @@ def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
             ) from error
     if not isinstance(opened, Mapping) or not opened:
         raise DeploymentError("the document is not a JSON object, or an empty one", code="EMPTY_DEPLOYMENT_REQUEST")
-    if deeper_than(opened, MAX_DEPTH):
-        raise DeploymentError(f"the document nests deeper than {MAX_DEPTH} levels")
+    if deeper_than(opened, _MAX_DEPTH):
+        raise DeploymentError(f"the document nests deeper than {_MAX_DEPTH} levels")
     return opened
 
 
-def _id(root: Field, source: Source, arn: str | None, job_id: str | None) -> str | None:
-    place = root.get("deploymentId", "requestId")
+def _id(root: JsonNode, source: Source, arn: str | None, job_id: str | None) -> str | None:
+    node = root.get("deploymentId", "requestId")
     # A shadow holds one document per revision, whatever id that says.
-    told = (arn if source is Source.SHADOW else None) or place.text() or job_id
-    if told and (len(told) > _MAX_ID or not _ID.fullmatch(told)):
-        raise place.wrong(f"an id of at most {_MAX_ID} characters, without +, # and control characters")
-    return told
+    identity = (arn if source is Source.SHADOW else None) or node.text() or job_id
+    if identity and (len(identity) > _MAX_ID or not _ID.fullmatch(identity)):
+        raise node.wrong(f"an id of at most {_MAX_ID} characters, without +, # and control characters")
+    return identity
 
 
-def _made_up_id(root: Field, received_ms: int) -> str:
+def _made_up_id(root: JsonNode, received_ms: int) -> str:
     try:
         text = msgspec.json.encode(root.value, order="deterministic")
     except (TypeError, ValueError, RecursionError) as error:
@@ -153,16 +153,16 @@ def _made_up_id(root: Field, received_ms: int) -> str:
     return hashlib.sha256(b"%d:%b" % (received_ms, text)).hexdigest()[:16]
 
 
-def _group(root: Field, arn: str | None) -> str:
+def _group(root: JsonNode, arn: str | None) -> str:
     behalf = root.get("onBehalfOf")
     if behalf.value is not None:
-        found = _GROUP_ARN.fullmatch(behalf.required())
-        if not found:
+        match = _GROUP_ARN.fullmatch(behalf.required())
+        if not match:
             raise behalf.wrong("the ARN of a thing group")
-        return found.group(1)
+        return match.group(1)
     if arn is not None:
-        found = _CONFIGURATION_ARN.fullmatch(arn)
-        return found.group(1) if found else arn
+        match = _CONFIGURATION_ARN.fullmatch(arn)
+        return match.group(1) if match else arn
     name = root.get("groupName")
     if not name.text():
         return LOCAL_GROUP
@@ -171,19 +171,19 @@ def _group(root: Field, arn: str | None) -> str:
     return "thinggroup/" + name.required().removeprefix("thinggroup/")
 
 
-def _components(root: Field) -> dict[str, Wanted]:
+def _components(root: JsonNode) -> dict[str, ComponentRequest]:
     return {
-        _name(key, place): Wanted(
-            requirement=_requirement(place.get("version", "componentVersion")),
-            merge=_merge(place.get("configurationUpdate")),
-            reset=place.get("configurationUpdate").get("reset", "RESET").texts(),
-            run_with=_run_with(place.get("runWith")),
+        _name(key, node): ComponentRequest(
+            requirement=_requirement(node.get("version", "componentVersion")),
+            merge=_merge(node.get("configurationUpdate")),
+            reset=node.get("configurationUpdate").get("reset", "RESET").texts(),
+            run_with=_run_with(node.get("runWith")),
         )
-        for key, place in root.get("components").entries()
+        for key, node in root.get("components").entries()
     }
 
 
-def _merged(root: Field) -> dict[str, Wanted]:
+def _merged(root: JsonNode) -> dict[str, ComponentRequest]:
     """The components of a local document, whose parts stand apart."""
     for key in _FOLDER_KEYS:
         if root.get(key).value:
@@ -192,71 +192,71 @@ def _merged(root: Field) -> dict[str, Wanted]:
             )
     updates, users = root.get("configurationUpdate"), root.get("componentToRunWithInfo")
     versions = root.get("componentsToMerge")
-    places = {key: place for part in (updates, users, versions) for key, place in part.entries()}
+    nodes = {key: node for part in (updates, users, versions) for key, node in part.entries()}
     return {
-        _name(key, place): Wanted(
+        _name(key, node): ComponentRequest(
             requirement=_requirement(versions.get(key)) if key in versions.object() else None,
             merge=_merge(updates.get(key)),
             reset=updates.get(key).get("reset", "RESET").texts(),
             run_with=_run_with(users.get(key)),
         )
-        for key, place in places.items()
+        for key, node in nodes.items()
     }
 
 
 _METADATA = "COMPONENT_METADATA_NOT_VALID_IN_DEPLOYMENT"
 
 
-def _name(name: str, place: Field) -> str:
+def _name(name: str, node: JsonNode) -> str:
     if not _NAME.fullmatch(name):
-        raise Field(place.path, name).wrong("the name of a component", code=_METADATA)
+        raise JsonNode(node.path, name).wrong("the name of a component", code=_METADATA)
     return name
 
 
-def _requirement(place: Field) -> Requirement:
-    if not (text := place.text()):
-        raise place.wrong("a version or a range of versions", hint='"version": "1.2.0" or "^1.2.0"', code=_METADATA)
+def _requirement(node: JsonNode) -> Requirement:
+    if not (text := node.text()):
+        raise node.wrong("a version or a range of versions", hint='"version": "1.2.0" or "^1.2.0"', code=_METADATA)
     try:
         return Requirement.parse(text)
     except RecipeError as error:
-        raise place.wrong("a version or a range of versions", hint=error.hint) from error
+        raise node.wrong("a version or a range of versions", hint=error.hint) from error
 
 
-def _merge(place: Field) -> dict[str, Any] | None:
-    merge = place.get("merge", "MERGE")
+def _merge(node: JsonNode) -> dict[str, Any] | None:
+    merge = node.get("merge", "MERGE")
     if isinstance(merge.value, str):
         try:
-            merge = Field(merge.path, msgspec.json.decode(merge.value))
+            merge = JsonNode(merge.path, msgspec.json.decode(merge.value))
         except (msgspec.DecodeError, RecursionError) as error:
             raise merge.wrong("an object, or the text of one") from error
-        if deeper_than(merge.value, MAX_DEPTH):
-            raise DeploymentError(f"{merge.path} nests deeper than {MAX_DEPTH} levels")
+        if deeper_than(merge.value, _MAX_DEPTH):
+            raise DeploymentError(f"{merge.path} nests deeper than {_MAX_DEPTH} levels", path=merge.path)
     return None if merge.value is None else dict(merge.object())
 
 
-def _run_with(place: Field) -> RunWith | None:
-    if place.value is None:
+def _run_with(node: JsonNode) -> RunWith | None:
+    if node.value is None:
         return None
-    limits = place.get("systemResourceLimits")
+    limits = node.get("systemResourceLimits")
     return RunWith(
-        posix_user=place.get("posixUser").text() or None,
-        windows_user=place.get("windowsUser").text() or None,
+        posix_user=node.get("posixUser").text() or None,
+        windows_user=node.get("windowsUser").text() or None,
         memory_kb=limits.get("memory").whole(1),
         cpus=_cpus(limits.get("cpus")),
-        said=frozenset({"posixUser", "windowsUser", "systemResourceLimits"} & place.object().keys()),
+        given=frozenset({"posixUser", "windowsUser", "systemResourceLimits"} & node.object().keys()),
     )
 
 
-def _cpus(place: Field) -> float | None:
-    cpus = place.number()
+def _cpus(node: JsonNode) -> float | None:
+    cpus = node.number()
     if cpus == 0:
-        raise place.wrong("a number of processors, more than 0")
+        raise node.wrong("a number of processors, more than 0")
     return cpus
 
 
-def _capabilities(root: Field) -> tuple[str, ...]:
+def _capabilities(root: JsonNode) -> tuple[str, ...]:
     asked = root.get("requiredCapabilities").texts()
-    if lacking := [each for each in asked if each not in CAPABILITIES]:
+    if lacking := [capability for capability in asked if capability not in CAPABILITIES]:
         smaller = "the document came cut short: deploy a smaller one, of at most 31 KB (7 KB to a single thing)"
         raise DeploymentError(
             f"the deployment requires {', '.join(lacking)}, which this agent does not have",
@@ -266,43 +266,43 @@ def _capabilities(root: Field) -> tuple[str, ...]:
     return asked
 
 
-def _canary(place: Field) -> Canary | None:
-    if place.value is None:
+def _canary(node: JsonNode) -> Canary | None:
+    if node.value is None:
         return None
     try:
-        canary = convert(Canary, whole(place.value), "canary")
+        canary = convert(Canary, whole(node.value), "canary")
     except ConfigError as error:
-        raise DeploymentError(error.message, hint=error.hint) from error
+        raise DeploymentError(error.message, path=error.path, hint=error.hint) from error
     if (canary.frames is None) == (canary.seconds is None):
-        raise place.wrong("either frames or seconds", hint='"canary": {"frames": 200}')
+        raise node.wrong("either frames or seconds", hint='"canary": {"frames": 200}')
     return canary
 
 
-def _rollback(root: Field) -> bool:
-    place = root.get("rollback")
-    if place.value is not None and not isinstance(place.value, bool):
-        raise place.wrong("true or false")
-    if place.value and (asked := [key for key in _WISHES if root.get(key).value is not None]):
-        raise place.wrong(f"nothing: a rollback goes back to what was, so {asked[0]} has no place beside it")
-    return bool(place.value)
+def _rollback(root: JsonNode) -> bool:
+    node = root.get("rollback")
+    if node.value is not None and not isinstance(node.value, bool):
+        raise node.wrong("true or false")
+    if node.value and (asked := [key for key in _ASKING_KEYS if root.get(key).value is not None]):
+        raise node.wrong(f"nothing: a rollback goes back to what was, so {asked[0]} has no place beside it")
+    return bool(node.value)
 
 
-def _recipes(root: Field) -> tuple[Recipe, ...]:
+def _recipes(root: JsonNode) -> tuple[Recipe, ...]:
     recipes: dict[tuple[str, str], Recipe] = {}
-    for place in root.get("recipes").items():
-        recipe = _recipe(place)
+    for node in root.get("recipes").items():
+        recipe = _recipe(node)
         key = recipe.name, str(recipe.version)
         if recipes.setdefault(key, recipe) != recipe:
-            raise DeploymentError(f"{place.path} is another recipe of {recipe.name} {recipe.version}")
+            raise DeploymentError(f"{node.path} is another recipe of {recipe.name} {recipe.version}", path=node.path)
     return tuple(recipes.values())
 
 
-def _recipe(place: Field) -> Recipe:
-    text = place.value if isinstance(place.value, str) else msgspec.json.encode(place.object())
+def _recipe(node: JsonNode) -> Recipe:
+    text = node.value if isinstance(node.value, str) else msgspec.json.encode(node.object())
     try:
-        return reader.parse(_decoded(text) if isinstance(text, str) else text, place.path)
+        return reader.parse(_decoded(text) if isinstance(text, str) else text, node.path)
     except InvalidInputError as error:
-        raise DeploymentError(error.message, hint=error.hint) from error
+        raise DeploymentError(error.message, path=error.path, hint=error.hint) from error
 
 
 def _decoded(text: str) -> str | bytes:
@@ -314,3 +314,126 @@ def _decoded(text: str) -> str | bytes:
         return base64.b64decode(dense, validate=True)
     except binascii.Error:
         return text
+
+
+# -- reading JSON with its paths ---------------------------------------------------------------------------------------
+
+_SHOWN = 80
+_KINDS = {dict: "an object", list: "a list", type(None): "nothing"}
+_LARGEST = 2**63 - 1
+
+Words = TypeVar("Words", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonNode:
+    """A value of a document with its path, for errors that name both; the value None is absent."""
+
+    path: str
+    value: Any
+
+    def get(self, *keys: str) -> JsonNode:
+        """The entry under the first of the keys that is there and not null; absent where there is none."""
+        entries = self.object()
+        key = next((key for key in keys if entries.get(key) is not None), keys[0])
+        return JsonNode(f"{self.path}.{key}" if self.path else key, entries.get(key))
+
+    def entries(self) -> Iterator[tuple[str, JsonNode]]:
+        """The entries of an object; none of an absent one."""
+        for key, value in self.object().items():
+            shown = key if len(key) <= _SHOWN else key[: _SHOWN - 1] + "…"
+            yield key, JsonNode(f"{self.path}.{shown}" if self.path else shown, value)
+
+    def object(self) -> Mapping[str, Any]:
+        """An object as it is; empty where it is absent."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, Mapping):
+            raise self.wrong("an object")
+        return self.value
+
+    def items(self) -> Iterator[JsonNode]:
+        """The items of a list; none of an absent one."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, list | tuple):
+            raise self.wrong("a list")
+        for number, value in enumerate(self.value):
+            yield JsonNode(f"{self.path}[{number}]", value)
+
+    def text(self) -> str | None:
+        """A text, or None where it is absent."""
+        if self.value is None or isinstance(self.value, str):
+            return self.value
+        raise self.wrong("a text")
+
+    def texts(self) -> tuple[str, ...]:
+        """A list of texts."""
+        return tuple(item.required() for item in self.items())
+
+    def required(self) -> str:
+        """A text that has to be there."""
+        if isinstance(self.value, str):
+            return self.value
+        raise self.wrong("a text")
+
+    def number(self, low: float = 0) -> float | None:
+        """A number of at least ``low``, or None where it is absent."""
+        value = self.value
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= _LARGEST:
+            raise self.wrong(f"a number, {low:g} or more")
+        return value
+
+    def whole(self, low: int = 0) -> int | None:
+        """A whole number of at least ``low``, perhaps written as a float; None where it is absent."""
+        value = self.number(low)
+        return None if value is None else math.floor(value)
+
+    def word(self, words: type[Words]) -> Words | None:
+        """One of the words of an enumeration, in any case; None where it is absent."""
+        if self.value is None:
+            return None
+        known = {word.value.upper(): word for word in words}
+        word = known.get(self.value.upper()) if isinstance(self.value, str) else None
+        if word is None:
+            raise self.wrong("one of " + ", ".join(words))
+        return word
+
+    def wrong(self, expected: str, *, hint: str | None = None, code: str | None = None) -> DeploymentError:
+        """The error that names the path, the value and what was expected."""
+        message = f"{self.path} is {_shown(self.value)}: expected {expected}"
+        return DeploymentError(message, path=self.path, hint=hint, code=code)
+
+
+def deeper_than(value: Any, depth: int) -> bool:
+    """Whether plain data nests deeper; nothing here recurses."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def whole(value: Any) -> Any:
+    """Plain data with whole floats as the whole numbers that they were before a cloud wrote them."""
+    if isinstance(value, Mapping):
+        return {key: whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _shown(value: Any) -> str:
+    if type(value) in _KINDS:
+        return _KINDS[type(value)]
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

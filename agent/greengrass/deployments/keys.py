@@ -108,7 +108,7 @@ def _lines(entry: str, folder: Path) -> list[str]:
     if len(text) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path} is too large for a file of keys", code="key-unreadable")
     lines = (line.strip() for line in text.decode(errors="replace").splitlines())
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
         raise ConfigError(f"{path} holds no key", code="key-unreadable")
-    return found
+    return keys

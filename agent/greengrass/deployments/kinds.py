@@ -14,8 +14,8 @@ from typing import Any
 from agent.greengrass.artifacts import uri
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
-from agent.greengrass.deployments.catalogue import BUILTINS
 from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.recipe import ComponentType, Manifest, Recipe, Unarchive
 
@@ -84,15 +84,15 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
 
 def model_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any]) -> ModelBlock:
     """The model that a component brings.  Raises ``DeploymentError`` also for an archive that is not its own."""
-    told = blocks.model(recipe.name, plain)
-    archives = [uri.file_name(each.uri) for each in manifest.artifacts if each.unarchive is Unarchive.ZIP]
-    if told.archive and told.archive not in archives:
+    block = blocks.model(recipe.name, plain)
+    archives = [uri.file_name(artifact.uri) for artifact in manifest.artifacts if artifact.unarchive is Unarchive.ZIP]
+    if block.archive and block.archive not in archives:
         raise DeploymentError(
-            f"{recipe.name}: Verge.Archive is {told.archive!r}, which is no ZIP artifact of it",
+            f"{recipe.name}: Verge.Archive is {block.archive!r}, which is no ZIP artifact of it",
             hint=f"there are {', '.join(archives) or 'none'}",
             code=_CONFIGURATION,
         )
-    return told
+    return block
 
 
 def _only_files(recipe: Recipe, manifest: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""What the agent remembers of deployments, on disk before it is done: the step, the sets, the reports.
+"""The record of deployments, on disk before anything is done: the step, the sets, the reports.
 
 SQLite (standard library) in WAL mode with full synchronisation: a row is there after a power cut or it is not.
 
@@ -16,7 +16,10 @@ step                    what is true once it is written
 ======================  ======================================================================================
 
 The active set changes in one place, ``commit``; so after a crash at any moment the active set is the old one or the
-new one, and what was under way is told by its step.  Calls run in a thread of their own, in order.
+new one, and the step says what was under way.
+
+``Ledger`` is the agent's: its calls run in a thread of their own, in order.  ``LedgerReader`` is for commands, beside a
+running agent or without one: it reads, and leaves neither a change nor a file behind.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -35,8 +38,10 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from agent.errors import UnreachableError
+from agent.greengrass.deployments.layout import Layout
+from agent.greengrass.deployments.request import Source
 
-__all__ = ["Entry", "Ledger", "LedgerError", "Step"]
+__all__ = ["Entry", "Ledger", "LedgerError", "LedgerReader", "Step"]
 
 _KEEP = 100
 _SCHEMA = """
@@ -83,7 +88,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One deployment; ``outcome`` is None while it is under way."""
+    """One deployment; ``outcome`` is None while it is under way.
+
+    ``source`` is ``ORIGIN`` or ``ORIGIN/KEY``; the key tells two requests of one origin apart.
+    """
 
     seq: int
     id: str
@@ -95,6 +103,16 @@ class Entry:
     outcome: bytes | None
     reported: bool
 
+    @property
+    def origin(self) -> Source:
+        """Where the document came from."""
+        return Source(self.source.partition("/")[0])
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that brought the document; None where none did."""
+        return self.source.split("/")[1] if self.origin is Source.JOB and "/" in self.source else None
+
 
 class Ledger:
     """The ledger in a file; entering opens it, leaving closes it.  Raises ``LedgerError`` for what the disk does."""
@@ -102,60 +120,60 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agent.ledger")
-        self._book = _Book()
+        self._database = _Database()
 
     async def __aenter__(self) -> Self:
-        await self._in_thread(self._book.open, self._path)
+        await self._in_thread(self._database.open, self._path)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._in_thread(self._book.close)
+        await self._in_thread(self._database.close)
         self._thread.shutdown()
 
     async def receive(self, identity: str, source: str, document: bytes, received_ms: int) -> int:
         """Keep a document; the result is its number here."""
-        return await self._in_thread(self._book.receive, identity, source, document, received_ms)
+        return await self._in_thread(self._database.receive, identity, source, document, received_ms)
 
-    async def again(self, seq: int) -> int:
+    async def begin_anew(self, seq: int) -> int:
         """Begin an interrupted deployment anew; the result is which attempt it is."""
-        return await self._in_thread(self._book.again, seq)
+        return await self._in_thread(self._database.begin_anew, seq)
 
     async def step(self, seq: int, step: Step) -> None:
-        """Note a step before it is taken."""
-        await self._in_thread(self._book.step, seq, step)
+        """Write a step before it is taken."""
+        await self._in_thread(self._database.step, seq, step)
 
     async def commit(self, seq: int, content: bytes, outcome: bytes) -> None:
-        """Make a set the active one and note how the deployment ended: both, or after a power cut neither."""
-        await self._in_thread(self._book.commit, seq, content, outcome)
+        """Make a set the active one and write how the deployment ended: both, or after a power cut neither."""
+        await self._in_thread(self._database.commit, seq, content, outcome)
 
     async def end(self, seq: int, outcome: bytes) -> None:
-        """Note how a deployment ended that leaves the active set as it is.
+        """Write how a deployment ended that leaves the active set as it is.
 
-        A disk that refuses is told in the log: the next start finds the deployment interrupted, which does no harm.
+        A disk that refuses is logged: the next start finds the deployment interrupted, which does no harm.
         """
-        await self._tolerantly(self._book.end, seq, outcome)
+        await self._tolerantly(self._database.end, seq, outcome)
 
     async def reported(self, seq: int) -> None:
-        """The outcome was told to whoever asked; where the disk refuses, it is told again after the next start."""
-        await self._tolerantly(self._book.reported, seq)
+        """The requester has the outcome; where the disk refuses, it is reported again after the next start."""
+        await self._tolerantly(self._database.reported, seq)
 
     async def active(self) -> tuple[bytes | None, bytes | None]:
         """The active set and the one before it."""
-        return await self._in_thread(self._book.active)
+        return await self._in_thread(self._database.active)
 
     async def entries(self, limit: int = 20) -> list[Entry]:
         """The latest deployments, the newest first."""
-        return await self._in_thread(self._book.entries, limit)
+        return await self._in_thread(self._database.entries, limit)
 
     async def unreported(self) -> list[Entry]:
-        """Deployments that were under way, or whose outcome was not told, the oldest first."""
-        return await self._in_thread(self._book.unreported)
+        """Deployments that were under way, or whose outcome was not reported, the oldest first."""
+        return await self._in_thread(self._database.unreported)
 
     async def number(self, name: str, value: int | None = None) -> int:
         """A number kept under a name, 0 at first; with ``value`` it is set."""
-        return await self._in_thread(self._book.number, name, value)
+        return await self._in_thread(self._database.number, name, value)
 
     async def _tolerantly(
         self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
@@ -169,17 +187,61 @@ class Ledger:
         self, call: Callable[Arguments, Value], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Value:
         def guarded() -> Value:
-            try:
+            with _guarded(self._path, "is the disk full or the folder not writable?"):
                 return call(*arguments, **named)
-            except (sqlite3.Error, OSError) as error:
-                raise LedgerError(
-                    f"the ledger {self._path} failed: {error}", hint="is the disk full or the folder not writable?"
-                ) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
 
 
-class _Book:
+class LedgerReader:
+    """The ledger of an agent's data folder, for reading; entering opens it.  Raises ``LedgerError``.
+
+    Of several ``folders`` the first that has a ledger counts (``agent.config.load.data_folders``).
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        places = [Layout(folder).ledger for folder in folders]
+        self._path = next((place for place in places if _is_file(place)), None) or places[0]
+        self._database = _Database()
+
+    def __enter__(self) -> Self:
+        with self._guarded():
+            self._database.open_to_read(self._path)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._database.close()
+
+    def entries(self, limit: int = 20) -> list[Entry]:
+        """The latest deployments, the newest first."""
+        with self._guarded():
+            return self._database.entries(limit)
+
+    def active(self) -> tuple[bytes | None, bytes | None]:
+        """The active set and the one before it (``DeployedState.load``)."""
+        with self._guarded():
+            return self._database.active()
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return _guarded(self._path, "read it as the agent's user, or name its configuration with -c")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that is not ours to look into
+        return False
+
+
+@contextmanager
+def _guarded(path: Path, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"the ledger {path} failed: {error}", hint=hint) from error
+
+
+class _Database:
     """The database, called in one thread."""
 
     _db: sqlite3.Connection
@@ -188,9 +250,19 @@ class _Book:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def open_to_read(self, path: Path) -> None:
+        # Without a write-ahead log nobody has it open: SQLite must not make one for a reader's sake.
+        at_rest = not path.with_name(f"{path.name}-wal").exists()
+        options = "mode=ro&immutable=1" if at_rest else "mode=ro"
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None)
 
     def close(self) -> None:
         self._db.close()
@@ -199,7 +271,7 @@ class _Book:
         query = "INSERT INTO deployments (id, source, document, received_ms, step) VALUES (?, ?, ?, ?, ?) RETURNING seq"
         return int(self._one(query, identity, source, document, received_ms, Step.RECEIVED)[0])
 
-    def again(self, seq: int) -> int:
+    def begin_anew(self, seq: int) -> int:
         query = "UPDATE deployments SET step = ?, attempts = attempts + 1 WHERE seq = ? RETURNING attempts"
         return int(self._one(query, Step.RECEIVED, seq)[0])
 
@@ -246,8 +318,10 @@ class _Book:
 
     def _entries(self, rest: str, *values: int) -> list[Entry]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM deployments {rest}", values)  # noqa: S608 constants
-        found = (dict(zip(_NAMES, row, strict=True)) for row in rows)
-        return [Entry(**each | {"step": Step(each["step"]), "reported": bool(each["reported"])}) for each in found]
+        entries = (dict(zip(_NAMES, row, strict=True)) for row in rows)
+        return [
+            Entry(**entry | {"step": Step(entry["step"]), "reported": bool(entry["reported"])}) for entry in entries
+        ]
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._db.execute(query, values).fetchall()[0]

@@ -1,4 +1,4 @@
-"""How a deployment ended, and how that is told: to AWS IoT Jobs, to the shadow and on the agent's own topic.
+"""How a deployment ended, in the words of AWS IoT Jobs, of the shadow and of the agent's own topic.
 
 ======================================  =====================================================  =============
 detailed status                         when                                                   job
@@ -20,7 +20,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,17 +33,23 @@ from agent.errors import (
     VergeError,
     WorkerLostError,
 )
-from agent.greengrass.deployments.errors import NONE, TYPES
+from agent.greengrass.deployments.errors import NONE, TYPES, DeploymentError
+from agent.greengrass.deployments.ledger import Entry, Step
+from agent.greengrass.deployments.request import Deployment, Source
 from agent.inference.environments.errors import RuntimeUnreachableError, UnsupportedRuntimeError
 
 __all__ = [
+    "COMMITTED",
+    "DeploymentEnded",
+    "DeploymentListener",
     "DetailedStatus",
     "Outcome",
     "error_stack",
     "error_types",
     "failed",
+    "interrupted",
     "job_details",
-    "shadow_details",
+    "status_details",
     "topic_payload",
 ]
 
@@ -73,21 +79,55 @@ _JOB_STATUS = {
     DetailedStatus.REJECTED: Status.REJECTED,
 }
 
+COMMITTED: Final = frozenset((DetailedStatus.SUCCESSFUL, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED))
+"""After these the new set is the active one, and the group's roots are those of the document."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A deployment's end: ``cause`` is a sentence, ``stack`` Greengrass's codes, ``types`` who can mend it."""
+    """A deployment's end: ``cause`` is a sentence, ``stack`` Greengrass's codes, ``types`` who can mend it.
+
+    ``hint`` says what to do about it.
+    """
 
     status: DetailedStatus
     cause: str = ""
     stack: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
+    hint: str = ""
 
     @property
     def job_status(self) -> Status:
         """How its job ends."""
         return self.status.job_status
 
+    @property
+    def text(self) -> str:
+        """The cause with its hint, for readers that know one text only: AWS's status keys."""
+        return f"{self.cause} (hint: {self.hint})" if self.hint else self.cause
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentEnded:
+    """A deployment is over; ``deployment`` is None for a document that was not taken, or that a crash ended."""
+
+    id: str
+    source: Source
+    outcome: Outcome
+    deployment: Deployment | None = None
+
+
+class DeploymentListener(Protocol):
+    """Is called for every deployment, whoever asked for it, on the event loop; must not block."""
+
+    def began(self) -> None:
+        """One is under way; called at each of its steps."""
+
+    def ended(self, end: DeploymentEnded) -> None:
+        """One is over; called anew after a restart when the requester may not have been informed."""
+
+
+# -- errors in Greengrass's words --------------------------------------------------------------------------------------
 
 _BROKEN = ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN")
 _FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = (
@@ -101,7 +141,7 @@ _FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = 
     (ConnectionError, ("NETWORK_ERROR",), "NETWORK_ERROR"),
     (OSError, ("IO_ERROR",), NONE),
 )
-"""Errors that do not speak in Greengrass's codes: what they are in its words, and their type."""
+"""Errors whose code is none of Greengrass's: their codes in its words, and their type."""
 
 _FULL = ("DISK_SPACE_CRITICAL",)
 
@@ -109,46 +149,41 @@ _FULL = ("DISK_SPACE_CRITICAL",)
 def failed(status: DetailedStatus, error: BaseException) -> Outcome:
     """The outcome of a deployment that ended with ``error``."""
     first = "DEPLOYMENT_REJECTED" if status is DetailedStatus.REJECTED else "DEPLOYMENT_FAILURE"
-    return Outcome(status, _sentence(error), error_stack(error, first=first), error_types(error))
+    cause, hint = (error.message, error.hint) if isinstance(error, VergeError) else (str(error), None)
+    return Outcome(
+        status, cause or type(error).__name__, error_stack(error, first=first), error_types(error), hint or ""
+    )
+
+
+_ATTEMPTS = 3
+_NOTHING_CHANGED = frozenset((Step.RECEIVED, Step.RESOLVED, Step.STAGED))
+
+
+def interrupted(entry: Entry) -> Outcome | None:
+    """How a deployment ended that was under way when the agent died; None: it begins anew."""
+    if entry.step in _NOTHING_CHANGED:
+        if entry.attempts < _ATTEMPTS:
+            return None
+        status, times = DetailedStatus.FAILED_NO_STATE_CHANGE, f", {entry.attempts} times"
+    else:
+        status, times = DetailedStatus.FAILED_ROLLBACK_COMPLETE, ""
+    error = DeploymentError(
+        f"the agent ended while the deployment was {entry.step}{times}", code="DEPLOYMENT_INTERRUPTED"
+    )
+    return failed(status, error)
 
 
 def error_stack(error: BaseException, *, first: str = "DEPLOYMENT_FAILURE") -> tuple[str, ...]:
     """``first``, then the codes down the chain of causes, each once."""
-    codes = (code for each in _chain(error) for code in _spoken(each)[0])
+    codes = (code for cause in _chain(error) for code in _greengrass(cause)[0])
     return tuple(dict.fromkeys((first, *codes)))
 
 
 def error_types(error: BaseException) -> tuple[str, ...]:
     """The types of everything down the chain of causes, each once; unknown where nothing in it is known."""
-    spoken = [_spoken(each) for each in _chain(error)]
-    types = tuple(dict.fromkeys(kind for _, kind in spoken if kind != NONE))
-    return types if types or any(codes for codes, _ in spoken) else ("UNKNOWN_ERROR",)
-
-
-def job_details(outcome: Outcome) -> dict[str, str]:
-    """The ``statusDetails`` of a job: texts of at most 1024 characters, lists as JSON that stays whole."""
-    details = {"detailed-deployment-status": outcome.status.value}
-    if outcome.cause:
-        details["deployment-failure-cause"] = outcome.cause[:MAX_DETAIL_VALUE]
-    if outcome.stack:
-        details["deployment-error-stack"] = _listed(outcome.stack)
-        details["deployment-error-types"] = _listed(outcome.types)
-    return details
-
-
-def shadow_details(outcome: Outcome) -> dict[str, Any]:
-    """The ``statusDetails`` of the deployment shadow and of health messages."""
-    return {
-        "detailedStatus": outcome.status.value,
-        "failureCause": outcome.cause,
-        "errorStack": list(outcome.stack),
-        "errorTypes": list(outcome.types),
-    }
-
-
-def topic_payload(deployment: str, outcome: Outcome) -> dict[str, Any]:
-    """What is retained on the topic of the deployment with the id ``deployment`` once it has ended."""
-    return {"id": deployment, "status": outcome.job_status.value, **shadow_details(outcome)}
+    known = [_greengrass(cause) for cause in _chain(error)]
+    types = tuple(dict.fromkeys(kind for _, kind in known if kind != NONE))
+    return types if types or any(codes for codes, _ in known) else ("UNKNOWN_ERROR",)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -161,7 +196,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or implied
 
 
-def _spoken(error: BaseException) -> tuple[tuple[str, ...], str]:
+def _greengrass(error: BaseException) -> tuple[tuple[str, ...], str]:
     """An error in Greengrass's words: its codes and its type."""
     if isinstance(error, VergeError) and error.code in TYPES:
         return (error.code,), TYPES[error.code]
@@ -172,12 +207,41 @@ def _spoken(error: BaseException) -> tuple[tuple[str, ...], str]:
     return next(((codes, kind) for cls, codes, kind in _FOREIGN if isinstance(error, cls)), ((), NONE))
 
 
-def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+# -- what is published -------------------------------------------------------------------------------------------------
 
 
-def _listed(items: tuple[str, ...]) -> str:
-    """As many of the items as fit, as JSON."""
+def job_details(outcome: Outcome) -> dict[str, str]:
+    """The ``statusDetails`` of a job: texts of at most 1024 characters, lists as JSON that stays whole."""
+    details = {"detailed-deployment-status": outcome.status.value}
+    if outcome.cause:
+        details["deployment-failure-cause"] = outcome.text[:MAX_DETAIL_VALUE]
+    if outcome.stack:
+        details["deployment-error-stack"] = _as_json(outcome.stack)
+        details["deployment-error-types"] = _as_json(outcome.types)
+    return details
+
+
+def status_details(outcome: Outcome) -> dict[str, Any]:
+    """An end under Greengrass's keys, those of the ``statusDetails`` of a deployment shadow."""
+    return {
+        "detailedStatus": outcome.status.value,
+        "failureCause": outcome.text,
+        "errorStack": list(outcome.stack),
+        "errorTypes": list(outcome.types),
+    }
+
+
+def topic_payload(deployment: str, outcome: Outcome) -> dict[str, Any]:
+    """What is retained on the topic of the deployment with the id ``deployment`` once it has ended.
+
+    ``failureCause`` is one text, as Greengrass has it; ``cause`` and ``hint`` are its two halves.
+    """
+    halves = {"cause": outcome.cause, "hint": outcome.hint} if outcome.cause else {}
+    return {"id": deployment, "status": outcome.job_status.value, **status_details(outcome), **halves}
+
+
+def _as_json(items: tuple[str, ...]) -> str:
+    """As many of the items as fit into a detail's value, as a JSON list."""
     for count in range(len(items), 0, -1):
         if len(text := msgspec.json.encode(items[:count]).decode()) <= MAX_DETAIL_VALUE:
             return text

@@ -7,7 +7,7 @@ action          when
 ``UPDATE``      another version, another recipe, another manifest of it, or it was broken: anew
 ``RECONFIGURE`` the same, with another configuration, run user or (a stream) model
 ``KEEP``        nothing changes
-``REMOVE``      nobody wants it any more; it goes after the new set is healthy
+``REMOVE``      it is not in the new set; it goes after the new set is healthy
 ==============  ======================================================================================
 
 What a component is (``kinds``) comes from its recipe and its configuration.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from graphlib import TopologicalSorter
 from typing import Any, TypeAlias
@@ -30,13 +30,14 @@ from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.kinds import Kind, kind_of, model_of
 from agent.greengrass.deployments.request import Deployment, RunWith
 from agent.greengrass.deployments.resolver import Resolution
+from agent.greengrass.deployments.state import Active, ActiveSet
 from agent.greengrass.recipes import configuration, platform
 from agent.greengrass.recipes.configuration import Tree
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
 
-__all__ = ["Action", "Active", "ActiveSet", "Fetch", "Kind", "Plan", "Planned", "Removed", "plan", "removed"]
+__all__ = ["Action", "Fetch", "Kind", "Plan", "Planned", "Removed", "plan", "removed"]
 
 
 DeviceOf: TypeAlias = Callable[[str], Device]
@@ -50,28 +51,6 @@ class Action(StrEnum):
     RECONFIGURE = "reconfigure"
     KEEP = "keep"
     REMOVE = "remove"
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """A component as it is now."""
-
-    recipe: Recipe
-    manifest: Manifest
-    kind: Kind
-    run_with: RunWith | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveSet:
-    """What is live now, by name; nothing on a new device."""
-
-    components: Mapping[str, Active] = field(default_factory=dict)
-
-    @property
-    def versions(self) -> dict[str, Version]:
-        """What the resolver and the groups take for running."""
-        return {name: active.recipe.version for name, active in self.components.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +93,12 @@ class Planned:
     @property
     def hard(self) -> frozenset[str]:
         """The components that must be ready before it starts."""
-        return frozenset(name for name, each in self.recipe.dependencies.items() if each.hard)
+        return frozenset(name for name, dependency in self.recipe.dependencies.items() if dependency.hard)
 
     @property
     def soft(self) -> frozenset[str]:
         """The components that must be there."""
-        return frozenset(name for name, each in self.recipe.dependencies.items() if not each.hard)
+        return frozenset(name for name, dependency in self.recipe.dependencies.items() if not dependency.hard)
 
     @property
     def active(self) -> Active:
@@ -129,7 +108,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A component that nobody wants any more."""
+    """A component that is not in the new set."""
 
     name: str
     version: Version
@@ -146,26 +125,26 @@ class Plan:
 
     def having(self, *actions: Action) -> tuple[Planned, ...]:
         """The components with one of the actions, dependencies first."""
-        return tuple(each for each in self.components if each.action in actions)
+        return tuple(component for component in self.components if component.action in actions)
 
     @property
     def changes(self) -> bool:
         """Whether anything is to be done at all."""
-        return bool(self.removed) or any(each.action is not Action.KEEP for each in self.components)
+        return bool(self.removed) or any(component.action is not Action.KEEP for component in self.components)
 
     @property
     def fetches(self) -> tuple[Fetch, ...]:
         """The artifacts of what is installed or updated."""
         return tuple(
-            Fetch(each.name, each.new, artifact)
-            for each in self.having(Action.INSTALL, Action.UPDATE)
-            for artifact in each.manifest.artifacts
+            Fetch(component.name, component.new, artifact)
+            for component in self.having(Action.INSTALL, Action.UPDATE)
+            for artifact in component.manifest.artifacts
         )
 
     @property
     def result(self) -> ActiveSet:
         """What is live once the plan is done."""
-        return ActiveSet({each.name: each.active for each in self.components})
+        return ActiveSet({component.name: component.active for component in self.components})
 
 
 def plan(
@@ -189,7 +168,7 @@ def plan(
             one is to be configured that is not there.
         LifecycleError: scripts of a component that a stream names as its model cannot be read.
     """
-    if unknown := sorted(deployment.wanted.keys() - resolution.components.keys()):
+    if unknown := sorted(deployment.components.keys() - resolution.components.keys()):
         raise DeploymentError(
             f"{', '.join(unknown)} cannot be configured: it is not deployed",
             hint="deploy it: name a version",
@@ -197,14 +176,15 @@ def plan(
         )
     planned: dict[str, Planned] = {}
     models: dict[str, str] = {}
-    runtimes = frozenset(name for name, each in resolution.components.items() if _is_runtime(each))
+    runtimes = frozenset(name for name, recipe in resolution.components.items() if _is_runtime(recipe))
     for name in reversed(resolution.order):
         old = active.components.get(name)
         before = configs.get(name) if old else None
-        each = _planned(resolution.components[name], old, before, deployment, attributes, models, (device, runtimes))
-        planned[name] = replace(each, action=Action.UPDATE) if old and name in broken else each
-        if each.inference:
-            models[each.inference.stream.model] = name
+        recipe = resolution.components[name]
+        component = _planned(recipe, old, before, deployment, attributes, models, (device, runtimes))
+        planned[name] = replace(component, action=Action.UPDATE) if old and name in broken else component
+        if component.inference:
+            models[component.inference.stream.model] = name
     components = tuple(_with_its_model(planned[name], planned) for name in resolution.order)
     return Plan(deployment, components, removed(active, resolution.components))
 
@@ -220,17 +200,17 @@ def _planned(
 ) -> Planned:
     """``models`` are the components that streams name as their models, each with one of those streams."""
     manifest = platform.choose(recipe, attributes)
-    wanted = deployment.wanted.get(recipe.name)
+    request = deployment.components.get(recipe.name)
     after = configuration.update(
         before,
-        reset=wanted.reset if wanted else (),
+        reset=request.reset if request else (),
         defaults=recipe.configuration,
-        merge=wanted.merge if wanted else None,
+        merge=request.merge if request else None,
         timestamp=deployment.timestamp_ms,
     )
     plain = catalog.completed(recipe, after.to_plain())
     kind = kind_of(recipe, manifest, plain, models)
-    run_with = ((wanted.run_with if wanted else None) or RunWith()).over(old.run_with if old else None)
+    run_with = ((request.run_with if request else None) or RunWith()).over(old.run_with if old else None)
     return Planned(
         action=_action(old, Active(recipe, manifest, kind, run_with), same=before is not None and _same(before, after)),
         kind=kind,
@@ -264,21 +244,22 @@ def _action(old: Active | None, new: Active, *, same: bool) -> Action:
 
 
 def _same(before: Tree, after: Tree) -> bool:
-    """Whether two configurations say the same, whenever it was said; true is not 1."""
+    """Whether two configurations are equal, whatever their timestamps; true is not 1."""
     one, other = (json.dumps(tree.to_plain(), sort_keys=True) for tree in (before, after))
     return one == other
 
 
-def _with_its_model(each: Planned, planned: Mapping[str, Planned]) -> Planned:
+def _with_its_model(component: Planned, planned: Mapping[str, Planned]) -> Planned:
     """A stream follows its model: it is reconfigured where that changes."""
-    if each.action is Action.KEEP and each.inference and planned[each.inference.stream.model].action is not Action.KEEP:
-        return replace(each, action=Action.RECONFIGURE)
-    return each
+    if component.action is not Action.KEEP or component.inference is None:
+        return component
+    model = planned[component.inference.stream.model]
+    return component if model.action is Action.KEEP else replace(component, action=Action.RECONFIGURE)
 
 
 def removed(active: ActiveSet, kept: Collection[str]) -> tuple[Removed, ...]:
     """What of the active set is not among the names that stay, dependers first."""
-    gone = {name: each for name, each in sorted(active.components.items()) if name not in kept}
-    graph = {name: sorted(gone.keys() & each.recipe.dependencies.keys()) for name, each in gone.items()}
+    gone = {name: component for name, component in sorted(active.components.items()) if name not in kept}
+    graph = {name: sorted(gone.keys() & component.recipe.dependencies.keys()) for name, component in gone.items()}
     order = reversed(list(TopologicalSorter(graph).static_order()))
     return tuple(Removed(name, gone[name].recipe.version, gone[name].kind) for name in order)

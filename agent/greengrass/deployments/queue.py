@@ -3,7 +3,7 @@
 One deployment runs at a time, the others wait in the order in which they came.  A deployment whose id is waiting or
 running already is not taken twice.  Of shadows only the newest waits: it takes the older one's place.  A job whose
 document is older than the last deployment of its group is rejected when its turn comes.  A cancelled deployment leaves
-the queue; a running one is interrupted as long as nothing was activated, after that the wish comes too late.
+the queue; a running one is interrupted as long as nothing was activated, after that it is too late.
 
 Everything accepted ends once: by ``Ended`` from whoever runs it, by a ``Rejected`` or by a ``Dropped``.
 """
@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from agent.greengrass.deployments.errors import DeploymentRejectedError
-from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed
+from agent.greengrass.deployments.outcome import COMMITTED, DetailedStatus, Outcome, failed
 from agent.greengrass.deployments.request import Deployment, Source, group_label
 
 __all__ = [
@@ -45,21 +45,21 @@ MAX_WAITING: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Somebody wants a deployment."""
+    """A deployment was asked for."""
 
     deployment: Deployment
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody does not want it any more; ``id`` is the deployment's."""
+    """A deployment is given up; ``id`` is its id."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Activating:
-    """The running deployment is about to change something; an ``Interrupt`` as the answer forbids it."""
+    """The running deployment is about to change something; an ``Interrupt`` among the effects forbids it."""
 
     id: str
 
@@ -138,24 +138,21 @@ class Queue:
 
 Moved: TypeAlias = tuple[Queue, tuple[Effect, ...]]
 
-_TOOK_EFFECT = frozenset((DetailedStatus.SUCCESSFUL, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED))
-"""After these the group's roots are those of the document."""
-
 
 def step(queue: Queue, event: Event) -> Moved:
     """The queue after ``event``, and what is to be done because of it, in order."""
-    moved, effects = _heard(queue, event)
+    moved, effects = _handle(queue, event)
     begun, more = _next(moved)
     return begun, effects + more
 
 
-def _heard(queue: Queue, event: Event) -> Moved:
+def _handle(queue: Queue, event: Event) -> Moved:
     if isinstance(event, Arrived):
         return _arrived(queue, event.deployment)
     running = queue.running
     if running is None or running.deployment.id != event.id:
         return _left(queue, event.id) if isinstance(event, Cancelled) else (queue, ())
-    moved: Moved = queue, ()  # a wish that came too late
+    moved: Moved = queue, ()  # an event that came too late
     match event:
         case Ended(_, outcome):
             moved = _ended(queue, running.deployment, outcome), ()
@@ -169,18 +166,18 @@ def _heard(queue: Queue, event: Event) -> Moved:
 
 
 def _left(queue: Queue, cancelled: str) -> Moved:
-    """Without the cancelled one, if it waits."""
-    gone = tuple(Dropped(each, Reason.CANCELED) for each in queue.waiting if each.id == cancelled)
-    return replace(queue, waiting=tuple(each for each in queue.waiting if each.id != cancelled)), gone
+    """The queue without the cancelled one, if it waits."""
+    dropped = tuple(Dropped(waiting, Reason.CANCELED) for waiting in queue.waiting if waiting.id == cancelled)
+    return replace(queue, waiting=tuple(waiting for waiting in queue.waiting if waiting.id != cancelled)), dropped
 
 
 def _arrived(queue: Queue, deployment: Deployment) -> Moved:
-    known = {each.id for each in (*queue.waiting, *([queue.running.deployment] if queue.running else []))}
+    known = {other.id for other in (*queue.waiting, *([queue.running.deployment] if queue.running else []))}
     if deployment.id in known:
         return queue, ()
-    shadow = next((each for each in queue.waiting if each.source is Source.SHADOW), None)
+    shadow = next((other for other in queue.waiting if other.source is Source.SHADOW), None)
     if deployment.source is Source.SHADOW and shadow:
-        waiting = tuple(deployment if each is shadow else each for each in queue.waiting)
+        waiting = tuple(deployment if other is shadow else other for other in queue.waiting)
         return replace(queue, waiting=waiting), (Dropped(shadow, Reason.SUPERSEDED),)
     if len(queue.waiting) >= MAX_WAITING:
         full = DeploymentRejectedError(
@@ -192,7 +189,7 @@ def _arrived(queue: Queue, deployment: Deployment) -> Moved:
 
 def _ended(queue: Queue, deployment: Deployment, outcome: Outcome | None) -> Queue:
     last = queue.last_ms
-    if outcome and outcome.status in _TOOK_EFFECT:
+    if outcome and outcome.status in COMMITTED:
         last = {**last, deployment.group: max(deployment.timestamp_ms, last.get(deployment.group, 0))}
     return replace(queue, running=None, last_ms=last)
 

@@ -1,20 +1,41 @@
-"""What a deployment asks for: the values that a document is read into, and that the rest works on."""
+"""What a deployment asks for: the values that a document is read into, and what all groups require together.
+
+A deployment names what *its* group requires from now on; what the other groups require stays.  A component that
+several groups require has to satisfy them all.  Configuration comes from the deployment alone and is no matter of
+groups.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from agent.greengrass.deployments.canary import Canary
+from msgspec import Meta, Struct
+
 from agent.greengrass.recipes.recipe import Recipe
-from agent.greengrass.recipes.versions import Requirement
+from agent.greengrass.recipes.versions import Requirement, Version
 
-__all__ = ["LOCAL_GROUP", "Deployment", "FailurePolicy", "RunWith", "Source", "Wanted", "group_label"]
+__all__ = [
+    "LOCAL_GROUP",
+    "Canary",
+    "ComponentRequest",
+    "Deployment",
+    "FailurePolicy",
+    "Groups",
+    "Requirements",
+    "RunWith",
+    "Source",
+    "group_label",
+    "merge",
+]
 
 LOCAL_GROUP: Final = "LOCAL_DEPLOYMENT"
 """The group of deployments that name none."""
+
+Requirements = Mapping[str, Mapping[str, Requirement]]
+"""Component → group → the versions that it accepts: the roots of a resolution."""
 
 
 class Source(StrEnum):
@@ -33,11 +54,22 @@ class FailurePolicy(StrEnum):
     DO_NOTHING = "DO_NOTHING"
 
 
+class Canary(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a new model is tried before it is trusted: for so many ``frames``, or for so many ``seconds``."""
+
+    frames: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    seconds: Annotated[float, Meta(gt=0, le=7 * 86400)] | None = None
+    agreement: Annotated[float, Meta(ge=0, le=1)] = 0.9
+    """The share of frames on which both models must agree."""
+    latency_ratio: Annotated[float, Meta(gt=0)] = 2.0
+    """How many times the old model's median latency the new one's may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunWith:
-    """Who a component runs as and what it may use; ``said`` are the keys that the document had.
+    """Who a component runs as and what it may use; ``given`` are the keys that the document had.
 
-    A key that was said as null takes the earlier override away; one that was not said leaves it.
+    A key that was given as null takes the earlier override away; one that was not given leaves it.
     """
 
     posix_user: str | None = None
@@ -45,25 +77,25 @@ class RunWith:
     windows_user: str | None = None
     memory_kb: int | None = None
     cpus: float | None = None
-    said: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
 
     def over(self, old: RunWith | None) -> RunWith:
-        """What holds after this was said; its own ``said`` is empty."""
+        """What holds once this is laid over ``old``; the ``given`` of the result is empty."""
         before = old or RunWith()
-        limits = self if "systemResourceLimits" in self.said else before
+        limits = self if "systemResourceLimits" in self.given else before
         return RunWith(
-            posix_user=(self if "posixUser" in self.said else before).posix_user,
-            windows_user=(self if "windowsUser" in self.said else before).windows_user,
+            posix_user=(self if "posixUser" in self.given else before).posix_user,
+            windows_user=(self if "windowsUser" in self.given else before).windows_user,
             memory_kb=limits.memory_kb,
             cpus=limits.cpus,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a deployment says of one component; ``merge`` None and empty ``reset`` leave its configuration alone.
+class ComponentRequest:
+    """What a deployment asks of one component; ``merge`` None and empty ``reset`` leave its configuration alone.
 
-    Without a requirement it is not wanted in any version, but configured in the one that is there.
+    Without a requirement no version of it is asked for: it is configured in the version that is there.
     """
 
     requirement: Requirement | None
@@ -76,7 +108,7 @@ class Wanted:
 class Deployment:
     """What was asked for.
 
-    ``group`` is whose wish it is (``thinggroup/lab``, ``thing/edge-7``, ``LOCAL_DEPLOYMENT``).  With ``additive`` the
+    ``group`` is on whose behalf (``thinggroup/lab``, ``thing/edge-7``, ``LOCAL_DEPLOYMENT``).  With ``additive`` the
     components join the group's, without it they replace them.  ``timestamp_ms`` is the document's own time.
     """
 
@@ -85,7 +117,7 @@ class Deployment:
     group: str
     timestamp_ms: int
     revision_arn: str | None = None
-    wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    components: Mapping[str, ComponentRequest] = field(default_factory=dict)
     additive: bool = False
     remove: tuple[str, ...] = ()
     failure_policy: FailurePolicy = FailurePolicy.ROLLBACK
@@ -100,3 +132,55 @@ class Deployment:
 def group_label(group: str) -> str:
     """A group as it stands in sentences."""
     return "the local group" if group == LOCAL_GROUP else f"group {group}"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Group → component → the versions that it accepts; a group that requires nothing is not there."""
+
+    roots: Mapping[str, Mapping[str, Requirement]] = field(default_factory=dict)
+
+    @property
+    def requirements(self) -> Requirements:
+        """The same by component."""
+        by_component: dict[str, dict[str, Requirement]] = {}
+        for group, components in sorted(self.roots.items()):
+            for name, requirement in components.items():
+                by_component.setdefault(name, {})[group] = requirement
+        return by_component
+
+    def to_plain(self) -> dict[str, dict[str, str]]:
+        """As data for a store."""
+        return {
+            group: {name: str(requirement) for name, requirement in components.items()}
+            for group, components in self.roots.items()
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Mapping[str, str]]) -> Groups:
+        """What ``to_plain`` gave.  Raises ``VersionError`` for a requirement that cannot be read."""
+        return cls(
+            {
+                group: {name: Requirement.parse(text) for name, text in components.items()}
+                for group, components in plain.items()
+            }
+        )
+
+
+def merge(groups: Groups, deployment: Deployment, running: Mapping[str, Version]) -> tuple[Groups, Requirements]:
+    """The groups once ``deployment`` is done, and what a resolution has to satisfy.
+
+    An additive deployment keeps what its group requires already, at the version that is ``running``: it changes what
+    it names and nothing else.
+    """
+    required = {name: request.requirement for name, request in deployment.components.items() if request.requirement}
+    if deployment.additive:
+        kept = {
+            name: Requirement.parse(str(running[name])) if name in running else requirement
+            for name, requirement in groups.roots.get(deployment.group, {}).items()
+            if name not in deployment.remove
+        }
+        required = kept | required
+    others = {group: roots for group, roots in groups.roots.items() if group != deployment.group}
+    merged = Groups(others | ({deployment.group: required} if required else {}))
+    return merged, merged.requirements

@@ -1,4 +1,4 @@
-"""Wishes → one version of every component that is needed, or a sentence that says why there is none.
+"""Requirements → one version of every component that is needed, or a sentence that says why there is none.
 
 The search is pip's: ``resolvelib`` pins one component after the other, pins anew what a later constraint excludes,
 drops what nobody needs any more, and jumps back to the cause of a dead end.  It is chosen over a search of our own
@@ -6,7 +6,7 @@ because its corner cases were met by others; it is small, typed and without depe
 
 - of versions: the running one first, then the highest;
 - of components: dependers before what they depend on, then by name.  So all constraints on a component are usually
-  known when its version is chosen, and nothing depends on the order in which wishes or versions are given.
+  known when its version is chosen, and nothing depends on the order in which requirements or versions are given.
 
 It ends: each round of the search pins a component or excludes a version, and there are at most ``MAX_ROUNDS``; real
 sets take about as many rounds as they have components.  Versions that have no manifest for this device are no
@@ -16,7 +16,7 @@ candidates.  SOFT dependencies resolve as HARD ones do.  A set whose dependencie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Final, NoReturn, Protocol, TypeAlias
@@ -25,7 +25,7 @@ from resolvelib import AbstractProvider, BaseReporter, Resolver
 from resolvelib.resolvers import RequirementInformation, ResolutionImpossible, ResolutionTooDeep
 
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.request import group_label
+from agent.greengrass.deployments.request import Requirements, group_label
 from agent.greengrass.recipes import platform
 from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.platform import Attributes
@@ -51,18 +51,14 @@ class Offers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """One recipe of every component that is needed; ``order`` has dependencies before their dependers.
-
-    ``constraints`` tells of each component who wants which versions of it: ``com.a 1.2.0`` or a group's name.
-    """
+    """One recipe of every component that is needed; ``order`` has dependencies before their dependers."""
 
     components: Mapping[str, Recipe]
     order: tuple[str, ...]
-    constraints: Mapping[str, Mapping[str, Requirement]] = field(default_factory=dict)
 
 
 def resolve(
-    wanted: Mapping[str, Mapping[str, Requirement]],
+    requirements: Requirements,
     offers: Offers,
     running: Mapping[str, Version],
     attributes: Attributes | None = None,
@@ -78,7 +74,7 @@ def resolve(
     shelf = _Shelf(offers, running, attributes)
     roots = [
         _Need(name, requirement, group_label(group))
-        for name, groups in sorted(wanted.items())
+        for name, groups in sorted(requirements.items())
         for group, requirement in sorted(groups.items())
     ]
     provider = _Provider(shelf, _ranks(roots, shelf))
@@ -94,7 +90,7 @@ def resolve(
         ) from error
     chosen = {name: shelf.recipe(pin) for name, pin in sorted(result.mapping.items())}
     _one_nucleus(chosen)
-    return Resolution(chosen, _order(chosen), _constraints(roots, chosen))
+    return Resolution(chosen, _order(chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +141,7 @@ class _Shelf:
     def fitting(self, name: str, requirements: Sequence[Requirement]) -> Iterator[_Pin]:
         """The versions that satisfy everybody and are for this device; recipes are read as they are asked for."""
         for pin in self.pins(name):
-            if all(each.allows(pin.version) for each in requirements) and self.misfit(pin) is None:
+            if all(requirement.allows(pin.version) for requirement in requirements) and self.misfit(pin) is None:
                 yield pin
 
     def misfit(self, pin: _Pin) -> NoManifestError | None:
@@ -166,7 +162,7 @@ class _Shelf:
     def needs(self, pin: _Pin) -> list[_Need]:
         """What a version depends on."""
         dependencies = sorted(self.recipe(pin).dependencies.items())
-        return [_Need(name, each.requirement, str(pin), root=False) for name, each in dependencies]
+        return [_Need(name, one.requirement, str(pin), root=False) for name, one in dependencies]
 
 
 class _Provider(AbstractProvider[_Need, _Pin, str]):
@@ -236,25 +232,15 @@ def _order(chosen: Mapping[str, Recipe]) -> tuple[str, ...]:
     except CycleError as error:
         # The library lists a circle from dependency to depender, its first again at the end.
         circle = list(reversed(error.args[1]))
-        told = ", ".join(
+        needs = ", ".join(
             f"{name} {chosen[name].version} needs {other} {chosen[name].dependencies[other].requirement}"
             for name, other in pairwise(circle)
         )
         raise DeploymentError(
-            f"dependencies go in a circle: {told}",
+            f"dependencies go in a circle: {needs}",
             hint="take one of them out of its recipe",
             code="COMPONENT_CIRCULAR_DEPENDENCY_ERROR",
         ) from None
-
-
-def _constraints(roots: Sequence[_Need], chosen: Mapping[str, Recipe]) -> dict[str, dict[str, Requirement]]:
-    constraints: dict[str, dict[str, Requirement]] = {name: {} for name in chosen}
-    for root in roots:
-        constraints[root.name][root.by] = root.requirement
-    for name, recipe in chosen.items():
-        for other, dependency in recipe.dependencies.items():
-            constraints[other][f"{name} {recipe.version}"] = dependency.requirement
-    return constraints
 
 
 def _one_nucleus(chosen: Mapping[str, Recipe]) -> None:
@@ -269,20 +255,20 @@ def _one_nucleus(chosen: Mapping[str, Recipe]) -> None:
 def _refuse(causes: Iterable[_Information], shelf: _Shelf) -> NoReturn:
     """Raise the conflict in one sentence: first the component on which nobody can agree, else all that took part."""
     needs: dict[str, list[_Need]] = {}
-    for cause in sorted(causes, key=lambda each: str(each.requirement)):
+    for cause in sorted(causes, key=lambda cause: str(cause.requirement)):
         known = needs.setdefault(cause.requirement.name, [])
         if cause.requirement not in known:
             known.append(cause.requirement)
     stuck = [name for name in sorted(needs) if not any(shelf.fitting(name, [n.requirement for n in needs[name]]))]
     named = stuck[:1] or sorted(needs)
-    told = [need for name in named for need in needs[name]]
+    involved = [need for name in named for need in needs[name]]
     if stuck:
         for pin in shelf.pins(stuck[0]):
-            if all(need.requirement.allows(pin.version) for need in told) and (misfit := shelf.misfit(pin)):
+            if all(need.requirement.allows(pin.version) for need in involved) and (misfit := shelf.misfit(pin)):
                 raise misfit
-    several = len(told) > 1 and all(shelf.pins(name) for name in named)
+    several = len(involved) > 1 and all(shelf.pins(name) for name in named)
     raise DeploymentError(
-        f"{', '.join(map(str, told))}; {' and '.join(_offered(name, shelf) for name in named)}",
+        f"{', '.join(map(str, involved))}; {' and '.join(_offered(name, shelf) for name in named)}",
         hint="deploy versions that fit together" if several else "publish a version that fits, or want another",
         code="COMPONENT_VERSION_REQUIREMENTS_NOT_MET" if several else "NO_AVAILABLE_COMPONENT_VERSION",
     )

@@ -1,31 +1,55 @@
-"""Everything that a committed deployment leaves: the set, its configuration, and what each group wants.
+"""What is active on a device, what was before it, and what the last deployment failed to change.
 
-It is one value and one row of the ledger, so that it changes as a whole.
+``DeployedState`` is everything that a committed deployment leaves.  It is one value and one row of the ledger, so that
+it changes as a whole.  ``DeviceState`` is the service's: there is one, and a deployment ends by giving the next.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from agent.greengrass.deployments.catalogue import BUILTINS
-from agent.greengrass.deployments.groups import Groups
-from agent.greengrass.deployments.plan import Active, ActiveSet, Kind
-from agent.greengrass.deployments.request import RunWith
+from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.repository import BUILTINS
+from agent.greengrass.deployments.request import Deployment, Groups, RunWith
 from agent.greengrass.recipes import reader, writer
 from agent.greengrass.recipes.configuration import Tree
-from agent.greengrass.recipes.recipe import Recipe
+from agent.greengrass.recipes.recipe import Manifest, Recipe
+from agent.greengrass.recipes.versions import Version
+from agent.inference.environments.spec import Environment
 
-__all__ = ["State"]
+__all__ = ["Active", "ActiveSet", "DeployedState", "DeviceState"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """The active set of a device; an empty one is a new device's."""
+class Active:
+    """A component as it is now."""
+
+    recipe: Recipe
+    manifest: Manifest
+    kind: Kind
+    run_with: RunWith | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSet:
+    """The active components by name; none on a new device."""
+
+    components: Mapping[str, Active] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> dict[str, Version]:
+        """What the resolver and the groups take for running."""
+        return {name: active.recipe.version for name, active in self.components.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedState:
+    """The active set with its configuration, and what each group requires; an empty one is a new device's."""
 
     active: ActiveSet = field(default_factory=ActiveSet)
     configs: Mapping[str, Tree] = field(default_factory=dict)
@@ -37,42 +61,85 @@ class State:
         """As bytes for the ledger."""
         components = {
             name: {
-                "recipe": None if name in BUILTINS else base64.b64encode(writer.dump(each.recipe)).decode(),
-                "manifest": each.recipe.manifests.index(each.manifest),
-                "kind": each.kind,
-                "run_with": _plain(each.run_with),
+                "recipe": None if name in BUILTINS else base64.b64encode(writer.dump(active.recipe)).decode(),
+                "manifest": active.recipe.manifests.index(active.manifest),
+                "kind": active.kind,
+                "run_with": _plain(active.run_with),
                 "configuration": self.configs[name].dump().decode() if name in self.configs else None,
             }
-            for name, each in self.active.components.items()
+            for name, active in self.active.components.items()
         }
         return msgspec.json.encode(
             {"components": components, "groups": self.groups.to_plain(), "timestamps": dict(self.timestamps)}
         )
 
     @classmethod
-    def load(cls, content: bytes | None) -> State:
+    def load(cls, content: bytes | None) -> DeployedState:
         """What ``dump`` gave; an empty state for None."""
         if content is None:
             return cls()
-        told: dict[str, Any] = msgspec.json.decode(content)
+        plain: dict[str, Any] = msgspec.json.decode(content)
         active, configs = {}, {}
-        for name, each in told["components"].items():
-            recipe = _recipe(name, each["recipe"])
+        for name, component in plain["components"].items():
+            recipe = _recipe(name, component["recipe"])
             active[name] = Active(
-                recipe, recipe.manifests[each["manifest"]], Kind(each["kind"]), _run_with(each["run_with"])
+                recipe,
+                recipe.manifests[component["manifest"]],
+                Kind(component["kind"]),
+                _run_with(component["run_with"]),
             )
-            if each["configuration"] is not None:
-                configs[name] = Tree.load(each["configuration"])
-        return cls(ActiveSet(active), configs, Groups.of(told["groups"]), told["timestamps"])
+            if component["configuration"] is not None:
+                configs[name] = Tree.load(component["configuration"])
+        return cls(ActiveSet(active), configs, Groups.of(plain["groups"]), plain["timestamps"])
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What a device runs and what it ran before."""
+
+    current: DeployedState = field(default_factory=DeployedState)
+    previous: DeployedState | None = None
+    """Where a rollback goes."""
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    """Of the runtime components of the current set."""
+    last_failures: Mapping[str, str] = field(default_factory=dict)
+    """Component → why the last deployment did not change it."""
+
+    @property
+    def sets(self) -> tuple[ActiveSet, ...]:
+        """The active set, and the one before it."""
+        return tuple(state.active for state in (self.current, self.previous) if state is not None)
+
+    def committed(self, state: DeployedState, environments: Mapping[str, Environment]) -> DeviceState:
+        """The device once ``state`` is its current one."""
+        # Only the set of a new device has no times.
+        return DeviceState(state, self.current if self.current.timestamps else None, environments)
+
+    def failed(self, deployment: Deployment, error: BaseException) -> DeviceState:
+        """The device as it is, with the reason why ``deployment`` changed nothing of the components it names."""
+        reason = f"deployment {deployment.id} failed and what ran before runs on: {error}"
+        unchanged = deployment.components.keys() & self.current.active.components.keys()
+        return replace(self, last_failures=dict.fromkeys(sorted(unchanged), reason))
 
 
 def _recipe(name: str, text: str | None) -> Recipe:
     return BUILTINS[name] if text is None else reader.parse(base64.b64decode(text), name)
 
 
+# Ledgers of earlier versions hold ``given`` under this key.
+_GIVEN = "said"
+
+
 def _plain(run_with: RunWith | None) -> dict[str, Any] | None:
-    return asdict(run_with) | {"said": sorted(run_with.said)} if run_with else None
+    if run_with is None:
+        return None
+    plain = asdict(run_with)
+    given = plain.pop("given")
+    return plain | {_GIVEN: sorted(given)}
 
 
 def _run_with(plain: Mapping[str, Any] | None) -> RunWith | None:
-    return RunWith(**(dict(plain) | {"said": frozenset(plain["said"])})) if plain else None
+    if plain is None:
+        return None
+    values = dict(plain)
+    return RunWith(given=frozenset(values.pop(_GIVEN)), **values)

@@ -1,4 +1,4 @@
-"""How every component of the device is.
+"""How every component of the device is, and the retained topics of those that nobody else publishes.
 
 =============  =============================================================================================
 a component    is as
@@ -14,23 +14,32 @@ of the agent   RUNNING; the nucleus, which is the agent, is always there
 What is active and yet not live is BROKEN: it could not be brought back when the agent started.  The note says what a
 person should know though nothing is broken: why a deployment did not change it, what its camera lacks, which
 environment was chosen.
+
+The supervisor publishes scripts, the status board models; ``ComponentStatusPublisher`` streams, runtimes and servers.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.greengrass import catalog
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
-from agent.greengrass.deployments import state as states
-from agent.greengrass.deployments.catalogue import BUILTINS, NUCLEUS
-from agent.greengrass.deployments.plan import Active, Kind
+from agent.greengrass.deployments.activation import Activator
+from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.outcome import DeploymentEnded
+from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
+from agent.greengrass.deployments.service import DeploymentService
+from agent.greengrass.deployments.state import Active, DeployedState
 from agent.greengrass.deployments.target import Target
 from agent.inference.values import PoolState, PoolStatus
+from agent.status.board import StatusBoard
+from agent.status.components import POOL_STATES, component_payload
+from agent.streams.stream import Stream
 
-__all__ = ["Pools", "Scene", "standing"]
+__all__ = ["ComponentStatusPublisher", "DeviceView", "Pools", "component_statuses", "observe"]
 
 Pools = Callable[[str], PoolStatus]
 """How a model's workers are, by the model's key in the target."""
@@ -42,23 +51,17 @@ _WORST_FIRST: Final = (
     PoolState.RUNNING,
     PoolState.STOPPED,
 )
-_STATES: Final = {
-    PoolState.BROKEN: State.BROKEN,
-    PoolState.BACKOFF: State.ERRORED,
-    PoolState.STARTING: State.STARTING,
-    PoolState.RUNNING: State.RUNNING,
-    PoolState.STOPPED: State.FINISHED,
-}
 _NOT_LIVE: Final = Problem(
     StatusCode.STARTUP_ERROR, "The agent could not bring it back when it started; the agent's log tells why."
 )
+_PUBLISHED: Final = frozenset((Kind.INFERENCE, Kind.RUNTIME, Kind.SERVER))
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What there is to look at."""
+class DeviceView:
+    """What the statuses are read from: the device at one moment."""
 
-    active: states.State
+    deployed: DeployedState
     target: Target
     scripts: Mapping[str, ComponentStatus]
     pools: Pools
@@ -66,47 +69,101 @@ class Scene:
     """What was chosen for each runtime component."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """What is the matter with the source of a stream."""
-    complaints: Mapping[str, str] = field(default_factory=dict)
+    last_failures: Mapping[str, str] = field(default_factory=dict)
     """Why the last deployment did not change a component."""
 
 
-def standing(scene: Scene) -> dict[str, ComponentStatus]:
+def observe(service: DeploymentService, activator: Activator, pools: Pools) -> DeviceView:
+    """The device now."""
+    state, streams = service.state, activator.streams
+    return DeviceView(
+        state.current,
+        activator.target,
+        activator.supervisor.states(),
+        pools,
+        runtimes={name: environment.description for name, environment in state.environments.items()},
+        sources={name: _trouble(streams[name]) for name in activator.target.streams if name in streams},
+        last_failures=state.last_failures,
+    )
+
+
+def _trouble(stream: Stream) -> str:
+    """What a stream's source waits for or cannot do; empty while pictures come."""
+    source = stream.source_status
+    return f"its {source.kind} {source.name} is {source.state}: {source.reason}" if source.reason else ""
+
+
+def component_statuses(view: DeviceView) -> dict[str, ComponentStatus]:
     """Every component by name: of the active set, of what is live of it, and of the scripts that are supervised."""
-    found = {NUCLEUS: _running(NUCLEUS)}
-    for name, each in scene.active.active.components.items():
-        found[name] = _running(name) if each.kind is Kind.BUILTIN else _noted(_status(name, each, scene), scene)
-    return dict(scene.scripts) | found
+    statuses = {NUCLEUS: _running(NUCLEUS)}
+    for name, active in view.deployed.active.components.items():
+        statuses[name] = _running(name) if active.kind is Kind.BUILTIN else _noted(_status(name, active, view), view)
+    return dict(view.scripts) | statuses
 
 
-def _status(name: str, each: Active, scene: Scene) -> ComponentStatus:
-    version, target = str(each.recipe.version), scene.target
-    match each.kind:
-        case Kind.GENERIC if name in scene.scripts:
-            return scene.scripts[name]
+def _status(name: str, active: Active, view: DeviceView) -> ComponentStatus:
+    version, target = str(active.recipe.version), view.target
+    match active.kind:
+        case Kind.GENERIC if name in view.scripts:
+            return view.scripts[name]
         case Kind.INFERENCE if name in target.streams:
-            status = _worked(name, version, [scene.pools(target.streams[name].model)])
-            return replace(status, note=scene.sources.get(name, ""))
+            status = _of_workers(name, version, [view.pools(target.streams[name].model)])
+            return replace(status, note=view.sources.get(name, ""))
         case Kind.MODEL:
-            keys = [key for key, one in target.models.items() if one.component == name]
-            return _worked(name, version, [scene.pools(key) for key in keys])
-        case Kind.RUNTIME if name in scene.runtimes:
-            return ComponentStatus(name, version, State.FINISHED, note=scene.runtimes[name])
+            keys = [key for key, model in target.models.items() if model.component == name]
+            return _of_workers(name, version, [view.pools(key) for key in keys])
+        case Kind.RUNTIME if name in view.runtimes:
+            return ComponentStatus(name, version, State.FINISHED, note=view.runtimes[name])
         case Kind.SERVER:
             return ComponentStatus(name, version, State.INSTALLED, note=catalog.NOT_YET_SERVED)
         case _:
             return ComponentStatus(name, version, State.BROKEN, _NOT_LIVE)
 
 
-def _noted(status: ComponentStatus, scene: Scene) -> ComponentStatus:
-    notes = [scene.complaints.get(status.name, ""), status.note]
+def _noted(status: ComponentStatus, view: DeviceView) -> ComponentStatus:
+    notes = [view.last_failures.get(status.name, ""), status.note]
     return replace(status, note="; ".join(filter(None, notes)))
 
 
-def _worked(name: str, version: str, pools: Iterable[PoolStatus]) -> ComponentStatus:
-    worst = min(pools, key=lambda each: _WORST_FIRST.index(each.state), default=PoolStatus(PoolState.STOPPED))
+def _of_workers(name: str, version: str, pools: Iterable[PoolStatus]) -> ComponentStatus:
+    worst = min(pools, key=lambda pool: _WORST_FIRST.index(pool.state), default=PoolStatus(PoolState.STOPPED))
     problem = Problem(StatusCode.RUN_ERROR, worst.reason) if worst.reason else None
-    return ComponentStatus(name, version, _STATES[worst.state], problem)
+    return ComponentStatus(name, version, POOL_STATES[worst.state], problem)
 
 
 def _running(name: str) -> ComponentStatus:
     return ComponentStatus(name, str(BUILTINS[name].version), State.RUNNING)
+
+
+class ComponentStatusPublisher:
+    """Publishes the statuses that have changed, and nothing else; a ``DeploymentListener``."""
+
+    def __init__(self, board: StatusBoard, view: Callable[[], DeviceView]) -> None:
+        self._board = board
+        self._view = view
+        self._published: dict[str, ComponentStatus] = {}
+
+    def began(self) -> None:
+        """A deployment is under way."""
+
+    def ended(self, end: DeploymentEnded) -> None:
+        """A deployment is over."""
+        del end
+        self.changed()
+
+    def changed(self) -> None:
+        """Something may have changed: publish what is new; a model's note goes along with its workers' status."""
+        view = self._view()
+        kinds = {name: active.kind for name, active in view.deployed.active.components.items()}
+        statuses = component_statuses(view)
+        for name, kind in kinds.items():
+            if kind is Kind.MODEL:
+                self._board.annotate(name, statuses[name].note)
+        now = {name: statuses[name] for name, kind in kinds.items() if kind in _PUBLISHED}
+        for name in self._published.keys() - now.keys():
+            del self._published[name]
+            self._board.forget(name)
+        for name, status in now.items():
+            if self._published.get(name) != status:
+                self._published[name] = status
+                self._board.component(name, component_payload(status, time.time()))

@@ -1,25 +1,56 @@
-"""What a set of components comes to on this device: models to load, streams to run, scripts to supervise."""
+"""What a set of components comes to on this device: models to load, streams to run, scripts to supervise.
+
+*Models.*  A stream's model is found among its component's files.  It is loaded once for each way in which it is run;
+its key names the component, the version and a digest of everything that makes a difference, so that two sets side by
+side share what they have in common and nothing else.
+
+*Environments.*  A model's own runtime (among its component's dependencies) goes before that of the stream.  A runtime
+that is not for the model's format is passed over: a TFLite model of a stream that depends on DLR runs in the agent's
+own interpreter.  A backend of the user's own may need any of them, for the packages that were installed there for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import glob
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import msgspec
 
 from agent.config.streams import StreamOptions
+from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.components.spec import ComponentSpec, Limits, RunAs
-from agent.greengrass.deployments.catalogue import TOKEN_EXCHANGE
 from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.kinds import Kind
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.model_target import ModelTarget, model_target
-from agent.greengrass.deployments.plan import Kind, Planned
+from agent.greengrass.deployments.plan import Action, Planned
+from agent.greengrass.deployments.repository import TOKEN_EXCHANGE
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.lifecycle import StepName
+from agent.greengrass.recipes.recipe import Unarchive
 from agent.greengrass.recipes.variables import Context, interpolate
-from agent.inference.environments.spec import Environment
+from agent.inference import manifest
+from agent.inference.environments.combinations import FAMILIES
+from agent.inference.environments.provider import Provider
+from agent.inference.environments.shelf import roots_below
+from agent.inference.environments.spec import Environment, RuntimeSpec
+from agent.inference.manifest import ModelSpec
 
-__all__ = ["Target", "target"]
+__all__ = ["EnvironmentManager", "ModelTarget", "Target", "model_target", "runtime_for", "target"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    """A model as a stream runs it."""
+
+    component: str
+    spec: ModelSpec
+    golden: Path | None
+    """The folder of golden frames, if the model brings one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +68,236 @@ def target(
 ) -> Target:  # fmt: skip
     """What a set comes to; its files must be in place, and the environments of its runtime components.
 
-    ``granted`` is told to components that depend on the token exchange.
+    ``granted`` is the environment of components that depend on the token exchange.
 
     Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
     """
-    known = {each.name: each for each in components}
+    known = {component.name: component for component in components}
     models: dict[str, ModelTarget] = {}
     streams: dict[str, StreamOptions] = {}
-    for each in components:
-        if each.inference is not None:
-            key, model = model_target(each, known, layout, environments)
+    for component in components:
+        if component.inference is not None:
+            key, model = model_target(component, known, layout, environments)
             models[key] = model
-            streams[each.name] = msgspec.structs.replace(each.inference.stream, model=key)
+            streams[component.name] = msgspec.structs.replace(component.inference.stream, model=key)
     scripts = {
-        each.name: _spec(each, known, layout, thing, granted) for each in components if each.kind is Kind.GENERIC
+        component.name: _scripts(component, known, layout, thing, granted)
+        for component in components
+        if component.kind is Kind.GENERIC
     }
     return Target(models, streams, scripts)
 
 
-def _spec(
-    each: Planned, known: Mapping[str, Planned], layout: Layout, thing: str, granted: Mapping[str, str]
+def _scripts(
+    component: Planned, known: Mapping[str, Planned], layout: Layout, thing: str, granted: Mapping[str, str]
 ) -> ComponentSpec:
-    values = {name: layout.values(name, one.new, one.configuration.to_plain()) for name, one in known.items()}
+    values = {name: layout.values(name, other.new, other.configuration.to_plain()) for name, other in known.items()}
     context = Context(
-        component=values[each.name],
-        dependencies={name: values[name] for name in each.hard | each.soft if name in values},
+        component=values[component.name],
+        dependencies={name: values[name] for name in component.hard | component.soft if name in values},
         root=str(layout.root),
         thing_name=thing,
     )
-    chosen = lifecycle.select(each.recipe, each.manifest)
-    steps = lifecycle.parse(interpolate(chosen, context).lifecycle, each.name)
+    chosen = lifecycle.select(component.recipe, component.manifest)
+    steps = lifecycle.parse(interpolate(chosen, context).lifecycle, component.name)
     if StepName.BOOTSTRAP in steps.steps:
         raise DeploymentError(
-            f"{each.name}: the agent does not run Bootstrap steps, which may restart the agent or the device",
+            f"{component.name}: the agent does not run Bootstrap steps, which may restart the agent or the device",
             code="COMPONENT_BOOTSTRAP_ERROR",
             hint="move what it does to Install",
         )
-    run_with = each.run_with
+    run_with = component.run_with
     return ComponentSpec(
-        name=each.name,
-        version=str(each.new),
+        name=component.name,
+        version=str(component.new),
         lifecycle=steps,
-        work=layout.work(each.name),
+        work=layout.work(component.name),
         # What runs inside the agent is there when scripts start.
-        hard=frozenset(name for name in each.hard if known[name].kind is Kind.GENERIC),
-        soft=frozenset(name for name in each.soft if name in known and known[name].kind is Kind.GENERIC),
+        hard=frozenset(name for name in component.hard if known[name].kind is Kind.GENERIC),
+        soft=frozenset(name for name in component.soft if name in known and known[name].kind is Kind.GENERIC),
         run_as=RunAs.parse(run_with.posix_user) if run_with.posix_user else None,
         limits=Limits(run_with.memory_kb, run_with.cpus),
-        env=granted if TOKEN_EXCHANGE in each.hard | each.soft else {},
-        owned=(layout.artifacts(each.name, each.new), layout.unarchived(each.name, each.new)),
+        env=granted if TOKEN_EXCHANGE in component.hard | component.soft else {},
+        owned=(layout.artifacts(component.name, component.new), layout.unarchived(component.name, component.new)),
+    )
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def model_target(
+    stream: Planned, known: Mapping[str, Planned], layout: Layout, environments: Mapping[str, Environment]
+) -> tuple[str, ModelTarget]:
+    """The model of the stream ``stream`` and its key; ``known`` is the set.
+
+    Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
+    """
+    assert stream.inference is not None  # noqa: S101 the caller asked
+    component = known[stream.inference.stream.model]
+    if component.model is None:
+        raise _wrong(
+            f"{stream.name}: Verge.Model is {component.name}, which brings no model",
+            "a model component has ComponentType: verge.model, or a Verge block with an Archive",
+        )
+    folder = _folder(component, layout, stream.inference.archive)
+    described = component.model.options(component.name, str(folder))
+    options = stream.inference.model_options(described, partial(_code, stream, layout))
+    spec = manifest.resolve(options, folder)
+    named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
+    environment = runtime_for(spec, environments, component.recipe.dependencies, stream.recipe.dependencies)
+    interpreter = environment.python if environment is not None and not environment.own else ""
+    spec = msgspec.structs.replace(spec, manifest=named, run=msgspec.structs.replace(spec.run, interpreter=interpreter))
+    golden = folder / "golden"
+    key = f"{component.name}@{component.new}#{_difference(spec)}"
+    return key, ModelTarget(component.name, spec, golden if golden.is_dir() else None)
+
+
+def _code(stream: Planned, layout: Layout, name: str) -> str:
+    """``file.py:Name`` with the file's place among the component's artifacts; any other name as it is."""
+    file, _, attribute = name.partition(":")
+    if not file.endswith(".py"):
+        return name
+    folders = layout.folders(stream.name, stream.new)
+    places = [folders[0] / file, *sorted(folders[1].glob(f"*/{glob.escape(file)}"))]
+    for place in places:
+        if place.is_file() and any(place.resolve().is_relative_to(folder.resolve()) for folder in folders):
+            return f"{place.resolve()}:{attribute}"
+    raise _wrong(f"{stream.name}: there is no {file} among its artifacts", "add it to the recipe's Artifacts")
+
+
+def _folder(component: Planned, layout: Layout, asked: str) -> Path:
+    """Where the model's files are: its archive's folder, that of its plain artifacts, or a sample's.
+
+    ``asked`` is the archive that the stream names, for a component with several; what follows a slash is a folder in
+    the archive, as AWS has it.
+    """
+    assert component.model is not None  # noqa: S101 the caller asked
+    if sample := component.model.sample:
+        if sample not in manifest.sample_names():
+            raise _wrong(
+                f"{component.name}: Verge.Sample is {sample!r}, and no model of that name ships with the agent",
+                f"there are {', '.join(manifest.sample_names())}",
+            )
+        return manifest.SAMPLES / sample
+    artifacts = component.manifest.artifacts
+    names = [file_name(artifact.uri) for artifact in artifacts if artifact.unarchive is Unarchive.ZIP]
+    archive, _, inside = asked.partition("/")
+    named = next((name for name in names if archive in {name, Path(name).stem}), "")
+    wanted = component.model.archive or named or (names[0] if len(names) == 1 else "")
+    if not wanted and (not names or len(names) < len(artifacts)):
+        return layout.artifacts(component.name, component.new)
+    unpacked = layout.unarchived(component.name, component.new) / Path(wanted).stem
+    folder = unpacked / inside if wanted == named else unpacked
+    if wanted not in names or not folder.is_dir() or not folder.resolve().is_relative_to(unpacked.resolve()):
+        name = component.model.archive or asked
+        raise _wrong(
+            f"{component.name} has {f'no archive {name!r}' if name else 'several archives, and none of them is named'}",
+            f"there are: {', '.join(names) or 'none'}; name one with ModelResourceKey or Verge.Archive",
+        )
+    return manifest.unwrapped(folder)
+
+
+def _wrong(message: str, hint: str) -> DeploymentError:
+    return DeploymentError(message, hint=hint, code="COMPONENT_CONFIGURATION_NOT_VALID")
+
+
+def _difference(spec: ModelSpec) -> str:
+    """Everything that makes a loaded model another one, the file itself included."""
+    place = Path(spec.manifest.file)
+    files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
+    files += [Path(name) for name in _code_files(spec)]
+    contents = [(path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path in files for stat in (path.stat(),)]
+    return hashlib.sha256(msgspec.json.encode([spec, contents])).hexdigest()[:8]
+
+
+def _code_files(spec: ModelSpec) -> list[str]:
+    """The files of the user's own code."""
+    model = spec.manifest
+    named = (model.backend, model.task, model.preprocess, model.postprocess)
+    files = (name.rpartition(":")[0] for name in named)
+    return [file for file in files if file.endswith(".py")]
+
+
+# -- environments ------------------------------------------------------------------------------------------------------
+
+_RUN_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    ".tflite": ("litert",),
+    ".onnx": ("onnx", "opencv"),
+    ".pb": ("opencv",),
+    ".caffemodel": ("opencv",),
+    ".xml": ("opencv",),
+}
+"""A model file's suffix → the families of runtimes that run it, the best first."""
+_RUN_FOLDERS: Final = ("dlr",)
+"""Those that run a model which is a folder, whatever its name ends in."""
+
+
+Report: TypeAlias = Callable[[str, str], None]
+"""Takes a component's name and what is being done for it."""
+
+
+class EnvironmentManager:
+    """The environments of runtime components: built before anything changes, found again at every start."""
+
+    def __init__(self, provider: Provider, layout: Layout) -> None:
+        self._provider = provider
+        self._layout = layout
+
+    async def provide(self, components: Iterable[Planned], report: Report) -> dict[str, Environment]:
+        """What a set needs by component, found or built.
+
+        A component that is kept as it is goes on with the environment that served it.  Raises
+        ``UnsupportedRuntimeError``, or what could not be reached.
+        """
+        planned = {component.name: component for component in components}
+        environments: dict[str, Environment] = {}
+        specs = {name: _runtime(component, self._layout) for name, component in planned.items() if component.runtime}
+        for name, spec in specs.items():
+            kept = await self._provider.recall(spec) if planned[name].action is Action.KEEP else None
+            environments[name] = kept or await self._provider.provide(spec, partial(report, name))
+        return environments
+
+    def prune(self, kept: Iterable[Mapping[str, Environment]]) -> None:
+        """Remove every environment but these; also what an earlier run of the agent left."""
+        roots = roots_below(self._layout.root / "work")
+        self._provider.prune((environment for by_component in kept for environment in by_component.values()), roots)
+
+
+def runtime_for(
+    spec: ModelSpec, environments: Mapping[str, Environment], *dependencies: Iterable[str]
+) -> Environment | None:
+    """The environment that runs a model; ``dependencies`` are the model's, then the stream's; None: the agent's own."""
+    families = _families(spec)
+    for names in dependencies:
+        offered = {environments[name].family: environments[name] for name in sorted(names) if name in environments}
+        for family in families:
+            if family in offered:
+                return offered[family]
+    return None
+
+
+def _families(spec: ModelSpec) -> tuple[str, ...]:
+    """The families of runtimes that a model may run in, the best first."""
+    backend, model = spec.manifest.backend, Path(spec.manifest.file)
+    by_format = _RUN_FOLDERS if model.is_dir() else _RUN_BY.get(model.suffix, ())
+    if backend in {"", "auto"}:
+        return by_format
+    return (backend,) if backend in FAMILIES else (*by_format, *FAMILIES)
+
+
+def _runtime(component: Planned, layout: Layout) -> RuntimeSpec:
+    block = component.runtime
+    assert block is not None  # noqa: S101 the caller asked
+    unpacked = layout.unarchived(component.name, component.new)
+    has_archives = any(artifact.unarchive is Unarchive.ZIP for artifact in component.manifest.artifacts)
+    wheelhouse = Path(block.wheelhouse) if block.wheelhouse else (unpacked if has_archives else None)
+    return RuntimeSpec(
+        component=component.name,
+        family=block.runtime,
+        root=(layout.work(component.name) / (block.root or "environments")).resolve(),
+        install=block.install,
+        packages=block.packages,
+        wheelhouse=wheelhouse,
+        index=block.index,
+        interpreter=block.interpreter,
     )

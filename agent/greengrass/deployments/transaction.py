@@ -1,20 +1,20 @@
 """One deployment as a transaction: document → resolve → fetch → stage │ activate → verify → commit | roll back.
 
-Each step is in the ledger before it is taken.  Up to activation nothing has changed and a failure leaves it so; from
-there on a failure puts the old set back.  The commit is one write.  What a power cut interrupted is found at the next
-start: before activation it begins anew (twice at most), after that the old set, which is still the active one, goes on
-and the deployment has failed.
+``Transaction.steps`` yields each step before it is taken, for the service to write into the ledger.  Up to
+``ACTIVATING`` nothing that is live has changed: an iteration that is given up there leaves it so.  From there on a
+failure puts the old set back, by itself while the new one is being made live and by ``roll_back`` after that.
+
+A rollback goes the way of every deployment, as a plan whose set was active before.  So it is as safe: what that set
+lacks on the disk is fetched again, its models answer their golden frames, and a failure leaves the active set live.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import msgspec
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from agent.errors import VergeError
 from agent.files import remove_tree
@@ -23,295 +23,302 @@ from agent.greengrass.artifacts.fetch import Fetcher, Progress, Wanted
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.cloud.negotiation import Chosen, Cloud, negotiated
 from agent.greengrass.components.order import start_order
-from agent.greengrass.deployments import trial
-from agent.greengrass.deployments.activation import Change, Live, RollbackFailedError
-from agent.greengrass.deployments.catalogue import BUILTINS, Catalogue, unpinned
-from agent.greengrass.deployments.endings import complaints, outcome_of
+from agent.greengrass.deployments import canary
+from agent.greengrass.deployments.activation import Activation, Activator, RunCanary
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.groups import merge
+from agent.greengrass.deployments.kinds import Kind
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.ledger import Ledger, Step
-from agent.greengrass.deployments.library import Library
+from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed
-from agent.greengrass.deployments.plan import Kind, Plan, Planned, plan
-from agent.greengrass.deployments.providing import Environments
-from agent.greengrass.deployments.request import Deployment, FailurePolicy, Source
+from agent.greengrass.deployments.plan import Action, Plan, Planned, plan, removed
+from agent.greengrass.deployments.repository import BUILTINS, ComponentRepository, RecipeStore, unpinned
+from agent.greengrass.deployments.request import Deployment, FailurePolicy, Source, merge
 from agent.greengrass.deployments.resolver import Offers, Resolution, resolve
-from agent.greengrass.deployments.rollback import rollback
-from agent.greengrass.deployments.state import State
-from agent.greengrass.deployments.target import Target, target
-from agent.greengrass.deployments.trial import Seen
+from agent.greengrass.deployments.state import DeployedState, DeviceState
+from agent.greengrass.deployments.target import EnvironmentManager, Target, target
 from agent.greengrass.recipes.platform import Attributes
 from agent.inference.environments.spec import Environment
 from agent.inference.manifest import SAMPLES
-from agent.inference.plane import InferencePlane
-from agent.streams.streams import Streams
 
-__all__ = ["Deployer", "Report"]
+__all__ = ["DeploymentProgress", "Report", "Transaction", "Workspace", "rollback"]
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[Deployment, Step, Mapping[str, Any]], None]
-"""Hears how far a deployment has come, with details for a person."""
+
+@dataclass(frozen=True, slots=True)
+class DeploymentProgress:
+    """How far a deployment is: the step, and details for a person."""
+
+    step: Step
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Report: TypeAlias = Callable[[DeploymentProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    plan: Plan
-    state: State
+class Workspace:
+    """What deployments work with on this device."""
 
+    thing: str
+    layout: Layout
+    recipes: RecipeStore
+    fetcher: Fetcher
+    environments: EnvironmentManager
+    activator: Activator
+    attributes: Attributes
+    granted: Mapping[str, str]
+    """The environment of components that may ask the agent for the device's credentials."""
+    cloud: Cloud | None = None
 
-class Deployer:
-    """Runs deployments, one at a time; ``state`` is the active set."""
-
-    def __init__(
-        self, thing: str, layout: Layout, ledger: Ledger, library: Library, fetcher: Fetcher, live: Live, *,
-        granted: Mapping[str, str], environments: Environments, plane: InferencePlane, streams: Streams,
-        attributes: Attributes, report: Report, cloud: Cloud | None = None,
-    ) -> None:  # fmt: skip
-        self.state = State()
-        self.previous: State | None = None
-        """What was active before it: where a rollback goes."""
-        self.environments: Mapping[str, Environment] = {}
-        """Of the runtime components of the active set."""
-        self.complaints: Mapping[str, str] = {}
-        """Component → why the last deployment did not change it."""
-        self._environments = environments
-        self._granted = granted
-        self._thing = thing
-        self._layout = layout
-        self._ledger = ledger
-        self._library = library
-        self._fetcher = fetcher
-        self._live = live
-        self._plane = plane
-        self._streams = streams
-        self._attributes = attributes
-        self._report = report
-        self._cloud = cloud
-
-    async def start(self) -> None:
-        """Make the active set live; what of it cannot be is told in the log and on its topics."""
-        await asyncio.to_thread(self._library.open)
-        content, previous = await self._ledger.active()
-        self.state = State.load(content)
-        self.previous = State.load(previous) if previous is not None else None
-        await asyncio.to_thread(self._shelve)
-        if not self.state.active.components:
-            return
+    async def restore(self, state: DeviceState) -> DeviceState:
+        """Make the current set live at the start of the agent; what of it cannot be is logged."""
+        await asyncio.to_thread(self.recipes.open)
+        await asyncio.to_thread(self.clear, state)
+        if not state.current.active.components:
+            return state
         try:
-            components = self._kept(self.state).components
-            self.environments = await self._environments.provide(components, _logged)
-            wanted = await self._target(components, self.environments)
-            await self._live.start(wanted)
+            components = self.kept(state.current).components
+            environments = await self.environments.provide(components, _log_progress)
+            state = replace(state, environments=environments)
+            await self.activator.start(await self.target(components, environments))
         except (VergeError, OSError):
             log.exception("the active set cannot be made live; deploy one that can")
+        return state
 
-    async def deploy(
-        self, deployment: Deployment, seq: int, may_activate: Callable[[], bool], *, digests: bool = False
-    ) -> Outcome | None:
-        """Run a deployment to its end; None when ``may_activate`` forbade the activation: it was cancelled.
-
-        With ``digests``, artifacts that tell none are refused.
-        """
-        wanted = "back to the set before" if deployment.rollback else ", ".join(deployment.wanted) or "nothing stays"
-        log.info("deployment %s begins: %s", deployment.id, wanted)
-        try:
-            candidate = await self._candidate(deployment)
-            await self._note(deployment, seq, Step.RESOLVED, _told(candidate.plan))
-            if digests:
-                _demand_digests(candidate.plan)
-            await self._stage(deployment, candidate.plan)
-            environments = await self._provide(deployment, candidate.plan)
-            await self._note(deployment, seq, Step.STAGED, {})
-            if not may_activate():
-                return None
-            outcome = await self._activate(deployment, seq, candidate, environments)
-        except RollbackFailedError as error:
-            outcome = failed(DetailedStatus.FAILED_UNABLE_TO_ROLLBACK, error)
-        except (VergeError, OSError) as error:
-            touched = self._live.touched
-            status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
-            outcome = failed(status, error)
-            self.complaints = complaints(deployment, self.state, error)
-        except Exception as error:  # a fault of ours costs this deployment, and not the agent
-            log.exception("deployment %s failed unexpectedly", deployment.id)
-            touched = self._live.touched
-            status = DetailedStatus.FAILED_ROLLBACK_COMPLETE if touched else DetailedStatus.FAILED_NO_STATE_CHANGE
-            outcome = failed(status, error)
-            self.complaints = complaints(deployment, self.state, error)
-        level = logging.INFO if outcome.status is DetailedStatus.SUCCESSFUL else logging.WARNING
-        log.log(level, "deployment %s: %s%s", deployment.id, outcome.status, outcome.cause and f": {outcome.cause}")
-        return outcome
-
-    async def _candidate(self, deployment: Deployment) -> _Candidate:
-        self._live.touched = False
-        if deployment.rollback:
-            return self._former(deployment)
-        running = self.state.active.versions
-        groups, wishes = merge(self.state.groups, deployment, running)
-        wishes = unpinned(wishes)
-        offers: Offers = Catalogue(self._library, deployment.recipes)
-        if self._cloud is not None:
-            ours = {*BUILTINS, *catalog.names(), *(each.name for each in deployment.recipes)}
-            recipes = await negotiated(wishes, offers, running, self._attributes, self._cloud, ours=ours)
-            offers = Chosen(offers, recipes)
-        # A hopeless set of requirements may take seconds to see through.
-        resolution = await asyncio.to_thread(resolve, wishes, offers, running, self._attributes)
-        found = self._planned(self.state, resolution, deployment)
-        configs = {each.name: each.configuration for each in found.components}
-        timestamps = dict(self.state.timestamps) | {deployment.group: deployment.timestamp_ms}
-        return _Candidate(found, State(found.result, configs, groups, timestamps))
-
-    def _former(self, deployment: Deployment) -> _Candidate:
-        """The set before the active one, as it was; the groups' times stay, so that no old document comes back."""
-        if self.previous is None:
-            raise DeploymentError(
-                "there is nothing to roll back to: no set was active before this one", hint="deploy what is wanted"
-            )
-        found = rollback(self.state, self.previous, self._kept(self.previous), deployment)
-        timestamps = dict(self.state.timestamps) | {deployment.group: deployment.timestamp_ms}
-        return _Candidate(found, replace(self.previous, timestamps=timestamps))
-
-    def _planned(self, state: State, resolution: Resolution, deployment: Deployment) -> Plan:
+    def plan(self, state: DeployedState, resolution: Resolution, deployment: Deployment) -> Plan:
+        """What becomes of each component."""
         return plan(
-            state.active,
-            resolution,
-            deployment,
-            state.configs,
-            self._attributes,
-            broken=self._live.broken(),
-            device=self._device,
-        )
+            state.active, resolution, deployment, state.configs, self.attributes,
+            broken=self.activator.broken, device=self._device,
+        )  # fmt: skip
 
-    def _device(self, component: str) -> Device:
-        images = SAMPLES.parent / "images"
-        return Device(self._attributes["architecture"], str(images), str(self._layout.work(component)))
-
-    def _kept(self, state: State) -> Plan:
+    def kept(self, state: DeployedState) -> Plan:
         """A set as a plan that keeps everything."""
-        recipes = {name: each.recipe for name, each in state.active.components.items()}
+        recipes = {name: active.recipe for name, active in state.active.components.items()}
         graph = {
             name: frozenset(other for other in recipe.dependencies if other in recipes)
             for name, recipe in recipes.items()
         }
         nothing = Deployment(id="", source=Source.LOCAL, group="", timestamp_ms=0)
-        return self._planned(state, Resolution(recipes, tuple(start_order(graph))), nothing)
+        return self.plan(state, Resolution(recipes, tuple(start_order(graph))), nothing)
 
-    async def _stage(self, deployment: Deployment, found: Plan) -> None:
-        # The files of scripts are given to another user: they must not be links into the cache.
-        models = {each.name for each in found.components if each.kind is not Kind.GENERIC}
-        wanted: Sequence[Wanted] = [
-            Wanted.of(
-                each.artifact,
-                self._layout.artifacts(each.component, each.version),
-                self._layout.unarchived(each.component, each.version),
-                shared=each.component in models,
-            )
-            for each in found.fetches
-        ]
+    async def target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> Target:
+        """What a set comes to; raises as ``target.target``."""
+        return await asyncio.to_thread(target, components, self.layout, self.thing, environments, self.granted)
 
-        def heard(progress: Progress) -> None:
-            told = {"bytes": progress.bytes_done, "of": progress.bytes_total, "artifacts": progress.artifacts_done}
-            self._report(deployment, Step.RESOLVED, {"progress": told})
-
-        await self._fetcher.fetch_all(wanted, heard)
-
-    async def _provide(self, deployment: Deployment, found: Plan) -> dict[str, Environment]:
-        def heard(component: str, doing: str) -> None:
-            self._report(deployment, Step.RESOLVED, {"runtime": {"component": component, "doing": doing}})
-
-        return await self._environments.provide(found.components, heard)
-
-    async def _target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> Target:
-        return await asyncio.to_thread(target, components, self._layout, self._thing, environments, self._granted)
-
-    async def _activate(
-        self, deployment: Deployment, seq: int, candidate: _Candidate, environments: Mapping[str, Environment]
-    ) -> Outcome:
-        components = candidate.plan.components
-        wanted = await self._target(components, environments)
-        await self._note(deployment, seq, Step.ACTIVATING, {})
-        tolerant = deployment.failure_policy is FailurePolicy.DO_NOTHING
-        change = await self._live.replace(wanted, self._trial(deployment), tolerant=tolerant)
-        try:
-            await self._note(deployment, seq, Step.VERIFYING, {})
-            outcome = outcome_of(change)
-            await self._ledger.commit(seq, candidate.state.dump(), msgspec.json.encode(outcome))
-        except BaseException:
-            await self._roll_back(seq, change)
-            raise
-        # Only the set of a new device has no times.
-        self.previous = self.state if self.state.timestamps else None
-        self.state = candidate.state
-        before, self.environments = self.environments, environments
-        self.complaints = {}
-        try:
-            await change.keep()
-            await asyncio.to_thread(self._shelve)
-            await asyncio.to_thread(self._environments.prune, (before, environments))
-        except (VergeError, OSError):
-            log.exception("deployment %s is done, but what it replaced could not all be cleared away", deployment.id)
-        return outcome
-
-    async def _roll_back(self, seq: int, change: Change) -> None:
-        try:
-            await self._ledger.step(seq, Step.ROLLING_BACK)
-        finally:
-            # A disk that cannot even note it must not keep the old set from coming back.
-            await change.undo()
-
-    def _shelve(self) -> None:
-        """Keep the recipes of the active set and of the one before it, and forget every other version."""
-        sets = (self.state, self.previous or State())
-        self._library.add(
+    def clear(self, state: DeviceState) -> None:
+        """Keep the recipes and files of the active set and of the one before it, and nothing of any other version."""
+        self.recipes.add(
             active.recipe
-            for each in sets
-            for active in each.active.components.values()
+            for components in state.sets
+            for active in components.components.values()
             if active.kind is not Kind.BUILTIN and not catalog.is_ours(active.recipe)
         )
-        kept = {(name, version) for each in sets for name, version in each.active.versions.items()}
-        self._library.prune(kept)
-        wanted = {folder for name, version in kept for folder in self._layout.folders(name, version)}
-        for folder in self._layout.all_folders():
-            if folder not in wanted:
+        kept = {version for components in state.sets for version in components.versions.items()}
+        self.recipes.prune(kept)
+        needed = {folder for name, version in kept for folder in self.layout.folders(name, version)}
+        for folder in self.layout.all_folders():
+            if folder not in needed:
                 remove_tree(folder)
 
-    def _trial(self, deployment: Deployment) -> Callable[[str, str], Any] | None:
-        wish = deployment.canary
-        if wish is None:
+    def _device(self, component: str) -> Device:
+        images = SAMPLES.parent / "images"
+        return Device(self.attributes["architecture"], str(images), str(self.layout.work(component)))
+
+
+class Transaction:
+    """One run of a deployment, from the device's ``state`` to the next.
+
+    Iterate ``steps`` to their end and write ``deployed`` and ``outcome`` into the ledger; then ``finish``, or
+    ``roll_back`` where something failed after ``activated``.  ``report`` takes how far a step is; with ``digests``,
+    artifacts that have none are refused.
+    """
+
+    deployed: DeployedState
+    """What becomes the current state; there once the first step was yielded."""
+    outcome: Outcome
+    """There once the steps have come to their end."""
+
+    def __init__(
+        self, deployment: Deployment, state: DeviceState, workspace: Workspace, report: Report, *, digests: bool = False
+    ) -> None:
+        self._deployment = deployment
+        self._before = state
+        self._workspace = workspace
+        self._report = report
+        self._digests = digests
+        self._environments: Mapping[str, Environment] = {}
+        self._activation: Activation | None = None
+        self.activated = False
+        """Whether the new set is live, and ``roll_back`` the way back."""
+
+    @property
+    def touched(self) -> bool:
+        """Whether it got as far as changing anything that was live."""
+        return self._activation is not None and self._activation.touched
+
+    @property
+    def state(self) -> DeviceState:
+        """The device once the transaction is committed."""
+        return self._before.committed(self.deployed, self._environments)
+
+    async def steps(self) -> AsyncGenerator[DeploymentProgress]:
+        """The steps in order; what a step stands for is done when the next one is asked for.
+
+        Raises what is wrong with the deployment, with the old set live; or ``RollbackFailedError`` when it is not.
+        """
+        planned, self.deployed = await self._resolve()
+        yield DeploymentProgress(Step.RESOLVED, _summary(planned))
+        if self._digests:
+            _demand_digests(planned)
+        await self._stage(planned)
+        self._environments = await self._provide(planned)
+        yield DeploymentProgress(Step.STAGED)
+        target = await self._workspace.target(planned.components, self._environments)
+        yield DeploymentProgress(Step.ACTIVATING)
+        self._activation = Activation(self._workspace.activator, target)
+        tolerant = self._deployment.failure_policy is FailurePolicy.DO_NOTHING
+        await self._activation.apply(self._canary(), tolerant=tolerant)
+        self.activated = True
+        yield DeploymentProgress(Step.VERIFYING)
+        problem = self._activation.problem
+        self.outcome = (
+            failed(DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, problem)
+            if problem is not None
+            else Outcome(DetailedStatus.SUCCESSFUL)
+        )
+
+    async def roll_back(self) -> None:
+        """Put the old set back.  Raises ``RollbackFailedError``."""
+        if self._activation is not None:
+            await self._activation.rollback()
+
+    async def finish(self) -> None:
+        """Clear away what the new set replaced; what cannot be is logged."""
+        assert self._activation is not None  # noqa: S101 the steps came to their end
+        try:
+            await self._activation.commit()
+            await asyncio.to_thread(self._workspace.clear, self.state)
+            environments = (self._before.environments, self._environments)
+            await asyncio.to_thread(self._workspace.environments.prune, environments)
+        except Exception:  # it is committed, whatever this does
+            log.exception(
+                "deployment %s is done, but what it replaced could not all be cleared away", self._deployment.id
+            )
+
+    # -- resolve ---------------------------------------------------------------------------------------------
+
+    async def _resolve(self) -> tuple[Plan, DeployedState]:
+        workspace, deployment, current = self._workspace, self._deployment, self._before.current
+        timestamps = {**current.timestamps, deployment.group: deployment.timestamp_ms}
+        if deployment.rollback:
+            return self._former(timestamps)
+        running = current.active.versions
+        groups, requirements = merge(current.groups, deployment, running)
+        requirements = unpinned(requirements)
+        offers: Offers = ComponentRepository(workspace.recipes, deployment.recipes)
+        if workspace.cloud is not None:
+            ours = {*BUILTINS, *catalog.names(), *(recipe.name for recipe in deployment.recipes)}
+            recipes = await negotiated(requirements, offers, running, workspace.attributes, workspace.cloud, ours=ours)
+            offers = Chosen(offers, recipes)
+        # A hopeless set of requirements may take seconds to see through.
+        resolution = await asyncio.to_thread(resolve, requirements, offers, running, workspace.attributes)
+        planned = workspace.plan(current, resolution, deployment)
+        configs = {component.name: component.configuration for component in planned.components}
+        return planned, DeployedState(planned.result, configs, groups, timestamps)
+
+    def _former(self, timestamps: Mapping[str, int]) -> tuple[Plan, DeployedState]:
+        """The set before the active one, as it was; the groups' times stay, so that no old document comes back."""
+        current, previous = self._before.current, self._before.previous
+        if previous is None:
+            raise DeploymentError(
+                "there is nothing to roll back to: no set was active before this one", hint="deploy what is wanted"
+            )
+        planned = rollback(current, previous, self._workspace.kept(previous), self._deployment)
+        return planned, replace(previous, timestamps=timestamps)
+
+    # -- fetch and stage -------------------------------------------------------------------------------------
+
+    async def _stage(self, planned: Plan) -> None:
+        layout = self._workspace.layout
+        # The files of scripts are given to another user: they must not be links into the cache.
+        models = {component.name for component in planned.components if component.kind is not Kind.GENERIC}
+        artifacts: Sequence[Wanted] = [
+            Wanted.of(
+                fetch.artifact,
+                layout.artifacts(fetch.component, fetch.version),
+                layout.unarchived(fetch.component, fetch.version),
+                shared=fetch.component in models,
+            )
+            for fetch in planned.fetches
+        ]
+
+        def report(fetched: Progress) -> None:
+            details = {"bytes": fetched.bytes_done, "of": fetched.bytes_total, "artifacts": fetched.artifacts_done}
+            self._report(DeploymentProgress(Step.RESOLVED, {"progress": details}))
+
+        await self._workspace.fetcher.fetch_all(artifacts, report)
+
+    async def _provide(self, planned: Plan) -> dict[str, Environment]:
+        def report(component: str, doing: str) -> None:
+            self._report(DeploymentProgress(Step.RESOLVED, {"runtime": {"component": component, "doing": doing}}))
+
+        return await self._workspace.environments.provide(planned.components, report)
+
+    # -- verify ----------------------------------------------------------------------------------------------
+
+    def _canary(self) -> RunCanary | None:
+        asked, live = self._deployment.canary, self._workspace.activator
+        if asked is None:
             return None
 
-        def told(seen: Seen) -> None:
-            numbers = {"frames": seen.frames, "agreement": seen.agreement, "latency_ratio": seen.latency_ratio}
-            self._report(deployment, Step.ACTIVATING, {"canary": {"stream": seen.stream, **numbers}})
+        def report(stream: str, trial: canary.Trial) -> None:
+            numbers = {"frames": trial.frames, "agreement": trial.agreement, "latency_ratio": trial.latency_ratio}
+            self._report(DeploymentProgress(Step.ACTIVATING, {"canary": {"stream": stream, **numbers}}))
 
-        return lambda stream, model: trial.run(self._streams[stream], model, self._plane, wish, told)
-
-    async def _note(self, deployment: Deployment, seq: int, step: Step, told: Mapping[str, Any]) -> None:
-        await self._ledger.step(seq, step)
-        self._report(deployment, step, told)
+        return lambda stream, model: canary.run(live.streams[stream], model, live.plane, asked, report)
 
 
-def _demand_digests(found: Plan) -> None:
-    """What comes from outside this machine says what it is."""
-    for each in found.fetches:
-        if not each.artifact.digest:
+def rollback(now: DeployedState, before: DeployedState, kept: Plan, deployment: Deployment) -> Plan:
+    """The plan from ``now`` to ``before``; ``kept`` is the latter as a plan that keeps everything."""
+    components = tuple(_put_back(component, now, before) for component in kept.components)
+    return Plan(deployment, components, removed(now.active, before.active.components))
+
+
+def _put_back(component: Planned, now: DeployedState, before: DeployedState) -> Planned:
+    """What becomes of a component: everything but what stays exactly as it is is put there anew."""
+    name = component.name
+    old = now.active.components.get(name)
+    if old is None:
+        return replace(component, action=Action.INSTALL, old=None)
+    one, other = (state.configs[name].to_plain() if name in state.configs else {} for state in (now, before))
+    same = old == before.active.components[name] and one == other
+    return replace(component, action=component.action if same else Action.UPDATE, old=old.recipe.version)
+
+
+def _demand_digests(planned: Plan) -> None:
+    """Refuse artifacts without a digest: nothing else vouches for what comes from outside this machine."""
+    for fetch in planned.fetches:
+        if not fetch.artifact.digest:
             raise DeploymentError(
-                f"{each.component} {each.version}: the artifact {each.artifact.uri} has no digest",
+                f"{fetch.component} {fetch.version}: the artifact {fetch.artifact.uri} has no digest",
                 code="RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM",
                 hint="pack it with `verge component pack`, which writes Digest and Algorithm",
             )
 
 
-def _logged(component: str, doing: str) -> None:
+def _log_progress(component: str, doing: str) -> None:
     log.info("%s: %s", component, doing)
 
 
-def _told(found: Plan) -> dict[str, Any]:
+def _summary(planned: Plan) -> dict[str, Any]:
+    """A plan for people: what becomes of each component, and what goes."""
     return {
         "components": {
-            each.name: f"{each.action} {each.new}" for each in found.components if each.kind is not Kind.BUILTIN
+            component.name: f"{component.action} {component.new}"
+            for component in planned.components
+            if component.kind is not Kind.BUILTIN
         },
-        "removed": [each.name for each in found.removed],
+        "removed": [component.name for component in planned.removed],
     }

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self, TypeAlias, TypeVar
@@ -46,6 +46,7 @@ __all__ = [
     "Opened",
     "Sidecar",
     "Signature",
+    "TrustPolicy",
     "Verdict",
     "decide",
     "open_document",
@@ -140,6 +141,26 @@ def _by_link(link: Link, *, digests: bool) -> Verdict:
     return Verdict(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
 
 
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """What decides on the documents of one link: what the link has proved, what the owner takes, and who may sign."""
+
+    link: Link
+    accept: Accept = "trusted-links"
+    keys: Mapping[str, PublicKey] = field(default_factory=dict)
+
+    def admit(self, payload: bytes, *, thing: str, now: float) -> tuple[bytes, bool]:
+        """The document in ``payload``, and whether each artifact that it brings in needs a digest.
+
+        Raises ``DeploymentRejectedError`` for one that is not taken.
+        """
+        opened = open_document(payload, self.keys, thing=thing, now=now)
+        verdict = decide(self.link, str(opened.signed_by) if opened.signed_by else None, self.accept)
+        if not verdict.accepted:
+            raise DeploymentRejectedError(verdict.reason, code="ACCESS_DENIED")
+        return opened.document, verdict.digests
+
+
 # -- signatures --------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +236,7 @@ def recipe_signer(recipe: bytes, sidecar: bytes, keys: Mapping[str, PublicKey]) 
 
 _AGAIN = "sign it again with `verge trust sign`"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on bytes that are not the JSON it was told to expect."""
+"""What msgspec raises on bytes that are not the JSON it was to decode."""
 
 
 def _is_envelope(payload: bytes) -> bool:
@@ -244,9 +265,9 @@ def _signer(
     kind: Kind, content: bytes, signatures: Sequence[Signature], keys: Mapping[str, PublicKey]
 ) -> PublicKey | None:
     """The first trusted key among the signatures; every signature of a trusted key has to fit."""
-    signers = [(key, each) for each in signatures if (key := keys.get(each.key)) is not None]
-    for key, each in signers:
-        if not key.verifies(decoded(each.signature) or b"", signed_content(kind, content)):
+    signers = [(key, signature) for signature in signatures if (key := keys.get(signature.key)) is not None]
+    for key, signature in signers:
+        if not key.verifies(decoded(signature.signature) or b"", signed_content(kind, content)):
             hint = f"it was changed after signing, or signed as something else; {_AGAIN}"
             raise NotTrustedError(f"the signature of {key} does not fit the {kind}", hint=hint)
     return signers[0][0] if signers else None
@@ -273,5 +294,5 @@ def _check_claims(document: bytes, thing: str | None, now: float) -> None:
         if meant and thing is not None and meant != thing:
             raise NotTrustedError(f"the document is for the thing {meant}, and this is {thing}")
     if claims.expires is not None and claims.expires.timestamp() <= now:
-        told = f"it is {datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ} here"
-        raise NotTrustedError(f"the document expired at {claims.expires.isoformat()}, and {told}", hint=_AGAIN)
+        here = f"it is {datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ} here"
+        raise NotTrustedError(f"the document expired at {claims.expires.isoformat()}, and {here}", hint=_AGAIN)

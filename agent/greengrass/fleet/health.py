@@ -1,7 +1,7 @@
 """When a fleet status message is sent, and of what.
 
-``step`` takes what happened and says which messages are due; ``wake`` says when to step again with ``Tick`` though
-nothing happened.  What was told last is remembered per component, and *changed* is what differs from that.
+``step`` takes an event and gives the messages that are due; ``wake`` is when to step again with ``TICK`` though nothing
+happened.  What was reported last is remembered per component, and *changed* is what differs from that.
 
 ===========================  ========  ================================================================================
 trigger                      type      when
@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.greengrass.components.states import State
-from agent.greengrass.fleet.report import SICK, ComponentHealth, Deployment, Report, Trigger
+from agent.greengrass.fleet.report import SICK, ComponentHealth, DeploymentStatus, Report, Trigger
 
 __all__ = ["CADENCE_S", "Event", "Happened", "Health", "step", "wake"]
 
@@ -56,12 +56,12 @@ class Event:
     happened: Happened
     component: ComponentHealth | None = None
     trigger: Trigger | None = None
-    deployment: Deployment | None = None
+    deployment: DeploymentStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known and what was told; times are of a clock that never goes back.
+    """What is known and what was reported; times are of a clock that never goes back.
 
     ``sequence`` is the next message's number, which the caller keeps over restarts.  ``due`` is the time of the first
     ``CADENCE``: ``cadence_s`` after the last one, or a random delay from now.
@@ -71,7 +71,7 @@ class Health:
     due: float
     cadence_s: float = CADENCE_S
     components: Mapping[str, ComponentHealth] = field(default_factory=dict)
-    told: Mapping[str, ComponentHealth] = field(default_factory=dict)
+    reported: Mapping[str, ComponentHealth] = field(default_factory=dict)
     removed: Mapping[str, ComponentHealth] = field(default_factory=dict)
     online: bool = False
     settled: bool = False
@@ -82,9 +82,9 @@ class Health:
 
     @property
     def changed(self) -> tuple[ComponentHealth, ...]:
-        """What differs from what was told, with what is gone."""
+        """What differs from what was reported, with what is gone."""
         return (
-            *(each for name, each in self.components.items() if self.told.get(name) != each),
+            *(one for name, one in self.components.items() if self.reported.get(name) != one),
             *self.removed.values(),
         )
 
@@ -94,7 +94,7 @@ Step = tuple[Health, tuple[Report, ...]]
 
 def step(health: Health, event: Event, now: float) -> Step:
     """What is to be sent after an event."""
-    health, first = _heard(health, event, now)
+    health, first = _handle(health, event, now)
     health, cadence = _cadence(health, now)
     health, launch = _launch(health, now)
     health, change = _change(health, now)
@@ -103,17 +103,17 @@ def step(health: Health, event: Event, now: float) -> Step:
 
 def wake(health: Health) -> float:
     """When to step with ``Tick`` at the latest."""
-    waits = health.online and health.last_change is not None and _worth_telling(health)
+    waits = health.online and health.last_change is not None and _worth_reporting(health)
     return min(health.due, (health.last_change or 0.0) + _APART_S) if waits else health.due
 
 
-def _heard(health: Health, event: Event, now: float) -> Step:
+def _handle(health: Health, event: Event, now: float) -> Step:
     match event:
         case Event(Happened.CHANGED, ComponentHealth() as one):
             return _changed(health, one), ()
         case Event(Happened.REMOVED, ComponentHealth() as one):
             return _removed(health, one), ()
-        case Event(Happened.DEPLOYED, trigger=Trigger() as trigger, deployment=Deployment() as deployment):
+        case Event(Happened.DEPLOYED, trigger=Trigger() as trigger, deployment=DeploymentStatus() as deployment):
             return _deployed(replace(health, deploying=False), trigger, deployment, now)
         case Event(Happened.ONLINE):
             return _reconnect(replace(health, online=True), now)
@@ -131,12 +131,12 @@ _FLAGS: Final[Mapping[Happened, Callable[[Health], Health]]] = {
 
 
 def _changed(health: Health, one: ComponentHealth) -> Health:
-    removed = {name: each for name, each in health.removed.items() if name != one.name}
+    removed = {name: other for name, other in health.removed.items() if name != one.name}
     return replace(health, components={**health.components, one.name: one}, removed=removed, settled=False)
 
 
 def _removed(health: Health, one: ComponentHealth) -> Health:
-    components = {name: each for name, each in health.components.items() if name != one.name}
+    components = {name: other for name, other in health.components.items() if name != one.name}
     return replace(health, components=components, removed={**health.removed, one.name: one})
 
 
@@ -147,7 +147,7 @@ def _reconnect(health: Health, now: float) -> Step:
     return _report(health, Trigger.RECONNECT, health.changed, now)
 
 
-def _deployed(health: Health, trigger: Trigger, deployment: Deployment, now: float) -> Step:
+def _deployed(health: Health, trigger: Trigger, deployment: DeploymentStatus, now: float) -> Step:
     keep = trigger is not Trigger.LOCAL_DEPLOYMENT
     if not (health.online or keep):
         return health, ()
@@ -170,7 +170,7 @@ def _launch(health: Health, now: float) -> Step:
 
 
 def _change(health: Health, now: float) -> Step:
-    components = _worth_telling(health)
+    components = _worth_reporting(health)
     if not (components and health.online):
         return health, ()
     if health.last_change is not None and now - health.last_change < _APART_S:
@@ -178,12 +178,12 @@ def _change(health: Health, now: float) -> Step:
     return _report(replace(health, last_change=now), Trigger.COMPONENT_STATUS_CHANGE, components, now)
 
 
-def _worth_telling(health: Health) -> tuple[ComponentHealth, ...]:
-    """What a ``COMPONENT_STATUS_CHANGE`` would tell now, waiting aside."""
+def _worth_reporting(health: Health) -> tuple[ComponentHealth, ...]:
+    """What a ``COMPONENT_STATUS_CHANGE`` would contain now, waiting aside."""
     if health.settled and health.launched and not health.deploying:
         changed = health.changed
-        return changed if any(not each.system for each in changed) else ()
-    return tuple(each for each in health.changed if each.state in SICK and not each.system)
+        return changed if any(not one.system for one in changed) else ()
+    return tuple(one for one in health.changed if one.state in SICK and not one.system)
 
 
 def _all(health: Health) -> tuple[ComponentHealth, ...]:
@@ -195,20 +195,20 @@ def _report(
     trigger: Trigger,
     components: tuple[ComponentHealth, ...],
     now: float,
-    deployment: Deployment | None = None,
+    deployment: DeploymentStatus | None = None,
 ) -> Step:
-    names = {each.name for each in components}
-    unchanged = tuple(name for name, each in health.components.items() if each.root and name not in names)
+    names = {one.name for one in components}
+    unchanged = tuple(name for name, one in health.components.items() if one.root and name not in names)
     report = Report(
         trigger=trigger,
         sequence=health.sequence,
-        healthy=all(each.state is not State.BROKEN for each in health.components.values()),
+        healthy=all(one.state is not State.BROKEN for one in health.components.values()),
         components=components,
         deployment=deployment,
         unchanged_roots=unchanged if deployment else (),
         keep=deployment is not None and trigger is not Trigger.LOCAL_DEPLOYMENT,
     )
-    told = {name: each for name, each in health.told.items() if name in health.components}
-    told |= {each.name: each for each in components if each.name in health.components}
-    removed = {name: each for name, each in health.removed.items() if name not in names}
-    return replace(health, sequence=health.sequence + 1, told=told, removed=removed, last=now), (report,)
+    reported = {name: one for name, one in health.reported.items() if name in health.components}
+    reported |= {one.name: one for one in components if one.name in health.components}
+    removed = {name: one for name, one in health.removed.items() if name not in names}
+    return replace(health, sequence=health.sequence + 1, reported=reported, removed=removed, last=now), (report,)

@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from agent.greengrass.components.environment import NUCLEUS_VERSION
-from agent.greengrass.fleet.report import ComponentHealth, Deployment, Report
+from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, Report
 
-__all__ = ["LIMIT_BYTES", "Device", "encode"]
+__all__ = ["LIMIT_BYTES", "DeviceFacts", "encode"]
 
 LIMIT_BYTES: Final = 128_000
 """The most that one message may have."""
@@ -21,8 +21,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """What every message says of the device, in the words of recipe platforms (``linux``, ``aarch64``)."""
+class DeviceFacts:
+    """What every message has of the device, in the words of recipe platforms (``linux``, ``aarch64``)."""
 
     thing: str
     platform: str
@@ -30,35 +30,35 @@ class Device:
     version: str = NUCLEUS_VERSION
 
 
-def encode(report: Report, device: Device, timestamp_ms: int, limit: int = LIMIT_BYTES) -> list[bytes]:
+def encode(report: Report, device: DeviceFacts, timestamp_ms: int, limit: int = LIMIT_BYTES) -> list[bytes]:
     """The payloads of a report, each within ``limit`` bytes unless a single component is longer than that."""
-    told = [_component(each) for each in report.components]
+    components = [_component(component) for component in report.components]
     frame = _frame(report, device, timestamp_ms)
     # Room for the numbers of the chunks is kept whether they are needed or not.
     room = limit - len(_encode({**frame, "chunkInfo": _chunk(9999, 9999), "components": []}))
-    groups = _groups(told, room)
+    groups = _groups(components, room)
     if len(groups) == 1:
-        return [_encode({**frame, "components": told})]
+        return [_encode({**frame, "components": components})]
     return [
         _encode({**frame, "chunkInfo": _chunk(number, len(groups)), "components": group})
         for number, group in enumerate(groups, 1)
     ]
 
 
-def _groups(told: Sequence[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
+def _groups(components: Sequence[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
     groups: list[list[dict[str, Any]]] = [[]]
     used = 0
-    for each in told:
-        size = len(_encode(each)) + 1
+    for component in components:
+        size = len(_encode(component)) + 1
         if groups[-1] and used + size > room:
             groups.append([])
             used = 0
-        groups[-1].append(each)
+        groups[-1].append(component)
         used += size
     return groups
 
 
-def _frame(report: Report, device: Device, timestamp_ms: int) -> dict[str, Any]:
+def _frame(report: Report, device: DeviceFacts, timestamp_ms: int) -> dict[str, Any]:
     frame: dict[str, Any] = {
         "ggcVersion": device.version,
         "platform": device.platform,
@@ -75,19 +75,21 @@ def _frame(report: Report, device: Device, timestamp_ms: int) -> dict[str, Any]:
     return frame
 
 
-def _component(each: ComponentHealth) -> dict[str, Any]:
-    details = {"statusCodes": list(each.codes), "statusReason": each.reason[:_REASON_CHARS]} if each.codes else None
+def _component(health: ComponentHealth) -> dict[str, Any]:
+    details = (
+        {"statusCodes": list(health.codes), "statusReason": health.reason[:_REASON_CHARS]} if health.codes else None
+    )
     return {
-        "componentName": each.name,
-        "version": each.version,
-        "fleetConfigArns": list(each.arns),
+        "componentName": health.name,
+        "version": health.version,
+        "fleetConfigArns": list(health.arns),
         "componentStatusDetails": details,
-        "isRoot": each.root,
-        "status": each.state.value,
+        "isRoot": health.root,
+        "status": health.state.value,
     }
 
 
-def _deployment(deployment: Deployment, unchanged_roots: Sequence[str]) -> dict[str, Any]:
+def _deployment(deployment: DeploymentStatus, unchanged_roots: Sequence[str]) -> dict[str, Any]:
     details: dict[str, Any] = {"detailedStatus": deployment.detailed_status}
     if deployment.failure_cause is not None:
         details["failureCause"] = deployment.failure_cause[:_REASON_CHARS]

@@ -1,4 +1,4 @@
-"""What a fleet status message tells: the values between deciding that one is due and writing it."""
+"""What a fleet status message contains: the values between deciding that one is due and encoding it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 from agent.greengrass.components.states import ComponentStatus, State
 
-__all__ = ["SICK", "ComponentHealth", "Deployment", "MessageType", "Report", "Trigger", "health_of"]
+__all__ = ["SICK", "ComponentHealth", "DeploymentStatus", "MessageType", "Report", "Trigger", "health_of"]
 
 SICK: Final = frozenset({State.ERRORED, State.BROKEN})
-"""The states that are told of at once, with their problem."""
+"""The states that are reported at once, with their problem."""
 
 
 class MessageType(StrEnum):
-    """Whether a message tells of every component."""
+    """Whether a message has every component."""
 
     COMPLETE = "COMPLETE"
     PARTIAL = "PARTIAL"
@@ -39,7 +39,7 @@ _COMPLETE = frozenset({Trigger.CADENCE, Trigger.NUCLEUS_LAUNCH, Trigger.NETWORK_
 
 @dataclass(frozen=True, slots=True)
 class ComponentHealth:
-    """What a message says of a component; ``system`` marks one of the agent's own, whose changes alone are not told."""
+    """A component in a message; ``system`` marks one of the agent's own, whose changes alone are not reported."""
 
     name: str
     version: str
@@ -54,14 +54,14 @@ class ComponentHealth:
 def health_of(
     status: ComponentStatus, *, root: bool = False, arns: tuple[str, ...] = (), system: bool = False
 ) -> ComponentHealth:
-    """A component's status as the messages tell it: problems only of what is ERRORED or BROKEN."""
+    """A component's status as messages have it: problems only of what is ERRORED or BROKEN."""
     problem = status.problem if status.state in SICK else None
     codes, reason = ((problem.code.value,), problem.reason) if problem else ((), "")
     return ComponentHealth(status.name, status.version, status.state, codes, reason, root, arns, system)
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class DeploymentStatus:
     """How a deployment ended, in the words of its status details."""
 
     id: str
@@ -81,11 +81,11 @@ class Report:
     sequence: int
     healthy: bool
     components: tuple[ComponentHealth, ...]
-    deployment: Deployment | None = None
+    deployment: DeploymentStatus | None = None
     unchanged_roots: tuple[str, ...] = ()
     keep: bool = False
 
     @property
     def type(self) -> MessageType:
-        """Whether it tells of every component."""
+        """Whether it has every component."""
         return MessageType.COMPLETE if self.trigger in _COMPLETE else MessageType.PARTIAL

@@ -1,8 +1,8 @@
-"""Fleet status messages, as a Greengrass nucleus sends them: hear, step (``components.health``), publish.
+"""Fleet status messages, as a Greengrass nucleus sends them: receive, step (``health``), publish.
 
-Whatever happens, the roster is looked at anew and what differs is told to the core.  The number of a message is in
-the ledger before the message goes out: numbers rise over restarts, and a crash in between costs one of them.  Messages
-wait in a bounded outbox for the ledger, then with QoS 1 for the link.
+Whatever happens, every component's health is read anew and what differs is an event for the core.  The number of a
+message is in the ledger before the message goes out: numbers rise over restarts, and a crash in between costs one of
+them.  Messages wait in a bounded outbox for the ledger, then with QoS 1 for the link.
 """
 
 from __future__ import annotations
@@ -11,29 +11,31 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Self
 
 from agent.errors import InvalidInputError, VergeError
-from agent.greengrass.components.states import State
+from agent.greengrass.components.states import ComponentStatus, State
 from agent.greengrass.components.supervisor import Supervisor
 from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.ledger import Ledger, LedgerError, Step
+from agent.greengrass.deployments.outcome import COMMITTED, DeploymentEnded
+from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.deployments.request import Source
-from agent.greengrass.deployments.watcher import COMMITTED, End
+from agent.greengrass.deployments.state import DeployedState
 from agent.greengrass.fleet import health
 from agent.greengrass.fleet.health import CADENCE_S, Event, Happened, Health
-from agent.greengrass.fleet.messages import Device, encode
-from agent.greengrass.fleet.report import ComponentHealth, Deployment, Report, Trigger
+from agent.greengrass.fleet.messages import DeviceFacts, encode
+from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, Report, Trigger, health_of
 from agent.mqtt.transport import LinkState, Message, Transport
 
-__all__ = ["FleetStatus", "Roster", "health_topic"]
+__all__ = ["FleetStatus", "Roster", "component_health", "health_topic"]
 
 log = logging.getLogger(__name__)
 
 Roster = Callable[[Mapping[str, str]], Mapping[str, ComponentHealth]]
-"""How every component is now; it is given the configuration ARNs by group."""
+"""Gives the health of every component now; its argument is the configuration ARNs by group."""
 
 _TRIGGERS: Final = {
     Source.JOB: Trigger.THING_GROUP_DEPLOYMENT,
@@ -55,14 +57,34 @@ def health_topic(thing: str, prefix: str) -> str:
     return f"{prefix}/things/{thing}/greengrassv2/health/json"
 
 
-class FleetStatus:
-    """Sends fleet status messages while it is entered and ``run``; a ``Watcher`` of deployments.
+def component_health(
+    deployed: DeployedState, statuses: Mapping[str, ComponentStatus], arns: Mapping[str, str]
+) -> dict[str, ComponentHealth]:
+    """Every component by name as fleet status messages have it; ``arns`` are the groups' configurations, by group."""
+    requirements, every = deployed.groups.requirements, _arns(deployed.groups.roots, arns)
+    return {
+        name: health_of(
+            status,
+            root=name in requirements,
+            arns=every if name in BUILTINS else _arns(requirements.get(name, ()), arns),
+            system=name in BUILTINS,
+        )
+        for name, status in sorted(statuses.items())
+    }
 
-    ``present`` is looked at whenever something ``changed``; the supervisor tells of its own changes.
+
+def _arns(groups: Iterable[str], arns: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(arns[group] for group in sorted(groups) if group in arns)
+
+
+class FleetStatus:
+    """Sends fleet status messages while it is entered and ``run``; a ``DeploymentListener``.
+
+    ``roster`` is called whenever something ``changed``; changes of scripts come from the supervisor.
     """
 
     def __init__(
-        self, transport: Transport, ledger: Ledger, supervisor: Supervisor, present: Roster, *, device: Device,
+        self, transport: Transport, ledger: Ledger, supervisor: Supervisor, roster: Roster, *, device: DeviceFacts,
         topic: str, cadence_s: float = CADENCE_S,
     ) -> None:  # fmt: skip
         self.dropped = 0
@@ -70,14 +92,14 @@ class FleetStatus:
         self._transport = transport
         self._ledger = ledger
         self._supervisor = supervisor
-        self._present = present
+        self._roster = roster
         self._device = device
         self._topic = topic
         self._cadence_s = cadence_s
         self._health = Health(0, due=0.0)
         self._arns: dict[str, str] = {}
         self._outbox: asyncio.Queue[tuple[Report, int]] = asyncio.Queue(_OUTBOX)
-        self._news = asyncio.Event()
+        self._pulse = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._entered = False
 
@@ -87,8 +109,8 @@ class FleetStatus:
         self._arns = await self._former_arns()
         self._entered = True
         self._supervisor.watch(lambda _status: self.changed())
-        self._transport.watch(self._link)
-        self._link(self._transport.state)
+        self._transport.watch(self._on_link)
+        self._on_link(self._transport.state)
         self.changed()
         return self
 
@@ -106,53 +128,53 @@ class FleetStatus:
     def changed(self) -> None:
         """A component may have changed."""
         if self._entered:
-            self._look()
-            self._news.set()
+            self._compare()
+            self._pulse.set()
 
     def began(self) -> None:
         """A deployment is under way."""
-        self._hear(Event(Happened.DEPLOYING))
+        self._handle(Event(Happened.DEPLOYING))
 
-    def ended(self, end: End) -> None:
+    def ended(self, end: DeploymentEnded) -> None:
         """A deployment is over."""
         done = end.deployment
         if done is not None and done.revision_arn and end.outcome.status in COMMITTED:
             self._arns[done.group] = done.revision_arn
         self.changed()
-        self._hear(Event(Happened.DEPLOYED, trigger=_TRIGGERS[end.source], deployment=_told(end)))
+        self._handle(Event(Happened.DEPLOYED, trigger=_TRIGGERS[end.source], deployment=_status(end)))
 
     # -- in --------------------------------------------------------------------------------------------------
 
-    def _link(self, state: LinkState) -> None:
-        self._hear(Event(Happened.ONLINE if state.connected else Happened.OFFLINE))
+    def _on_link(self, state: LinkState) -> None:
+        self._handle(Event(Happened.ONLINE if state.connected else Happened.OFFLINE))
 
-    def _look(self) -> None:
-        known, now = self._health.components, self._present(self._arns)
+    def _compare(self) -> None:
+        known, now = self._health.components, self._roster(self._arns)
         for name, one in now.items():
             if known.get(name) != one:
-                self._hear(Event(Happened.CHANGED, one))
+                self._handle(Event(Happened.CHANGED, one))
         for name in sorted(known.keys() - now.keys()):
             gone = replace(known[name], state=State.FINISHED, codes=(), reason="")
-            self._hear(Event(Happened.REMOVED, gone))
+            self._handle(Event(Happened.REMOVED, gone))
 
     async def _settle(self) -> None:
-        """Say so whenever everything has come to rest."""
+        """Handle ``SETTLED`` whenever everything has come to rest."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._pulse.wait()
+            self._pulse.clear()
             await self._supervisor.quiet()
-            self._look()
-            if not any(each.state in _IN_WORK for each in self._health.components.values()):
-                self._hear(Event(Happened.SETTLED))
+            self._compare()
+            if not any(component.state in _IN_WORK for component in self._health.components.values()):
+                self._handle(Event(Happened.SETTLED))
 
-    def _hear(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if not self._entered:
             return
         loop = asyncio.get_running_loop()
         self._health, reports = health.step(self._health, event, loop.time())
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(health.wake(self._health), self._hear, Event(Happened.TICK))
+        self._timer = loop.call_at(health.wake(self._health), self._handle, Event(Happened.TICK))
         for report in reports:
             self._put(report)
 
@@ -181,7 +203,7 @@ class FleetStatus:
             if report.trigger is Trigger.CADENCE:
                 await self._ledger.number(_CADENCE, int(time.time()))
         except LedgerError as error:
-            # A fleet wants to hear of a device above all when its disk is failing.
+            # A fleet needs the messages of a device above all when its disk is failing.
             log.warning("fleet status message %d goes out unnoted: %s", report.sequence, error)
 
     # -- what was before -------------------------------------------------------------------------------------
@@ -197,28 +219,27 @@ class FleetStatus:
 
     async def _former_arns(self) -> dict[str, str]:
         """The configuration that each group deployed last, from the documents that the ledger has."""
-        found: dict[str, str] = {}
+        arns: dict[str, str] = {}
         for entry in await self._ledger.entries(100):
             if entry.step is not Step.COMMITTED or _ARN_KEY not in entry.document:
                 continue
-            source = Source(entry.source.partition("/")[0])
             try:
-                deployment = parse(entry.document, source=source, received_ms=entry.received_ms)
+                deployment = parse(entry.document, source=entry.origin, received_ms=entry.received_ms)
             except InvalidInputError as error:
-                log.debug("the document of deployment %s tells no configuration: %s", entry.id, error)
+                log.debug("the document of deployment %s names no configuration: %s", entry.id, error)
                 continue
-            found.setdefault(deployment.group, deployment.revision_arn or "")
-        return {group: arn for group, arn in found.items() if arn}
+            arns.setdefault(deployment.group, deployment.revision_arn or "")
+        return {group: arn for group, arn in arns.items() if arn}
 
 
-def _told(end: End) -> Deployment:
+def _status(end: DeploymentEnded) -> DeploymentStatus:
     outcome = end.outcome
-    return Deployment(
+    return DeploymentStatus(
         id=end.id,
         status=outcome.job_status.value,
         arn=(end.deployment.revision_arn if end.deployment else None) or "",
         detailed_status=outcome.status.value,
-        failure_cause=outcome.cause or None,
+        failure_cause=outcome.text or None,
         error_stack=outcome.stack,
         error_types=outcome.types,
     )

@@ -11,7 +11,7 @@ from agent.greengrass import catalog
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES
 from agent.greengrass.catalog.requirements import requirements
-from agent.greengrass.deployments.catalogue import BUILTINS
+from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.recipes import configuration, lint, platform, reader, writer
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Manifest, Recipe, Unarchive

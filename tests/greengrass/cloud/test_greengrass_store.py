@@ -17,7 +17,7 @@ from agent.greengrass.artifacts.stores.greengrass import GREENGRASS_TYPES, Green
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.cloud.negotiation import negotiated
 from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
-from agent.greengrass.deployments.library import Library
+from agent.greengrass.deployments.repository import RecipeStore
 from agent.greengrass.recipes.versions import Requirement
 from tests.greengrass.artifacts.web import Act
 from tests.greengrass.cloud.conftest import IMPATIENT, PATIENT
@@ -155,7 +155,7 @@ async def test_from_a_wish_to_the_file_in_its_place(cloud, plane, arn, tmp_path)
     cloud.publish("com.a", "1.0.0", Artifacts=[artifact])
     cloud.keep(arn, NAME, DATA).acts.append(Act(cut_after=300_000))
     client = plane(cloud)
-    library = Library(tmp_path / "recipes")
+    library = RecipeStore(tmp_path / "recipes")
     (recipe,) = await negotiated({"com.a": {"lab": Requirement.parse("*")}}, library, {}, {"os": "linux"}, client)
     wanted = Wanted.of(recipe.manifests[0].artifacts[0], tmp_path / "files", tmp_path / "unpacked")
     options = GreengrassStoreOptions(locator=client)

@@ -9,9 +9,8 @@ import pytest
 from agent.errors import InvalidInputError, UnreachableError
 from agent.greengrass.cloud import negotiation
 from agent.greengrass.cloud.negotiation import Chosen, negotiated
-from agent.greengrass.deployments.catalogue import BUILTINS, Catalogue
-from agent.greengrass.deployments.library import Library
 from agent.greengrass.deployments.outcome import error_stack
+from agent.greengrass.deployments.repository import BUILTINS, ComponentRepository, RecipeStore
 from agent.greengrass.deployments.request import LOCAL_GROUP
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.recipes import reader
@@ -30,7 +29,7 @@ def wish(**wanted):
 
 @pytest.fixture
 def library(tmp_path):
-    made = Library(tmp_path / "recipes")
+    made = RecipeStore(tmp_path / "recipes")
     made.open()
     return made
 
@@ -55,7 +54,7 @@ async def test_a_set_is_collected_over_two_levels_and_resolves(cloud, plane, lib
     cloud.publish("com.lib", "2.3.0", {"com.base": "*"})
     cloud.publish("com.lib", "3.0.0")
     cloud.publish("com.base", "0.1.0")
-    wishes, known = wish(com_app="^1.0.0"), Catalogue(library)
+    wishes, known = wish(com_app="^1.0.0"), ComponentRepository(library)
     recipes = await negotiated(wishes, known, {}, LINUX, plane(cloud), ours=BUILTINS.keys())
     assert told(recipes) == {"com.app": "1.2.0", "com.base": "0.1.0", "com.lib": "2.3.0"}
     assert cloud.candidates() == [
@@ -76,7 +75,7 @@ async def test_a_component_that_turns_out_to_be_wanted_by_more_is_asked_about_ag
     cloud.publish("com.shared", "1.9.0", {"com.only.new": "*"})
     cloud.publish("com.shared", "1.4.0")
     cloud.publish("com.only.new", "1.0.0")
-    recipes = await negotiated(wish(com_a="*", com_b="*"), Catalogue(library), {}, LINUX, plane(cloud))
+    recipes = await negotiated(wish(com_a="*", com_b="*"), ComponentRepository(library), {}, LINUX, plane(cloud))
     assert told(recipes) == {"com.a": "1.0.0", "com.b": "1.0.0", "com.c": "1.0.0", "com.shared": "1.4.0"}
     asked = [wanted for name, _, wanted in cloud.candidates() if name == "com.shared"]
     assert asked == [{"com.a": "^1.0.0"}, {"com.a": "^1.0.0", "com.c": "<1.5.0"}]
@@ -214,7 +213,7 @@ async def test_the_cloud_s_recipe_survives_the_library(cloud, plane, library, tm
     cloud.publish("com.a", "1.0.0", Artifacts=[{"Uri": "greengrass:h=/a.zip", "Digest": "x", "Algorithm": "SHA-256"}])
     recipes = await negotiated(wish(com_a="*"), library, {}, LINUX, plane(cloud))
     library.add(recipes)
-    again = Library(tmp_path / "recipes")
+    again = RecipeStore(tmp_path / "recipes")
     again.open()
     assert again.recipe("com.a", Version(1, 0, 0)) == recipes[0]
     arn = cloud.arn("com.a", "1.0.0")

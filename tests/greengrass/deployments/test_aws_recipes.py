@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.greengrass.deployments.catalogue import Catalogue
+from agent.greengrass.deployments.repository import ComponentRepository
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.recipes import lifecycle, platform, reader
 from agent.greengrass.recipes.recipe import Recipe
@@ -31,7 +31,7 @@ class Shelf:
 
 def test_an_inference_component_resolves_to_its_runtime_its_model_store_and_the_nucleus() -> None:
     wanted = {"aws.greengrass.DLRImageClassification": {"thinggroup/lab": Requirement.parse("2.1.7")}}
-    found = resolve(wanted, Catalogue(Shelf()), {}, DEVICE)
+    found = resolve(wanted, ComponentRepository(Shelf()), {}, DEVICE)
     assert {name: str(recipe.version) for name, recipe in found.components.items()} == {
         "aws.greengrass.DLRImageClassification": "2.1.7",
         "variant.DLR.ImageClassification.ModelStore": "2.1.9",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.canary import Canary, Trial, Verdict, verdict
+from agent.greengrass.deployments.canary import Trial, Verdict, verdict
+from agent.greengrass.deployments.request import Canary
 
 
 def trial(agreed: int, differed: int, *, old_ms: float = 10.0, new_ms: float = 10.0) -> Trial:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.canary import Canary
 from agent.greengrass.deployments.document import LOCAL_GROUP, Deployment, FailurePolicy, RunWith, Source, parse
 from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
+from agent.greengrass.deployments.request import Canary
 from agent.greengrass.recipes.versions import Version
 
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thinggroup/lab:3"
@@ -64,7 +64,7 @@ def test_a_cloud_document_is_read_with_everything_that_matters() -> None:
     assert (found.id, found.source, found.group, found.job_id) == ("d1", Source.JOB, "thinggroup/lab", "job-1")
     assert (found.timestamp_ms, found.revision_arn) == (1_604_067_741_583, ARN)
     assert (found.failure_policy, found.additive, found.remove) == (FailurePolicy.ROLLBACK, False, ())
-    one, other = found.wanted["com.acme.A"], found.wanted["com.acme.B"]
+    one, other = found.components["com.acme.A"], found.components["com.acme.B"]
     assert str(one.requirement) == "^1.0.0"
     assert (one.merge, one.reset) == ({"k": 1, "f": 1.5, "n": None}, ("/old", ""))
     assert (other.merge, other.reset, other.run_with) == (None, (), None)
@@ -77,7 +77,7 @@ def test_what_was_written_for_aws_s_own_command_line_is_read_as_it_is() -> None:
         "targetArn": "arn:aws:iot:eu-west-1:123456789012:thing/edge-1",
         "components": {"com.a": {"componentVersion": "2.1.4", "configurationUpdate": update}},
     }
-    wanted = read(told).wanted["com.a"]
+    wanted = read(told).components["com.a"]
     assert (str(wanted.requirement), wanted.merge, wanted.reset) == (
         "2.1.4",
         {"InferenceInterval": "2"},
@@ -92,16 +92,16 @@ def test_a_local_document_adds_and_removes_and_leaves_a_failure_as_it_is() -> No
     found = read(LOCAL, Source.LOCAL)
     assert (found.id, found.group, found.timestamp_ms) == ("r1", "thinggroup/lab", 1_700_000_000_000)
     assert (found.additive, found.remove, found.failure_policy) == (True, ("com.acme.B",), FailurePolicy.DO_NOTHING)
-    one = found.wanted["com.acme.A"]
+    one = found.components["com.acme.A"]
     assert (str(one.requirement), one.merge, one.reset) == ("1.0.0", {"k": 1}, ("/x",))
-    assert one.run_with == RunWith(posix_user="nobody", said=frozenset({"posixUser"}))
+    assert one.run_with == RunWith(posix_user="nobody", given=frozenset({"posixUser"}))
 
 
 def test_a_local_document_may_configure_what_is_there_already() -> None:
     found = read({"configurationUpdate": {"com.acme.A": {"MERGE": {"k": 1}}}}, Source.LOCAL)
     assert found.additive
-    assert found.wanted["com.acme.A"].requirement is None
-    assert found.wanted["com.acme.A"].merge == {"k": 1}
+    assert found.components["com.acme.A"].requirement is None
+    assert found.components["com.acme.A"].merge == {"k": 1}
 
 
 def test_the_short_form_needs_nothing_but_components() -> None:
@@ -138,7 +138,9 @@ def test_a_run_user_that_is_null_takes_the_override_away_and_one_that_is_not_nam
     before = RunWith(posix_user="ggc", windows_user="w", memory_kb=10, cpus=1.0)
 
     def after(run_with):
-        return read({"components": {"a": {"version": "1.0.0", "runWith": run_with}}}).wanted["a"].run_with.over(before)
+        return (
+            read({"components": {"a": {"version": "1.0.0", "runWith": run_with}}}).components["a"].run_with.over(before)
+        )
 
     assert after({"posixUser": None}) == RunWith(windows_user="w", memory_kb=10, cpus=1.0)
     assert after({"systemResourceLimits": None}) == RunWith(posix_user="ggc", windows_user="w")

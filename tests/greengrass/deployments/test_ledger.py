@@ -51,7 +51,7 @@ async def test_an_interrupted_deployment_counts_its_attempts(tmp_path) -> None:
     async with Ledger(tmp_path / "ledger.db") as ledger:
         seq = await ledger.receive("a", "TOPIC", b"{}", 0)
         await ledger.step(seq, Step.STAGED)
-        assert await ledger.again(seq) == 2
+        assert await ledger.begin_anew(seq) == 2
         assert [(entry.step, entry.attempts) for entry in await ledger.unreported()] == [(Step.RECEIVED, 2)]
 
 

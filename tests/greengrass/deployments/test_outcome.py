@@ -20,7 +20,7 @@ from agent.greengrass.deployments.outcome import (
     error_types,
     failed,
     job_details,
-    shadow_details,
+    status_details,
     topic_payload,
 )
 from agent.greengrass.recipes.errors import LifecycleError, NoManifestError, RecipeError, VersionError
@@ -134,7 +134,7 @@ def test_a_long_stack_is_cut_between_codes() -> None:
 def test_a_success_tells_no_failure() -> None:
     done = Outcome(DetailedStatus.SUCCESSFUL)
     assert job_details(done) == {"detailed-deployment-status": "SUCCESSFUL"}
-    assert shadow_details(done) == {
+    assert status_details(done) == {
         "detailedStatus": "SUCCESSFUL",
         "failureCause": "",
         "errorStack": [],
@@ -149,6 +149,8 @@ def test_the_topic_tells_which_deployment_and_how_its_job_would_stand() -> None:
         "status": "FAILED",
         "detailedStatus": "FAILED_NO_STATE_CHANGE",
         "failureCause": "no (hint: do)",
+        "cause": "no",
+        "hint": "do",
         "errorStack": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_DOCUMENT_NOT_VALID"],
         "errorTypes": [],
     }

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, OutputOptions, Policy, StreamOptions
 from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock
-from agent.greengrass.deployments.catalogue import NUCLEUS, Catalogue, unpinned
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.plan import Action, ActiveSet, Kind, Plan, plan
-from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, RunWith, Source, Wanted
+from agent.greengrass.deployments.plan import Action, Kind, Plan, plan
+from agent.greengrass.deployments.repository import NUCLEUS, ComponentRepository, unpinned
+from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, RunWith, Source
 from agent.greengrass.deployments.resolver import resolve
+from agent.greengrass.deployments.state import ActiveSet
 from agent.greengrass.recipes.configuration import Tree
 from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Dependency, Manifest, Recipe, Unarchive
@@ -63,15 +64,15 @@ class Shop:
         return self.recipes[name, version]
 
 
-def asked(at: int = 1000, **wanted: Wanted) -> Deployment:
-    return Deployment(id="d", source=Source.JOB, group=LOCAL_GROUP, timestamp_ms=at, wanted=wanted)
+def asked(at: int = 1000, **wanted: ComponentRequest) -> Deployment:
+    return Deployment(id="d", source=Source.JOB, group=LOCAL_GROUP, timestamp_ms=at, components=wanted)
 
 
 def planned(*recipes: Recipe, before: Plan | None = None, deployment: Deployment | None = None, **more) -> Plan:
     """The plan for all of these recipes; ``before`` is the plan whose result is active."""
     active = before.result if before else ActiveSet()
     wanted = {each.name: {LOCAL_GROUP: Requirement.parse(str(each.version))} for each in recipes}
-    resolution = resolve(wanted, Catalogue(Shop(*recipes)), active.versions)
+    resolution = resolve(wanted, ComponentRepository(Shop(*recipes)), active.versions)
     configs = {each.name: each.configuration for each in before.components} if before else {}
     return plan(active, resolution, deployment or asked(), configs, LINUX, **more)
 
@@ -120,14 +121,15 @@ def test_another_version_another_recipe_and_a_broken_component_are_updates() -> 
 def test_another_configuration_or_run_user_reconfigures() -> None:
     everything = Requirement.parse("*")
     first = asked(
-        a=Wanted(everything, merge={"k": 1}), b=Wanted(everything, run_with=RunWith("u", said=frozenset({"posixUser"})))
+        a=ComponentRequest(everything, merge={"k": 1}),
+        b=ComponentRequest(everything, run_with=RunWith("u", given=frozenset({"posixUser"}))),
     )
     before = planned(recipe("a"), recipe("b"), recipe("c"), deployment=first)
     assert {each.name: each.run_with for each in before.components}["b"] == RunWith("u")
     second = asked(
         2000,
-        a=Wanted(everything, merge={"K": True}),
-        b=Wanted(everything, run_with=RunWith(said=frozenset({"posixUser"}))),
+        a=ComponentRequest(everything, merge={"K": True}),
+        b=ComponentRequest(everything, run_with=RunWith(given=frozenset({"posixUser"}))),
     )
     found = planned(recipe("a"), recipe("b"), recipe("c"), before=before, deployment=second)
     assert actions(found) == {"a": Action.RECONFIGURE, "b": Action.RECONFIGURE, "c": Action.KEEP}
@@ -137,9 +139,9 @@ def test_another_configuration_or_run_user_reconfigures() -> None:
 def test_configuration_is_reset_filled_and_merged_at_the_deployment_s_time() -> None:
     before = planned(
         recipe("a", configuration={"k": 1, "old": 1}),
-        deployment=asked(a=Wanted(Requirement.parse("*"), merge={"x": 1})),
+        deployment=asked(a=ComponentRequest(Requirement.parse("*"), merge={"x": 1})),
     )
-    wanted = Wanted(Requirement.parse("*"), merge={"m": 2}, reset=("/k",))
+    wanted = ComponentRequest(Requirement.parse("*"), merge={"m": 2}, reset=("/k",))
     found = planned(
         recipe("a", "2.0.0", configuration={"k": 9, "old": 9, "new": 9}),
         before=before,
@@ -158,13 +160,13 @@ def test_a_stored_configuration_of_a_component_that_was_removed_is_not_taken_up_
 
 def test_a_component_that_is_there_can_be_configured_without_naming_a_version() -> None:
     before = planned(recipe("a"))
-    found = planned(recipe("a"), before=before, deployment=asked(2000, a=Wanted(None, merge={"k": 1})))
+    found = planned(recipe("a"), before=before, deployment=asked(2000, a=ComponentRequest(None, merge={"k": 1})))
     assert actions(found) == {"a": Action.RECONFIGURE}
 
 
 def test_one_that_is_not_there_cannot() -> None:
     with pytest.raises(DeploymentError, match="b cannot be configured: it is not deployed"):
-        planned(recipe("a"), deployment=asked(b=Wanted(None, merge={"k": 1})))
+        planned(recipe("a"), deployment=asked(b=ComponentRequest(None, merge={"k": 1})))
 
 
 def test_what_nobody_wants_any_more_is_removed_dependers_first() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
 from agent.greengrass.fleet import health
 from agent.greengrass.fleet.health import CADENCE_S, Event, Happened, Health
-from agent.greengrass.fleet.messages import LIMIT_BYTES, Device, encode
-from agent.greengrass.fleet.report import ComponentHealth, Deployment, MessageType, Report, Trigger, health_of
+from agent.greengrass.fleet.messages import LIMIT_BYTES, DeviceFacts, encode
+from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, MessageType, Report, Trigger, health_of
 
-DEVICE = Device("thing", "linux", "aarch64")
-DEPLOYMENT = Deployment("id-1", "SUCCEEDED", "arn:configuration:1", "SUCCESSFUL")
+DEVICE = DeviceFacts("thing", "linux", "aarch64")
+DEPLOYMENT = DeploymentStatus("id-1", "SUCCEEDED", "arn:configuration:1", "SUCCESSFUL")
 
 
 def component(name: str, state: State = State.RUNNING, **facts) -> ComponentHealth:
@@ -274,7 +274,9 @@ def test_a_problem_is_told_only_of_what_is_errored_or_broken():
 
 
 def test_a_failed_deployment_tells_its_cause_stack_and_types():
-    failed = Deployment("id", "FAILED", "", "FAILED_ROLLBACK_COMPLETE", "It broke.", ("A", "B"), ("COMPONENT_ERROR",))
+    failed = DeploymentStatus(
+        "id", "FAILED", "", "FAILED_ROLLBACK_COMPLETE", "It broke.", ("A", "B"), ("COMPONENT_ERROR",)
+    )
     (payload,) = encode(Report(Trigger.THING_DEPLOYMENT, 1, True, (), failed), DEVICE, 0)
     assert json.loads(payload)["deploymentInformation"]["statusDetails"] == {
         "detailedStatus": "FAILED_ROLLBACK_COMPLETE", "failureCause": "It broke.",

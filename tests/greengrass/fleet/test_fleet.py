@@ -15,22 +15,18 @@ from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
 from agent.greengrass.components.supervisor import Supervisor
-from agent.greengrass.deployments import state as states
-from agent.greengrass.deployments.catalogue import BUILTINS, NUCLEUS
-from agent.greengrass.deployments.groups import Groups
 from agent.greengrass.deployments.ledger import Ledger
-from agent.greengrass.deployments.model_target import ModelTarget
-from agent.greengrass.deployments.outcome import DetailedStatus, Outcome
-from agent.greengrass.deployments.plan import Active, ActiveSet, Kind
-from agent.greengrass.deployments.request import Deployment, Source
-from agent.greengrass.deployments.status import Scene, standing
-from agent.greengrass.deployments.target import Target
-from agent.greengrass.deployments.watcher import End
+from agent.greengrass.deployments.outcome import DeploymentEnded, DetailedStatus, Outcome
+from agent.greengrass.deployments.plan import Kind
+from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
+from agent.greengrass.deployments.request import Deployment, Groups, Source
+from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
+from agent.greengrass.deployments.status import DeviceView, component_statuses
+from agent.greengrass.deployments.target import ModelTarget, Target
 from agent.greengrass.fleet import service as fleets
-from agent.greengrass.fleet.messages import LIMIT_BYTES, Device
+from agent.greengrass.fleet.messages import LIMIT_BYTES, DeviceFacts
 from agent.greengrass.fleet.report import ComponentHealth
-from agent.greengrass.fleet.roster import roster
-from agent.greengrass.fleet.service import FleetStatus, health_topic
+from agent.greengrass.fleet.service import FleetStatus, component_health, health_topic
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
 from agent.inference.manifest import Manifest as ModelManifest
@@ -47,10 +43,10 @@ DONE = Outcome(DetailedStatus.SUCCESSFUL)
 # -- the roster -----------------------------------------------------------------------------------------------------
 
 
-def active(groups: Mapping[str, Mapping[str, str]] | None = None, **kinds: Kind) -> states.State:
+def active(groups: Mapping[str, Mapping[str, str]] | None = None, **kinds: Kind) -> DeployedState:
     recipes = {name: Recipe(name, Version(1, 0, 0), manifests=(Manifest(),)) for name in kinds}
     found = {name: Active(recipes[name], Manifest(), kind) for name, kind in kinds.items()}
-    return states.State(ActiveSet(found), groups=Groups.of(groups or {}))
+    return DeployedState(ActiveSet(found), groups=Groups.of(groups or {}))
 
 
 def live() -> Target:
@@ -66,7 +62,7 @@ def nobody(key: str) -> PoolStatus:
 
 
 def listed(now, target, scripts, pools, arns) -> dict[str, ComponentHealth]:
-    return roster(now, standing(Scene(now, target, scripts, pools)), arns)
+    return component_health(now, component_statuses(DeviceView(now, target, scripts, pools)), arns)
 
 
 def test_the_nucleus_is_always_there_and_bears_the_configurations_of_every_group() -> None:
@@ -169,7 +165,7 @@ async def running(device: Simulated, *, sending: bool = True) -> AsyncIterator[R
     ):
         ears.subscribe(TOPIC, device.inbox, qos=1)
         await connected(link)
-        facts = Device("thing", "linux", "amd64")
+        facts = DeviceFacts("thing", "linux", "amd64")
         made = FleetStatus(link, ledger, supervisor, device.present, device=facts, topic=TOPIC)
         async with made as status:
             work = tasks.create_task(status.run()) if sending else None
@@ -178,9 +174,9 @@ async def running(device: Simulated, *, sending: bool = True) -> AsyncIterator[R
                 work.cancel()
 
 
-def end(source: Source = Source.TOPIC, outcome: Outcome = DONE, arn: str | None = None) -> End:
+def end(source: Source = Source.TOPIC, outcome: Outcome = DONE, arn: str | None = None) -> DeploymentEnded:
     made = Deployment("d", source, "thinggroup/lab", 1, revision_arn=arn)
-    return End("d", source, outcome, made)
+    return DeploymentEnded("d", source, outcome, made)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import pytest
 from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.deployments.blocks import InferenceBlock, ManifestBlock, ModelBlock
-from agent.greengrass.deployments.environments import runtime_for
 from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.model_target import ModelTarget, model_target
 from agent.greengrass.deployments.plan import Action, Kind, Planned
+from agent.greengrass.deployments.target import ModelTarget, model_target, runtime_for
 from agent.greengrass.recipes.configuration import update
 from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
 from agent.greengrass.recipes.recipe import Manifest as RecipeManifest

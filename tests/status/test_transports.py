@@ -13,7 +13,7 @@ from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message
 from agent.results.schemas import schema
-from agent.status.transports import Uplinks
+from agent.status.transports import TransportStatusPublisher
 from agent.topics import Topics
 
 
@@ -25,7 +25,7 @@ async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_l
         asyncio.TaskGroup() as tasks,
         Outbox(ours, OutboxOptions(), tmp_path / "o.db") as outbox,
     ):
-        uplinks = Uplinks(topics, {"cloud": outbox}, retained.__setitem__, interval_s=0.05)
+        uplinks = TransportStatusPublisher(topics, {"cloud": outbox}, retained.__setitem__, interval_s=0.05)
         running = tasks.create_task(uplinks.run())
 
         async def says(check) -> None:

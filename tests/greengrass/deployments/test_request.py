@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.groups import Groups, merge
-from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, Source, Wanted
+from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, Groups, Source, merge
 from agent.greengrass.recipes.versions import Requirement, Version
 
 
@@ -16,7 +15,7 @@ def asked(group: str, wanted: dict[str, str], *, remove: tuple[str, ...] = (), a
         source=Source.JOB,
         group=group,
         timestamp_ms=1,
-        wanted={name: Wanted(Requirement.parse(text)) for name, text in wanted.items()},
+        components={name: ComponentRequest(Requirement.parse(text)) for name, text in wanted.items()},
         additive=additive,
         remove=remove,
     )
@@ -49,7 +48,12 @@ def test_a_local_deployment_keeps_what_runs_adds_what_it_names_and_removes_what_
 
 def test_what_is_only_configured_changes_no_wish() -> None:
     deployment = Deployment(
-        id="d", source=Source.LOCAL, group=LOCAL_GROUP, timestamp_ms=1, wanted={"a": Wanted(None)}, additive=True
+        id="d",
+        source=Source.LOCAL,
+        group=LOCAL_GROUP,
+        timestamp_ms=1,
+        components={"a": ComponentRequest(None)},
+        additive=True,
     )
     assert after({LOCAL_GROUP: {"b": "1.0.0"}}, deployment) == {LOCAL_GROUP: {"b": "1.0.0"}}
 
@@ -91,8 +95,8 @@ def test_other_groups_are_left_alone(roots, deployment, running) -> None:
 @given(ROOTS, DEPLOYMENTS, RUNNING)
 def test_the_same_deployment_twice_is_the_same_as_once(roots, deployment, running) -> None:
     once = after(roots, deployment, **running)
-    if not set(deployment.remove) & set(deployment.wanted):
-        settled = {name: text for name, text in running.items() if name not in deployment.wanted}
+    if not set(deployment.remove) & set(deployment.components):
+        settled = {name: text for name, text in running.items() if name not in deployment.components}
         assert after(once, deployment, **settled) == once
 
 
@@ -106,5 +110,5 @@ def test_deployments_of_different_groups_may_come_in_any_order(roots, one, other
 def test_groups_survive_the_store_and_no_wish_is_lost(roots) -> None:
     groups = Groups.of(roots)
     assert Groups.of(groups.to_plain()) == groups
-    turned = {(group, name): str(each) for name, by in groups.wishes.items() for group, each in by.items()}
+    turned = {(group, name): str(each) for name, by in groups.requirements.items() for group, each in by.items()}
     assert turned == {(group, name): text for group, wanted in roots.items() for name, text in wanted.items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agent.greengrass.deployments.plan import Action, Active, ActiveSet, Kind, plan
+from agent.greengrass.deployments.plan import Action, Kind, plan
 from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, Source
 from agent.greengrass.deployments.resolver import Resolution
-from agent.greengrass.deployments.rollback import rollback
-from agent.greengrass.deployments.state import State
+from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
+from agent.greengrass.deployments.transaction import rollback
 from agent.greengrass.recipes.configuration import Tree, update
 from agent.greengrass.recipes.recipe import Artifact, Manifest, Recipe, Unarchive
 from agent.greengrass.recipes.versions import Version
@@ -23,17 +23,17 @@ def tree(**values: object) -> Tree:
     return update(None, reset=(), defaults=values, merge=None, timestamp=1)
 
 
-def state(*recipes: Recipe, **configs: Tree) -> State:
+def state(*recipes: Recipe, **configs: Tree) -> DeployedState:
     active = {each.name: Active(each, each.manifests[0], Kind.GENERIC) for each in recipes}
-    return State(ActiveSet(active), {name: configs.get(name, tree()) for name in active})
+    return DeployedState(ActiveSet(active), {name: configs.get(name, tree()) for name in active})
 
 
-def way_back(now: State, before: State):
+def way_back(now: DeployedState, before: DeployedState):
     recipes = {name: each.recipe for name, each in before.active.components.items()}
     nothing = Deployment(id="", source=Source.LOCAL, group="", timestamp_ms=0)
     kept = plan(before.active, Resolution(recipes, tuple(recipes)), nothing, before.configs, {"os": "linux"})
     # A plan that keeps everything says so of each component as it is read back from the ledger.
-    return rollback(State.load(now.dump()), State.load(before.dump()), kept, BACK)
+    return rollback(DeployedState.load(now.dump()), DeployedState.load(before.dump()), kept, BACK)
 
 
 def test_what_differs_is_put_there_anew_and_what_is_gone_comes_back():
