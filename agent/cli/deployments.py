@@ -70,8 +70,8 @@ def _show(deployments: Sequence[Told]) -> None:
         shown = f"[{COLOURS.get(status, 'default')}]{escape(status + step)}[/]"
         thing = [] if one else [escape(each["thing"])]
         made.add_row(local(str(each.get("at", "-"))), *thing, escape(str(each["id"])), shown)
-        if cause := each.get("failureCause"):
-            reasons.append((str(each["id"]), str(cause).partition(" (hint: ")[0]))
+        if cause := each.get("cause") or each.get("failureCause"):
+            reasons.append((str(each["id"]), str(cause)))
     out = console()
     if one:
         out.print(f"{escape(deployments[0]['thing'])}\n", soft_wrap=True)

@@ -67,11 +67,10 @@ def show(ending: Ending, *, as_json: bool) -> None:
     said = f"[{COLOURS.get(ending.status, 'red')}]{escape(ending.status)}[/]"
     means = f", {_MEANS[ending.status]}" if ending.status in _MEANS else ""
     out.print(f"{escape(ending.thing)}: {said} in {ending.seconds:.2f} s{means}", soft_wrap=True)
-    if cause := str(ending.told.get("failureCause") or ""):
-        message, _, hint = cause.partition(" (hint: ")
-        out.print(f"  {escape(message)}", soft_wrap=True)
-        if hint:
-            out.print(f"  {escape(hint.removesuffix(')'))}", style="dim", soft_wrap=True)
+    if cause := ending.told.get("cause") or ending.told.get("failureCause"):
+        out.print(f"  {escape(str(cause))}", soft_wrap=True)
+    if hint := ending.told.get("hint"):
+        out.print(f"  {escape(str(hint))}", style="dim", soft_wrap=True)
     if rows := _rows(ending.plan):
         made = table("component", "action", "version", whole=("action", "version"))
         for row in rows:
@@ -90,7 +89,7 @@ def show_rollout(job: Mapping[str, Any], executions: Sequence[Mapping[str, Any]]
         shown = f"[{COLOURS.get(status, 'default')}]{escape(status)}[/]"
         made.add_row(escape(each["thingName"]), shown, str(each["executionNumber"]))
         if cause := details.get("deployment-failure-cause"):
-            reasons.append(f"{each['thingName']}: {cause.partition(' (hint: ')[0]}")
+            reasons.append(f"{each['thingName']}: {cause}")
     if executions:
         out.print(made)
     for reason in reasons:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,6 @@ from agent.inference.tuning.store import Store
 from agent.inference.tuning.tune import BUDGET_S, digest_of, tune
 
 __all__ = ["command"]
-
-_PLACES = ("VERGE_DATA_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME")
-"""The environment variables that say where an agent keeps its data."""
 
 
 @click.command("tune", short_help="Find the fastest way to run a model on this device.")
@@ -63,7 +59,7 @@ def command(model: str, config: Path | None, budget: float, forget: bool, as_jso
       verge tune classifier --forget
     """  # noqa: D301 click wants the character itself
     settings = configuration.load(config) if config else None
-    spec, store = _spec(model, settings), Store(_data_dir(settings))
+    spec, store = _spec(model, settings), Store(configuration.data_folders(settings)[0])
     if forget:
         _forget(spec, store, as_json=as_json)
         return
@@ -86,15 +82,6 @@ def _spec(model: str, settings: Config | None) -> ModelSpec:
     if settings is not None and model in settings.models:
         return resolve(settings.models[model], settings.folder)
     return resolve(ModelOptions(source=model), Path.cwd())
-
-
-def _data_dir(settings: Config | None) -> Path:
-    """The configuration's, or where an agent without one of its own keeps its data."""
-    if settings is not None:
-        return Path(settings.data_dir)
-    told = {key: value for key, value in os.environ.items() if key in _PLACES}
-    plain = {"transports": {"local": {"host": "localhost"}}}
-    return Path(configuration.parse(plain, "the environment", Path.cwd(), told).data_dir)
 
 
 def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:

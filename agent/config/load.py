@@ -30,10 +30,21 @@ from agent.config.strict import Origin, convert_all, nearest, wrong
 from agent.config.transports import IotCoreOptions, MqttOptions, TransportOptions
 from agent.errors import ConfigError
 
-__all__ = ["LOG_LEVELS", "Config", "Reading", "StatusOptions", "load", "parse", "read"]
+__all__ = [
+    "LOG_LEVELS",
+    "Config",
+    "Reading",
+    "StatusOptions",
+    "data_folders",
+    "load",
+    "parse",
+    "read",
+]
 
 Options = TypeVar("Options", bound=Struct)
 
+_SERVICE_FOLDER: Final = Path("/var/lib/verge")
+"""Where the systemd unit (``configs/verge.service``) keeps the agent's data."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _TYPES: Final = (MqttOptions.kind, IotCoreOptions.kind)
@@ -247,7 +258,7 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
     data_dir = config.data_dir
     try:
         greengrass = greengrass.filled(aws) if greengrass.enabled else greengrass
-        data_dir = str(folder / _data_dir(config, environment))
+        data_dir = str(folder / _data_dir(config.data_dir, environment))
     except ConfigError as error:
         errors.append(error)
     return replace(
@@ -262,11 +273,23 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
     )
 
 
-def _data_dir(config: Config, environment: Mapping[str, str]) -> Path:
+def data_folders(config: Config | None = None, environment: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where an agent's data may be on this machine, the likeliest first: for commands that read it.
+
+    A configuration says it; without one it is the folder of an agent of this user, or that of the service.
+    """
+    if config is not None:
+        return (Path(config.data_dir),)
+    environment = os.environ if environment is None else environment
+    own = Path.cwd() / _data_dir(environment.get("VERGE_DATA_DIR", ""), environment)
+    return (own, _SERVICE_FOLDER)
+
+
+def _data_dir(data_dir: str, environment: Mapping[str, str]) -> Path:
     # systemd's StateDirectory= is the service's own; a user's state folder is shared with other programs.
-    if not config.data_dir and environment.get("STATE_DIRECTORY"):
+    if not data_dir and environment.get("STATE_DIRECTORY"):
         return Path(environment["STATE_DIRECTORY"])
-    folder = Path(config.data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
+    folder = Path(data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
     try:
         return folder.expanduser()
     except RuntimeError as error:

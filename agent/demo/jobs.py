@@ -36,11 +36,12 @@ _LOOK_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a job ended: Greengrass's detailed status, why, and how long it took."""
+    """How a job ended: Greengrass's detailed status, why, how long it took, and why without what to do about it."""
 
     status: str
     reason: str
     seconds: float
+    cause: str = ""
 
 
 class Jobs:
@@ -87,7 +88,8 @@ class Jobs:
             raise UnreachableError(f"job {identity} did not end within {_END_S:g} s", code="no-end") from None
         (execution,) = await self._caller.ask("executions", {"jobId": identity})
         status = execution["statusDetails"]["detailed-deployment-status"]
-        return Done(status, str(told.get("failureCause", "")), round(at - began, 3))
+        reason, cause = str(told.get("failureCause", "")), str(told.get("cause", ""))
+        return Done(status, reason, round(at - began, 3), cause)
 
     def _follow(self, bus: Transport) -> None:
         bus.subscribe(f"{Topics(self._thing).base}/deployments/+", self._hear, qos=1)

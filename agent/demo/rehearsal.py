@@ -128,8 +128,7 @@ class _Stage:
         upto = sequences.highest + _AFTER
         lost = await self._lost(after, upto)
         frames = "no frame lost" if not lost else f"{lost} frames LOST"
-        reason = done.reason.partition(" (hint: ")[0]
-        why = f": {textwrap.shorten(reason, _SHOWN, placeholder=' …')}" if reason else ""
+        why = f": {textwrap.shorten(done.cause, _SHOWN, placeholder=' …')}" if done.cause else ""
         self._say(f"{what}: {done.status} in {done.seconds:.2f} s, {frames}{why}")
         return done, lost
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.load import load, parse
+from agent.config.load import data_folders, load, parse
 from agent.config.streams import Policy
 from agent.errors import ConfigError
 
@@ -157,6 +157,14 @@ def test_a_missing_file_and_a_missing_secret_are_told_by_name(tmp_path) -> None:
 def test_what_the_agent_writes_goes_where_the_system_keeps_state(environment, folder) -> None:
     config = parse({"transports": {"local": {}}}, "f", Path("/etc"), environment)
     assert config.data_dir == folder
+
+
+def test_a_command_finds_the_data_of_the_configuration_of_this_user_and_of_the_service() -> None:
+    config = parse({"transports": {"local": {}}, "data_dir": "data"}, "f", Path("/etc"), {})
+    assert data_folders(config) == (Path("/etc/data"),)
+    service = Path("/var/lib/verge")
+    assert data_folders(None, {"XDG_STATE_HOME": "/home/x/.state"}) == (Path("/home/x/.state/verge"), service)
+    assert data_folders(None, {"VERGE_DATA_DIR": "/srv/verge", "STATE_DIRECTORY": "/x"})[0] == Path("/srv/verge")
 
 
 def test_the_host_is_the_thing_where_none_is_named() -> None:

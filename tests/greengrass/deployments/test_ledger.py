@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.greengrass.deployments.ledger import Ledger, LedgerError, Step
+from agent.greengrass.deployments.layout import Layout
+from agent.greengrass.deployments.ledger import Ledger, LedgerError, LedgerReader, Step
+from agent.greengrass.deployments.request import Source
 
 
 async def test_a_deployment_is_followed_step_by_step_to_its_end(tmp_path) -> None:
@@ -115,3 +117,40 @@ async def test_what_was_committed_before_a_kill_is_there_and_whole_after_it(tmp_
         assert (latest.step, latest.outcome) == (Step.COMMITTED, content)
         for entry in await ledger.unreported():
             assert (entry.step is Step.COMMITTED) == (int(entry.id[1:]) <= last)
+
+
+async def test_a_command_reads_the_ledger_beside_a_running_agent_and_without_one(tmp_path) -> None:
+    path = Layout(tmp_path).ledger
+    async with Ledger(path) as ledger:
+        await ledger.commit(await ledger.receive("a", "TOPIC", b"{}", 0), b"set", b"done")
+        with LedgerReader([tmp_path]) as reader:
+            assert [(entry.id, entry.origin, entry.outcome) for entry in reader.entries()] == [
+                ("a", Source.TOPIC, b"done")
+            ]
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with LedgerReader([tmp_path / "nothing", tmp_path]) as reader:
+        assert reader.active() == (b"set", None)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_where_there_is_no_ledger_a_command_says_where_it_looked_and_makes_none(tmp_path) -> None:
+    with pytest.raises(LedgerError, match=r"ledger\.db"), LedgerReader([tmp_path]):
+        raise AssertionError("there is none")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "origin", "job"),
+    [
+        ("IOT_JOBS/job-7/2", Source.JOB, "job-7"),
+        ("SHADOW/arn:a/b:7", Source.SHADOW, None),
+        ("TOPIC", Source.TOPIC, None),
+    ],
+)
+async def test_an_entry_knows_where_its_document_came_from_and_which_job_brought_it(
+    tmp_path, source, origin, job
+) -> None:
+    async with Ledger(tmp_path / "ledger.db") as ledger:
+        await ledger.receive("a", source, b"{}", 0)
+        (entry,) = await ledger.entries()
+    assert (entry.origin, entry.job_id) == (origin, job)
