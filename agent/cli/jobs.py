@@ -26,7 +26,7 @@ from agent.cli.jobs_tables import show_executions, show_groups, show_job, show_j
 from agent.config.load import Config
 from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
-from agent.mqtt.visit import Visit, plain
+from agent.mqtt.visit import Visit
 from agent.results.ulid import Ulids
 from agent.service import serve as serve_until_signal
 
@@ -195,7 +195,7 @@ def groups(config: Config, group: str | None, add: str, remove: str, json: bool)
 
 @asynccontextmanager
 async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[JobsService]:
-    options = plain(config.first_transport, config.transports[config.first_transport])
+    options = config.transports[config.first_transport].visiting(config.first_transport)
     name = f"{options.client_id}-jobs" if options.client_id else ""
     options = replace(options, client_id=name, max_queued_messages=max(options.max_queued_messages, _MAX_QUEUED))
     with JobStore(folder) as store:
@@ -206,7 +206,7 @@ async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[J
 @asynccontextmanager
 async def _asking(config: Config) -> AsyncIterator[Caller]:
     """A caller on the first broker of the configuration; raises ``BrokerUnreachableError``."""
-    options = replace(plain(config.first_transport, config.transports[config.first_transport]), version="5")
+    options = replace(config.transports[config.first_transport].visiting(config.first_transport), version="5")
     async with Visit("jobs", options, "jobs-cli") as visit:
         await visit.reach()
         async with calling(visit) as caller:

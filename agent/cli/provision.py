@@ -16,7 +16,6 @@ from agent.cli import loop
 from agent.config.load import Config, load
 from agent.config.transports import IotCoreOptions
 from agent.errors import ConfigError
-from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
 
 __all__ = ["command"]
@@ -133,9 +132,7 @@ async def _rotate(config: Config, wish: RotateWish) -> dict[str, str]:
     name, options = _cloud(config)
     home = Home.of(options.cert_file)
     # Beside the agent's outbox, which belongs to the agent.
-    transport = create(name, _alone(options, config.thing))
-    assert isinstance(transport, MqttTransport)  # noqa: S101 there is no outbox
-    async with transport:
+    async with create(name, _alone(options, config.thing)) as transport:
         await transport.wait_connected(_CONNECT_S)
         return dict(await rotate(wish, config.thing, home, options, transport))
 
@@ -147,8 +144,8 @@ def _alone(options: IotCoreOptions, thing: str) -> IotCoreOptions:
 
 def _cloud(config: Config) -> tuple[str, IotCoreOptions]:
     for name, options in config.transports.items():
-        if isinstance(options, IotCoreOptions) and options.way == "certificate":
-            return name, options
+        if options.provisioned is not None:
+            return name, options.provisioned
     raise ConfigError(
         "no transport of the configuration is of the type iotcore with cert_file and key_file", code="no-certificate"
     )

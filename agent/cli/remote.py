@@ -22,7 +22,7 @@ from agent.config.load import Config
 from agent.errors import ConfigError, UnreachableError
 from agent.greengrass.deployments.requesters import QUERY
 from agent.mqtt.transport import Message
-from agent.mqtt.visit import Visit, plain
+from agent.mqtt.visit import Visit
 from agent.topics import Topics, level
 
 __all__ = ["UNDER_WAY", "Remote", "Sets", "base_of", "link", "reached", "thing_of"]
@@ -48,7 +48,7 @@ class Sets:
 async def link(config: Config) -> AsyncIterator[Visit]:
     """The broker that deployments come by; raises ``BrokerUnreachableError``."""
     name = (config.deployments.transport if config.deployments else "") or config.first_transport
-    async with Visit("deploy", replace(plain(name, config.transports[name]), version="5"), "deploy") as visit:
+    async with Visit("deploy", replace(config.transports[name].visiting(name), version="5"), "deploy") as visit:
         await visit.reach()
         yield visit
 

@@ -13,7 +13,7 @@ import platform
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -24,10 +24,10 @@ from agent.config.bounds import Name, OptionalPath, Text
 from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.environment import overlaid
 from agent.config.models import ModelOptions
-from agent.config.secrets import check_plaintext, with_files
+from agent.config.secrets import with_files
 from agent.config.streams import FrameLimits, StreamOptions, check_template
 from agent.config.strict import Origin, convert_all, nearest, wrong
-from agent.config.transports import IotCoreOptions, MqttOptions, TransportOptions
+from agent.config.transports import MqttOptions, TransportOptions
 from agent.errors import ConfigError
 
 __all__ = [
@@ -47,8 +47,7 @@ _SERVICE_FOLDER: Final = Path("/var/lib/verge")
 """Where the systemd unit (``configs/verge.service``) keeps the agent's data."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_TYPES: Final = (MqttOptions.kind, IotCoreOptions.kind)
-_LONGEST_ID: Final = 128
+_TYPES: Final = tuple(options.kind for options in get_args(TransportOptions))
 
 
 class StatusOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -248,8 +247,8 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
     for key, options in config.transports.items():
         made = files(options, f"transports.{key}")
         try:
-            _check_password(key, made)
-            transports[key] = _named(made, thing)
+            made.check_passwords(key)
+            transports[key] = made.named(thing)
         except ConfigError as error:
             errors.append(error)
             transports[key] = made
@@ -301,37 +300,14 @@ def _data_dir(data_dir: str, environment: Mapping[str, str]) -> Path:
         ) from error
 
 
-def _check_password(name: str, options: TransportOptions) -> None:
-    if isinstance(options, MqttOptions):
-        allowed, has = options.allow_plaintext_password, options.password is not None
-        check_plaintext(name, options.host, tls=options.tls is not None, password=has, allowed=allowed)
-    elif (proxy := options.proxy) is not None:
-        allowed, has = proxy.allow_plaintext_password, proxy.password is not None
-        check_plaintext(f"{name}.proxy", proxy.host, tls=None, password=has, allowed=allowed)
-
-
 def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> AwsOptions:
     """What is left out of the table is the certificate that the device has for IoT Core."""
-    cloud = next((options for options in transports.values() if isinstance(options, IotCoreOptions)), None)
-    if cloud is None:
+    files = next((files for options in transports.values() if (files := options.aws_files) is not None), None)
+    if files is None:
         return aws
     return replace(
         aws,
-        cert_file=aws.cert_file or cloud.cert_file,
-        key_file=aws.key_file or cloud.key_file,
-        ca_file=aws.ca_file or cloud.ca_file,
+        cert_file=aws.cert_file or files.cert_file,
+        key_file=aws.key_file or files.key_file,
+        ca_file=aws.ca_file or files.ca_file,
     )
-
-
-def _named(options: TransportOptions, thing: str) -> TransportOptions:
-    """IoT Core knows a client by the name of its thing."""
-    if isinstance(options, IotCoreOptions) and not options.client_id:
-        if len(thing.encode()) > _LONGEST_ID:
-            raise ConfigError(
-                f"thing is {len(thing)} characters long, and IoT Core takes {_LONGEST_ID}",
-                code="bad-thing",
-                hint="give it a shorter name, or the transport a client_id",
-                path="thing",
-            )
-        return replace(options, client_id=thing)
-    return options

@@ -17,7 +17,7 @@ from agent.config.bounds import PathText, Text, Timeout
 from agent.errors import ConfigError
 from agent.files import under
 
-__all__ = ["HttpOptions", "TlsFiles", "check_plaintext", "loopback", "missing_files", "with_files"]
+__all__ = ["HttpOptions", "TlsFiles", "check_plaintext", "loopback", "missing_files", "secrets_of", "with_files"]
 
 Options = TypeVar("Options", bound=Struct)
 
@@ -85,6 +85,18 @@ def missing_files(options: Struct, path: str) -> Iterator[ConfigError]:
                     hint="check the path, and who may read it",
                     path=place,
                 )
+
+
+def secrets_of(options: Struct) -> Iterator[tuple[str, str | None]]:
+    """The secrets in a table and those within: the key, and the file, or None where it stands in the configuration."""
+    for key in options.__struct_fields__:
+        value = getattr(options, key)
+        if isinstance(value, Struct):
+            yield from secrets_of(value)
+        elif value and key in _SECRETS:
+            yield key.removesuffix("_file"), value
+        elif value and f"{key}_file" in _SECRETS and not getattr(options, f"{key}_file"):
+            yield key, None
 
 
 def loopback(host: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from agent.config.bounds import (
     MIB,
@@ -24,8 +25,9 @@ from agent.config.bounds import (
     Text,
     Timeout,
 )
-from agent.config.secrets import TlsFiles
-from agent.topics import valid_filter
+from agent.config.secrets import TlsFiles, check_plaintext, loopback
+from agent.errors import ConfigError
+from agent.topics import matches, valid_filter
 
 __all__ = [
     "AuthorizerOptions",
@@ -33,6 +35,7 @@ __all__ = [
     "BatchOptions",
     "IotCoreLimits",
     "IotCoreOptions",
+    "LinkSecurity",
     "MemoryOptions",
     "MqttOptions",
     "OutboxOptions",
@@ -40,6 +43,7 @@ __all__ = [
     "ProxyOptions",
     "SigV4Options",
     "TlsOptions",
+    "TransportBase",
     "TransportOptions",
     "Way",
 ]
@@ -48,6 +52,10 @@ _KIB: Final = 1024
 _AROUND_BYTES: Final = _KIB
 """Of a publish around its payload: the longest topic and a batch's properties."""
 _ALPN_PORT: Final = 443
+_LONGEST_ID: Final = 128
+_MOST_IN_FLIGHT: Final = 65_535
+_BATCHES_ABREAST: Final = 4
+_RULES: Final = "$aws/rules/"
 _REGION = re.compile(r"[^.]+\.(?:[^.]+\.)*iot\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 PacketBytes: TypeAlias = Annotated[int, Meta(ge=1, le=268_435_455)]
@@ -101,7 +109,95 @@ class TlsOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Protocols to offer, e.g. ``x-amzn-mqtt-ca`` for IoT Core on port 443."""
 
 
-class MqttOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="mqtt"):
+class LinkSecurity(NamedTuple):
+    """What a connection proves: who could have written what comes over it."""
+
+    loopback: bool
+    """The broker is on this machine."""
+    tls: bool
+    """Encrypted, and the broker proved who it is."""
+    client_authenticated: bool
+    """The agent proved who it is, so that the broker can tell who may publish what."""
+    rules: Literal["broker", "iot-core"] = "broker"
+    """Whose rules say who may do what: the broker's own, or AWS IoT policies."""
+
+
+class TransportBase:
+    """What the agent asks of every transport's options; the answers here are those of a broker like any other.
+
+    A transport's options have the fields that are named here, an ``address`` and a ``security``.
+    """
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    """``type`` in the table."""
+    outbox: OutboxOptions | None
+    """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
+    receive_maximum: int
+    """How many unacknowledged messages the broker may send."""
+    max_queued_messages: int
+    """Bound of what is published and not delivered yet."""
+    max_queued_bytes: int
+    """The same in bytes of payloads."""
+
+    @property
+    def outbox_used(self) -> OutboxOptions | None:
+        """The outbox, as it is best for this broker."""
+        return self.outbox
+
+    @property
+    def own_client(self) -> str:
+        """Why only the agent's own client reaches the broker (through a proxy …); empty where any MQTT client does."""
+        return ""
+
+    @property
+    def tls_used(self) -> TlsOptions | None:
+        """The certificates and keys of the connection; None where there are none."""
+        return None
+
+    @property
+    def aws_files(self) -> TlsFiles | None:
+        """The certificate and key by which AWS knows the device, where the transport has them."""
+        return None
+
+    @property
+    def provisioned(self) -> IotCoreOptions | None:
+        """These options, where the identity is a certificate in files that provisioning makes and rotates."""
+        return None
+
+    def visiting(self, name: str) -> MqttOptions:
+        """How any MQTT client reaches the broker of the transport ``name``; raises ``ConfigError`` where none does."""
+        raise ConfigError(
+            f"transport {name} is reached {self.own_client}, which only the running agent does",
+            code="not-visitable",
+            hint="ask it on a local broker: --broker, or -c with a transport of the type mqtt first",
+        )
+
+    def asking(self, name: str, thing: str) -> MqttOptions:
+        """How the broker is asked what the agent may do: by a second client, without a session."""
+        del thing
+        options = self.visiting(name)
+        client_id = f"{options.client_id}-doctor" if options.client_id else ""
+        return replace(options, client_id=client_id, clean_start=True, session_expiry_s=0)
+
+    def named(self, thing: str) -> Self:
+        """With what follows from the thing's name; raises ``ConfigError`` for a name that cannot be used."""
+        del thing
+        return self
+
+    def topic_used(self, topic: str, *, retain: bool) -> str:
+        """The topic on which a message for ``topic`` is really sent."""
+        del retain
+        return topic
+
+    def check_passwords(self, name: str) -> None:
+        """Raise ``ConfigError`` where ``transports.<name>`` would send a password in the clear and may not."""
+
+
+class MqttOptions(
+    TransportBase, Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="mqtt"
+):
     """One MQTT broker and how to speak with it."""
 
     kind: ClassVar[str] = "mqtt"
@@ -145,6 +241,29 @@ class MqttOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
     def address(self) -> str:
         """Where the broker is, for people: ``host:port``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def security(self) -> LinkSecurity:
+        """What a connection proves."""
+        certificate = self.tls is not None and self.tls.cert_file is not None
+        password = self.password is not None or self.password_file is not None
+        proven = self.tls is not None and not self.tls.insecure
+        return LinkSecurity(loopback(self.host), proven, certificate or password)
+
+    @property
+    def tls_used(self) -> TlsOptions | None:
+        """The certificates and keys of the connection; None where there are none."""
+        return self.tls
+
+    def visiting(self, name: str) -> MqttOptions:
+        """How any MQTT client reaches the broker: as the agent does."""
+        del name
+        return self
+
+    def check_passwords(self, name: str) -> None:
+        """Raise ``ConfigError`` where ``transports.<name>`` would send a password in the clear and may not."""
+        allowed, has = self.allow_plaintext_password, self.password is not None
+        check_plaintext(name, self.host, tls=self.tls is not None, password=has, allowed=allowed)
 
 
 class Pkcs11Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -240,6 +359,12 @@ class BasicIngestOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Refuse what is no filter."""
         _check(self.topics)
 
+    def topic_used(self, topic: str, *, retain: bool) -> str:
+        """The topic that takes a message to the rule, if it is one for the rule."""
+        if retain or not any(matches(topic_filter, topic) for topic_filter in self.topics):
+            return topic
+        return f"{_RULES}{self.rule}/{topic}"
+
 
 def _check(filters: tuple[str, ...]) -> None:
     for topic_filter in filters:
@@ -247,7 +372,9 @@ def _check(filters: tuple[str, ...]) -> None:
             raise ValueError(f"{topic_filter!r} is no MQTT topic filter")
 
 
-class IotCoreOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="iotcore"):
+class IotCoreOptions(
+    TransportBase, TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="iotcore"
+):
     """AWS IoT Core, or any MQTT 5 broker with mutual TLS in its place.
 
     The agent proves who it is in one way: ``cert_file`` with ``key_file`` or with ``pkcs11``, ``sigv4``, or
@@ -351,6 +478,89 @@ class IotCoreOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=
         """Where the broker is, for people: ``host:port``."""
         return f"{self.endpoint}:{self.port_used}"
 
+    @property
+    def security(self) -> LinkSecurity:
+        """What a connection proves: each way is TLS, and proves who the agent is."""
+        return LinkSecurity(loopback(self.endpoint), tls=True, client_authenticated=True, rules="iot-core")
+
+    @property
+    def own_client(self) -> str:
+        """Why only the agent's own client reaches the broker; empty where any MQTT client does."""
+        if self.proxy is not None:
+            return "through a proxy"
+        return "" if self.way == "certificate" else f"with {self.way}"
+
+    @property
+    def tls_used(self) -> TlsOptions:
+        """The certificates and keys of the connection."""
+        alpn = (self.alpn_used,) if self.alpn_used else ()
+        return TlsOptions(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file, alpn=alpn)
+
+    @property
+    def aws_files(self) -> TlsFiles:
+        """The certificate and key by which AWS knows the device."""
+        return self
+
+    @property
+    def provisioned(self) -> IotCoreOptions | None:
+        """These options, where the identity is a certificate in files that provisioning makes and rotates."""
+        return self if self.way == "certificate" else None
+
+    @property
+    def outbox_used(self) -> OutboxOptions | None:
+        """The outbox, with so many in flight that batches get full: else each waits for its time, half empty."""
+        if self.outbox is None or self.batch is None:
+            return self.outbox
+        enough = min(_BATCHES_ABREAST * self.batch.max_messages, self.max_queued_messages)
+        return replace(self.outbox, in_flight=max(self.outbox.in_flight, enough))
+
+    def named(self, thing: str) -> IotCoreOptions:
+        """IoT Core knows a client by the name of its thing."""
+        if self.client_id:
+            return self
+        if len(thing.encode()) > _LONGEST_ID:
+            raise ConfigError(
+                f"thing is {len(thing)} characters long, and IoT Core takes {_LONGEST_ID}",
+                code="bad-thing",
+                hint="give it a shorter name, or the transport a client_id",
+                path="thing",
+            )
+        return replace(self, client_id=thing)
+
+    def visiting(self, name: str) -> MqttOptions:
+        """How any MQTT client reaches the broker, with certificate and key files; raises ``ConfigError``."""
+        if self.own_client:
+            return super().visiting(name)
+        return MqttOptions(
+            host=self.endpoint,
+            port=self.port_used,
+            version="5",
+            client_id=self.client_id,
+            keepalive_s=self.keepalive_s,
+            tls=self.tls_used,
+        )
+
+    def asking(self, name: str, thing: str) -> MqttOptions:
+        """How IoT Core is asked what the agent may do: only as the thing itself, in its own session."""
+        return replace(
+            self.visiting(name),
+            client_id=self.client_id or thing,
+            connect_timeout_s=self.connect_timeout_s,
+            clean_start=False,
+            session_expiry_s=self.session_expiry_s,
+            receive_maximum=_MOST_IN_FLIGHT,  # what waits unacknowledged must not hold back what is waited for
+        )
+
+    def topic_used(self, topic: str, *, retain: bool) -> str:
+        """The topic on which a message is sent: to a rule, where Basic Ingest says so."""
+        return topic if self.basic_ingest is None else self.basic_ingest.topic_used(topic, retain=retain)
+
+    def check_passwords(self, name: str) -> None:
+        """Raise ``ConfigError`` where the password of the proxy would be sent in the clear and may not."""
+        if (proxy := self.proxy) is not None:
+            allowed, has = proxy.allow_plaintext_password, proxy.password is not None
+            check_plaintext(f"{name}.proxy", proxy.host, tls=None, password=has, allowed=allowed)
+
 
 class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bus inside this process; transports that name the same ``bus`` meet there."""
@@ -361,4 +571,4 @@ class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 TransportOptions: TypeAlias = MqttOptions | IotCoreOptions
-"""What ``[transports.X]`` can be; ``type`` tells which, and is ``mqtt`` where it is not there."""
+"""What ``[transports.X]`` can be; ``type`` says which, and is ``mqtt`` where it is left out."""

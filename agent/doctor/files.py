@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.config.load import Config
-from agent.config.transports import IotCoreOptions, TransportOptions
+from agent.config.secrets import secrets_of
 from agent.doctor.finding import Finding, size
 from agent.files import under
 
@@ -20,8 +20,8 @@ _LEAST_FREE = 256 << 20
 
 
 def findings(config: Config) -> list[Finding]:
-    """Of the data folder, then of each broker's password file."""
-    return [data_folder(Path(config.data_dir)), *_passwords(config)]
+    """Of the data folder, then of each broker's secrets."""
+    return [data_folder(Path(config.data_dir)), *_secrets(config)]
 
 
 def data_folder(folder: Path) -> Finding:
@@ -59,24 +59,11 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _inline(options: TransportOptions) -> bool:
-    """Whether a secret stands in the configuration itself."""
-    if not isinstance(options, IotCoreOptions):
-        return bool(options.password)
-    tables = (options.pkcs11, options.authorizer, options.proxy)
-    files = ("pin", "password", "token")
-    return any(
-        getattr(table, key, None) and not getattr(table, f"{key}_file", None) for table in tables for key in files
-    )
-
-
-def _passwords(config: Config) -> Iterator[Finding]:
+def _secrets(config: Config) -> Iterator[Finding]:
     for name, options in config.transports.items():
-        if not isinstance(options, IotCoreOptions) and options.password_file:
-            yield secret(f"password {name}", under(config.folder, options.password_file))
-        elif _inline(options):
-            yield Finding.warn(
-                f"password {name}",
-                "stands in the configuration",
-                "put it into a file of mode 0600 and set password_file",
-            )
+        for key, file in secrets_of(options):
+            if file is not None:
+                yield secret(f"{key} {name}", under(config.folder, file))
+            else:
+                fix = f"put it into a file of mode 0600 and set {key}_file"
+                yield Finding.warn(f"{key} {name}", "stands in the configuration", fix)

@@ -15,11 +15,8 @@ from agent.aws.jobs.topics import GREENGRASS, JobTopics, ShadowTopics
 from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config
 from agent.config.streams import StreamOptions
-from agent.config.transports import IotCoreOptions
 from agent.greengrass.deployments.requesters import QUERY
 from agent.greengrass.fleet.service import health_topic
-from agent.mqtt.iotcore.quotas import ingested
-from agent.mqtt.transport import Message
 from agent.topics import Topics, level
 
 __all__ = ["Direction", "Need", "Probe", "needs"]
@@ -154,11 +151,9 @@ def _retained(transport: str, topic: str, stand_in: str, why: str, *, heard: boo
 
 def _ingested(need: Need, config: Config) -> Need:
     """With the topic that Basic Ingest makes of it."""
-    options: object = config.transports[need.transport]
-    if need.direction is Direction.SUBSCRIBE or not isinstance(options, IotCoreOptions):
+    if need.direction is Direction.SUBSCRIBE:
         return need
-    sent = ingested(Message(need.topic, b"", retain=need.retain), options.basic_ingest)
-    return replace(need, topic=sent.topic)
+    return replace(need, topic=config.transports[need.transport].topic_used(need.topic, retain=need.retain))
 
 
 def _template(template: str, thing: str, stream: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.config.load import Config
-from agent.config.transports import IotCoreOptions, TlsOptions, TransportOptions
+from agent.config.transports import TlsOptions
 from agent.doctor.certificate import validity
 from agent.doctor.files import secret
 from agent.doctor.finding import Finding
@@ -24,15 +24,9 @@ def findings(config: Config) -> list[Finding]:
     return [
         finding
         for name, options in config.transports.items()
-        if (tls := _tls(options)) is not None
+        if (tls := options.tls_used) is not None
         for finding in _files(name, tls, now)
     ]
-
-
-def _tls(options: TransportOptions) -> TlsOptions | None:
-    if not isinstance(options, IotCoreOptions):
-        return options.tls
-    return TlsOptions(ca_file=options.ca_file, cert_file=options.cert_file, key_file=options.key_file)
 
 
 def authorities(check: str, path: Path) -> Finding:

@@ -13,18 +13,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
 from agent.config.load import Config, load
-from agent.config.transports import IotCoreOptions, MqttOptions
 from agent.doctor import dataplane
 from agent.doctor.asking import Answer, Told, ask
 from agent.doctor.finding import Finding
 from agent.doctor.needs import Direction, Need, needs
 from agent.errors import VergeError
-from agent.mqtt.probe import as_thing
 
 __all__ = ["examine", "findings", "role"]
 
@@ -69,25 +65,21 @@ async def role(options: AwsOptions | None, thing: str) -> list[Finding]:
 
 async def _broker(name: str, config: Config, wanted: list[Need]) -> list[Finding]:
     check = f"topics {name}"
-    options: MqttOptions | IotCoreOptions = config.transports[name]
+    options = config.transports[name]
     if not wanted:
         return [Finding.ok(check, "none needed")]
-    as_iot = isinstance(options, IotCoreOptions)
-    if isinstance(options, IotCoreOptions):
-        if options.way != "certificate" or options.proxy is not None:
-            fix = f"check the policy by hand: {'; '.join(_allowed(one) for one in wanted)}"
-            return [Finding.warn(check, "only asked with cert_file and key_file, and without a proxy", fix)]
-        options = as_thing(options, config.thing)
-    else:
-        options = _beside(options)
+    if options.own_client:
+        fix = f"check the policy by hand: {'; '.join(_allowed(one) for one in wanted)}"
+        return [Finding.warn(check, "only asked with cert_file and key_file, and without a proxy", fix)]
+    asking, policies = options.asking(name, config.thing), options.security.rules == "iot-core"
     try:
-        answers = await asyncio.to_thread(ask, options, wanted)
+        answers = await asyncio.to_thread(ask, asking, wanted)
     except VergeError as error:
         finding = Finding.of(check, error)
-        if as_iot and error.code == _NOT_AUTHORIZED:
-            finding = Finding.fail(check, error.message, f"allow iot:Connect on client/{options.client_id}")
+        if policies and error.code == _NOT_AUTHORIZED:
+            finding = Finding.fail(check, error.message, f"allow iot:Connect on client/{asking.client_id}")
         return [finding]
-    return list(_told(check, answers, iot=as_iot))
+    return list(_told(check, answers, iot=policies))
 
 
 def _told(check: str, answers: Iterable[Answer], *, iot: bool) -> Iterable[Finding]:
@@ -125,8 +117,3 @@ def _allowed(need: Need) -> str:
     topic = need.topic.replace("+", "*").replace("#", "*")
     told = _ACTIONS[need.direction].format(topic)
     return f"{told}, and iot:RetainPublish" if need.retain else told
-
-
-def _beside(options: MqttOptions) -> MqttOptions:
-    client_id = f"{options.client_id}-doctor" if options.client_id else ""
-    return replace(options, client_id=client_id, clean_start=True, session_expiry_s=0)

@@ -22,7 +22,7 @@ from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.load import Config
-from agent.config.transports import IotCoreOptions, TransportOptions
+from agent.config.transports import TransportOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.fetch import Fetcher
@@ -273,10 +273,11 @@ async def _granted(
 
 
 def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> Operation | None:
-    if not isinstance(here.link, IotCoreOptions) or here.link.way != "certificate":
+    provisioned = here.link.provisioned
+    if provisioned is None:
         return None
     from agent.aws.provision.operation import Rotation  # noqa: PLC0415
 
-    rotation = Rotation(here.thing, here.link, here.transport, tasks)
+    rotation = Rotation(here.thing, provisioned, here.transport, tasks)
     stack.push_async_callback(rotation.close)
     return rotation

@@ -123,6 +123,11 @@ class BrokerTransport:
         """Nothing beyond the state."""
         return {}
 
+    @property
+    def trouble(self) -> BrokerUnreachableError:
+        """Why there is no connection, or why the last one ended."""
+        return self._connection.trouble or BrokerUnreachableError(self._state.reason)
+
     async def __aenter__(self) -> Self:
         self._connection.start()
         return self
@@ -143,7 +148,7 @@ class BrokerTransport:
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
         except TimeoutError:
-            trouble = self._connection.trouble or BrokerUnreachableError(self._state.reason)
+            trouble = self.trouble
             raise BrokerUnreachableError(
                 f"{self.name}: {trouble.message} (waited {timeout_s:g} s)", code=trouble.code, hint=trouble.hint
             ) from None

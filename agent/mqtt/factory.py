@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from msgspec.structs import replace
-
-from agent.config.transports import IotCoreOptions, MemoryOptions, OutboxOptions, TransportOptions
+from agent.config.transports import MemoryOptions, TransportOptions
 from agent.errors import ConfigError
 from agent.mqtt.memory import MemoryTransport, shared_bus
 from agent.mqtt.outbox.outbox import Outbox
@@ -49,12 +47,11 @@ def create(
     if isinstance(options, MemoryOptions):
         return MemoryTransport(shared_bus(options.bus), name, will=will)
     transport = _class(name, options.kind)(name, options, will=will)
-    if options.outbox is None:
+    outbox = options.outbox_used
+    if outbox is None:
         return transport
-    path = (folder or Path()) / (options.outbox.path or f"outbox/{name}.db")
-    return Outbox(
-        transport, _filling_batches(options.outbox, options), path, max_payload_bytes=options.max_queued_bytes
-    )
+    path = (folder or Path()) / (outbox.path or f"outbox/{name}.db")
+    return Outbox(transport, outbox, path, max_payload_bytes=options.max_queued_bytes)
 
 
 def _class(name: str, kind: str) -> _TransportClass:
@@ -67,15 +64,3 @@ def _class(name: str, kind: str) -> _TransportClass:
             f"transport {name} needs {package}, which is not installed ({error})", code="not-installed", hint=install
         ) from error
     return found
-
-
-_BATCHES_ABREAST: Final = 4
-
-
-def _filling_batches(outbox: OutboxOptions, options: TransportOptions) -> OutboxOptions:
-    """The outbox's options with so many in flight that batches get full: else each waits for its time, half empty."""
-    batch = options.batch if isinstance(options, IotCoreOptions) else None
-    if batch is None:
-        return outbox
-    enough = min(_BATCHES_ABREAST * batch.max_messages, options.max_queued_messages)
-    return replace(outbox, in_flight=max(outbox.in_flight, enough))

@@ -17,18 +17,17 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.config.transports import IotCoreOptions, MqttOptions, TlsOptions
+from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.paho import new_client, publish_properties, tls_context
 from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused
 from agent.mqtt.transport import Message
 from agent.topics import matches
 
-__all__ = ["Visitor", "as_thing"]
+__all__ = ["Visitor"]
 
 _WAIT_S = 5.0
 _PUMP_S = 0.05
-_MOST_IN_FLIGHT = 65_535
 
 
 class Visitor:
@@ -133,19 +132,3 @@ class Visitor:
 
     def _on_message(self, _client: Client, _data: Any, received: MQTTMessage) -> None:
         self._heard.append(received.topic)
-
-
-def as_thing(options: IotCoreOptions, thing: str) -> MqttOptions:
-    """How to visit IoT Core as the thing itself, in its own session; for ``options`` with certificate and key files."""
-    alpn = (options.alpn_used,) if options.alpn_used else ()
-    return MqttOptions(
-        host=options.endpoint,
-        port=options.port_used,
-        client_id=options.client_id or thing,
-        tls=TlsOptions(ca_file=options.ca_file, cert_file=options.cert_file, key_file=options.key_file, alpn=alpn),
-        keepalive_s=options.keepalive_s,
-        connect_timeout_s=options.connect_timeout_s,
-        clean_start=False,
-        session_expiry_s=options.session_expiry_s,
-        receive_maximum=_MOST_IN_FLIGHT,  # what waits unacknowledged must not hold back what is waited for
-    )

@@ -21,8 +21,8 @@ from agent.aws.provision.prove import Proof, prove
 from agent.aws.provision.template import configuration
 from agent.config.transports import IotCoreOptions
 from agent.files import write_atomically
-from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
+from agent.mqtt.transport import Transport
 
 __all__ = ["Claim", "Done", "Wish", "by_claim", "from_files"]
 
@@ -116,7 +116,7 @@ async def _finish(wish: Wish, staged: Pair, thing: str) -> Done:
     return Done(thing, wish.config, pair, facts, proof)
 
 
-def _connected(wish: Wish, claim: Claim) -> MqttTransport:
+def _connected(wish: Wish, claim: Claim) -> Transport:
     """A connection with the claim certificate, for this one purpose."""
     options = IotCoreOptions(
         endpoint=wish.endpoint,
@@ -128,9 +128,7 @@ def _connected(wish: Wish, claim: Claim) -> MqttTransport:
         clean_start=True,
         session_expiry_s=0,
     )
-    transport = create("claim", options)
-    assert isinstance(transport, MqttTransport)  # noqa: S101 there is no outbox
-    return transport
+    return create("claim", options)
 
 
 def _options(wish: Wish, pair: Pair) -> IotCoreOptions:

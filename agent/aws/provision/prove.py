@@ -9,7 +9,7 @@ from agent.aws.detached import detached
 from agent.aws.provision.errors import ProvisioningError
 from agent.config.transports import IotCoreOptions
 from agent.errors import BrokerUnreachableError
-from agent.mqtt.probe import Visitor, as_thing
+from agent.mqtt.probe import Visitor
 from agent.mqtt.reasons import CLOSED
 
 __all__ = ["Proof", "prove"]
@@ -62,5 +62,5 @@ async def prove(options: IotCoreOptions, thing: str, *, patience_s: float = 10.0
 def _prove(options: IotCoreOptions, thing: str) -> Proof:
     # A question that nobody answers without a response topic: harmless, and every agent's policy allows it.
     topic = f"verge/{thing}/deployments/get"
-    with Visitor(as_thing(options, thing)) as visitor:
+    with Visitor(options.asking("cloud", thing)) as visitor:
         return Proof(topic, visitor.subscribe(topic) or "", visitor.publish(topic) or "")

@@ -30,8 +30,7 @@ from typing import Annotated, Self, TypeAlias, TypeVar
 import msgspec
 
 from agent.config.deployments import Accept
-from agent.config.secrets import loopback
-from agent.config.transports import IotCoreOptions, TransportOptions
+from agent.config.transports import TransportOptions
 from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.keys import PublicKey, decoded
 
@@ -89,14 +88,8 @@ class Link:
     @classmethod
     def of(cls, options: TransportOptions) -> Self:
         """The link to a broker as it is configured."""
-        if isinstance(options, IotCoreOptions):
-            # Each of its ways is TLS, and proves who we are; what stands in for IoT Core on this machine is local.
-            return cls(LinkKind.IOT_CORE, loopback(options.host), tls=True, client_authenticated=True)
-        tls = options.tls
-        certificate = tls is not None and tls.cert_file is not None
-        password = options.password is not None or options.password_file is not None
-        proven = tls is not None and not tls.insecure
-        return cls(LinkKind.BROKER, loopback(options.host), proven, certificate or password)
+        security = options.security
+        return cls(LinkKind(security.rules), security.loopback, security.tls, security.client_authenticated)
 
     @property
     def on_this_machine(self) -> bool:

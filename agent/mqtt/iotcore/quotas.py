@@ -16,7 +16,7 @@ from agent.config.transports import BasicIngestOptions, IotCoreLimits
 from agent.errors import PublishError
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.transport import Message
-from agent.topics import matches, share_stripped
+from agent.topics import share_stripped
 
 __all__ = ["Bucket", "IotCoreBroker", "Pace", "ingested"]
 
@@ -137,8 +137,6 @@ class Bucket:
 
 def ingested(message: Message, options: BasicIngestOptions | None) -> Message:
     """The message with the topic that takes it to the rule, if it is one for the rule."""
-    if options is None or message.retain:
+    if options is None or (topic := options.topic_used(message.topic, retain=message.retain)) == message.topic:
         return message
-    if not any(matches(topic_filter, message.topic) for topic_filter in options.topics):
-        return message
-    return replace(message, topic=f"{_RULES}{options.rule}/{message.topic}")
+    return replace(message, topic=topic)

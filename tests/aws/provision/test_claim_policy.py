@@ -17,7 +17,7 @@ from agent.aws.provision.policy import Connection, read
 from agent.errors import VergeError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
-from agent.mqtt.probe import Visitor, as_thing
+from agent.mqtt.probe import Visitor
 from tests.support.cloud import Cloud
 from tests.support.inbox import connected, subscribed
 from tests.support.provisioning import Authority, ProvisioningService
@@ -47,7 +47,7 @@ async def provisioned(cloud: Cloud, folder: Path) -> str:
 async def test_a_claim_may_provision_and_nothing_else(certificates, tmp_path) -> None:
     with broker(certificates, SHIPPED["Statement"]) as cloud:
         assert await provisioned(cloud, tmp_path) == "edge-1"
-        with Visitor(as_thing(cloud.iotcore(), CLAIM.thing)) as visitor:
+        with Visitor(cloud.iotcore().asking("cloud", CLAIM.thing)) as visitor:
             for topic in ("verge/edge-1/results/line", "$aws/things/edge-1/jobs/$next/get", "#", "$aws/#"):
                 assert visitor.subscribe(topic) == "Not authorized"
             assert visitor.publish("verge/edge-1/results/line") == "Not authorized"

@@ -21,7 +21,6 @@ from agent.aws.provision.prove import prove
 from agent.aws.provision.template import configuration
 from agent.config.load import load
 from agent.mqtt.client import MqttTransport
-from agent.mqtt.probe import as_thing
 from agent.mqtt.transport import Message
 from tests.support import certs
 from tests.support.cloud import Cloud
@@ -233,13 +232,13 @@ async def test_an_identity_that_may_not_connect_is_refused_with_the_rule(certifi
 
 async def test_to_prove_takes_no_message_from_a_session_that_waits(site) -> None:
     options = site.cloud.iotcore()
-    async with MqttTransport("thing", as_thing(options, "edge-1")) as thing:
+    async with MqttTransport("thing", options.asking("cloud", "edge-1")) as thing:
         await connected(thing)
         thing.subscribe("verge/edge-1/deployments", Inbox(), qos=1)
         await subscribed(thing, "verge/edge-1/x")
     await delivered(site.operator, Message("verge/edge-1/deployments", b"document", qos=1))
     await prove(options, "edge-1")
-    async with MqttTransport("thing", as_thing(options, "edge-1")) as thing:
+    async with MqttTransport("thing", options.asking("cloud", "edge-1")) as thing:
         inbox = Inbox()
         thing.subscribe("verge/edge-1/deployments", inbox, qos=1)
         [message] = await inbox.wait(1)
