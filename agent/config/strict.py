@@ -24,7 +24,7 @@ Steps: TypeAlias = tuple[str | int, ...]
 Origin: TypeAlias = str | Callable[[str], str]
 """The name of the file that values come from, or what names the origin of the value at a path."""
 
-_PLACE = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
+_PLACE = re.compile(r"(.*?)(?: - at (`key` in )?`\$\.?([^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 _PATTERN = "matching regex"
@@ -141,12 +141,13 @@ def _misfit(kind: type[Value], parsed: object) -> Value | _Misfit:
         return msgspec.convert(parsed, kind)
     except msgspec.ValidationError as error:
         text = str(error)
-    problem, place = _PLACE.fullmatch(text).groups()  # type: ignore[union-attr]
+    problem, of_key, place = _PLACE.fullmatch(text).groups()  # type: ignore[union-attr]
     steps = _steps(place or "", text, kind, parsed)
     unknown, missing = _UNKNOWN.fullmatch(problem), _MISSING.fullmatch(problem)
     here = _types_at(kind, parsed, steps)
-    if _PATTERN in problem and (meant := next(filter(None, map(_description, here)), "")):
-        problem = f"Expected {meant}"
+    bounded = [info.key_type for info in here if hasattr(info, "key_type")] if of_key else here
+    if _PATTERN in problem and (meant := next(filter(None, map(_description, bounded)), "")):
+        problem = f"Expected {meant}{' as key' if of_key else ''}"
     return _Misfit(
         steps, problem, unknown[1] if unknown else "", missing[1] if missing else "",
         tuple(field.encode_name for info in here for field in getattr(info, "fields", ())),

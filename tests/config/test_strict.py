@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.config.strict import build, convert, nearest
+from agent.config.strict import build, convert, convert_all, nearest
 from agent.errors import ConfigError
 
 
@@ -42,6 +46,75 @@ def test_what_is_wrong_is_told_with_its_place_and_a_guess(parsed, message, hint)
     with pytest.raises(ConfigError) as refused:
         convert(Outer, parsed, "f.toml")
     assert (refused.value.message, refused.value.hint) == (message, hint)
+
+
+class Bounded(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z]+$", description="a word")] = "a"
+    table: dict[Annotated[str, msgspec.Meta(pattern="^[A-Z]+$", description="a WORD")], int] = {}
+    needed: dict[str, Needing] = {}
+
+
+class Needing(msgspec.Struct, forbid_unknown_fields=True):
+    port: int
+    rows: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("parsed", "message", "path"),
+    [
+        ({"name": "7"}, "name in f.toml: expected a word", "name"),
+        ({"table": {"A": 1, "b": 2}}, "table in f.toml: expected a WORD as key", "table"),
+    ],
+)
+def test_a_text_that_breaks_its_pattern_is_refused_in_words(parsed, message, path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        convert(Bounded, parsed, "f.toml")
+    assert (refused.value.message, refused.value.path) == (message, path)
+
+
+def test_all_that_is_wrong_is_named_and_the_rest_is_kept() -> None:
+    parsed = {
+        "name": "7",
+        "nmae": "a",
+        "needed": {
+            "good": {"port": 1},
+            "bare": {},
+            "typed": {"port": "x"},
+            "rows": {"port": 1, "rows": [1, "x", "y"]},
+        },
+    }
+    value, errors = convert_all(Bounded, parsed, "f.toml")
+    assert {error.path for error in errors} == {
+        "name", "nmae", "needed.bare", "needed.typed.port", "needed.rows.rows[1]",
+    }  # fmt: skip
+    assert value == Bounded(needed={"good": Needing(1), "rows": Needing(1)})
+
+
+@pytest.mark.parametrize("parsed", [[], 7, None])
+def test_where_nothing_can_be_made_there_is_an_error_and_no_value(parsed) -> None:
+    value, errors = convert_all(Bounded, parsed, "f.toml")
+    assert (value, [error.path for error in errors]) == (None, [""])
+
+
+TREES = st.recursive(
+    st.none() | st.integers(-2, 2) | st.sampled_from(["a", "7", "A"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "table", "needed", "port", "rows", "plain", "x.y", "[...]"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["name", "table", "needed", "nmae"]), TREES))
+def test_reading_all_refuses_what_reading_refuses_and_ends(parsed) -> None:
+    value, errors = convert_all(Bounded, parsed, "f.toml")
+    if not errors:
+        assert convert(Bounded, parsed, "f.toml") == value
+        return
+    with pytest.raises(ConfigError) as refused:
+        convert(Bounded, parsed, "f.toml")
+    assert (errors[0].path, errors[0].message) == (refused.value.path, refused.value.message)
 
 
 def test_what_is_right_becomes_a_value() -> None:
