@@ -16,7 +16,7 @@ __all__ = [
     "Accept",
     "ArtifactLimits",
     "DeploymentOptions",
-    "Patience",
+    "RetryPolicy",
     "StoreOptions",
 ]
 
@@ -78,8 +78,8 @@ class ArtifactLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long what cannot be reached is tried: delays in [0, min(cap, base · 2ⁿ)], full jitter."""
+class RetryPolicy:
+    """How long what cannot be reached is tried again: delays in [0, min(cap, base · 2ⁿ)], full jitter."""
 
     base_s: float = 1.0
     cap_s: float = 60.0

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from agent.config.aws import AwsOptions, GreengrassOptions
-from agent.config.deployments import Patience
+from agent.config.deployments import RetryPolicy
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
 from agent.greengrass.cloud.client import DataPlane
@@ -16,7 +16,7 @@ from agent.greengrass.recipes.versions import Requirement
 
 __all__ = ["findings"]
 
-_ONCE: Final = Patience(give_up_after_s=0.0)
+_ONCE: Final = RetryPolicy(give_up_after_s=0.0)
 _NOBODY_HAS: Final = "verge.doctor"
 _UNKNOWN: Final = "RESOURCE_NOT_FOUND"
 
@@ -25,7 +25,7 @@ async def findings(options: GreengrassOptions, aws: AwsOptions | None) -> list[F
     """One for each request; none where the cloud is not asked.  ``options`` are ``filled``."""
     if not options.enabled:
         return []
-    plane = DataPlane(options, patience=_ONCE, little=_ONCE)
+    plane = DataPlane(options, retry=_ONCE, short_retry=_ONCE)
     question = Question(_NOBODY_HAS, (("verge-doctor", Requirement.parse("*")),))
     found = [await _found(Operation.RESOLVE, plane.resolve(question, platform.detect()))]
     region, account = (aws.place(), aws.account) if aws else (None, "")

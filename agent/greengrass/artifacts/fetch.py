@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
-from agent.config.deployments import MAX_ARTIFACT_BYTES, ArtifactLimits, Patience, StoreOptions
+from agent.config.deployments import MAX_ARTIFACT_BYTES, ArtifactLimits, RetryPolicy, StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.partial import partial_of
@@ -158,7 +158,7 @@ class Fetcher:
         parallel: int = 4,
         max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
         zip_limits: ZipLimits | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
         progress_interval_s: float = 1.0,
     ) -> None:
         self._cache = cache
@@ -166,7 +166,7 @@ class Fetcher:
         self._parallel = parallel
         self._limits = ArtifactLimits(max_artifact_bytes, cache.reserve_bytes)
         self._zip_limits = zip_limits or ZipLimits()
-        self._patience = patience or Patience()
+        self._retry = retry or RetryPolicy()
         self._progress_interval_s = progress_interval_s
         self._turn = asyncio.Lock()
 
@@ -177,7 +177,7 @@ class Fetcher:
 
         Raises:
             ArtifactError: one of them cannot be used or had, or there is no room.
-            ArtifactUnreachableError: one could not be reached for as long as there was patience.
+            ArtifactUnreachableError: one could not be reached until the retries were given up.
         """
         _refuse_clashes(wanted)
         sources = {item: self._source(item) for item in wanted}
@@ -206,7 +206,7 @@ class Fetcher:
             if source.digest is None or await in_thread(self._cache.find, source.digest) is None:
                 missing.append(source)  # noqa: PERF401 as a comprehension it takes two lines to read and an await
         serving = {source: stores.of(source.uri) for source in missing}
-        sizes = await self._each(missing, lambda source: serving[source].size(source.uri, self._patience))
+        sizes = await self._each(missing, lambda source: serving[source].size(source.uri, self._retry))
         for source, size in zip(missing, sizes, strict=True):
             meter.expect(source.name, size)
         return dict(zip(missing, sizes, strict=True))
@@ -220,7 +220,7 @@ class Fetcher:
                 source.target,
                 digest=source.digest,
                 limits=self._limits,
-                patience=self._patience,
+                retry=self._retry,
                 on_progress=partial(meter.advance, source.name),
             )
             pins.enter_context(self._cache.pinned(self._cache.path(digest)))

@@ -32,7 +32,7 @@ from typing import TypeAlias, TypeVar, TypeVarTuple
 
 from agent.aws.credentials import CredentialsProvider
 from agent.config.aws import AwsOptions
-from agent.config.deployments import ArtifactLimits, Patience, StoreOptions
+from agent.config.deployments import ArtifactLimits, RetryPolicy, StoreOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
@@ -82,12 +82,12 @@ class Store(ABC):
     async def close(self) -> None:  # noqa: B027 most stores hold nothing between two artifacts
         """Let go of connections."""
 
-    async def size(self, uri: str, patience: Patience | None = None) -> int | None:
+    async def size(self, uri: str, retry: RetryPolicy | None = None) -> int | None:
         """How many bytes there are, None if the source does not tell.
 
         Raises:
             ArtifactError: it cannot be had.
-            ArtifactUnreachableError: it could not be reached for as long as ``patience`` lasts.
+            ArtifactUnreachableError: it could not be reached for as long as ``retry`` lasts.
         """
 
         async def ask() -> int | None:
@@ -95,7 +95,7 @@ class Store(ABC):
                 async with self._open(uri, 0, None) as content:
                     return content.total
 
-        return await _persist(ask, patience or Patience(), shown(uri), lambda: 0)
+        return await _persist(ask, retry or RetryPolicy(), shown(uri), lambda: 0)
 
     async def fetch(
         self,
@@ -104,30 +104,30 @@ class Store(ABC):
         *,
         digest: Digest | None = None,
         limits: ArtifactLimits | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
         on_progress: OnProgress = lambda _done, _total: None,
     ) -> Digest:
         """Download to ``into``, bounded, verified, visible only when whole; the digest of what came.
 
         Raises:
             ArtifactError: it cannot be had or is not what was promised.
-            ArtifactUnreachableError: no byte came for as long as ``patience`` lasts; what came before is kept.
+            ArtifactUnreachableError: no byte came for as long as ``retry`` lasts; what came before is kept.
         """
         limits = limits or ArtifactLimits()
         partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
         download = _Download(uri, partial, digest, on_progress)
         try:
             await in_thread(partial.open, digest is not None)
-            return await self._complete(download, patience or Patience())
+            return await self._complete(download, retry or RetryPolicy())
         finally:
             partial.close()
 
-    async def _complete(self, download: _Download, patience: Patience) -> Digest:
+    async def _complete(self, download: _Download, retry: RetryPolicy) -> Digest:
         """Fill the partial file until it is what was promised; a second chance for what was pieced together."""
         partial, wanted = download.partial, download.digest
         for last in (False, True):
             if partial.digest != wanted:
-                await _persist(lambda: self._fill(download), patience, shown(download.uri), lambda: partial.furthest)
+                await _persist(lambda: self._fill(download), retry, shown(download.uri), lambda: partial.furthest)
             came = partial.digest
             if wanted in {None, came}:
                 await in_thread(partial.finish)
@@ -208,9 +208,9 @@ def _continues(content: Content, partial: Partial, offset: int) -> bool:
 
 
 async def _persist(
-    attempt: Callable[[], Awaitable[Answer]], patience: Patience, what: str, furthest: Callable[[], int]
+    attempt: Callable[[], Awaitable[Answer]], retry: RetryPolicy, what: str, furthest: Callable[[], int]
 ) -> Answer:
-    """Repeat while the source is unreachable; what gets further earns new patience."""
+    """Repeat while the source is unreachable; progress starts the retries anew."""
     failures, since, mark = 0, time.monotonic(), furthest()
     while True:
         try:
@@ -219,9 +219,9 @@ async def _persist(
             now = time.monotonic()
             if furthest() > mark:
                 failures, since, mark = 0, now, furthest()
-            delay_s = random.uniform(0.0, patience.ceiling_s(failures))
+            delay_s = random.uniform(0.0, retry.ceiling_s(failures))
             failures += 1
-            if now + delay_s - since > patience.give_up_after_s:
+            if now + delay_s - since > retry.give_up_after_s:
                 raise
             logger.info("%s; next attempt for %s in %.1f s", error.message, what, delay_s)
         await asyncio.sleep(delay_s)

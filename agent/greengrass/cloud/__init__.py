@@ -5,7 +5,7 @@ module              what it holds
 ==================  ============================================================================
 ``options``         the table ``[greengrass]``
 ``messages``        requests and answers, in the cloud's own words (pure)
-``client``          the two requests over mutual TLS, tried again as long as there is patience; imports urllib3
+``client``          the two requests over mutual TLS, with retries; imports urllib3
 ``negotiation``     requirements → the recipes that the cloud chooses, level by level
 ``errors``          what can go wrong, under Greengrass's codes
 ==================  ============================================================================

@@ -5,7 +5,7 @@ are treated as for artifacts (``artifacts.stores.client``).  Requests are few, s
 a rotated certificate holds from the next one on.  What the cloud signs a URL for is fetched as any artifact is, without
 the certificate.
 
-The cloud is asked with patience.  Who has something to fall back on asks with little of it, as the nucleus does.
+What cannot be reached is tried again; a caller with something to fall back on gives up soon, as the nucleus does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from agent.aws.detached import detached
 from agent.config.aws import GreengrassOptions
-from agent.config.deployments import Patience, StoreOptions
+from agent.config.deployments import RetryPolicy, StoreOptions
 from agent.errors import UnreachableError, VergeError
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.stores import answers
@@ -38,7 +38,7 @@ __all__ = ["DataPlane"]
 
 log = logging.getLogger(__name__)
 
-_LITTLE: Final = Patience(base_s=1.0, cap_s=5.0, give_up_after_s=10.0)
+_SHORT: Final = RetryPolicy(base_s=1.0, cap_s=5.0, give_up_after_s=10.0)
 _CONFIG_CODE: Final = "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
 
 Answer = TypeVar("Answer")
@@ -47,15 +47,15 @@ Answer = TypeVar("Answer")
 class DataPlane:
     """The cloud's data plane for a device; ``options`` are ``filled``.
 
-    ``patience`` is for what nothing can replace, ``little`` for the rest.
+    ``retry`` is for what nothing can replace, ``short_retry`` for the rest.
     """
 
     def __init__(
-        self, options: GreengrassOptions, *, patience: Patience | None = None, little: Patience = _LITTLE
+        self, options: GreengrassOptions, *, retry: RetryPolicy | None = None, short_retry: RetryPolicy = _SHORT
     ) -> None:
         self._options = options
-        self._patience = patience or Patience()
-        self._little = little
+        self._retry = retry or RetryPolicy()
+        self._short_retry = short_retry
 
     async def resolve(
         self, question: Question, attributes: Attributes, candidate: Version | None = None
@@ -64,7 +64,7 @@ class DataPlane:
 
         Raises:
             GreengrassError: the cloud refuses, or its answer is none.
-            GreengrassUnreachableError: the cloud could not be asked for as long as there was patience.
+            GreengrassUnreachableError: the cloud could not be reached until the retries were given up.
         """
         request = question.request(attributes, candidate)
 
@@ -74,10 +74,10 @@ class DataPlane:
                 return None
             return question.answer(_accepted(request, status, body))
 
-        return await _persist(attempt, self._patience if candidate is None else self._little, question.name)
+        return await _persist(attempt, self._retry if candidate is None else self._short_retry, question.name)
 
     async def artifact_url(self, arn: str, name: str) -> str:
-        """A signed URL of an artifact, asked for once: whoever fetches has the patience.
+        """A signed URL of an artifact, asked for once: the store that fetches retries.
 
         Raises:
             GreengrassError: the cloud refuses.
@@ -177,16 +177,16 @@ def _not_connected(url: str, error: HTTPError) -> VergeError:
     return GreengrassError(found.message, hint=hint, code=found.code)
 
 
-async def _persist(attempt: Callable[[], Awaitable[Answer]], patience: Patience, what: str) -> Answer:
+async def _persist(attempt: Callable[[], Awaitable[Answer]], retry: RetryPolicy, what: str) -> Answer:
     """Repeat while the cloud is unreachable."""
     failures, since = 0, time.monotonic()
     while True:
         try:
             return await attempt()
         except GreengrassUnreachableError as error:
-            delay_s = random.uniform(0.0, patience.ceiling_s(failures))
+            delay_s = random.uniform(0.0, retry.ceiling_s(failures))
             failures += 1
-            if time.monotonic() + delay_s - since > patience.give_up_after_s:
+            if time.monotonic() + delay_s - since > retry.give_up_after_s:
                 raise
             log.info("%s; the cloud is asked again about %s in %.1f s", error.message, what, delay_s)
         await asyncio.sleep(delay_s)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.config.deployments import Patience
+from agent.config.deployments import RetryPolicy
 from tests.greengrass.artifacts.web import Web
 
 
@@ -18,12 +18,12 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture
-def patience() -> Patience:
+def retry() -> RetryPolicy:
     """Retries that do not make a test wait, and go on however slow the machine is."""
-    return Patience(base_s=0.01, cap_s=0.02, give_up_after_s=60)
+    return RetryPolicy(base_s=0.01, cap_s=0.02, give_up_after_s=60)
 
 
 @pytest.fixture
-def little_patience() -> Patience:
+def short_retry() -> RetryPolicy:
     """For what stays unreachable."""
-    return Patience(base_s=0.01, cap_s=0.02, give_up_after_s=0.3)
+    return RetryPolicy(base_s=0.01, cap_s=0.02, give_up_after_s=0.3)

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from agent.config.deployments import Patience
+from agent.config.deployments import RetryPolicy
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
@@ -33,8 +33,8 @@ def cache(tmp_path):
 
 
 @pytest.fixture
-def fetcher(cache, patience):
-    return Fetcher(cache, patience=patience, progress_interval_s=0)
+def fetcher(cache, retry):
+    return Fetcher(cache, retry=retry, progress_interval_s=0)
 
 
 def wanted_file(web, tmp_path, name, data, **facts) -> Wanted:
@@ -68,12 +68,12 @@ async def test_what_the_cache_has_is_not_fetched_again(web, fetcher, tmp_path):
     assert again.file.samefile(item.file)
 
 
-async def test_a_rotten_entry_is_fetched_anew(web, fetcher, cache, tmp_path, patience):
+async def test_a_rotten_entry_is_fetched_anew(web, fetcher, cache, tmp_path, retry):
     item = wanted_file(web, tmp_path, "model", b"weights", shared=False)
     await fetcher.fetch_all([item])
     cache.path(item.digest).chmod(0o600)
     cache.path(item.digest).write_bytes(b"weightz")
-    later = Fetcher(Cache(cache.folder), patience=patience)  # as after a restart
+    later = Fetcher(Cache(cache.folder), retry=retry)  # as after a restart
     await later.fetch_all([item])
     assert item.file.read_bytes() == cache.path(item.digest).read_bytes() == b"weights"
 
@@ -115,7 +115,7 @@ async def test_the_first_failure_cancels_the_others_and_nothing_is_placed(web, f
     assert not (tmp_path / "1.0.0").exists()
 
 
-async def test_downloads_run_in_parallel_and_no_more_than_allowed(web, cache, tmp_path, patience):
+async def test_downloads_run_in_parallel_and_no_more_than_allowed(web, cache, tmp_path, retry):
     running, most, lock = 0, 0, threading.Lock()
     both = threading.Barrier(2, timeout=10)
 
@@ -131,7 +131,7 @@ async def test_downloads_run_in_parallel_and_no_more_than_allowed(web, cache, tm
     wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(1000)) for number in range(6)]
     for page in web.pages.values():
         page.acts.extend([Act(), Act(before=enter)])
-    await Fetcher(cache, parallel=2, patience=patience).fetch_all(wanted)
+    await Fetcher(cache, parallel=2, retry=retry).fetch_all(wanted)
     assert most == 2
 
 
@@ -144,11 +144,11 @@ async def test_progress_sums_over_the_artifacts_and_ends_whole(web, fetcher, tmp
     assert (last.bytes_done, last.bytes_total, last.artifacts_done, last.artifacts_total) == (900_000, 900_000, 3, 3)
 
 
-async def test_too_little_room_is_told_before_the_first_byte(web, tmp_path, patience):
+async def test_too_little_room_is_told_before_the_first_byte(web, tmp_path, retry):
     cache = Cache(tmp_path / "cache", max_bytes=500_000)
     wanted = [wanted_file(web, tmp_path, f"{number}", os.urandom(300_000)) for number in range(2)]
     with pytest.raises(ArtifactError) as refusal:
-        await Fetcher(cache, patience=patience).fetch_all(wanted)
+        await Fetcher(cache, retry=retry).fetch_all(wanted)
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     assert not list((tmp_path / "cache").rglob("*.partial"))
 
@@ -171,7 +171,7 @@ async def test_a_fetch_that_failed_goes_on_where_it_stopped(web, cache, tmp_path
     item = wanted_file(web, tmp_path, "model", data)
     web.pages["/model"].always = Act(cut_after=250_000)
     web.pages["/model"].ranges = False
-    impatient = Fetcher(cache, patience=Patience(base_s=0.01, cap_s=0.01, give_up_after_s=0.05))
+    impatient = Fetcher(cache, retry=RetryPolicy(base_s=0.01, cap_s=0.01, give_up_after_s=0.05))
     with pytest.raises(ArtifactUnreachableError):
         await impatient.fetch_all([item])
     web.pages["/model"].always = None
@@ -193,21 +193,21 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-async def test_a_small_disk_that_fills_up_is_told_and_stays_usable(web, small_disk, tmp_path, patience):
+async def test_a_small_disk_that_fills_up_is_told_and_stays_usable(web, small_disk, tmp_path, retry):
     item = wanted_file(web, tmp_path, "model", os.urandom(5_000_000))
     web.pages["/model"].always = Act(chunked=True)  # so that nobody knows the size before
     cache = Cache(small_disk / "cache", reserve_bytes=1_000_000)
     with pytest.raises(ArtifactError) as refusal:
-        await Fetcher(cache, patience=patience).fetch_all([item])
+        await Fetcher(cache, retry=retry).fetch_all([item])
     assert refusal.value.code == "DISK_SPACE_CRITICAL"
     facts = os.statvfs(small_disk)
     assert 1_000_000 <= facts.f_bavail * facts.f_frsize < 2_000_000
 
 
-async def test_a_cache_on_another_disk_than_the_versions_copies(web, small_disk, tmp_path, patience):
+async def test_a_cache_on_another_disk_than_the_versions_copies(web, small_disk, tmp_path, retry):
     archive = zips.packed([("model", b"weights")])
     item = wanted_file(web, tmp_path, "model.zip", archive, unpack_to=tmp_path / "unarchived")
-    await Fetcher(Cache(small_disk, reserve_bytes=1_000_000), patience=patience).fetch_all([item])
+    await Fetcher(Cache(small_disk, reserve_bytes=1_000_000), retry=retry).fetch_all([item])
     assert item.file.read_bytes() == archive
     assert (tmp_path / "unarchived" / "model").read_bytes() == b"weights"
 

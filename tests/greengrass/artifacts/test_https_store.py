@@ -14,7 +14,7 @@ import traceback
 
 import pytest
 
-from agent.config.deployments import Patience, StoreOptions
+from agent.config.deployments import RetryPolicy, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
@@ -36,24 +36,24 @@ async def store():
     await made.close()
 
 
-async def test_a_download_that_is_cut_goes_on_by_range_from_the_same_content(web, store, tmp_path, patience):
+async def test_a_download_that_is_cut_goes_on_by_range_from_the_same_content(web, store, tmp_path, retry):
     web.put("/a", DATA).acts.append(Act(cut_after=300_000))
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     assert web.ranges() == [None, "bytes=300000-"]
     assert web.requests[1][1]["if-range"] == '"1"'
 
 
-async def test_without_an_etag_the_modification_time_tells_the_content(web, store, tmp_path, patience):
+async def test_without_an_etag_the_modification_time_tells_the_content(web, store, tmp_path, retry):
     page = web.put("/a", DATA, etag='W/"weak"', modified="Sat, 21 Nov 2026 10:00:00 GMT")
     page.acts.append(Act(cut_after=300_000))
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     assert web.requests[1][1]["if-range"] == page.modified
 
 
 @pytest.mark.parametrize("heed_if_range", [True, False])
-async def test_content_that_changes_under_way_is_fetched_anew(web, store, tmp_path, patience, heed_if_range):
+async def test_content_that_changes_under_way_is_fetched_anew(web, store, tmp_path, retry, heed_if_range):
     newer = os.urandom(500_000)
     page = web.put("/a", DATA, heed_if_range=heed_if_range)
 
@@ -61,44 +61,44 @@ async def test_content_that_changes_under_way_is_fetched_anew(web, store, tmp_pa
         page.data, page.etag = newer, '"2"'
 
     page.acts += [Act(cut_after=300_000), Act(before=change)]
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == newer
 
 
-async def test_content_that_became_shorter_than_what_is_here_is_fetched_anew(web, store, tmp_path, patience):
+async def test_content_that_became_shorter_than_what_is_here_is_fetched_anew(web, store, tmp_path, retry):
     newer = os.urandom(1000)
     partial_of(tmp_path / "a").write_bytes(DATA)
     web.put("/a", newer)
-    await store.fetch(web.url("/a"), tmp_path / "a", digest=digest_of(newer), patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", digest=digest_of(newer), retry=retry)
     assert (tmp_path / "a").read_bytes() == newer
     assert web.ranges() == [f"bytes={len(DATA)}-", None]
 
 
-async def test_a_server_without_ranges_begins_anew(web, store, tmp_path, patience):
+async def test_a_server_without_ranges_begins_anew(web, store, tmp_path, retry):
     web.put("/a", DATA, ranges=False).acts.append(Act(cut_after=300_000))
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     assert len(web.requests) == 2
 
 
-async def test_a_body_in_chunks_that_is_cut_is_not_taken_for_whole(web, store, tmp_path, patience):
+async def test_a_body_in_chunks_that_is_cut_is_not_taken_for_whole(web, store, tmp_path, retry):
     web.put("/a", DATA, always=Act(chunked=True)).acts.append(Act(chunked=True, cut_after=300_000))
-    assert await store.size(web.url("/a"), patience) is None
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    assert await store.size(web.url("/a"), retry) is None
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
 
 
-async def test_a_declared_length_that_never_comes_is_unreachable(web, store, tmp_path, little_patience):
+async def test_a_declared_length_that_never_comes_is_unreachable(web, store, tmp_path, short_retry):
     web.put("/a", DATA, ranges=False, always=Act(declared_length=len(DATA) + 10, cut_after=len(DATA)))
     with pytest.raises(ArtifactUnreachableError) as failure:
-        await store.fetch(web.url("/a"), tmp_path / "a", patience=little_patience)
+        await store.fetch(web.url("/a"), tmp_path / "a", retry=short_retry)
     assert failure.value.code == "NETWORK_ERROR"
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-async def test_trouble_at_the_server_is_tried_again(web, store, tmp_path, patience, status):
+async def test_trouble_at_the_server_is_tried_again(web, store, tmp_path, retry, status):
     web.put("/a", DATA).acts.extend([Act(status=status)] * 3)
-    await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     assert len(web.requests) == 4
 
@@ -114,21 +114,21 @@ async def test_trouble_at_the_server_is_tried_again(web, store, tmp_path, patien
         (204, "HTTP_REQUEST_ERROR"),
     ],
 )
-async def test_a_refusal_is_told_at_once(web, store, tmp_path, patience, status, code):
+async def test_a_refusal_is_told_at_once(web, store, tmp_path, retry, status, code):
     web.put("/a", DATA, always=Act(status=status))
     with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
-        await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+        await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert refusal.value.code == code
     assert refusal.value.error_type == TYPES[code]
     assert len(web.requests) == 1
 
 
-async def test_a_server_that_is_not_there_is_unreachable(store, tmp_path, little_patience):
+async def test_a_server_that_is_not_there_is_unreachable(store, tmp_path, short_retry):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
         with pytest.raises(ArtifactUnreachableError, match="refused"):
-            await store.fetch(url, tmp_path / "a", patience=little_patience)
+            await store.fetch(url, tmp_path / "a", retry=short_retry)
 
 
 async def test_a_server_that_falls_silent_is_unreachable_after_the_read_timeout(web, tmp_path):
@@ -137,7 +137,7 @@ async def test_a_server_that_falls_silent_is_unreachable_after_the_read_timeout(
     page.acts.append(Act(cut_after=300_000, hold=let_go))
     store = HttpsStore(StoreOptions(read_timeout_s=0.2))
     try:
-        await store.fetch(web.url("/a"), tmp_path / "a", patience=Patience(base_s=0.01, cap_s=0.01))
+        await store.fetch(web.url("/a"), tmp_path / "a", retry=RetryPolicy(base_s=0.01, cap_s=0.01))
     finally:
         let_go.set()
         await store.close()
@@ -179,25 +179,25 @@ async def test_a_cancellation_does_not_wait_for_an_answer(web, store, tmp_path):
         await asyncio.sleep(0.01)  # it closes what came too late; an open socket would be told by pytest
 
 
-async def test_redirects_are_followed_a_few_times_and_not_in_circles(web, store, tmp_path, patience):
+async def test_redirects_are_followed_a_few_times_and_not_in_circles(web, store, tmp_path, retry):
     web.put("/a", DATA)
     for number in range(5):
         place = f"/{number + 1}" if number < 4 else "/a"
         web.put(f"/{number}", always=Act(status=302, headers={"Location": place}), data=b"")
-    await store.fetch(web.url("/0"), tmp_path / "a", patience=patience)
+    await store.fetch(web.url("/0"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     web.put("/circle", b"", always=Act(status=302, headers={"Location": "/circle"}))
     with pytest.raises(ArtifactError, match="more than 5 redirects"):
-        await store.fetch(web.url("/circle"), tmp_path / "b", patience=patience)
+        await store.fetch(web.url("/circle"), tmp_path / "b", retry=retry)
 
 
-async def test_credentials_go_to_their_own_origin_only(web, store, tmp_path, patience):
+async def test_credentials_go_to_their_own_origin_only(web, store, tmp_path, retry):
     web.put("/a", DATA)
     with Web() as other:
         other.put("/b", DATA)
         web.put("/away", b"", always=Act(status=302, headers={"Location": other.url("/b")}))
-        await store.fetch(web.url("/a", user="me:p%40ss@"), tmp_path / "a", patience=patience)
-        await store.fetch(web.url("/away", user="me:p%40ss@"), tmp_path / "b", patience=patience)
+        await store.fetch(web.url("/a", user="me:p%40ss@"), tmp_path / "a", retry=retry)
+        await store.fetch(web.url("/away", user="me:p%40ss@"), tmp_path / "b", retry=retry)
         assert web.requests[0][1]["authorization"] == "Basic bWU6cEBzcw=="
         assert "authorization" in web.requests[1][1]
         assert "authorization" not in other.requests[0][1]
@@ -211,33 +211,33 @@ async def test_plain_http_is_for_the_loopback_and_hosts_allowed_by_name(store, t
     assert host in (refusal.value.hint or "")
 
 
-async def test_a_plain_http_host_can_be_allowed_by_name(tmp_path, patience, monkeypatch):
+async def test_a_plain_http_host_can_be_allowed_by_name(tmp_path, retry, monkeypatch):
     with Web() as proxy:  # whoever is asked for the allowed host's page
         proxy.put("http://models.invalid/a", DATA)
         store = HttpsStore(
             StoreOptions(plain_http_hosts=("models.invalid",), proxy=f"http://me:secret@127.0.0.1:{proxy.port}")
         )
-        await store.fetch("http://models.invalid/a", tmp_path / "a", patience=patience)
+        await store.fetch("http://models.invalid/a", tmp_path / "a", retry=retry)
         await store.close()
         assert proxy.requests[0][1]["proxy-authorization"] == "Basic bWU6c2VjcmV0"
     assert (tmp_path / "a").read_bytes() == DATA
 
 
-async def test_https_goes_through_the_proxy_of_the_environment(tmp_path, little_patience, monkeypatch):
+async def test_https_goes_through_the_proxy_of_the_environment(tmp_path, short_retry, monkeypatch):
     with Web() as proxy:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
         store = HttpsStore(StoreOptions())
         with pytest.raises(ArtifactUnreachableError):
-            await store.fetch("https://models.invalid/a", tmp_path / "a", patience=little_patience)
+            await store.fetch("https://models.invalid/a", tmp_path / "a", retry=short_retry)
         await store.close()
         assert proxy.requests[0][0] == "models.invalid:443"
 
 
-async def test_https_is_verified_against_the_authority_that_was_named(certificates, tmp_path, patience):
+async def test_https_is_verified_against_the_authority_that_was_named(certificates, tmp_path, retry):
     with Web(certificates) as web:
         web.put("/a", DATA).acts.append(Act(cut_after=300_000))
         store = HttpsStore(StoreOptions(ca_file=str(certificates.ca)))
-        await store.fetch(web.url("/a"), tmp_path / "a", patience=patience)
+        await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
         await store.close()
         assert web.ranges() == [None, "bytes=300000-"]
     assert (tmp_path / "a").read_bytes() == DATA
@@ -273,7 +273,7 @@ async def test_tls_files_that_cannot_be_used_are_told(tmp_path):
     assert refusal.value.code == "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
 
 
-async def test_passwords_and_signatures_are_in_no_error_and_no_log(web, store, tmp_path, little_patience, caplog):
+async def test_passwords_and_signatures_are_in_no_error_and_no_log(web, store, tmp_path, short_retry, caplog):
     caplog.set_level(logging.DEBUG)
     logging.getLogger("urllib3.connectionpool").debug("not heard")
     urls = [
@@ -285,10 +285,10 @@ async def test_passwords_and_signatures_are_in_no_error_and_no_log(web, store, t
     ]
     for url in urls:
         with pytest.raises((ArtifactError, ArtifactUnreachableError)) as failure:
-            await store.fetch(url, tmp_path / "a", patience=little_patience)
+            await store.fetch(url, tmp_path / "a", retry=short_retry)
         assert "hush" not in "".join(traceback.format_exception(failure.value, limit=0))
     web.put("/a", DATA)
-    await store.fetch(web.url("/a?X-Signature=hush"), tmp_path / "a", patience=little_patience)
+    await store.fetch(web.url("/a?X-Signature=hush"), tmp_path / "a", retry=short_retry)
     assert "hush" not in caplog.text
     assert "not heard" not in caplog.text
 
@@ -312,7 +312,7 @@ asyncio.run(HttpsStore(StoreOptions()).fetch(url, Path(target), digest=Digest.pa
 """
 
 
-async def test_a_download_goes_on_after_its_process_was_killed(web, store, tmp_path, patience):
+async def test_a_download_goes_on_after_its_process_was_killed(web, store, tmp_path, retry):
     let_go = threading.Event()
     web.put("/a", DATA).acts.append(Act(cut_after=300_000, hold=let_go))
     target, digest = tmp_path / "a", digest_of(DATA)
@@ -324,6 +324,6 @@ async def test_a_download_goes_on_after_its_process_was_killed(web, store, tmp_p
     await child.wait()
     let_go.set()
     assert not target.exists()
-    await store.fetch(web.url("/a"), target, digest=digest, patience=patience)
+    await store.fetch(web.url("/a"), target, digest=digest, retry=retry)
     assert target.read_bytes() == DATA
     assert web.ranges() == [None, "bytes=300000-"]

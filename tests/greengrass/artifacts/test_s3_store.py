@@ -118,7 +118,7 @@ async def test_sse_s3_and_sse_kms_are_fine(moto, bucket, tmp_path):
             await stores.of("s3://b/k").fetch(f"s3://{bucket}/{name}", tmp_path / name, digest=digest_of(DATA))
 
 
-async def test_a_large_object_of_moto_comes_in_parts_over_a_link_that_breaks(moto, bucket, tmp_path, patience):
+async def test_a_large_object_of_moto_comes_in_parts_over_a_link_that_breaks(moto, bucket, tmp_path, retry):
     moto.put(bucket, "large", LARGE)
     done = []
     with Link(moto.port, breaks=(3_000_000, 9_000_000, 2_000_000)) as link:
@@ -127,7 +127,7 @@ async def test_a_large_object_of_moto_comes_in_parts_over_a_link_that_breaks(mot
                 f"s3://{bucket}/large",
                 tmp_path / "a",
                 digest=digest_of(LARGE),
-                patience=patience,
+                retry=retry,
                 on_progress=lambda count, _: done.append(count),
             )
     assert (tmp_path / "a").read_bytes() == LARGE
@@ -135,7 +135,7 @@ async def test_a_large_object_of_moto_comes_in_parts_over_a_link_that_breaks(mot
     assert done == sorted(done)  # nothing that had come was fetched again
 
 
-async def test_parts_go_side_by_side_and_never_more_than_the_gate_lets_through(fake, store, tmp_path, patience):
+async def test_parts_go_side_by_side_and_never_more_than_the_gate_lets_through(fake, store, tmp_path, retry):
     for name in "abc":
         fake.objects[f"/models/{name}"] = Object(LARGE)
     fake.always = lambda asked: time.sleep(0.02)
@@ -153,7 +153,7 @@ async def test_every_part_names_the_etag_that_was_seen_first(fake, store, tmp_pa
     assert {each.headers.get("if-match") for each in fake.asked if each.method == "GET"} == {'"7"'}
 
 
-async def test_an_object_that_is_replaced_under_way_begins_anew(fake, store, tmp_path, patience):
+async def test_an_object_that_is_replaced_under_way_begins_anew(fake, store, tmp_path, retry):
     newer = os.urandom(3 * PART_BYTES)
     fake.objects["/models/a"] = Object(LARGE)
 
@@ -163,7 +163,7 @@ async def test_an_object_that_is_replaced_under_way_begins_anew(fake, store, tmp
             fake.always = lambda _: None
 
     fake.always = replace
-    await store.fetch("s3://models/a", tmp_path / "a", patience=patience)
+    await store.fetch("s3://models/a", tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == newer
 
 
@@ -197,22 +197,22 @@ PASSING = [
 ]
 
 
-async def test_what_may_pass_is_tried_again(fake, store, tmp_path, patience):
+async def test_what_may_pass_is_tried_again(fake, store, tmp_path, retry):
     fake.objects["/models/a"] = Object(DATA)
     for refusal in PASSING:
         fake.acts += [lambda _, refusal=refusal: refusal] * 6
-        await store.fetch("s3://models/a", tmp_path / refusal.code, patience=patience)
+        await store.fetch("s3://models/a", tmp_path / refusal.code, retry=retry)
         assert (tmp_path / refusal.code).read_bytes() == DATA
         assert not fake.acts
 
 
-async def test_what_does_not_pass_is_unreachable_under_greengrass_s_codes(fake, store, little_patience):
+async def test_what_does_not_pass_is_unreachable_under_greengrass_s_codes(fake, store, short_retry):
     # A HEAD's 503 does not say whether it was a SlowDown.
     codes = ["S3_SERVER_ERROR", "S3_SERVER_ERROR", "THROTTLING_ERROR", "NETWORK_ERROR", *["S3_ACCESS_DENIED"] * 2]
     for refusal, code in zip(PASSING, codes, strict=True):
         fake.always = lambda _, refusal=refusal: refusal
         with pytest.raises(ArtifactUnreachableError) as failure:
-            await store.size("s3://models/a", little_patience)
+            await store.size("s3://models/a", short_retry)
         assert (failure.value.code, failure.value.error_type) == (code, S3_TYPES[code])
 
 
@@ -243,12 +243,12 @@ REFUSALS = [
 ]
 
 
-async def test_a_refusal_is_told_at_once_with_what_to_do(fake, store, tmp_path, patience):
+async def test_a_refusal_is_told_at_once_with_what_to_do(fake, store, tmp_path, retry):
     for refusal, code, words in REFUSALS:
         fake.always = lambda _, refusal=refusal: refusal
-        for ask in (store.size, lambda uri, patience: store.fetch(uri, tmp_path / "a", patience=patience)):
+        for ask in (store.size, lambda uri, retry: store.fetch(uri, tmp_path / "a", retry=retry)):
             with pytest.raises(ArtifactError) as failure:
-                await ask("s3://models/v1/a", patience)
+                await ask("s3://models/v1/a", retry)
             assert (failure.value.code, failure.value.error_type) == (code, S3_TYPES[code])
             assert words in str(failure.value)
 
@@ -322,7 +322,7 @@ async def test_each_request_names_the_account_while_the_bucket_is_its_own(fake, 
     assert {each.headers.get("x-amz-expected-bucket-owner") for each in fake.asked} == {ACCOUNT}
 
 
-async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, bucket, tmp_path, patience):
+async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, bucket, tmp_path, retry):
     moto.put(bucket, "allowed", DATA)
     moto.put(bucket, "denied", DATA)
     policy = {"Version": "2012-10-17", "Statement": [
@@ -334,7 +334,7 @@ async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, 
             store = stores.of("s3://b/k")
             await store.fetch(f"s3://{bucket}/allowed", tmp_path / "a", digest=digest_of(DATA))
             with pytest.raises(ArtifactError, match=f"s3:GetObject on arn:aws:s3:::{bucket}/denied") as failure:
-                await store.fetch(f"s3://{bucket}/denied", tmp_path / "b", patience=patience)
+                await store.fetch(f"s3://{bucket}/denied", tmp_path / "b", retry=retry)
     assert failure.value.code == "S3_GET_OBJECT_ACCESS_DENIED"
     async with Stores(options(moto.url)) as stores:
         for uri, code in (
@@ -346,12 +346,12 @@ async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, 
             assert failure.value.code == code
 
 
-async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, little_patience):
+async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, short_retry):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         store = S3Store(options(f"http://127.0.0.1:{taken.getsockname()[1]}"))
         with pytest.raises(ArtifactUnreachableError) as failure:
-            await store.fetch("s3://models/a", tmp_path / "a", patience=little_patience)
+            await store.fetch("s3://models/a", tmp_path / "a", retry=short_retry)
         await store.close()
     assert failure.value.code == "NETWORK_ERROR"
 
@@ -411,14 +411,14 @@ async def test_the_sdk_s_own_chain_holds_without_a_provider(fake, monkeypatch):
     assert "AKIAENVIRONMENT" in fake.asked[0].headers["authorization"]
 
 
-async def test_why_a_provider_has_no_credentials_is_why_there_is_no_artifact(fake, little_patience):
+async def test_why_a_provider_has_no_credentials_is_why_there_is_no_artifact(fake, short_retry):
     for error, kind in (
         (CredentialsError("no alias", hint="make one"), ArtifactError),
         (CredentialsUnreachableError("no link", code="NETWORK_ERROR"), ArtifactUnreachableError),
     ):
         store = S3Store(options(fake.url, Failing(error)))
         with pytest.raises(kind, match=error.message) as failure:
-            await store.size("s3://models/a", little_patience)
+            await store.size("s3://models/a", short_retry)
         await store.close()
         assert (failure.value.code, failure.value.hint) == (error.code, error.hint)
 
@@ -429,7 +429,7 @@ async def test_an_endpoint_without_encryption_is_refused():
             await S3Store(options(url)).size("s3://models/a")
 
 
-async def test_secrets_are_in_no_log_and_no_error(fake, store, tmp_path, caplog, patience):
+async def test_secrets_are_in_no_log_and_no_error(fake, store, tmp_path, caplog, retry):
     caplog.set_level(logging.DEBUG)
     fake.objects["/models/a"] = Object(DATA)
     await store.fetch("s3://models/a", tmp_path / "a")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.deployments import ArtifactLimits, Patience, StoreOptions
+from agent.config.deployments import ArtifactLimits, RetryPolicy, StoreOptions
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.store import Content, Store
 
-QUICK = Patience(base_s=0.0, cap_s=0.0, give_up_after_s=5)
+QUICK = RetryPolicy(base_s=0.0, cap_s=0.0, give_up_after_s=5)
 
 
 def digest_of(data: bytes) -> Digest:
@@ -58,21 +58,21 @@ class Scripted(Store):
 def test_any_chunking_and_any_cut_gives_the_same_digest(tmp_path_factory, data, pieces, cut):
     target = tmp_path_factory.mktemp("any") / "artifact"
     store = Scripted(data, pieces=pieces, breaks=[(cut, ConnectionResetError())])
-    assert asyncio.run(store.fetch("x://y", target, patience=QUICK)) == digest_of(data)
+    assert asyncio.run(store.fetch("x://y", target, retry=QUICK)) == digest_of(data)
     assert target.read_bytes() == data
     assert not partial_of(target).exists()
 
 
 async def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError()), (5, ArtifactUnreachableError("gone"))])
-    await store.fetch("x://y", tmp_path / "a", patience=QUICK)
+    await store.fetch("x://y", tmp_path / "a", retry=QUICK)
     assert store.offsets == [0, 3, 5]
     assert (tmp_path / "a").read_bytes() == b"abcdefgh"
 
 
 async def test_without_a_digest_or_a_version_an_interrupted_download_begins_anew(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError())], version=None)
-    await store.fetch("x://y", tmp_path / "a", patience=QUICK)
+    await store.fetch("x://y", tmp_path / "a", retry=QUICK)
     assert store.offsets == [0, 0]
     assert (tmp_path / "a").read_bytes() == b"abcdefgh"
 
@@ -87,7 +87,7 @@ async def test_a_source_that_only_goes_on_with_other_content_is_opened_anew(tmp_
             yield Content(self._chunks(offset), offset, len(self.data), self.version)
 
     store = Stubborn(b"abcdefgh", breaks=[(3, ConnectionResetError())])
-    await store.fetch("x://y", tmp_path / "a", patience=QUICK)
+    await store.fetch("x://y", tmp_path / "a", retry=QUICK)
     assert store.offsets == [0, 3, 0]
     assert (tmp_path / "a").read_bytes() == b"ABCDEFGH"
 
@@ -129,7 +129,7 @@ async def test_without_a_digest_the_partial_file_of_another_process_is_not_trust
 async def test_a_wrong_digest_is_told_at_once_and_leaves_nothing(tmp_path):
     store = Scripted(b"abcdefgh")
     with pytest.raises(ArtifactError) as refusal:
-        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), patience=QUICK)
+        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), retry=QUICK)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert refusal.value.error_type == "COMPONENT_RECIPE_ERROR"
     assert store.offsets == [0]
@@ -139,16 +139,16 @@ async def test_a_wrong_digest_is_told_at_once_and_leaves_nothing(tmp_path):
 async def test_a_wrong_digest_over_a_bad_link_is_told_after_a_second_chance(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError()), (None, None), (3, ConnectionResetError())])
     with pytest.raises(ArtifactError) as refusal:
-        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), patience=QUICK)
+        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"other"), retry=QUICK)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert store.offsets == [0, 3, 0, 3]
 
 
 async def test_what_stays_unreachable_is_told_when_patience_ends_and_its_bytes_are_kept(tmp_path):
-    patience = Patience(base_s=0.01, cap_s=0.01, give_up_after_s=0.1)
+    retry = RetryPolicy(base_s=0.01, cap_s=0.01, give_up_after_s=0.1)
     store = Scripted(b"abcdefgh", breaks=[(3, ConnectionResetError())] * 10_000)
     with pytest.raises(ArtifactUnreachableError) as failure:
-        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"abcdefgh"), patience=patience)
+        await store.fetch("x://y", tmp_path / "a", digest=digest_of(b"abcdefgh"), retry=retry)
     assert failure.value.code == "NETWORK_ERROR"
     assert len(store.offsets) > 3
     assert partial_of(tmp_path / "a").read_bytes() == b"abc"
@@ -157,16 +157,16 @@ async def test_what_stays_unreachable_is_told_when_patience_ends_and_its_bytes_a
 
 async def test_a_link_that_always_breaks_but_gets_further_is_never_given_up(tmp_path):
     data = bytes(range(200))
-    patience = Patience(base_s=0.004, cap_s=0.004, give_up_after_s=0.3)
+    retry = RetryPolicy(base_s=0.004, cap_s=0.004, give_up_after_s=0.3)
     store = Scripted(data, breaks=[(at, ConnectionResetError()) for at in range(1, 200)])
-    await store.fetch("x://y", tmp_path / "a", patience=patience)
+    await store.fetch("x://y", tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == data
 
 
 async def test_a_store_s_own_mistake_is_an_artifact_error_also_while_iterating(tmp_path):
     store = Scripted(b"abcdefgh", breaks=[(3, KeyError("secret-token"))])
     with pytest.raises(ArtifactError, match="Scripted failed with KeyError") as failure:
-        await store.fetch("x://user:secret@y", tmp_path / "a", patience=QUICK)
+        await store.fetch("x://user:secret@y", tmp_path / "a", retry=QUICK)
     assert "secret" not in str(failure.value)
     assert store.offsets == [0]
 
@@ -205,7 +205,7 @@ async def test_a_disk_that_takes_no_more_is_told_as_such_and_not_retried(tmp_pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(ArtifactError) as refusal:
-            await store.fetch("x://y", tmp_path / "a", patience=QUICK)
+            await store.fetch("x://y", tmp_path / "a", retry=QUICK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)

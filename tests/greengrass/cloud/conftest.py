@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from agent.config.aws import GreengrassOptions
-from agent.config.deployments import Patience
+from agent.config.deployments import RetryPolicy
 from agent.greengrass.cloud.client import DataPlane
 from tests.support import certs
 from tests.support.greengrass_cloud import GreengrassCloud
 
-PATIENT = Patience(base_s=0.01, cap_s=0.02, give_up_after_s=60)
-IMPATIENT = Patience(base_s=0.01, cap_s=0.02, give_up_after_s=0.3)
+PATIENT = RetryPolicy(base_s=0.01, cap_s=0.02, give_up_after_s=60)
+IMPATIENT = RetryPolicy(base_s=0.01, cap_s=0.02, give_up_after_s=0.3)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def cloud(certificates):
 def plane(certificates):
     """Makes clients: ``plane(cloud)``; other options by name."""
 
-    def make(cloud, *, patience=PATIENT, little=IMPATIENT, **options):
+    def make(cloud, *, retry=PATIENT, short_retry=IMPATIENT, **options):
         told = {
             "enabled": True,
             "data_endpoint": cloud.endpoint,
@@ -37,6 +37,6 @@ def plane(certificates):
             "key_file": str(certificates.client_key),
             "ca_file": str(certificates.ca),
         }
-        return DataPlane(GreengrassOptions(**(told | options)).filled(None), patience=patience, little=little)
+        return DataPlane(GreengrassOptions(**(told | options)).filled(None), retry=retry, short_retry=short_retry)
 
     return make

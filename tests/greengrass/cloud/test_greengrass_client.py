@@ -103,7 +103,7 @@ async def test_trouble_at_the_cloud_is_tried_again(cloud, plane, status):
 async def test_who_has_something_to_fall_back_on_has_little_patience(cloud, plane, status, code):
     cloud.replies[RESOLVE].extend([Reply(status)] * 1000)
     with pytest.raises(GreengrassUnreachableError) as failure:
-        await plane(cloud, little=IMPATIENT).resolve(ASKED, LINUX, Version(1, 0, 0))
+        await plane(cloud, short_retry=IMPATIENT).resolve(ASKED, LINUX, Version(1, 0, 0))
     assert failure.value.code == code
     assert len(cloud.requests) > 1
 
@@ -111,7 +111,7 @@ async def test_who_has_something_to_fall_back_on_has_little_patience(cloud, plan
 async def test_a_cloud_that_is_not_there_is_unreachable(cloud, plane):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        client = plane(cloud, data_endpoint=f"localhost:{taken.getsockname()[1]}", patience=IMPATIENT)
+        client = plane(cloud, data_endpoint=f"localhost:{taken.getsockname()[1]}", retry=IMPATIENT)
         with pytest.raises(GreengrassUnreachableError, match="refused") as failure:
             await client.resolve(ASKED, LINUX)
     assert failure.value.code == "NETWORK_ERROR"
@@ -129,7 +129,7 @@ async def test_a_cloud_that_falls_silent_is_asked_again(cloud, plane):
 
 
 async def test_the_cloud_is_reached_through_the_proxy(cloud, plane):
-    client = plane(cloud, data_endpoint="greengrass.example", proxy=cloud.storage.url(""), patience=IMPATIENT)
+    client = plane(cloud, data_endpoint="greengrass.example", proxy=cloud.storage.url(""), retry=IMPATIENT)
     with pytest.raises(GreengrassUnreachableError):
         await client.resolve(ASKED, LINUX)
     assert cloud.storage.requests[0][0] == "greengrass.example:8443"

@@ -63,14 +63,14 @@ async def test_an_artifact_is_asked_for_by_its_component_and_fetched_from_where_
 
 async def test_a_download_that_is_cut_goes_on_by_range(cloud, store, page, uri, tmp_path):
     page.acts.append(Act(cut_after=300_000))
-    await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
+    await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     assert (tmp_path / "a").read_bytes() == DATA
     assert cloud.storage.ranges() == [None, "bytes=300000-"]
 
 
 async def test_a_url_that_has_run_out_is_replaced_and_the_download_goes_on(cloud, store, page, uri, tmp_path):
     page.acts += [Act(cut_after=300_000), Act(status=403)]
-    await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
+    await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     assert (tmp_path / "a").read_bytes() == DATA
     assert cloud.storage.ranges() == [None, "bytes=300000-", "bytes=300000-"]
     signatures = [path.partition("?")[2] for path, _ in cloud.storage.requests]
@@ -81,7 +81,7 @@ async def test_a_url_that_has_run_out_is_replaced_and_the_download_goes_on(cloud
 async def test_a_fresh_url_that_is_refused_is_told_without_its_signature(store, page, uri, tmp_path, status):
     page.always = Act(status=status)
     with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
-        await store.fetch(uri, tmp_path / "a", patience=PATIENT)
+        await store.fetch(uri, tmp_path / "a", retry=PATIENT)
     assert refusal.value.code == "DOWNLOAD_GREENGRASS_ARTIFACT_ERROR"
     assert refusal.value.error_type == "HTTP_ERROR"
     assert "secret" not in str(refusal.value)
@@ -90,14 +90,14 @@ async def test_a_fresh_url_that_is_refused_is_told_without_its_signature(store, 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_trouble_at_the_storage_is_tried_again(store, page, uri, tmp_path, status):
     page.acts.extend([Act(status=status)] * 3)
-    await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
+    await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     assert (tmp_path / "a").read_bytes() == DATA
 
 
 async def test_content_that_does_not_match_its_digest_is_wrong(store, page, uri, tmp_path):
     page.data = os.urandom(1000)
     with pytest.raises(ArtifactError) as refusal:
-        await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
+        await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     assert refusal.value.code == "ARTIFACT_CHECKSUM_MISMATCH"
     assert not (tmp_path / "a").exists()
 
@@ -109,18 +109,18 @@ async def test_content_that_does_not_match_its_digest_is_wrong(store, page, uri,
 async def test_a_refusal_of_the_cloud_is_told_at_once(cloud, store, page, uri, tmp_path, status, code):
     cloud.replies[ARTIFACT].append(Reply(status))
     with pytest.raises(ArtifactError, match=f"answers {status}") as refusal:
-        await store.fetch(uri, tmp_path / "a", patience=PATIENT)
+        await store.fetch(uri, tmp_path / "a", retry=PATIENT)
     assert (refusal.value.code, refusal.value.error_type) == (code, ALL_TYPES[code])
     assert len(cloud.requests) == 1
 
 
 async def test_trouble_at_the_cloud_is_tried_again_for_as_long_as_there_is_patience(cloud, store, page, uri, tmp_path):
     cloud.replies[ARTIFACT].extend([Reply(429), Reply(500)])
-    await store.fetch(uri, tmp_path / "a", digest=DIGEST, patience=PATIENT)
+    await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     cloud.replies[ARTIFACT].extend([Reply(429)] * 1000)
     other = uri.replace("model", "other")
     with pytest.raises(ArtifactUnreachableError) as failure:
-        await store.fetch(other, tmp_path / "b", patience=IMPATIENT)
+        await store.fetch(other, tmp_path / "b", retry=IMPATIENT)
     assert (failure.value.code, failure.value.error_type) == ("THROTTLING_ERROR", "REQUEST_ERROR")
 
 
@@ -159,7 +159,7 @@ async def test_from_a_wish_to_the_file_in_its_place(cloud, plane, arn, tmp_path)
     (recipe,) = await negotiated({"com.a": {"lab": Requirement.parse("*")}}, library, {}, {"os": "linux"}, client)
     wanted = Wanted.of(recipe.manifests[0].artifacts[0], tmp_path / "files", tmp_path / "unpacked")
     options = GreengrassStoreOptions(locator=client)
-    await Fetcher(Cache(tmp_path / "cache"), options, patience=PATIENT).fetch_all([wanted])
+    await Fetcher(Cache(tmp_path / "cache"), options, retry=PATIENT).fetch_all([wanted])
     assert (tmp_path / "files" / "model one.zip").read_bytes() == DATA
     assert len(cloud.asked(ARTIFACT)) == 1
 

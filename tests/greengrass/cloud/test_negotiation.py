@@ -157,7 +157,7 @@ async def test_without_the_cloud_and_without_a_version_here_it_fails_and_says_wh
 ):
     cloud.replies[RESOLVE].extend([Reply(status)] * 1000)
     with pytest.raises(family, match=f"com.a for {LAB}.*answers {status}") as failure:
-        await negotiated(wish(com_a="*"), library, {}, LINUX, plane(cloud, patience=IMPATIENT))
+        await negotiated(wish(com_a="*"), library, {}, LINUX, plane(cloud, retry=IMPATIENT))
     assert error_stack(failure.value) == ("DEPLOYMENT_FAILURE", "NO_AVAILABLE_COMPONENT_VERSION", code)
 
 
