@@ -91,13 +91,12 @@ class OutboxOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Where both wait, so many live messages are sent for each replayed one."""
     in_flight: Annotated[int, Meta(ge=1, le=1000)] = 64
     """Messages handed to the transport and not acknowledged."""
+    memory_bytes: MemoryBytes = 8 * MIB
+    """Bound of what is held in memory while the disk takes nothing."""
 
     def __post_init__(self) -> None:
         """Refuse what is no filter."""
         _check((*self.topics, *self.first, *self.last))
-
-    memory_bytes: MemoryBytes = 8 * MIB
-    """Bound of what is held in memory while the disk takes nothing."""
 
 
 class TlsOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True):
