@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -21,8 +20,6 @@ from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
 
 __all__ = ["Answer", "png"]
-
-_Add = Callable[[bytes], Dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -38,24 +35,16 @@ class Answer:
     def message(self, identity: int) -> bytes:
         """The answer as a message; raises ``ModelError`` where its large parts are more than a message takes."""
         segments: List[bytes] = []
-
-        def add(data: bytes) -> Dict[str, int]:
-            segments.append(data)
-            return {"segment": len(segments) - 1}
-
         content: Dict[str, Any] = {
             "id": identity,
-            "groups": [
-                {"kind": kind, "items": _items(kind, list(items), add)}
-                for kind, items in groupby(self.predictions, kinds.kind_of)
-            ],
+            "groups": _groups(self.predictions, segments),
             "timing_ms": self.timing_ms,
             "width": self.width,
             "height": self.height,
         }
         if self.snapshot:
             content["annotated"] = True
-            add(self.snapshot)
+            segments.append(self.snapshot)
         if segments:
             content["segments"] = [len(segment) for segment in segments]
         body = b"".join(segments)
@@ -87,36 +76,53 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 # -- what each kind has that is large ----------------------------------------------------------------------------------
 
 
-def _items(kind: str, items: List[Prediction], add: _Add) -> Sequence[Mapping[str, Any]]:
-    packed = _PACKED.get(kind)
-    return [packed(item, add) for item in items] if packed else items
+def _groups(predictions: Sequence[Prediction], segments: List[bytes]) -> List[Dict[str, Any]]:
+    """The predictions in groups of one kind; what is large in them goes to the end of ``segments``."""
+    groups: List[Dict[str, Any]] = []
+    last = None
+    for prediction in predictions:
+        kind = kinds.kind_of(prediction)
+        if kind != last:
+            items: List[Mapping[str, Any]] = []
+            groups.append({"kind": kind, "items": items})
+            last, pack = kind, _PACKS.get(kind)
+        items.append(pack(prediction, segments) if pack else prediction)
+    return groups
 
 
-def _masked(prediction: Prediction, add: _Add) -> Mapping[str, Any]:
-    return _with_image(prediction, "mask", add)
+def _masked(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
+    return _with_image(prediction, "mask", segments)
 
 
-def _mapped(prediction: Prediction, add: _Add) -> Mapping[str, Any]:
-    return _with_image(prediction, "map", add)
+def _mapped(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
+    return _with_image(prediction, "map", segments)
 
 
-def _with_image(prediction: Prediction, key: str, add: _Add) -> Mapping[str, Any]:
+def _with_image(prediction: Prediction, key: str, segments: List[bytes]) -> Mapping[str, Any]:
     pixels = prediction.get(key)
     if pixels is None:
         return prediction
     height, width = pixels.shape
-    return {**prediction, key: {"width": width, "height": height, "encoding": "png", "data": add(png(pixels))}}
+    return {
+        **prediction,
+        key: {"width": width, "height": height, "encoding": "png", "data": _segment(png(pixels), segments)},
+    }
 
 
-def _embedding(prediction: Prediction, add: _Add) -> Mapping[str, Any]:
+def _embedding(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
     vector = np.asarray(prediction["vector"])
     rest = {key: value for key, value in prediction.items() if key != "vector"}
-    return {**rest, "dtype": vector.dtype.name, "size": vector.size, "data": add(_little(vector))}
+    return {**rest, "dtype": vector.dtype.name, "size": vector.size, "data": _segment(_little(vector), segments)}
 
 
-def _tensor(prediction: Prediction, add: _Add) -> Mapping[str, Any]:
+def _tensor(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
     data = prediction["data"]
-    return {**prediction, "data": add(_little(data))} if isinstance(data, np.ndarray) else prediction
+    return {**prediction, "data": _segment(_little(data), segments)} if isinstance(data, np.ndarray) else prediction
+
+
+def _segment(data: bytes, segments: List[bytes]) -> Dict[str, int]:
+    segments.append(data)
+    return {"segment": len(segments) - 1}
 
 
 def _little(values: np.ndarray) -> bytes:
@@ -124,7 +130,7 @@ def _little(values: np.ndarray) -> bytes:
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
 
 
-_PACKED: Mapping[str, Callable[[Prediction, _Add], Mapping[str, Any]]] = {
+_PACKS: Mapping[str, Callable[[Prediction, List[bytes]], Mapping[str, Any]]] = {
     kinds.DETECTION: _masked,
     kinds.SEGMENTATION: _masked,
     kinds.ANOMALY: _mapped,
