@@ -3,7 +3,6 @@
 ==================  ============================================================================
 module              what it holds
 ==================  ============================================================================
-``options``         the table ``[greengrass]``
 ``messages``        requests and answers, in the cloud's own words (pure)
 ``client``          the two requests over mutual TLS, with retries; imports urllib3
 ``negotiation``     requirements → the recipes that the cloud chooses, level by level
