@@ -1,8 +1,9 @@
-"""The composition root: a configuration in, a running agent out; the only module that knows every package.
+"""The composition root: a configuration in, a running agent out.
 
-Parts are entered in the order of the first sentence read backwards: whoever takes is there before whoever
-gives.  Leaving is the mirror image: first no more frames, then the workers, then the brokers, which get the
-last results and the goodbye.
+What a configuration comes to is made first (``prepare``), so that what is wrong with it is found before anything runs.
+Then the parts are entered against the direction of the frames: transports, status, models, streams.  Leaving is the
+mirror image: first no more frames, then the workers, then the brokers, which get the last results and the goodbye.
+The parts of deployments are put together in ``agent.greengrass.wiring``.
 """
 
 from __future__ import annotations

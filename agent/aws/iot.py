@@ -81,6 +81,7 @@ class IotCredentials:
                 "aws.role_alias needs the device's certificate",
                 code="aws-no-certificate",
                 hint="set aws.cert_file and aws.key_file, or use a transport of the type iotcore",
+                path="cert_file",
             )
         return cls(
             Asker(thing, options.role_alias, options.place() or "*", options.account or "*"),
@@ -165,7 +166,8 @@ def _host(endpoint: str) -> str:
         raise ConfigError(
             f"aws.credentials_endpoint {endpoint!r} is no host" if endpoint else "aws.credentials_endpoint is missing",
             code="IOT_CRED_ENDPOINT_FORMAT_NOT_VALID",
-            hint="`aws iot describe-endpoint --endpoint-type iot:CredentialProvider` tells it",
+            hint="`aws iot describe-endpoint --endpoint-type iot:CredentialProvider` prints it",
+            path="credentials_endpoint",
         )
     return endpoint
 

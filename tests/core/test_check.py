@@ -88,7 +88,7 @@ REFUSED = [
     (f'thing = "{"x" * 129}"\n{cloud()}', "thing", "bad-thing"),
     # deployments
     (BARE + '[deployments]\ntrusted_keys = ["nowhere.pub"]', "deployments.trusted_keys[0]", "key-missing"),
-    (BARE + '[deployments]\n[aws]\nrole_alias = "r"', "aws", "aws-no-certificate"),
+    (BARE + '[deployments]\n[aws]\nrole_alias = "r"', "aws.cert_file", "aws-no-certificate"),
     (BARE + "[greengrass]\nenabled = true", "greengrass.cert_file", "aws-no-certificate"),
     (BARE.replace('"data"', '"text.pem/data"') + "[deployments]\njobs = false", "data_dir", "IO_WRITE_ERROR"),
 ]
