@@ -1,4 +1,4 @@
-"""What an answer of the IoT credentials provider means, and how long it holds.
+"""The answers of the IoT credentials provider: what they mean, and how long they hold.
 
 Pure: a status and a body in, credentials or a refusal out.  Held are credentials until five minutes before they
 expire and refusals for as long as the Greengrass nucleus does, so that a device that may not is no burden.
@@ -16,7 +16,7 @@ import msgspec
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 
-__all__ = ["EARLY_S", "Asker", "Refusal", "held_s", "parse", "refused"]
+__all__ = ["EARLY_S", "CredentialsRequest", "Refusal", "held_s", "parse", "refused"]
 
 EARLY_S = 300.0
 """How long before they expire credentials are fetched anew."""
@@ -39,7 +39,7 @@ _HINTS: Mapping[tuple[int, str], str] = {
 """(Status, a word of the message) → what to do; the first that fits, so an empty word comes last."""
 
 
-class _Told(msgspec.Struct):
+class _Keys(msgspec.Struct):
     accessKeyId: str  # noqa: N815 the provider's spelling
     secretAccessKey: str  # noqa: N815
     sessionToken: str  # noqa: N815
@@ -47,12 +47,12 @@ class _Told(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    credentials: _Told
+    credentials: _Keys
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks for what."""
+class CredentialsRequest:
+    """The thing that asks, and the role alias that it asks for."""
 
     thing: str
     role_alias: str
@@ -76,7 +76,7 @@ class Refusal:
 
 
 def parse(status: int, body: bytes, now: float) -> Credentials | Refusal:
-    """What was answered at ``now``.
+    """The meaning of an answer that came at ``now``.
 
     Raises:
         CredentialsUnreachableError: it is no answer of the provider, or it has expired on arrival.
@@ -84,19 +84,19 @@ def parse(status: int, body: bytes, now: float) -> Credentials | Refusal:
     if status != _OK:
         return Refusal(status, _printable(body))
     try:
-        told = msgspec.json.decode(body, type=_Body).credentials
+        keys = msgspec.json.decode(body, type=_Body).credentials
     except msgspec.MsgspecError:
         # Not even the error's text may be passed on: it could quote a secret.
         raise CredentialsUnreachableError(
             "the credentials endpoint answers with what are no credentials", hint="is aws.credentials_endpoint right?"
         ) from None
-    expires = told.expiration if told.expiration.tzinfo else told.expiration.replace(tzinfo=UTC)
+    expires = keys.expiration if keys.expiration.tzinfo else keys.expiration.replace(tzinfo=UTC)
     if expires.timestamp() <= now:
         raise CredentialsUnreachableError(
             f"the credentials endpoint gave credentials that expired at {expires:%Y-%m-%dT%H:%M:%SZ}",
             hint="check the device's clock",
         )
-    return Credentials(told.accessKeyId, told.secretAccessKey, told.sessionToken, expires)
+    return Credentials(keys.accessKeyId, keys.secretAccessKey, keys.sessionToken, expires)
 
 
 def held_s(outcome: Credentials | Refusal, now: float) -> float:
@@ -108,29 +108,31 @@ def held_s(outcome: Credentials | Refusal, now: float) -> float:
     return _HELD_SERVER_S if outcome.status in _SERVER_ERRORS else _HELD_OTHER_S
 
 
-def refused(refusal: Refusal, asker: Asker) -> CredentialsError | CredentialsUnreachableError:
+def refused(refusal: Refusal, request: CredentialsRequest) -> CredentialsError | CredentialsUnreachableError:
     """The error of a refusal: a sentence, and what to do about it."""
     said = _message(refusal.answer)
-    message = f"no credentials for {asker.thing} by the role alias {asker.role_alias}: "
+    message = f"no credentials for {request.thing} by the role alias {request.role_alias}: "
     message += f"the endpoint answers {refusal.status}" + (f", {said}" if said else "")
     if refusal.status in _CLIENT_ERRORS and refusal.status != _TOO_MANY:
-        hint = _hint(refusal.status, said.lower()).format(thing=asker.thing, alias=asker.role_alias, arn=asker.arn)
+        hint = _hint(refusal.status, said.lower()).format(
+            thing=request.thing, alias=request.role_alias, arn=request.arn
+        )
         return CredentialsError(message, hint=hint, status=refusal.status, answer=refusal.answer)
     hint = "the credentials endpoint has trouble, or is asked too often"
     return CredentialsUnreachableError(message, hint=hint, status=refusal.status, answer=refusal.answer)
 
 
-def _hint(status: int, said: str) -> str:
-    fitting = (hint for (known, word), hint in _HINTS.items() if known == status and word in said)
+def _hint(status: int, message: str) -> str:
+    fitting = (hint for (known, word), hint in _HINTS.items() if known == status and word in message)
     return next(fitting, "check aws.credentials_endpoint, aws.role_alias and the thing's name")
 
 
 def _message(answer: str) -> str:
     try:
-        told = msgspec.json.decode(answer, type=dict[str, str])
+        body = msgspec.json.decode(answer, type=dict[str, str])
     except msgspec.MsgspecError:
         return ""
-    return told.get("message", told.get("Message", ""))
+    return body.get("message", body.get("Message", ""))
 
 
 def _printable(body: bytes) -> str:

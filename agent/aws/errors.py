@@ -8,7 +8,7 @@ __all__ = ["CredentialsError", "CredentialsUnreachableError"]
 
 
 class _EndpointError(VergeError):
-    """``status`` and ``answer`` are what the credentials endpoint said; None and empty when it said nothing."""
+    """``status`` and ``answer`` are those of the credentials endpoint's answer; None and empty without one."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The IoT credentials provider: the device's certificate for temporary credentials of a role.
 
 One request at a time, over mutual TLS; who asks meanwhile waits for its answer.  Answers, refusals too, are held as
-``answers`` says; that nobody answered is not.  The certificate's files are read for each request, so a rotated one
+``answers`` says; a missing answer is not.  The certificate's files are read for each request, so a rotated one
 holds from the next on.
 """
 
@@ -21,7 +21,7 @@ import urllib3
 from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 
 from agent.aws import answers
-from agent.aws.answers import Asker, Refusal
+from agent.aws.answers import CredentialsRequest, Refusal
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.config.aws import AwsOptions
@@ -48,12 +48,12 @@ class _Held:
 class IotCredentials:
     """Credentials of the role behind a role alias; thread-safe.
 
-    ``endpoint`` is a host, with a port if it is not 443.  ``clock`` tells the seconds since 1970.
+    ``endpoint`` is a host, with a port if it is not 443.  ``clock`` gives the seconds since 1970.
     """
 
     def __init__(
         self,
-        asker: Asker,
+        request: CredentialsRequest,
         endpoint: str,
         *,
         cert_file: str,
@@ -61,8 +61,8 @@ class IotCredentials:
         ca_file: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._asker = asker
-        self._url = f"https://{endpoint}/role-aliases/{asker.role_alias}/credentials"
+        self._request = request
+        self._url = f"https://{endpoint}/role-aliases/{request.role_alias}/credentials"
         self._cert_file, self._key_file, self._ca_file = cert_file, key_file, ca_file
         self._clock = clock
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class IotCredentials:
                 path="cert_file",
             )
         return cls(
-            Asker(thing, options.role_alias, options.place() or "*", options.account or "*"),
+            CredentialsRequest(thing, options.role_alias, options.place() or "*", options.account or "*"),
             _host(options.credentials_endpoint),
             cert_file=options.cert_file,
             key_file=options.key_file,
@@ -100,7 +100,7 @@ class IotCredentials:
                 self._held = _Held(outcome, now, now + answers.held_s(outcome, now))
             outcome = self._held.outcome
         if isinstance(outcome, Refusal):
-            raise answers.refused(outcome, self._asker)
+            raise answers.refused(outcome, self._request)
         return outcome
 
     def _ask(self) -> tuple[int, bytes]:
@@ -109,7 +109,7 @@ class IotCredentials:
                 response = connections.request(
                     "GET",
                     self._url,
-                    headers={"x-amzn-iot-thingname": self._asker.thing, "user-agent": "verge"},
+                    headers={"x-amzn-iot-thingname": self._request.thing, "user-agent": "verge"},
                     preload_content=False,
                     redirect=False,
                     retries=False,
@@ -178,22 +178,22 @@ def _no_password() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    told = [
+    reasons = [
         getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or cause.strerror
         for cause in _causes(error)
         if isinstance(cause, OSError)
     ]
-    return next((str(each) for each in reversed(told) if each), type(error).__name__)
+    return next((str(reason) for reason in reversed(reasons) if reason), type(error).__name__)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
     """The error and what led to it; urllib3 keeps some of that in ``args``."""
-    found: list[BaseException] = []
+    causes: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         cause = waiting.pop(0)
-        if cause is not None and cause not in found:
-            found.append(cause)
+        if cause is not None and cause not in causes:
+            causes.append(cause)
             waiting += [argument for argument in cause.args if isinstance(argument, BaseException)]
             waiting += [cause.__cause__, cause.__context__]
-    return found
+    return causes

@@ -22,7 +22,7 @@ __all__ = ["session"]
 # At its lower levels the SDK logs requests as they are signed, the session token with them.
 for _name in ("boto3", "botocore", "urllib3"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-# It tells of a refresh that failed with a traceback; the error itself is raised.
+# It logs a refresh that failed with a traceback; the error itself is raised.
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 

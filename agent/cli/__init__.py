@@ -1,8 +1,42 @@
-"""The command line: one module per command, imported when it is called.
+"""The command line: one module a command, imported when it is called.
 
-click reads the arguments: well kept, small, and quick to import.  Commands hold no logic; an error of ours
-becomes two lines (what happened, what to do) and exit status 2 for what was given wrong, 3 for what could not
-be reached.
+click reads the arguments: well kept, small, and quick to import.  A command is a module with ``command`` and a line in
+``COMMANDS``.  An error of ours becomes two lines (what happened, what to do) and exit status 2 for invalid input, 3 for
+something that cannot be reached.
+
+===============  ==========================================================================================
+module           what it holds
+===============  ==========================================================================================
+``demo``         ``verge demo``
+``run``          ``verge run``
+``infer``        ``verge infer``, and its annotated pictures
+``models``       ``verge models``, and the trial of a model in a backend
+``tune``         ``verge tune``
+``watch``        ``verge watch``, and its subscriptions
+``recipe``       ``verge recipe``
+``component``    ``verge component``
+``deploy``       ``verge deploy``, to a thing or by a job to a group
+``components``   ``verge components``
+``deployments``  ``verge deployments``
+``rollback``     ``verge rollback``
+``jobs``         ``verge jobs``
+``provision``    ``verge provision``
+``trust``        ``verge trust``
+``doctor``       ``verge doctor``
+``loop``         runs a command's coroutine; Ctrl-C ends it in order
+``output``       JSON and times
+``tables``       tables for people; slow to import
+``lines``        one line a result or status (pure)
+``broker``       the options of a broker, and a visit to it
+``remote``       an agent behind its broker: its retained state, requests, deployments
+``documents``    the document that ``deploy`` sends
+``sending``      the options of every deployment; signed, sent, followed to its end
+``signing``      private keys, and what they sign
+``pictures``     the pictures that arguments name, and their answers
+``skeletons``    the components that ``component init`` writes
+``goldens``      a component before it is packed: its golden frames recorded and answered
+``packing``      a component's folder → recipe and artifacts
+===============  ==========================================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +52,7 @@ from agent import __version__
 from agent.config.strict import nearest
 from agent.errors import UnreachableError, VergeError
 
-__all__ = ["exit_status", "main", "show"]
+__all__ = ["COMMANDS", "INTERRUPTED", "Commands", "exit_status", "main", "show", "verge"]
 
 COMMANDS = {
     "demo": "A broker, cameras and the agent on this machine, with a live table.",
@@ -39,17 +73,17 @@ COMMANDS = {
     "doctor": "Check what the agent needs, and say how to mend what is missing.",
 }
 
-_INTERRUPTED = 130
-"""What a shell calls a program that Ctrl-C ended."""
+INTERRUPTED = 130
+"""The exit status that shells report for a program that SIGINT ended."""
 
 
 def exit_status(*errors: VergeError) -> int:
-    """2 for what was given wrong, 3 where the only trouble is what could not be reached."""
+    """2 for invalid input, 3 where all the errors are of something that cannot be reached."""
     return 3 if all(isinstance(error, UnreachableError) for error in errors) else 2
 
 
 def show(error: VergeError) -> None:
-    """Print what happened and what to do, for people, on standard error."""
+    """Print an error and what to do about it, for people, on standard error."""
     click.secho(f"verge: {error.message}", fg="red", err=True)
     if error.hint:
         click.echo(f"       {error.hint}", err=True)
@@ -89,14 +123,14 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; our errors become sentences."""
+        """Run the command; our errors become sentences."""
         try:
             return super().invoke(ctx)
         except VergeError as error:
             show(error)
             raise click.exceptions.Exit(exit_status(error)) from None
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(_INTERRUPTED) from None
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -113,6 +147,6 @@ def main() -> None:
     try:
         verge(prog_name="verge")
     except BrokenPipeError:
-        # A reader such as `head` left: there is nobody to tell.
+        # A reader such as `head` left: nobody reads an error either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from agent.cli import goldens, loop, packing, skeletons
 from agent.cli.goldens import prove
+from agent.cli.output import json_option, print_json
 from agent.cli.packing import Packed, Source
-from agent.cli.skeletons import ARCHIVES, Kind
+from agent.cli.skeletons import ARCHIVES, SkeletonKind
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError
 from agent.greengrass.artifacts.digest import Digest
@@ -21,13 +21,12 @@ from agent.inference.manifest import SAMPLES, resolve
 
 __all__ = ["command"]
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PATH = click.Path(path_type=Path)
 _SAMPLE = "classifier"
 _PICTURE = SAMPLES.parent / "images" / "chelsea.jpg"
 
 
-@click.group("component", short_help="Begin components, and pack them for deployment.")
+@click.group("component")
 def command() -> None:
     """Components of one's own: a model, an inference without code, or any program.
 
@@ -40,7 +39,7 @@ def command() -> None:
 
 
 @command.command("init")
-@click.argument("kind", type=click.Choice([kind.value for kind in Kind]))
+@click.argument("kind", type=click.Choice([kind.value for kind in SkeletonKind]))
 @click.argument("name")
 @click.option("--dir", "parent", type=_PATH, default=".", metavar="DIR", help="Where the folder NAME is made.")
 @click.option(
@@ -50,7 +49,7 @@ def command() -> None:
     help="For a model: its file, folder or sample.  For an inference: the model component.",
 )
 @click.option("--no-run", is_flag=True, help="Do not run the model here; then no golden frame is recorded.")
-@_AS_JSON
+@json_option
 def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: bool) -> None:
     """Write a component that works as it is, to begin from.
 
@@ -62,18 +61,18 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
       verge component init inference com.example.Inspect --dir components
       verge component init generic com.example.Hello
     """  # noqa: D301 click reads the backspace
-    begun = Kind(kind)
-    names = [name, f"{name}.Model"] if begun is Kind.INFERENCE and not model else [name]
+    begun = SkeletonKind(kind)
+    names = [name, f"{name}.Model"] if begun is SkeletonKind.INFERENCE and not model else [name]
     made = [parent / component for component in names]
     if taken := next((folder for folder in made if folder.exists()), None):
         raise ConfigError(f"{taken} is there already", code="not-written", hint="choose another name or --dir")
     # The model comes first: it is what can fail, and then nothing is written.
-    if begun is Kind.MODEL or len(names) > 1:
+    if begun is SkeletonKind.MODEL or len(names) > 1:
         _begin_model(made[-1], names[-1], model or _SAMPLE, run=not no_run)
-    if begun is not Kind.MODEL:
+    if begun is not SkeletonKind.MODEL:
         skeletons.write(begun, made[0], name, model or names[-1])
     if as_json:
-        _print_json({"folders": [str(folder) for folder in made]})
+        print_json({"folders": [str(folder) for folder in made]})
         return
     for folder in made:
         click.echo(f"{folder}: written")
@@ -91,7 +90,7 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
     help="Make what the model says of it now what is expected; repeatable.",
 )  # fmt: skip
 @click.option("--no-run", is_flag=True, help="Do not run models here, so that golden frames are not checked.")
-@_AS_JSON
+@json_option
 def pack(
     folders: Sequence[Path], out: Path, base_uri: str, pictures: Sequence[Path], no_run: bool, as_json: bool
 ) -> None:
@@ -112,19 +111,19 @@ def pack(
     counted = [prove(source, pictures, run=not no_run) for source in sources]
     packed = [packing.pack(source, out, base_uri) for source in sources]
     if as_json:
-        _print_json([_report(*result) for result in zip(sources, packed, counted, strict=True)])
+        print_json([_json(*results) for results in zip(sources, packed, counted, strict=True)])
         return
-    for result in zip(sources, packed, counted, strict=True):
-        _show(*result)
+    for results in zip(sources, packed, counted, strict=True):
+        _show(*results)
 
 
-def _begin_model(folder: Path, name: str, wanted: str, *, run: bool) -> None:
+def _begin_model(folder: Path, name: str, source: str, *, run: bool) -> None:
     """Write a model component and have its model answer a picture; what fails leaves nothing behind."""
-    spec = resolve(ModelOptions(source=wanted), Path.cwd())
-    skeletons.write(Kind.MODEL, folder, name)
-    place = folder / ARCHIVES[Kind.MODEL]
+    spec = resolve(ModelOptions(source=source), Path.cwd())
+    skeletons.write(SkeletonKind.MODEL, folder, name)
+    place = folder / ARCHIVES[SkeletonKind.MODEL]
     try:
-        skeletons.write_model(spec, wanted, place)
+        skeletons.write_model(spec, source, place)
         if run:
             loop.run(goldens.recorded(resolve(ModelOptions(source=str(place)), Path.cwd()), place, [_PICTURE]))
     except BaseException:
@@ -132,7 +131,7 @@ def _begin_model(folder: Path, name: str, wanted: str, *, run: bool) -> None:
         raise
 
 
-def _report(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
+def _json(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
     return {
         "name": packed.recipe.name,
         "version": str(packed.recipe.version),
@@ -147,10 +146,10 @@ def _report(source: Source, packed: Packed, golden: int | None) -> dict[str, Any
 
 
 def _show(source: Source, packed: Packed, golden: int | None) -> None:
-    report = _report(source, packed, golden)
-    click.secho(f"{report['name']} {report['version']}", bold=True)
+    values = _json(source, packed, golden)
+    click.secho(f"{values['name']} {values['version']}", bold=True)
     click.echo(f"  recipe    {packed.file}")
-    for artifact in report["artifacts"]:
+    for artifact in values["artifacts"]:
         click.echo(f"  artifact  {artifact['file']}  {artifact['bytes']:,} bytes  {artifact['digest']}")
     if golden is not None:
         click.echo(f"  golden    {_answered(golden)}")
@@ -162,7 +161,3 @@ def _answered(golden: int) -> str:
     if not golden:
         return "none; a blank frame was answered"
     return f"{golden} frame{'' if golden == 1 else 's'} answered as expected"
-
-
-def _print_json(values: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(values), indent=2))

@@ -12,13 +12,13 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from agent.demo.broker import KINDS
-from agent.demo.show import Outcome, Wish, show
+from agent.demo.show import DemoOptions, DemoOutcome, show
 from agent.demo.table import deployed, final
 
 __all__ = ["command"]
 
 
-@click.command("demo", short_help="A broker, cameras and the agent on this machine, with a live table.")
+@click.command("demo")
 @click.option("--frames", type=click.IntRange(min=1), help="End after this many frames, of all cameras together.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time.")
 @click.option("--cameras", type=click.IntRange(1, 32), default=2, show_default=True, help="How many cameras.")
@@ -30,7 +30,7 @@ __all__ = ["command"]
 @click.option("--keep", is_flag=True, help="Keep the work folder: configuration, logs, data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.pass_context
-def command(context: click.Context, /, *, as_json: bool, **wish: Any) -> None:
+def command(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """Start a broker, the agent and simulated cameras on this machine, and show what happens.
 
     With --deploy the agent starts empty: jobs bring the classifier, swap it for the detector and back while frames
@@ -47,9 +47,9 @@ def command(context: click.Context, /, *, as_json: bool, **wish: Any) -> None:
       verge demo --model classifier --cameras 4 --seconds 30
       verge demo --deploy --json
     """  # noqa: D301 click reads the backspace character
-    if wish["deploy"] and context.get_parameter_source("model") is not ParameterSource.DEFAULT:
+    if options["deploy"] and context.get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise click.UsageError("--deploy brings its own models: leave --model out")
-    outcome = asyncio.run(show(Wish(**wish), Console(stderr=True)))
+    outcome = asyncio.run(show(DemoOptions(**options), Console(stderr=True)))
     if outcome.trouble:
         click.secho(f"verge: {outcome.trouble}", fg="red", err=True)
     if as_json:
@@ -61,10 +61,10 @@ def command(context: click.Context, /, *, as_json: bool, **wish: Any) -> None:
     sys.exit(0 if outcome.good else 1)
 
 
-def _json(outcome: Outcome) -> bytes:
-    told = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
+def _json(outcome: DemoOutcome) -> bytes:
+    values = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
     if outcome.rehearsal:
-        told |= {name: getattr(outcome.rehearsal, name) for name in ("deployment", "failures", "shortcomings")}
+        values |= {name: getattr(outcome.rehearsal, name) for name in ("deployment", "failures", "shortcomings")}
     if outcome.trouble:
-        told["trouble"] = outcome.trouble
-    return msgspec.json.encode(told)
+        values["trouble"] = outcome.trouble
+    return msgspec.json.encode(values)

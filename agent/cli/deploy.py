@@ -1,30 +1,38 @@
-"""``verge deploy``: send a deployment to an agent, or to a group of them, and wait for its end."""
+"""``verge deploy``: send a deployment to an agent, or to a group of them by a job, and wait for its end."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+import msgspec
+from rich.markup import escape
 
-from agent.cli import endings, loop, remote, wishes
-from agent.cli.endings import Ending
-from agent.cli.jobs_broker import broker_options
-from agent.cli.jobs_tables import show_json
-from agent.cli.rollout import exit_status, rolled_out
-from agent.cli.sending import TIMEOUT_S, followed, near, new_id, sealed, thing_option
+from agent.aws.jobs.service.caller import calling
+from agent.cli import documents, loop, remote
+from agent.cli.broker import broker_options, deployment_transport, thing_option
+from agent.cli.output import print_json
+from agent.cli.sending import Ending, SendingOptions, finish, new_id, send, sending_options
+from agent.cli.tables import DEPLOYMENT_COLOURS, console, table
 from agent.config.load import Config
-from agent.errors import ConfigError
+from agent.errors import ConfigError, UnreachableError
+from agent.greengrass.deployments.trust import Link
 
 __all__ = ["command"]
 
 _GROUP = "group:"
 _PATH = click.Path(path_type=Path)
+_LOOK_S = 0.5
+_OPEN = ("WAITING", "QUEUED", "IN_PROGRESS")
 
-Document = tuple[bytes, str | None]
-"""What is sent, and its id; None where the agent will make one up."""
+Document: TypeAlias = tuple[bytes, str | None]
+"""The bytes that are sent, and their id; None where the agent will make one up."""
+Payload: TypeAlias = Mapping[str, Any]
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -38,7 +46,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     return pairs
 
 
-@click.command("deploy", short_help="Deploy components to an agent or to a group of them.")
+@click.command("deploy")
 @click.argument("file", required=False, type=_PATH)
 @click.option("--component", "components", multiple=True, callback=_pairs, metavar="NAME=VERSION", help="Have this.")
 @click.option("--remove", multiple=True, metavar="NAME", help="Have this no more.")
@@ -53,16 +61,9 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--to", metavar="THING|group:G", default="", help="Whom.  [default: the only agent that is online]")
 @click.option("--canary", type=click.IntRange(1), metavar="FRAMES", help="Try new models beside the old on so many.")
 @click.option("--no-rollback", is_flag=True, help="Leave a set live whose scripts do not get healthy.")
-@click.option("--sign", "key", type=_PATH, metavar="KEY", help="Sign it; see verge trust.")
-@click.option("--passphrase-file", "secret", type=_PATH, metavar="FILE", help="Of the key.")
-@click.option("--wait/--no-wait", default=True, help="Until it ends, or until it is sent.  [default: --wait]")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=TIMEOUT_S, show_default=True, metavar="S")
-@click.option("--json", "as_json", is_flag=True, help="Print the end as one JSON object.")
+@sending_options
 @broker_options
-def command(
-    config: Config, to: str, canary: int | None, key: Path | None, secret: Path | None, wait: bool, timeout: float,
-    as_json: bool, **said: Any,
-) -> None:  # fmt: skip
+def command(config: Config, to: str, canary: int | None, sending: SendingOptions, **options: Any) -> None:
     """Deploy a document, or components by name.
 
     A model is swapped between two frames, after it answered its golden frames; what fails leaves the old set live.
@@ -82,96 +83,164 @@ def command(
       verge deploy --remove com.example.Inspect --sign deployer.key
     """  # noqa: D301 click reads the backspace
     group = to.removeprefix(_GROUP) if to.startswith(_GROUP) else ""
-    document = _document(group=group, canary=canary, near=not group and near(config), **said)
-    timeout_s = timeout if wait else None
+    local = not group and Link.of(config.transports[deployment_transport(config)]).on_this_machine
+    document = _document(group=group, canary=canary, local=local, **options)
     if group:
-        content = sealed(document[0], key, secret, None)
-        _to_group(config, group, (content, document[1]), timeout_s, as_json=as_json)
+        _to_group(config, group, document, sending)
         return
-    ending = loop.run(_to_thing(config, thing_option(config, to), document, (key, secret), timeout_s, canary))
-    if ending is None:
-        click.echo("sent", err=True)
-        return
-    endings.show(ending, as_json=as_json)
-    raise click.exceptions.Exit(ending.exit_status)
+    ending = loop.run(_to_thing(config, thing_option(config, to), document, sending, canary))
+    finish(ending, as_json=sending.as_json)
+
+
+# -- the document ---------------------------------------------------------------------------------------------
 
 
 def _document(
     *, file: Path | None, components: Mapping[str, str], remove: tuple[str, ...], update: str | None,
-    recipes: Path | None, artifacts: Path | None, canary: int | None, no_rollback: bool, group: str, near: bool,
+    recipes: Path | None, artifacts: Path | None, canary: int | None, no_rollback: bool, group: str, local: bool,
 ) -> Document:  # fmt: skip
-    """What the command line says; ``near`` is an agent that reads this machine's files."""
+    """The document that the options make; ``local``: the agent reads this machine's files."""
     if bool(file) == bool(components or remove):
         raise click.UsageError("name a FILE, or components with --component and --remove")
     if file and update:
         raise click.UsageError("--config goes with --component; a FILE says it itself")
     if artifacts and not recipes:
         raise click.UsageError("--artifacts goes with --recipes")
-    more: dict[str, Any] = {"recipes": wishes.recipes_of(recipes, artifacts, near=near)} if recipes else {}
+    more: dict[str, Any] = {"recipes": documents.recipes_of(recipes, artifacts, local=local)} if recipes else {}
     more |= {"canary": {"frames": canary}} if canary else {}
     more |= {"failureHandlingPolicy": "DO_NOTHING"} if no_rollback else {}
     if file:
         return _of_file(file, more)
-    identity, changed = new_id(), wishes.update_of(update, components) if update else {}
-    told = wishes.wish(identity, components=components, remove=remove, update=changed, group=group)
-    return json.dumps(told | more).encode(), identity
-
-
-async def _to_thing(
-    config: Config, thing: str, document: Document, sign: tuple[Path | None, Path | None], timeout_s: float | None,
-    canary: int | None,
-) -> Ending | None:  # fmt: skip
-    """How it ended; None when that is not waited for."""
-    async with remote.reached(config, thing) as agent:
-        await agent.sets()
-        content, identity = document
-        content = sealed(content, *sign, agent.thing)
-        if timeout_s is None:
-            await agent.send(content)
-            return None
-        return await followed(agent, content, identity, timeout_s, canary)
-
-
-def _to_group(config: Config, group: str, document: Document, timeout_s: float | None, *, as_json: bool) -> None:
-    content, identity = document
-
-    def told(line: str) -> None:
-        click.echo(line, err=True)
-
-    job, executions = loop.run(
-        rolled_out(config, group, identity or new_id(), content, _changes(told), timeout_s=timeout_s)
-    )
-    if as_json:
-        show_json({**job, "executions": executions})
-    else:
-        endings.show_rollout(job, executions)
-    if timeout_s is not None:
-        raise click.exceptions.Exit(exit_status(job))
+    identity, changed = new_id(), documents.update_of(update, components) if update else {}
+    document = documents.local_document(identity, components=components, remove=remove, update=changed, group=group)
+    return json.dumps(document | more).encode(), identity
 
 
 def _of_file(file: Path, more: dict[str, Any]) -> Document:
-    """The file's document; bytes that are not added to stay as they are."""
-    text, told = wishes.read_document(file)
-    if "signatures" in told and more:
+    """The file's document; bytes stay as they are where nothing is added."""
+    content, document = documents.read_document(file)
+    if "signatures" in document and more:
         raise ConfigError(f"{file} is signed: nothing can be added to it", code="not-deployable", hint="sign it last")
-    identity = wishes.identity_in(told)
-    if "signatures" in told or (identity and not more):
-        return text, identity
+    identity = documents.identity_in(document)
+    if "signatures" in document or (identity and not more):
+        return content, identity
     identity = identity or new_id()
-    return json.dumps({"deploymentId": identity, **told, **more}).encode(), identity
+    return json.dumps({"deploymentId": identity, **document, **more}).encode(), identity
 
 
-def _changes(told: Callable[[str], None]) -> Callable[[str], None]:
-    """Only what is not what was told last."""
+# -- to a thing -----------------------------------------------------------------------------------------------
+
+
+async def _to_thing(
+    config: Config, thing: str, document: Document, sending: SendingOptions, canary: int | None
+) -> Ending | None:
+    """Its end; None when that is not waited for."""
+    async with remote.reached(config, thing) as agent:
+        await agent.sets()
+        content, identity = document
+        return await send(agent, content, identity, sending, canary)
+
+
+# -- to a group: a job of the Jobs service, followed until every thing is through -----------------------------
+
+
+def _to_group(config: Config, group: str, document: Document, sending: SendingOptions) -> None:
+    content, identity = document
+    content = sending.sealed(content, None)
+    job, executions = loop.run(
+        _rolled_out(config, group, identity or new_id(), content, _print_changes(), timeout_s=sending.timeout_s)
+    )
+    if sending.as_json:
+        print_json({**job, "executions": executions})
+    else:
+        _show_rollout(job, executions)
+    if sending.timeout_s is not None:
+        raise click.exceptions.Exit(_exit_status(job))
+
+
+async def _rolled_out(
+    config: Config, group: str, identity: str, document: bytes, say: Callable[[str], None], *, timeout_s: float | None
+) -> tuple[Payload, list[Payload]]:
+    """The job and its executions, once it ended; with ``timeout_s`` None as soon as it is made.
+
+    Raises ``JobError``, and ``UnreachableError`` where there is no Jobs service or the time is over.
+    """
+    request = {"jobId": identity, "targets": [f"group:{group}"], "document": msgspec.Raw(document)}
+    async with remote.link(config) as visit, calling(visit) as caller:
+        job = await caller.ask("create", request)
+        if timeout_s is None:
+            return job, []
+        try:
+            async with asyncio.timeout(timeout_s):
+                while job["status"] == "IN_PROGRESS":
+                    say(_counted(job))
+                    await asyncio.sleep(_LOOK_S)
+                    with suppress(UnreachableError):  # a service or broker that restarts is waited for
+                        job = await caller.ask("describe", {"jobId": identity})
+        except TimeoutError:
+            hint = f"it goes on: verge jobs describe {identity}"
+            raise UnreachableError(
+                f"job {identity}: {_counted(job)} after {timeout_s:g} s", code="no-end", hint=hint
+            ) from None
+        return job, await caller.ask("executions", {"jobId": identity})
+
+
+def _exit_status(job: Payload) -> int:
+    """0 when all succeeded, 2 when the worst is that things rejected it, 1 otherwise.
+
+    A group without things is no success.
+
+    >>> _exit_status({"processDetails": {"SUCCEEDED": 2, "FAILED": 0}}), _exit_status({"processDetails": {}})
+    (0, 1)
+    """
+    counts = {key: count for key, count in job["processDetails"].items() if count}
+    if counts.keys() == {"SUCCEEDED"}:
+        return 0
+    if not counts:
+        return 1
+    return 2 if not counts.keys() - {"SUCCEEDED", "REJECTED"} else 1
+
+
+def _counted(job: Payload) -> str:
+    """How many things are through.
+
+    >>> _counted({"processDetails": {"WAITING": 0, "QUEUED": 1, "SUCCEEDED": 2}})
+    '2 of 3 things are through'
+    """
+    counts = job["processDetails"]
+    total, waiting = sum(counts.values()), sum(counts.get(key, 0) for key in _OPEN)
+    return f"{total - waiting} of {total} things are through"
+
+
+def _show_rollout(job: Payload, executions: Sequence[Payload]) -> None:
+    """A row a thing with its status, then the reasons of those that failed."""
+    out = console()
+    out.print(f"job {escape(job['jobId'])}: {escape(job['status'])}", soft_wrap=True)
+    made, reasons = table("thing", "status", "run", right=("run",)), []
+    for execution in executions:
+        details = execution["statusDetails"]
+        status = details.get("detailed-deployment-status", execution["status"])
+        shown = f"[{DEPLOYMENT_COLOURS.get(status, 'default')}]{escape(status)}[/]"
+        made.add_row(escape(execution["thingName"]), shown, str(execution["executionNumber"]))
+        if cause := details.get("deployment-failure-cause"):
+            reasons.append(f"{execution['thingName']}: {cause}")
+    if executions:
+        out.print(made)
+    for reason in reasons:
+        out.print(escape(reason), soft_wrap=True)
+
+
+def _print_changes() -> Callable[[str], None]:
+    """Prints a line on standard error, unless it is the one before."""
     last = ""
 
-    def changed(line: str) -> None:
+    def say(line: str) -> None:
         nonlocal last
         if line != last:
             last = line
-            told(line)
+            click.echo(line, err=True)
 
-    return changed
+    return say
 
 
 for _option in command.params:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
-import msgspec
 from rich.markup import escape
 
 from agent.cli import loop, remote
-from agent.cli.endings import COLOURS
-from agent.cli.jobs_broker import broker_options
-from agent.cli.retained import retained
-from agent.cli.sending import thing_option
-from agent.cli.tables import console, table
-from agent.cli.times import local
+from agent.cli.broker import broker_options, thing_option
+from agent.cli.output import json_option, local_time, print_json
+from agent.cli.remote import Payload, retained
+from agent.cli.tables import DEPLOYMENT_COLOURS, console, table
 from agent.config.load import Config
 
 __all__ = ["command"]
 
-Told = Mapping[str, Any]
 
-
-@click.command("deployments", short_help="How deployments went.")
+@click.command("deployments")
 @click.option("--thing", "--to", default="", metavar="THING", help="Only of this one.  [default: of all on the broker]")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The latest.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @broker_options
 def command(config: Config, thing: str, limit: int, as_json: bool) -> None:
     """Show the latest deployments: when they ended, how, and why so.
@@ -36,42 +30,42 @@ def command(config: Config, thing: str, limit: int, as_json: bool) -> None:
       verge deployments
       verge deployments --thing line-3 --limit 5 --json
     """  # noqa: D301 click reads the backspace
-    told = loop.run(_collected(config, thing_option(config, thing)))[:limit]
+    deployments = loop.run(_collected(config, thing_option(config, thing)))[:limit]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+        print_json(deployments)
     else:
-        _show(told)
+        _show(deployments)
 
 
-async def _collected(config: Config, thing: str) -> list[Told]:
+async def _collected(config: Config, thing: str) -> list[Payload]:
     """The latest first."""
     async with remote.link(config) as visit:
-        found = await retained(visit, [f"{remote.base_of(thing or '+', config.status.prefix)}/deployments/+"])
+        payloads = await retained(visit, [f"{remote.base_of(thing or '+', config.status.prefix)}/deployments/+"])
     before, _, after = config.status.prefix.partition("{thing}")
-    told = [
-        {"thing": topic.removeprefix(before).removesuffix(f"{after}/deployments/{topic.rpartition('/')[2]}"), **each}
-        for topic, each in found.items()
-        if "id" in each
+    deployments = [
+        {"thing": topic.removeprefix(before).removesuffix(f"{after}/deployments/{topic.rpartition('/')[2]}"), **payload}
+        for topic, payload in payloads.items()
+        if "id" in payload
     ]
-    return sorted(told, key=lambda each: str(each.get("at", "")), reverse=True)
+    return sorted(deployments, key=lambda deployment: str(deployment.get("at", "")), reverse=True)
 
 
-def _show(deployments: Sequence[Told]) -> None:
+def _show(deployments: Sequence[Payload]) -> None:
     if not deployments:
         click.echo("no deployments")
         return
-    one = len({each["thing"] for each in deployments}) == 1
+    one = len({deployment["thing"] for deployment in deployments}) == 1
     columns = ["time", *([] if one else ["thing"]), "deployment", "status"]
     made = table(*columns, whole=("time", "status"))
     reasons = []
-    for each in deployments:
-        status = str(each.get("detailedStatus") or each.get("status", ""))
-        step = f" {each['step']}" if "step" in each else ""
-        shown = f"[{COLOURS.get(status, 'default')}]{escape(status + step)}[/]"
-        thing = [] if one else [escape(each["thing"])]
-        made.add_row(local(str(each.get("at", "-"))), *thing, escape(str(each["id"])), shown)
-        if cause := each.get("cause") or each.get("failureCause"):
-            reasons.append((str(each["id"]), str(cause)))
+    for deployment in deployments:
+        identity, status = str(deployment["id"]), str(deployment.get("detailedStatus") or deployment.get("status", ""))
+        step = f" {deployment['step']}" if "step" in deployment else ""
+        shown = f"[{DEPLOYMENT_COLOURS.get(status, 'default')}]{escape(status + step)}[/]"
+        thing = [] if one else [escape(deployment["thing"])]
+        made.add_row(local_time(str(deployment.get("at", "-"))), *thing, escape(identity), shown)
+        if cause := deployment.get("cause") or deployment.get("failureCause"):
+            reasons.append((identity, str(cause)))
     out = console()
     if one:
         out.print(f"{escape(deployments[0]['thing'])}\n", soft_wrap=True)

@@ -9,21 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import msgspec
 
 from agent.cli import loop
+from agent.cli.output import print_json
 from agent.doctor import topics
 from agent.doctor.checks import examine
-from agent.doctor.finding import Finding, Status
+from agent.doctor.finding import Finding, FindingStatus
 
 __all__ = ["command"]
 
-_COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+_COLOURS = {FindingStatus.OK: "green", FindingStatus.WARN: "yellow", FindingStatus.FAIL: "red"}
 _CHECK = 15
 _INDENT = " " * (4 + 2 + _CHECK + 2)
 
 
-@click.command("doctor", short_help="Check what the agent needs, and say how to mend what is missing.")
+@click.command("doctor")
 @click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="Check this configuration too.")
 @click.option("--topics", "of_topics", is_flag=True, help="Only ask the brokers of -c which topics the agent may use.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a check.")
@@ -40,12 +40,12 @@ def command(config: Path | None, of_topics: bool, as_json: bool) -> None:
     """  # noqa: D301 click wants the character itself
     if of_topics and config is None:
         raise click.UsageError("--topics needs -c FILE")
-    found = topics.examine(config) if of_topics and config else examine(config)
-    findings = loop.run(_examined(found, show=not as_json))
-    failed = sum(finding.status is Status.FAIL for finding in findings)
-    warned = sum(finding.status is Status.WARN for finding in findings)
+    examination = topics.examine(config) if of_topics and config else examine(config)
+    findings = loop.run(_examined(examination, show=not as_json))
+    failed = sum(finding.status is FindingStatus.FAIL for finding in findings)
+    warned = sum(finding.status is FindingStatus.WARN for finding in findings)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode([asdict(finding) for finding in findings]), indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         counts = f"{failed} failed, {warned} to look at, {len(findings) - failed - warned} well"
         click.echo(f"\n{counts}" + ("" if config else "; -c FILE checks brokers, files and models too"))
@@ -53,9 +53,9 @@ def command(config: Path | None, of_topics: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _examined(found: AsyncIterator[Finding], *, show: bool) -> list[Finding]:
+async def _examined(examination: AsyncIterator[Finding], *, show: bool) -> list[Finding]:
     findings = []
-    async for finding in found:
+    async for finding in examination:
         findings.append(finding)
         if show:
             _print(finding)
@@ -63,7 +63,9 @@ async def _examined(found: AsyncIterator[Finding], *, show: bool) -> list[Findin
 
 
 def _print(finding: Finding) -> None:
-    status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status], bold=finding.status is not Status.OK)
+    status = click.style(
+        f"{finding.status:4}", fg=_COLOURS[finding.status], bold=finding.status is not FindingStatus.OK
+    )
     width = shutil.get_terminal_size().columns
     check = f"{finding.check:{_CHECK}}  "
     lines = textwrap.wrap(finding.detail, max(20, width - len(_INDENT))) or [""]

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from agent.cli import loop
-from agent.cli.packing import Source as Component
-from agent.cli.pictures import Source
+from agent.cli.packing import Source
+from agent.cli.pictures import PictureSource
 from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.greengrass.artifacts.uri import file_name
@@ -31,7 +31,7 @@ from agent.results.comparison import record
 __all__ = ["model_of", "prove", "recorded"]
 
 
-def prove(source: Component, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
+def prove(source: Source, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
     """How many golden frames the component's model answered as expected; None when none was run.
 
     ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenMismatchError`` among it.
@@ -49,7 +49,7 @@ def prove(source: Component, pictures: Sequence[Path] = (), *, run: bool = True)
     return loop.run(_agrees(spec, folder))
 
 
-def model_of(source: Component) -> tuple[Path, ModelSpec] | None:
+def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
     """The model that the component brings and the folder it is in, as a device would load it.
 
     Raises what a device would have against the component's type or its Verge block.
@@ -70,7 +70,7 @@ def model_of(source: Component) -> tuple[Path, ModelSpec] | None:
     return folder, resolve(block.options(recipe.name, str(folder.resolve())), folder)
 
 
-def _folder(source: Component, model: ModelBlock) -> Path | None:
+def _folder(source: Source, model: ModelBlock) -> Path | None:
     """The folder that the model's archive is packed from; None when there is none here."""
     archives = [artifact for artifact in source.recipe.manifests[0].artifacts if artifact.unarchive is Unarchive.ZIP]
     named = [artifact for artifact in archives if not model.archive or file_name(artifact.uri) == model.archive]
@@ -103,7 +103,7 @@ async def recorded(spec: ModelSpec, folder: Path, pictures: Sequence[Path]) -> N
     entries = _entries(golden)
     async with loaded(spec) as (plane, _):
         for path in pictures:
-            answer = await plane.infer(MODEL, Source(str(path)).read(limits.pictures), label=path.stem)
+            answer = await plane.infer(MODEL, PictureSource(str(path)).read(limits.pictures), label=path.stem)
             entries[path.name] = {"picture": path.name, "expect": record(answer.predictions)}
     text = msgspec.json.format(msgspec.json.encode({"pictures": list(entries.values())}), indent=2)
     if len(entries) > limits.max_pictures or len(text) > limits.max_expected_bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +11,21 @@ import click
 import msgspec
 
 from agent.cli import loop
-from agent.cli.annotations import Annotations
-from agent.cli.answering import Answered, answer, limited
-from agent.cli.pictures import Source, expand
+from agent.cli.output import print_json
+from agent.cli.pictures import PictureResult, PictureSource, answer, expand, limited
 from agent.config.models import ModelOptions
 from agent.config.strict import convert
-from agent.errors import VergeError
+from agent.errors import ConfigError, VergeError
+from agent.files import write_atomically
 from agent.inference.alone import loaded
 from agent.inference.manifest import ModelSpec, resolve
-from agent.inference.values import Answer, Description
+from agent.inference.values import Answer, Description, Snapshot
 from agent.results.result import Reason
 
 __all__ = ["command"]
 
 
-@click.command("infer", short_help="Answer pictures from files, without a broker.")
+@click.command("infer")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--model",
@@ -70,57 +72,93 @@ def command(
         "threads": threads,
     }
     spec = resolve(convert(ModelOptions, given, "the command line"), Path.cwd())
-    places = Annotations(annotate) if annotate else None
+    annotations = _Annotations(annotate) if annotate else None
     try:
-        description, answered = loop.run(_answers(spec, expand(images), top_k, places))
+        description, results = loop.run(_answers(spec, expand(images), top_k, annotations))
     except VergeError as error:
         if error.hint:
-            # It speaks of a manifest's key; here there is an option.
+            # It names a manifest's key; here there is an option.
             error.hint = error.hint.replace("backend = …", "--backend")
         raise
     if as_json:
-        told = [_told(one, description) for one in answered]
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+        print_json([_json(result, description) for result in results])
     else:
-        _print(description, answered)
-    if any(isinstance(one.outcome, VergeError) for one in answered):
+        _print(description, results)
+    if any(isinstance(result.outcome, VergeError) for result in results):
         raise click.exceptions.Exit(1)
 
 
 async def _answers(
-    spec: ModelSpec, sources: list[Source], top_k: int | None, places: Annotations | None
-) -> tuple[Description, list[Answered]]:
-    wanted = spec if top_k is None else await limited(spec, top_k)
-    async with loaded(wanted) as (plane, description):
-        if places is None:
+    spec: ModelSpec, sources: list[PictureSource], top_k: int | None, annotations: _Annotations | None
+) -> tuple[Description, list[PictureResult]]:
+    spec = spec if top_k is None else await limited(spec, top_k)
+    async with loaded(spec) as (plane, description):
+        if annotations is None:
             return description, [await answer(plane, source) for source in sources]
-        return description, [places.keep(await answer(plane, source, places.snapshot)) for source in sources]
+        return description, [annotations.keep(await answer(plane, source, annotations.snapshot)) for source in sources]
 
 
-def _told(one: Answered, model: Description) -> dict[str, Any]:
-    if isinstance(one.outcome, VergeError):
-        return {"image": one.source.name, "error": Reason.of(one.outcome)}
-    told = {
-        "image": one.source.name,
+def _json(result: PictureResult, model: Description) -> dict[str, Any]:
+    if isinstance(result.outcome, VergeError):
+        return {"image": result.source.name, "error": Reason.of(result.outcome)}
+    values = {
+        "image": result.source.name,
         "model": model.name,
         "task": model.task,
-        "predictions": one.outcome.predictions,
-        "timing_ms": {**one.outcome.timing_ms, "total": round(one.total_ms, 3)},
+        "predictions": result.outcome.predictions,
+        "timing_ms": {**result.outcome.timing_ms, "total": round(result.total_ms, 3)},
     }
-    return {**told, "annotated": str(one.annotated)} if one.annotated else told
+    return {**values, "annotated": str(result.annotated)} if result.annotated else values
 
 
-def _print(model: Description, answered: list[Answered]) -> None:
+def _print(model: Description, results: list[PictureResult]) -> None:
     from agent.cli import tables  # noqa: PLC0415 rich is slow to import
 
-    if any(isinstance(one.outcome, Answer) for one in answered):
+    if any(isinstance(result.outcome, Answer) for result in results):
         tables.show_model(model)
-        tables.show_answers(answered)
-    written = [one.annotated for one in answered if one.annotated]
+        tables.show_answers(results)
+    written = [result.annotated for result in results if result.annotated]
     for number, path in enumerate(written):
         click.echo(f"{'' if number else chr(10)}annotated: {path}")
-    for one in answered:
-        if isinstance(one.outcome, VergeError):
-            click.secho(f"verge: {one.source.name}: {one.outcome.message}", fg="red", err=True)
-            if one.outcome.hint:
-                click.echo(f"       {one.outcome.hint}", err=True)
+    for result in results:
+        if isinstance(result.outcome, VergeError):
+            click.secho(f"verge: {result.source.name}: {result.outcome.message}", fg="red", err=True)
+            if result.outcome.hint:
+                click.echo(f"       {result.outcome.hint}", err=True)
+
+
+class _Annotations:
+    """Annotated pictures in a folder: ``<picture>.annotated.jpg``, a file for each, and never one of the pictures."""
+
+    snapshot = Snapshot(quality=90)
+    """The request to the model, beside that for its answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[Path] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+    def keep(self, result: PictureResult) -> PictureResult:
+        """The same with its annotated picture on disk instead of in memory, or the error that kept it from there."""
+        if not isinstance(result.outcome, Answer):
+            return result
+        path = self._free(result.source.stem)
+        self._taken.add(path)
+        try:
+            write_atomically(path, result.outcome.snapshot)
+        except OSError as error:
+            return replace(result, outcome=_unwritable(path, error))
+        return replace(result, outcome=msgspec.structs.replace(result.outcome, snapshot=b""), annotated=path)
+
+    def _free(self, stem: str) -> Path:
+        """A path that no other picture of this run took; what an earlier run left is replaced."""
+        names = (f"{stem}{'' if number == 1 else f'-{number}'}.annotated.jpg" for number in count(1))
+        return next(path for path in (self._folder / name for name in names) if path not in self._taken)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    hint = "name another folder with --annotate"
+    return ConfigError(f"{path} cannot be written: {error.strerror}", hint=hint, code="annotation-unwritable")

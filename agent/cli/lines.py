@@ -1,4 +1,4 @@
-"""One line for people from each payload of the agent: results, and what it says of itself.
+"""One line for people from each payload of the agent: results, and the states of agents and streams.
 
 Columns widen with the names that come, up to a bound, and never narrow again, so that the eye finds its place.
 What is no native result is shown as it is.
@@ -19,7 +19,7 @@ _WIDEST = 20
 _BEST = 4
 
 _WRONG = (msgspec.DecodeError, UnicodeDecodeError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
-"""What payloads raise that are none of ours."""
+"""The errors that payloads of others raise."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -46,7 +46,7 @@ _result = msgspec.json.Decoder(_Result).decode
 
 
 class Lines:
-    """Makes lines; ``clock`` is the time to show, as text."""
+    """Makes lines; ``clock`` is the time that a line begins with, as text."""
 
     def __init__(self) -> None:
         self._widths = [8, 8]
@@ -56,20 +56,20 @@ class Lines:
     def result(self, topic: str, payload: bytes, clock: str) -> str:
         """Time, stream, camera, duration and best labels of a result."""
         try:
-            told = _result(payload)
-            seen = labels(told.predictions)
+            result = _result(payload)
+            best = labels(result.predictions)
         except _WRONG:
             return _printable(f"{clock}  {topic}  {payload.decode(errors='replace').strip()}")
-        self._things.add(told.thing)
-        name = told.stream if len(self._things) == 1 else f"{told.thing}/{told.stream}"
-        columns = f"{self._column(0, name)}  {self._column(1, told.frame.camera)}"
-        return _printable(f"{clock}  {columns}  {told.timing_ms.total:7.1f} ms  {seen}")
+        self._things.add(result.thing)
+        name = result.stream if len(self._things) == 1 else f"{result.thing}/{result.stream}"
+        columns = f"{self._column(0, name)}  {self._column(1, result.frame.camera)}"
+        return _printable(f"{clock}  {columns}  {result.timing_ms.total:7.1f} ms  {best}")
 
     def status(self, topic: str, payload: bytes, clock: str) -> str | None:
-        """What changed about an agent or one of its streams; None when nothing but numbers did."""
+        """The change of an agent's or a stream's state; None when nothing but numbers changed."""
         try:
-            told = _decode(payload)
-            line, shape = _stream(told) if "stream" in told else _agent(told)
+            status = _decode(payload)
+            line, shape = _stream(status) if "stream" in status else _agent(status)
         except _WRONG:
             return None
         if self._states.get(topic) == shape:
@@ -94,8 +94,8 @@ def labels(predictions: Sequence[Mapping[str, Any]]) -> str:
     seen: dict[str, list[float]] = {}
     for name, score in map(headline, read(predictions)):
         seen.setdefault(name, []).extend([] if score is None else [score])
-    told = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
-    return ", ".join(told + ["…"] * (len(seen) > _BEST)) or "-"
+    shown = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
+    return ", ".join(shown + ["…"] * (len(seen) > _BEST)) or "-"
 
 
 def as_json(topic: str, payload: bytes) -> bytes:
@@ -111,21 +111,23 @@ def _label(name: str, scores: Sequence[float]) -> str:
     return name + best + (f" ×{len(scores)}" if len(scores) > 1 else "")
 
 
-def _stream(told: Mapping[str, Any]) -> tuple[str, object]:
-    model = told["model"] or {}
+def _stream(status: Mapping[str, Any]) -> tuple[str, object]:
+    model = status["model"] or {}
     name = f"{model.get('component', '')} {model.get('version', '')}".strip()
     runs = " on ".join(filter(None, (name, model.get("backend"))))
-    line = f"stream {told['stream']}: {told['state']}"
+    line = f"stream {status['stream']}: {status['state']}"
     line += f", {runs}" if runs else ""
-    line += f"; {told['answered']} of {told['received']} frames answered" if told["received"] else "; no frame yet"
-    line += "".join(f", {count} {reason}" for reason, count in {**told["dropped"], **told["failed"]}.items())
-    line += f"; {told['reason']}" if told.get("reason") else ""
-    kinds = sorted({*told["dropped"], *told["failed"]})
-    return line, (told["state"], runs, told.get("reason"), told["restarts"], kinds)
+    line += (
+        f"; {status['answered']} of {status['received']} frames answered" if status["received"] else "; no frame yet"
+    )
+    line += "".join(f", {count} {reason}" for reason, count in {**status["dropped"], **status["failed"]}.items())
+    line += f"; {status['reason']}" if status.get("reason") else ""
+    kinds = sorted({*status["dropped"], *status["failed"]})
+    return line, (status["state"], runs, status.get("reason"), status["restarts"], kinds)
 
 
-def _agent(told: Mapping[str, Any]) -> tuple[str, object]:
-    return f"agent {told['thing']}: {told['state']}", told["state"]
+def _agent(status: Mapping[str, Any]) -> tuple[str, object]:
+    return f"agent {status['thing']}: {status['state']}", status["state"]
 
 
 def _printable(line: str) -> str:

@@ -1,31 +1,50 @@
-"""``verge models``: what a model is, and what can run it here."""
+"""``verge models``: what a model is, and which backends run it here, each tried in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
-import msgspec
+from msgspec.structs import replace
 
 from agent.cli import loop
-from agent.cli.trials import Trial, attempt, backends
+from agent.cli.output import json_option, print_json
+from agent.cli.pictures import PictureSource, answer
 from agent.config.models import ModelOptions
 from agent.config.strict import convert
-from agent.errors import ModelRefusedError, VergeError
-from agent.inference.manifest import ModelSpec, resolve, sample_names
-from agent.inference.values import Description
+from agent.doctor import child
+from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError
+from agent.inference.alone import loaded
+from agent.inference.manifest import SAMPLES, ModelSpec, resolve, sample_names
+from agent.inference.values import Answer, Description
 from agent.results.result import Reason
 
-__all__ = ["command"]
+__all__ = ["BackendTrial", "command"]
+
+_RUNS = 5
+_PICTURE = PictureSource(str(SAMPLES.parent / "images" / "chelsea.jpg"))
 
 
-@click.command("models", short_help="What models are, and what can run them here.")
+@dataclass(frozen=True, slots=True)
+class BackendTrial:
+    """A model tried in one backend: its description and a duration, or an error."""
+
+    backend: str
+    description: Description | None = None
+    infer_ms: float = 0.0
+    """The median of a few runs."""
+    error: VergeError | None = None
+
+
+@click.command("models")
 @click.argument("model", default="", metavar="[PATH|NAME]")
 @click.option("--labels", default="", metavar="FILE", help="The names of the model's classes.")
 @click.option("--task", default="", metavar="NAME", help="What the answers mean, where the model does not tell.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(model: str, labels: str, task: str, as_json: bool) -> None:
     """List the sample models; or tell what a model is, and try it in every backend.
 
@@ -42,42 +61,35 @@ def command(model: str, labels: str, task: str, as_json: bool) -> None:
         return
     given = {"source": model, "labels": labels, "task": task}
     spec = resolve(convert(ModelOptions, given, "the command line"), Path.cwd())
-    trials = loop.run(_tried(spec))
+    trials = loop.run(_try_all(spec))
     ran = next((trial.description for trial in trials if trial.error is None), None)
     if as_json:
-        _print_json({**_facts(spec), **_inside(ran), "backends": [_told(trial) for trial in trials]})
+        print_json({**_facts(spec), **_description(ran), "backends": [_outcome(trial) for trial in trials]})
     else:
-        from agent.cli import model_tables  # noqa: PLC0415 rich is slow to import
+        from agent.cli import tables  # noqa: PLC0415 rich is slow to import
 
-        model_tables.show(_facts(spec), ran, trials)
+        tables.show_trials(_facts(spec), ran, trials)
     if ran is None:
         raise click.exceptions.Exit(1)
-
-
-async def _tried(spec: ModelSpec) -> Sequence[Trial]:
-    # One after the other: two models that load side by side measure each other.
-    known = await backends()
-    own = [] if spec.manifest.backend in {"auto", *known} else [spec.manifest.backend]
-    return [await attempt(spec, backend) for backend in (*own, *known)]
 
 
 def _list(as_json: bool) -> None:
     samples = [{"sample": name} | _facts(resolve(ModelOptions(source=name), Path.cwd())) for name in sample_names()]
     if as_json:
-        _print_json(samples)
+        print_json(samples)
         return
-    from agent.cli import model_tables  # noqa: PLC0415 rich is slow to import
+    from agent.cli import tables  # noqa: PLC0415 rich is slow to import
 
-    model_tables.show_samples(samples)
+    tables.show_samples(samples)
 
 
 def _facts(spec: ModelSpec) -> dict[str, Any]:
-    """What is known of a model without loading it."""
+    """The facts that are known of a model without loading it."""
     manifest = spec.manifest
     try:
         place = Path(manifest.file)
-        files = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
-        size = sum(each.stat().st_size for each in files)
+        files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+        size = sum(path.stat().st_size for path in files)
     except OSError as error:
         hint = "check file = … in its manifest.toml"
         raise ModelRefusedError(
@@ -93,8 +105,8 @@ def _facts(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _inside(model: Description | None) -> dict[str, Any]:
-    """What the file tells once it is loaded."""
+def _description(model: Description | None) -> dict[str, Any]:
+    """The facts that a model has once it is loaded."""
     if model is None:
         return {}
     return {
@@ -106,7 +118,7 @@ def _inside(model: Description | None) -> dict[str, Any]:
     }
 
 
-def _told(trial: Trial) -> dict[str, Any]:
+def _outcome(trial: BackendTrial) -> dict[str, Any]:
     model = trial.description
     if trial.error is not None or model is None:
         return {
@@ -124,5 +136,33 @@ def _told(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _print_json(told: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+async def _try_all(spec: ModelSpec) -> Sequence[BackendTrial]:
+    """Try every backend that has a name, installed or not."""
+    known: list[str] = (await child.ask("backends"))["backends"]
+    own = [] if spec.manifest.backend in {"auto", *known} else [spec.manifest.backend]
+    # One after the other: two models that load side by side measure each other.
+    return [await _try(spec, backend) for backend in (*own, *known)]
+
+
+async def _try(spec: ModelSpec, backend: str) -> BackendTrial:
+    """Load the model with this backend and have it answer a sample picture."""
+    path = spec.manifest.file
+    try:
+        named = backend == spec.manifest.backend
+        if not named and not (await child.ask("backend", backend, path))["accepts"]:
+            suffix = Path(path).suffix or "such"
+            raise BackendUnavailableError(f"it does not read {suffix} files", code="model-format-unknown")
+        async with loaded(_with_backend(spec, backend)) as (plane, description):
+            outcomes = [(await answer(plane, _PICTURE)).outcome for _ in range(_RUNS)]
+    except VergeError as error:
+        return BackendTrial(backend, error=error)
+    problem = next((outcome for outcome in outcomes if isinstance(outcome, VergeError)), None)
+    times = [outcome.timing_ms["infer"] for outcome in outcomes if isinstance(outcome, Answer)]
+    return BackendTrial(backend, description, median(times) if times else 0.0, problem)
+
+
+def _with_backend(spec: ModelSpec, backend: str) -> ModelSpec:
+    """The same model for this backend; options that were written for another one are left out."""
+    manifest = spec.manifest
+    options = manifest.backend_options if manifest.backend in ("auto", backend) else {}
+    return replace(spec, manifest=replace(manifest, backend=backend, backend_options=options))

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from agent.aws.provision.enroll import Claim, Done, Wish, by_claim, from_files
+from agent.aws.provision.enroll import Claim, Enrolled, Enrollment, by_claim, from_files
 from agent.aws.provision.home import Home
 from agent.aws.provision.prove import prove
-from agent.aws.provision.rotate import OPERATION, RotateWish, rotate
+from agent.aws.provision.rotate import OPERATION, RotateOptions, rotate
 from agent.cli import loop
 from agent.config.load import Config, load
 from agent.config.transports import IotCoreOptions
@@ -44,7 +44,7 @@ def _new(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group("provision", short_help="An identity at AWS IoT Core, and its renewal.")
+@click.group("provision")
 def command() -> None:
     """Give this device its identity at AWS IoT Core, prove it, and write the configuration.
 
@@ -75,8 +75,8 @@ def claim(
       verge provision claim -c verge.toml --endpoint HOST --template verge \\
           --claim-cert claim.pem --claim-key claim.key --parameter SerialNumber=17
     """  # noqa: D301 click reads the backspace
-    asked = Claim(claim_cert, claim_key, template, _pairs(parameters), their_key)
-    _tell(loop.run(by_claim(_wish(**new), asked)))
+    claimed = Claim(claim_cert, claim_key, template, _pairs(parameters), their_key)
+    _show(loop.run(by_claim(_enrollment(**new), claimed)))
 
 
 @command.command("files")
@@ -91,7 +91,7 @@ def files(thing: str, cert: Path, key: Path, **new: Any) -> None:
     Example:
       verge provision files -c verge.toml --endpoint HOST --thing edge-1 --cert edge-1.pem --key edge-1.key
     """  # noqa: D301 click reads the backspace
-    _tell(loop.run(from_files(_wish(**new), thing, cert, key)))
+    _show(loop.run(from_files(_enrollment(**new), thing, cert, key)))
 
 
 @command.command("rotate")
@@ -107,10 +107,10 @@ def rotate_command(config: Path, template: str, parameters: tuple[str, ...]) -> 
     Example:
       verge provision rotate -c verge.toml --template verge-rotation
     """  # noqa: D301 click reads the backspace
-    wish = RotateWish(operation=OPERATION, template=template, parameters=_pairs(parameters))
-    told = loop.run(_rotate(load(config), wish))
-    click.echo(f"certificate {told['certificateId']}, until {told['expires']}: {told['proof']}")
-    click.echo(f"The one before is {told['previousCertificateId']}; verge provision rollback goes back to it.")
+    options = RotateOptions(operation=OPERATION, template=template, parameters=_pairs(parameters))
+    report = loop.run(_rotate(load(config), options))
+    click.echo(f"certificate {report['certificateId']}, until {report['expires']}: {report['proof']}")
+    click.echo(f"The one before is {report['previousCertificateId']}; verge provision rollback goes back to it.")
 
 
 @command.command("rollback")
@@ -128,18 +128,18 @@ def rollback(config: Path) -> None:
     click.echo(f"{options.cert_file} is the one before: {loop.run(prove(options, loaded.thing))}")
 
 
-async def _rotate(config: Config, wish: RotateWish) -> dict[str, str]:
+async def _rotate(config: Config, rotation: RotateOptions) -> dict[str, str]:
     name, options = _cloud(config)
     home = Home.of(options.cert_file)
     # Beside the agent's outbox, which belongs to the agent.
     async with create(name, _alone(options, config.thing)) as transport:
         await transport.wait_connected(_CONNECT_S)
-        return dict(await rotate(wish, config.thing, home, options, transport))
+        return dict(await rotate(rotation, config.thing, home, options, transport))
 
 
 def _alone(options: IotCoreOptions, thing: str) -> IotCoreOptions:
-    told = {name: getattr(options, name) for name in ("endpoint", "port", "alpn", "ca_file", "cert_file", "key_file")}
-    return IotCoreOptions(**told, client_id=options.client_id or thing)
+    values = {name: getattr(options, name) for name in ("endpoint", "port", "alpn", "ca_file", "cert_file", "key_file")}
+    return IotCoreOptions(**values, client_id=options.client_id or thing)
 
 
 def _cloud(config: Config) -> tuple[str, IotCoreOptions]:
@@ -151,19 +151,21 @@ def _cloud(config: Config) -> tuple[str, IotCoreOptions]:
     )
 
 
-def _wish(config: Path, endpoint: str, port: int | None, ca: Path | None, identity: Path | None, force: bool) -> Wish:
+def _enrollment(
+    config: Path, endpoint: str, port: int | None, ca: Path | None, identity: Path | None, force: bool
+) -> Enrollment:
     home = Home(identity or config.parent / "identity")
-    return Wish(config, home, endpoint, port, ca, force)
+    return Enrollment(config, home, endpoint, port, ca, force)
 
 
 def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
-    found = dict(each.partition("=")[::2] for each in parameters)
-    if not all("=" in each for each in parameters) or "" in found:
+    pairs = dict(parameter.partition("=")[::2] for parameter in parameters)
+    if not all("=" in parameter for parameter in parameters) or "" in pairs:
         raise click.BadParameter("each is NAME=VALUE", param_hint="--parameter")
-    return found
+    return pairs
 
 
-def _tell(done: Done) -> None:
+def _show(done: Enrolled) -> None:
     name = done.facts.common_name
     note = "" if name in {done.thing, "AWS IoT Certificate"} else f" (its common name is {name!r}, which is fine)"
     click.echo(f"thing {done.thing}: {done.proof}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
+from agent.cli.output import json_option, print_json
 from agent.greengrass.recipes import lint, reader
 from agent.greengrass.recipes.errors import Level, LintFinding, RecipeError
 from agent.greengrass.recipes.recipe import Recipe
@@ -18,7 +18,7 @@ __all__ = ["command"]
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow"}
 
 
-@click.group("recipe", short_help="Check component recipes.")
+@click.group("recipe")
 def command() -> None:
     """Component recipes, format 2020-01-25: those of Greengrass, and Verge's own.
 
@@ -30,7 +30,7 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def check(files: Sequence[Path], as_json: bool) -> None:
     """Tell what devices would refuse in recipes, and what loads but is probably not meant.
 
@@ -43,8 +43,7 @@ def check(files: Sequence[Path], as_json: bool) -> None:
     """  # noqa: D301 click reads the backspace
     checked = [(path, *_checked(path)) for path in files]
     if as_json:
-        told = [_told(path, recipe, findings) for path, recipe, findings in checked]
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+        print_json([_json(path, recipe, findings) for path, recipe, findings in checked])
     else:
         for path, recipe, findings in checked:
             _show(path, recipe, findings)
@@ -84,7 +83,7 @@ def _summary(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
-def _told(path: Path, recipe: Recipe | None, findings: Sequence[LintFinding]) -> dict[str, Any]:
+def _json(path: Path, recipe: Recipe | None, findings: Sequence[LintFinding]) -> dict[str, Any]:
     return {
         "file": str(path),
         "loads": recipe is not None,

@@ -1,44 +1,46 @@
-"""An agent as its broker shows it: asked what is live, given a document, followed to the end.
+"""An agent behind its broker: what it retains there, what is live on it, a document sent and followed to the end.
 
-Before a document is sent, the agent is asked what is live (``deployments.inquiry``): a broker drops what nobody
-subscribed to, and an answer proves that documents are heard.  How a deployment goes is heard on its retained topic;
-its end also on a response topic, which is the only way for a document that is refused unread.
+Before a document is sent, the agent is asked which components are live: a broker drops what nobody subscribed to, and
+an answer proves that the agent takes documents.  The progress of a deployment comes on its retained topic; its end also
+on a response topic, which is the only way for a document that is refused unread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
-from agent.cli.retained import retained
+from agent.cli.broker import deployment_transport, visiting
 from agent.config.load import Config
-from agent.errors import ConfigError, UnreachableError
+from agent.errors import ConfigError, UnreachableError, VergeError
 from agent.greengrass.deployments.requesters import QUERY
-from agent.mqtt.transport import Message
+from agent.mqtt.rpc import RpcClient, rpc_client
+from agent.mqtt.transport import Message, Transport
 from agent.mqtt.visit import Visit
 from agent.topics import Topics, level
 
-__all__ = ["UNDER_WAY", "Remote", "Sets", "base_of", "link", "reached", "thing_of"]
+__all__ = ["UNDER_WAY", "Payload", "Remote", "Sets", "base_of", "link", "reached", "retained", "thing_of"]
 
 UNDER_WAY = "IN_PROGRESS"
 """The status of a deployment that has not ended."""
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 _AGAIN_S = 0.5
+_FIRST_S = 1.0
+_QUIET_S = 0.25
+_MOST = 10_000
 
-Told = Mapping[str, Any]
+Payload: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Component → version of what is live, and of what was before it: None where there was nothing."""
+    """Component → version of the live set, and of the one before it: None where there was none."""
 
     components: Mapping[str, str]
     previous: Mapping[str, str] | None
@@ -47,16 +49,40 @@ class Sets:
 @asynccontextmanager
 async def link(config: Config) -> AsyncIterator[Visit]:
     """The broker that deployments come by; raises ``BrokerUnreachableError``."""
-    name = (config.deployments.transport if config.deployments else "") or config.first_transport
-    async with Visit("deploy", replace(config.transports[name].visiting(name), version="5"), "deploy") as visit:
-        await visit.reach()
+    async with visiting(config, deployment_transport(config), "deploy") as visit:
         yield visit
+
+
+async def retained(transport: Transport, filters: Iterable[str]) -> dict[str, Payload]:
+    """Topic → the JSON object that is retained there; anything else is left out.
+
+    A broker sends retained messages at once and does not say which is the last: silence does.
+    """
+    filters = tuple(filters)
+    payloads: dict[str, Payload] = {}
+    arrived = asyncio.Event()
+
+    def on_message(message: Message) -> None:
+        payload = _decoded(message)
+        if payload is not None and len(payloads) < _MOST:
+            payloads[message.topic] = payload
+        arrived.set()
+
+    for topic_filter in filters:
+        transport.subscribe(topic_filter, on_message, qos=1)
+    try:
+        while await _within(arrived, _QUIET_S if payloads else _FIRST_S):
+            arrived.clear()
+    finally:
+        for topic_filter in filters:
+            transport.unsubscribe(topic_filter, on_message)
+    return payloads
 
 
 async def thing_of(visit: Visit, prefix: str) -> str:
     """The one agent that is online; raises ``UnreachableError`` where there is none, ``ConfigError`` for more."""
-    found = await retained(visit, [f"{base_of('+', prefix)}/status"])
-    things = sorted({str(told.get("thing")) for told in found.values() if told.get("state") == "online"})
+    statuses = await retained(visit, [f"{base_of('+', prefix)}/status"])
+    things = sorted({str(status.get("thing")) for status in statuses.values() if status.get("state") == "online"})
     if not things:
         raise UnreachableError(
             f"no agent is online on {visit.options.address}", code="no-agent", hint="start it: verge run"
@@ -70,31 +96,32 @@ async def thing_of(visit: Visit, prefix: str) -> str:
 @asynccontextmanager
 async def reached(config: Config, thing: str) -> AsyncIterator[Remote]:
     """The agent called ``thing``, or without a name the only one there is."""
+    prefix = config.status.prefix
     async with link(config) as visit:
-        remote = Remote(visit, thing or await thing_of(visit, config.status.prefix), config.status.prefix)
-        visit.subscribe(remote.answers, remote.hear, qos=1)
-        visit.subscribe(f"{remote.base}/deployments/+", remote.hear_progress, qos=1)
-        yield remote
+        name = thing or await thing_of(visit, prefix)
+        async with rpc_client(visit, f"{base_of(name, prefix)}/answers/") as rpc:
+            remote = Remote(visit, rpc, name, prefix)
+            visit.subscribe(f"{remote.base}/deployments/+", remote.on_progress, qos=1)
+            yield remote
 
 
 class Remote:
     """One agent; made by ``reached``."""
 
-    def __init__(self, visit: Visit, thing: str, prefix: str) -> None:
+    def __init__(self, visit: Visit, rpc: RpcClient, thing: str, prefix: str) -> None:
         self.thing = thing
         self.base = base_of(thing, prefix)
-        self.answers = f"{self.base}/answers/{uuid.uuid4().hex}"
         self._visit = visit
-        self._open: dict[bytes, asyncio.Future[Told]] = {}
-        self._progress: Callable[[str, Told], None] = _nobody
+        self._rpc = rpc
+        self._progress: Callable[[str, Payload], None] = _ignore
 
     async def sets(self) -> Sets:
-        """What is live; raises ``UnreachableError`` when the agent does not answer."""
-        give_up = asyncio.get_running_loop().time() + _PATIENCE_S
+        """The live components and those before them; raises ``UnreachableError`` when the agent does not answer."""
+        give_up = asyncio.get_running_loop().time() + _TIMEOUT_S
         while True:
             with suppress(TimeoutError):
-                told = await self._ask(f"deployments/{QUERY}", b"", _AGAIN_S)
-                return Sets(told["components"], told["previous"])
+                answer = await self._ask(f"deployments/{QUERY}", b"", _AGAIN_S)
+                return Sets(answer["components"], answer["previous"])
             # One that is online may still be starting, or far away.
             state = await self._state()
             if state != "online" or asyncio.get_running_loop().time() > give_up:
@@ -104,31 +131,31 @@ class Remote:
         """Hand a document over and do not wait for its end."""
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def delivered(error: Exception | None) -> None:
+        def delivered(error: VergeError | None) -> None:
             if not given.done():
                 given.set_exception(error) if error else given.set_result(None)
 
         self._visit.publish(Message(f"{self.base}/deployments", document, qos=1), delivered)
         try:
-            await asyncio.wait_for(given, _PATIENCE_S)
+            await asyncio.wait_for(given, _TIMEOUT_S)
         except TimeoutError:
             raise UnreachableError("the broker did not take the document in time", code="not-sent") from None
 
     async def deploy(
-        self, document: bytes, identity: str | None, told: Callable[[Told], None], *, timeout_s: float
-    ) -> Told:
-        """How the deployment ended; ``told`` hears how far it is, where its ``identity`` is known.
+        self, document: bytes, identity: str | None, on_progress: Callable[[Payload], None], *, timeout_s: float
+    ) -> Payload:
+        """The end of the deployment; ``on_progress`` gets its progress, where its ``identity`` is known.
 
         Raises ``UnreachableError`` when it has not ended in time: it may still.
         """
-        ended: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
         own = None if identity is None else f"{self.base}/deployments/{level(identity)}"
 
-        def progress(topic: str, payload: Told) -> None:
+        def progress(topic: str, payload: Payload) -> None:
             if topic != own:
                 return
             if payload.get("status") == UNDER_WAY:
-                told(payload)
+                on_progress(payload)
             elif not ended.done():
                 ended.set_result(payload)
 
@@ -143,37 +170,24 @@ class Remote:
                 f"{self.thing} did not finish within {timeout_s:g} s", code="no-end", hint=hint
             ) from None
         finally:
-            self._progress = _nobody
+            self._progress = _ignore
             answered.cancel()
             await asyncio.gather(answered, return_exceptions=True)
 
-    def hear(self, message: Message) -> None:
-        """Take an answer; one that nobody waits for is ignored."""
-        waiting = self._open.get(message.correlation_data or b"")
-        told = _decoded(message)
-        if waiting is not None and not waiting.done() and told is not None:
-            waiting.set_result(told)
+    def on_progress(self, message: Message) -> None:
+        """Take the progress of a deployment; a retained one is of an earlier one, unless the link was down."""
+        if (payload := _decoded(message)) is not None:
+            self._progress(message.topic, payload)
 
-    def hear_progress(self, message: Message) -> None:
-        """Hear of a deployment; what is retained is of an earlier one, unless the link was away."""
-        if (told := _decoded(message)) is not None:
-            self._progress(message.topic, told)
-
-    async def _ask(self, rest: str, payload: bytes, timeout_s: float) -> Told:
-        token = uuid.uuid4().bytes
-        answered = self._open[token] = asyncio.get_running_loop().create_future()
-        asked = Message(
-            f"{self.base}/{rest}", payload, qos=1, response_topic=self.answers, correlation_data=token,
-        )  # fmt: skip
-        try:
-            self._visit.publish(asked)
-            return await asyncio.wait_for(answered, timeout_s)
-        finally:
-            del self._open[token]
+    async def _ask(self, rest: str, payload: bytes, timeout_s: float) -> Payload:
+        answer = _decoded(await self._rpc.request(f"{self.base}/{rest}", payload, timeout_s=timeout_s))
+        if answer is None:
+            raise UnreachableError(f"the answer of {self.thing} is no JSON object", code="bad-answer")
+        return answer
 
     async def _state(self) -> str:
-        found = await retained(self._visit, [f"{self.base}/status"])
-        return str(next(iter(found.values()), {}).get("state", ""))
+        statuses = await retained(self._visit, [f"{self.base}/status"])
+        return str(next(iter(statuses.values()), {}).get("state", ""))
 
     def _silent(self, state: str) -> UnreachableError:
         if state == "online":
@@ -188,17 +202,25 @@ class Remote:
 
 
 def base_of(thing: str, prefix: str) -> str:
-    """What an agent's topics begin with; the thing ``+`` is any."""
+    """The beginning of an agent's topics; the thing ``+`` is any."""
     return prefix.format(thing="+") if thing == "+" else Topics(thing, prefix).base
 
 
-def _decoded(message: Message) -> Told | None:
+async def _within(arrived: asyncio.Event, seconds: float) -> bool:
     try:
-        told = msgspec.json.decode(message.payload)
+        async with asyncio.timeout(seconds):
+            return await arrived.wait()
+    except TimeoutError:
+        return False
+
+
+def _decoded(message: Message) -> Payload | None:
+    try:
+        payload = msgspec.json.decode(message.payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return payload if isinstance(payload, dict) else None
 
 
-def _nobody(_topic: str, _told: Told) -> None:
-    """Nobody follows a deployment now."""
+def _ignore(_topic: str, _payload: Payload) -> None:
+    """No deployment is followed now."""

@@ -46,8 +46,8 @@ class PrivateKey:
         try:
             key = load_pem_private_key(content(path), passphrase or None)
         except (ValueError, TypeError) as error:
-            told = "wrong passphrase?" if passphrase else "is it a PEM file, and does it want --passphrase-file?"
-            raise ConfigError(f"{path} cannot be read as a private key", code="key-unreadable", hint=told) from error
+            hint = "wrong passphrase?" if passphrase else "is it a PEM file, and does it want --passphrase-file?"
+            raise ConfigError(f"{path} cannot be read as a private key", code="key-unreadable", hint=hint) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigError(f"{path} is no Ed25519 key", code="key-unreadable", hint="make one: verge trust keygen")
         return cls(key)
@@ -106,15 +106,15 @@ def kind_of(text: bytes, name: str) -> Kind:
 
 
 def with_claims(document: bytes, thing: str | None, expires: datetime | None, now: datetime) -> bytes:
-    """The document with for whom and until when it is, and, where it tells no time of its own, from when."""
-    told = json.loads(document)
+    """The document with its thing and its expiry, and with the present time where it has none of its own."""
+    claims = json.loads(document)
     if thing:
-        told["thing"] = thing
+        claims["thing"] = thing
     if expires:
-        told["expires"] = expires.isoformat(timespec="seconds")
-    if not told.get("creationTimestamp") and not told.get("requestTimestamp"):
-        told["creationTimestamp"] = int(now.timestamp() * 1e3)
-    return json.dumps(told).encode()
+        claims["expires"] = expires.isoformat(timespec="seconds")
+    if not claims.get("creationTimestamp") and not claims.get("requestTimestamp"):
+        claims["creationTimestamp"] = int(now.timestamp() * 1e3)
+    return json.dumps(claims).encode()
 
 
 def seal(document: bytes, key: PrivateKey) -> bytes:
@@ -124,7 +124,7 @@ def seal(document: bytes, key: PrivateKey) -> bytes:
 
 
 def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:
-    """What is to stand in ``<recipe>.sig``."""
+    """The content of ``<recipe>.sig``."""
     return msgspec.json.encode(Sidecar((key.sign(Kind.RECIPE, recipe),)))
 
 

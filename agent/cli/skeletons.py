@@ -14,10 +14,10 @@ from agent.files import under
 from agent.greengrass.recipes.reader import parse
 from agent.inference.manifest import SAMPLES, Manifest, ModelSpec
 
-__all__ = ["ARCHIVES", "Kind", "write", "write_model"]
+__all__ = ["ARCHIVES", "SkeletonKind", "write", "write_model"]
 
 
-class Kind(StrEnum):
+class SkeletonKind(StrEnum):
     """What kind of component is begun."""
 
     MODEL = "model"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
     GENERIC = "generic"
 
 
-ARCHIVES: Mapping[Kind, str] = {Kind.MODEL: "model", Kind.GENERIC: "files"}
+ARCHIVES: Mapping[SkeletonKind, str] = {SkeletonKind.MODEL: "model", SkeletonKind.GENERIC: "files"}
 """The folder that is packed into the artifact of the same name."""
 
 _HEAD = """\
@@ -41,8 +41,8 @@ _ARTIFACT = """\
         Unarchive: ZIP
 """
 
-_RECIPES: Mapping[Kind, str] = {
-    Kind.MODEL: _HEAD
+_RECIPES: Mapping[SkeletonKind, str] = {
+    SkeletonKind.MODEL: _HEAD
     + """\
 ComponentType: verge.model
 ComponentDescription: A model, its labels and its golden frames
@@ -55,7 +55,7 @@ Manifests:
   - Name: any
 """
     + _ARTIFACT,
-    Kind.INFERENCE: _HEAD
+    SkeletonKind.INFERENCE: _HEAD
     + """\
 ComponentType: verge.inference
 ComponentDescription: Frames from topics, through a model, to results
@@ -78,7 +78,7 @@ ComponentDependencies:
 Manifests:
   - Name: any
 """,
-    Kind.GENERIC: _HEAD
+    SkeletonKind.GENERIC: _HEAD
     + """\
 ComponentType: aws.greengrass.generic
 ComponentDescription: A program that says something every few seconds
@@ -129,8 +129,8 @@ $what
     verge component pack $name --out build
 """
 
-_WHAT: Mapping[Kind, str] = {
-    Kind.MODEL: """\
+_WHAT: Mapping[SkeletonKind, str] = {
+    SkeletonKind.MODEL: """\
 A model component: `model/` holds the model, its `manifest.toml`, its labels and, in `golden/`, pictures with the
 answers that the model has to give before a deployment commits.
 
@@ -139,18 +139,18 @@ answers that the model has to give before a deployment commits.
 
 The first answers a picture here, the second makes its answer one that is expected. Then:
 """,
-    Kind.INFERENCE: """\
+    SkeletonKind.INFERENCE: """\
 An inference component: its recipe says which topics are read, which model component answers, and where results go.
 There is no code. It is deployed together with the model component `$model`.
 """,
-    Kind.GENERIC: """\
+    SkeletonKind.GENERIC: """\
 A generic component: `files/main.py` is started by the recipe's `Run` step, is told to stop by SIGTERM, and gets its
 configuration from the recipe by environment variables.
 """,
 }
 
 
-def write(kind: Kind, folder: Path, name: str, model: str = "") -> None:
+def write(kind: SkeletonKind, folder: Path, name: str, model: str = "") -> None:
     """Write a component's recipe, page and program into a new folder; ``model`` is the one that answers.
 
     Raises ``RecipeError`` for names that are none, ``ConfigError`` where there is something already.
@@ -163,7 +163,7 @@ def write(kind: Kind, folder: Path, name: str, model: str = "") -> None:
         folder.mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe)
         (folder / "README.md").write_text(page)
-        if kind is Kind.GENERIC:
+        if kind is SkeletonKind.GENERIC:
             (folder / ARCHIVES[kind]).mkdir()
             (folder / ARCHIVES[kind] / "main.py").write_text(_MAIN)
     except OSError as error:
@@ -171,30 +171,30 @@ def write(kind: Kind, folder: Path, name: str, model: str = "") -> None:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}", code="not-written", hint=hint) from error
 
 
-def write_model(spec: ModelSpec, wanted: str, folder: Path) -> None:
-    """Copy a model's files into a new folder with a manifest; ``wanted`` is what it was found by.
+def write_model(spec: ModelSpec, source: str, folder: Path) -> None:
+    """Copy a model's files into a new folder with a manifest; ``source`` is the name or path that it was resolved from.
 
     Raises ``ConfigError`` for files that cannot be copied.
     """
-    named = under(Path(), wanted)
-    source = named if named.exists() else SAMPLES / wanted
+    path = under(Path(), source)
+    origin = path if path.exists() else SAMPLES / source
     if Path(spec.manifest.file).is_dir():
-        source = Path(spec.manifest.file)
+        origin = Path(spec.manifest.file)
     try:
-        if source.is_dir():
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        if origin.is_dir():
+            shutil.copytree(origin, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         else:
             folder.mkdir()
-            for path in filter(None, (spec.manifest.file, spec.manifest.labels)):
-                shutil.copy(path, folder)
+            for file in filter(None, (spec.manifest.file, spec.manifest.labels)):
+                shutil.copy(file, folder)
     except (OSError, shutil.Error) as error:
-        raise ConfigError(f"{source} cannot be copied: {error}", code="not-written") from error
+        raise ConfigError(f"{origin} cannot be copied: {error}", code="not-written") from error
     if not (folder / "manifest.toml").exists():
         (folder / "manifest.toml").write_text(_manifest(spec.manifest))
 
 
 def _manifest(manifest: Manifest) -> str:
-    """What is known of a model that came without a manifest."""
+    """A manifest for a model that came without one."""
     values = {
         "name": manifest.name,
         "version": "1.0.0",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from agent.cli import signing
+from agent.cli.output import json_option, print_json
 from agent.cli.signing import PrivateKey
 from agent.errors import ConfigError
 from agent.files import write_atomically
@@ -21,7 +21,6 @@ from agent.greengrass.deployments.trust import Kind, open_document, recipe_signe
 
 __all__ = ["command"]
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PATH = click.Path(path_type=Path)
 _PASSPHRASE = click.option(
     "--passphrase-file", type=_PATH, metavar="FILE", help="Where the passphrase of the private key is."
@@ -29,7 +28,7 @@ _PASSPHRASE = click.option(
 _USUAL_DAYS = 30
 
 
-@click.group("trust", short_help="Keys and signatures: who may deploy.")
+@click.group("trust")
 def command() -> None:
     """Make keys, and sign deployment documents and recipes with them.
 
@@ -48,7 +47,7 @@ def command() -> None:
 @click.option("--out", required=True, type=_PATH, metavar="FILE", help="The private key; FILE.pub is the public one.")
 @click.option("--comment", default="", help="Whose key it is, or what for.")
 @_PASSPHRASE
-@_AS_JSON
+@json_option
 def keygen(out: Path, comment: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a pair of Ed25519 keys; nothing is overwritten.
 
@@ -58,7 +57,7 @@ def keygen(out: Path, comment: str, passphrase_file: Path | None, as_json: bool)
       verge trust keygen --out deployer.key --comment "line 3" --passphrase-file secret.txt
     """  # noqa: D301 click reads the backspace
     key = signing.generate(out, comment, _passphrase(passphrase_file))
-    _print(as_json, _told(key) | {"private_key": str(out), "public_key": f"{out}.pub"}, f"""\
+    _print(as_json, _json(key) | {"private_key": str(out), "public_key": f"{out}.pub"}, f"""\
 {out}: the private key; keep it off devices
 {out}.pub: the public key {key}
 
@@ -80,7 +79,7 @@ In the configuration of devices that are to take what it signs:
 )
 @click.option("--out", type=_PATH, metavar="FILE", help="Where to write; - is standard output.")
 @_PASSPHRASE
-@_AS_JSON
+@json_option
 def sign(
     file: Path, key_file: Path, thing: str | None, expires: int | None, out: Path | None,
     passphrase_file: Path | None, as_json: bool,
@@ -112,14 +111,14 @@ def sign(
         return
     target = out or usual
     _write(target, sealed)
-    _print(as_json, _told(key.public) | {"kind": kind, "file": str(target)}, f"{target}: signed by {key.public}")
+    _print(as_json, _json(key.public) | {"kind": kind, "file": str(target)}, f"{target}: signed by {key.public}")
 
 
 @command.command("verify")
 @click.argument("file", type=_PATH)
 @click.option("--trusted", required=True, multiple=True, metavar="KEY", help="A public key's file or line; repeatable.")
 @click.option("--thing", help="Check as this device; without it whoever the document is for.")
-@_AS_JSON
+@json_option
 def verify(file: Path, trusted: tuple[str, ...], thing: str | None, as_json: bool) -> None:
     """Tell whether a trusted key signed a document or recipe, as a device would.
 
@@ -136,8 +135,8 @@ def verify(file: Path, trusted: tuple[str, ...], thing: str | None, as_json: boo
         signer = recipe_signer(text, signing.content(beside), known)
     else:
         signer = open_document(text, known, thing=thing, now=time.time()).signed_by
-    told = {"file": str(file), "signed": signer is not None} | (_told(signer) if signer else {})
-    _print(as_json, told, f"{file}: signed by {signer}" if signer else f"{file}: no trusted key signed it")
+    verdict = {"file": str(file), "signed": signer is not None} | (_json(signer) if signer else {})
+    _print(as_json, verdict, f"{file}: signed by {signer}" if signer else f"{file}: no trusted key signed it")
     if signer is None:
         raise click.exceptions.Exit(1)
 
@@ -145,7 +144,7 @@ def verify(file: Path, trusted: tuple[str, ...], thing: str | None, as_json: boo
 @command.command("show")
 @click.argument("key", type=_PATH)
 @_PASSPHRASE
-@_AS_JSON
+@json_option
 def show(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Show the public key in a key's file, private or public, as a configuration takes it.
 
@@ -155,15 +154,18 @@ def show(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
       verge trust show deployer.key.pub --json
     """  # noqa: D301 click reads the backspace
     public = signing.public_key(key, _passphrase(passphrase_file))
-    _print(as_json, _told(public), f"{public.id}\n{public.line}")
+    _print(as_json, _json(public), f"{public.id}\n{public.line}")
 
 
-def _told(key: PublicKey) -> dict[str, Any]:
+def _json(key: PublicKey) -> dict[str, Any]:
     return {"key": key.id, "line": key.line, "comment": key.comment}
 
 
-def _print(as_json: bool, told: dict[str, Any], sentence: str) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2) if as_json else sentence)
+def _print(as_json: bool, values: dict[str, Any], sentence: str) -> None:
+    if as_json:
+        print_json(values)
+    else:
+        click.echo(sentence)
 
 
 def _passphrase(file: Path | None) -> bytes | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from agent.cli import loop
+from agent.cli.output import json_option, print_json
 from agent.config import load as configuration
 from agent.config.load import Config
 from agent.config.models import ModelOptions
@@ -22,7 +22,7 @@ from agent.inference.tuning.tune import BUDGET_S, digest_of, tune
 __all__ = ["command"]
 
 
-@click.command("tune", short_help="Find the fastest way to run a model on this device.")
+@click.command("tune")
 @click.argument("model", metavar="PATH|NAME")
 @click.option(
     "-c",
@@ -40,7 +40,7 @@ __all__ = ["command"]
     help="Seconds to measure for.",
 )
 @click.option("--forget", is_flag=True, help="Remove what was measured of the model, and measure nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(model: str, config: Path | None, budget: float, forget: bool, as_json: bool) -> None:
     """Measure a model in every backend, on every accelerator and with 1 to 4 threads, as far as they run it here.
 
@@ -63,15 +63,15 @@ def command(model: str, config: Path | None, budget: float, forget: bool, as_jso
     if forget:
         _forget(spec, store, as_json=as_json)
         return
-    tuning = loop.run(tune(spec, budget_s=budget, tell=_tell))
-    _tell("")
+    tuning = loop.run(tune(spec, budget_s=budget, tell=_show_activity))
+    _show_activity("")
     kept = store.keep(tuning)
     if as_json:
-        _print_json({**msgspec.to_builtins(tuning), "chosen": next(iter(tuning.ranked), None), "kept": kept})
+        print_json({**msgspec.to_builtins(tuning), "chosen": next(iter(tuning.ranked), None), "kept": kept})
     else:
-        from agent.cli import tuning_tables  # noqa: PLC0415 rich is slow to import
+        from agent.cli import tables  # noqa: PLC0415 rich is slow to import
 
-        tuning_tables.show(tuning, kept)
+        tables.show_tuning(tuning, kept)
     if kept is None:
         raise _unkept(store)
     if not tuning.ranked:
@@ -91,10 +91,10 @@ def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:
     except OSError as error:
         raise _unkept(store, error.strerror) from error
     if as_json:
-        _print_json({"model": spec.name, "digest": digest, "forgotten": count})
+        print_json({"model": spec.name, "digest": digest, "forgotten": count})
     else:
-        told = "forgotten" if count else "nothing was kept"
-        click.echo(f"{spec.name}: {told}; an agent that loads it with autotune = true measures it anew")
+        outcome = "forgotten" if count else "nothing was kept"
+        click.echo(f"{spec.name}: {outcome}; an agent that loads it with autotune = true measures it anew")
 
 
 def _unkept(store: Store, why: str | None = None) -> ConfigError:
@@ -102,11 +102,7 @@ def _unkept(store: Store, why: str | None = None) -> ConfigError:
     return ConfigError(f"{store.folder} cannot be written{f': {why}' if why else ''}", hint=hint, code="not-written")
 
 
-def _tell(line: str) -> None:
-    """What is done just now, in one line of a terminal; for nobody else."""
+def _show_activity(line: str) -> None:
+    """Show the current activity in one line of a terminal, and nowhere else."""
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{line}", nl=False, err=True)
-
-
-def _print_json(told: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(told, enc_hook=str), indent=2))

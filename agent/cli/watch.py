@@ -1,27 +1,44 @@
-"""``verge watch``: results as they come."""
+"""``verge watch``: results as they come, and what agents say of their streams.
+
+Messages wait in one bounded queue between the connections and the terminal; when results come faster than they are
+shown, some are lost and counted.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 from agent.cli import loop
 from agent.cli.lines import Lines, as_json
-from agent.cli.subscriptions import Subscriptions, configured, usual
-from agent.cli.watching import Heard, Notice, watching
-from agent.config.load import load, parse
+from agent.config.load import Config, load, parse
+from agent.config.strict import nearest
 from agent.config.transports import TransportOptions
+from agent.errors import ConfigError
+from agent.mqtt.transport import LinkState, Message
+from agent.mqtt.visit import Visit
+from agent.topics import RESULTS, Topics, level
 
-__all__ = ["command"]
+__all__ = ["Subscriptions", "command", "configured", "usual"]
 
-Brokers = Mapping[str, tuple[TransportOptions, Subscriptions]]
+_ANY = "+"
+_WAITING = 10_000
+_LOOK_S = 1.0
+_SILENCE_S = 10.0
+_RECEIVED = math.inf
+"""A message came: silence is no trouble any more."""
 
 
-@click.command("watch", short_help="Show results as they come.")
+@click.command("watch")
 @click.option(
     "-c",
     "--config",
@@ -60,37 +77,38 @@ def command(
     if config is not None:
         if host or port or username or password_file or ca_file:
             raise click.UsageError("-c FILE names the broker: leave out --host, --port and what belongs to them")
-        told = load(config)
-        brokers = {name: (told.transports[name], each) for name, each in configured(told, stream).items()}
+        loaded = load(config)
+        brokers = {name: (loaded.transports[name], topics) for name, topics in configured(loaded, stream).items()}
     else:
         brokers = {"broker": (_options(host, port, username, password_file, ca_file), usual(stream))}
-    shown = _Shown()
+    account = _Account()
     try:
-        loop.run(_watch(brokers, count, shown, as_lines=as_lines))
+        loop.run(_watch(brokers, count, account, as_lines=as_lines))
     finally:
-        shown.say()
+        account.print()
 
 
 def _options(
     host: str | None, port: int | None, username: str | None, password_file: Path | None, ca_file: str | None
 ) -> TransportOptions:
-    """What a configuration with these values would say, read as strictly."""
-    told: dict[str, Any] = {"host": host or "127.0.0.1", "port": port or (8883 if ca_file else 1883), "version": "auto"}
-    told |= {"username": username} if username else {}
-    told |= {"password_file": str(password_file)} if password_file else {}
-    told |= {"tls": {"ca_file": ca_file}} if ca_file else {}
-    return parse({"transports": {"broker": told}}, "the command line", Path.cwd(), {}).transports["broker"]
+    """The transport that a configuration with these values has, read as strictly."""
+    table: dict[str, Any] = {"host": host or "127.0.0.1", "port": port or (8883 if ca_file else 1883)}
+    table |= {"version": "auto"}
+    table |= {"username": username} if username else {}
+    table |= {"password_file": str(password_file)} if password_file else {}
+    table |= {"tls": {"ca_file": ca_file}} if ca_file else {}
+    return parse({"transports": {"broker": table}}, "the command line", Path.cwd(), {}).transports["broker"]
 
 
-class _Shown:
-    """The account of a watch."""
+class _Account:
+    """How many results were shown and lost, and since when."""
 
     def __init__(self) -> None:
         self.results = 0
         self.lost = 0
         self.began = 0.0
 
-    def say(self) -> None:
+    def print(self) -> None:
         if self.began:
             seconds = time.monotonic() - self.began
             lost = f", {self.lost} more came too fast to be shown" if self.lost else ""
@@ -99,29 +117,175 @@ class _Shown:
             )
 
 
-async def _watch(brokers: Brokers, count: int | None, shown: _Shown, *, as_lines: bool) -> None:
-    async with watching(brokers) as watch:
+async def _watch(brokers: Brokers, count: int | None, account: _Account, *, as_lines: bool) -> None:
+    async with _watching(brokers) as watch:
         for options, subscriptions in brokers.values():
             filters = ", ".join(subscriptions.results) or "no results: the streams write to files only"
             click.echo(f"watching {options.address}: {filters}; Ctrl-C ends", err=True)
-        shown.began = time.monotonic()
+        account.began = time.monotonic()
         lines = Lines()
-        while count is None or shown.results < count:
-            heard = await watch.next()
-            if isinstance(heard, Notice):
-                click.secho(f"verge: {heard.text}", fg="yellow", err=True)
+        while count is None or account.results < count:
+            received = await watch.next()
+            if isinstance(received, _Notice):
+                click.secho(f"verge: {received.text}", fg="yellow", err=True)
             else:
-                shown.results += heard.is_result
-                _show(heard, lines, as_lines=as_lines)
-            shown.lost = watch.lost
+                account.results += received.is_result
+                _show(received, lines, as_lines=as_lines)
+            account.lost = watch.lost
 
 
-def _show(heard: Heard, lines: Lines, *, as_lines: bool) -> None:
+def _show(received: _Received, lines: Lines, *, as_lines: bool) -> None:
     clock = time.strftime("%H:%M:%S")
     if as_lines:
-        if heard.is_result:
-            click.echo(as_json(heard.topic, heard.payload))
-    elif heard.is_result:
-        click.echo(lines.result(heard.topic, heard.payload, clock))
-    elif line := lines.status(heard.topic, heard.payload, clock):
+        if received.is_result:
+            click.echo(as_json(received.topic, received.payload))
+    elif received.is_result:
+        click.echo(lines.result(received.topic, received.payload, clock))
+    elif line := lines.status(received.topic, received.payload, clock):
         click.secho(line, dim=True)
+
+
+# -- which topics ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """Topic filters of one broker: those of results, and those of the states of agents and streams."""
+
+    results: tuple[str, ...]
+    status: tuple[str, ...]
+
+
+Brokers: TypeAlias = Mapping[str, tuple[TransportOptions, Subscriptions]]
+
+
+def usual(stream: str = "") -> Subscriptions:
+    """Those of every agent that keeps the default topics.
+
+    >>> usual().results
+    ('verge/+/results/+',)
+    """
+    name = level(stream) if stream else _ANY
+    topics = Topics("")
+    base = topics.prefix.format(thing=_ANY)
+    status = (f"{base}/status", f"{base}/streams/{name}")
+    return Subscriptions((RESULTS.format(thing=_ANY, stream=name),), status)
+
+
+def configured(config: Config, stream: str = "") -> Mapping[str, Subscriptions]:
+    """By transport, those of the configuration's streams; raises ``ConfigError`` for a stream it does not have."""
+    if stream and stream not in config.streams:
+        raise ConfigError(
+            f"there is no stream {stream!r}",
+            code="unknown-stream",
+            hint=nearest(stream, config.streams) or f"known: {', '.join(config.streams) or 'none'}",
+        )
+    names = [stream] if stream else list(config.streams)
+    results: dict[str, dict[str, None]] = {}
+    for name in names:
+        options = config.streams[name]
+        for output in options.outputs:
+            if output.file is None:
+                transport = output.transport or options.input.transport or config.first_transport
+                results.setdefault(transport, {})[_filter(output.topic, config.thing, name)] = None
+    topics = Topics(config.thing, config.status.prefix)
+    status_transport = config.status.transport or config.first_transport
+    status = (topics.status, *(topics.stream(name) for name in names))
+    return {
+        transport: Subscriptions(tuple(results.get(transport, ())), status if transport == status_transport else ())
+        for transport in {**results, status_transport: None}
+    }
+
+
+def _filter(template: str, thing: str, stream: str) -> str:
+    """The filter of an output's topic: a part that differs from result to result is any level."""
+    known = {"thing": level(thing), "stream": level(stream)}
+    levels = template.split("/")
+    return "/".join(_ANY if "{camera}" in part or "{label}" in part else part.format_map(known) for part in levels)
+
+
+# -- what comes on them ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A message: a result, or the state of an agent or stream."""
+
+    topic: str
+    payload: bytes
+    is_result: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """A change of the connection, or a refusal, that the reader should know of."""
+
+    text: str
+
+
+class _Watch:
+    """The messages and notices, in order; ``lost`` counts those that a slow reader did not get."""
+
+    def __init__(self, visits: Mapping[str, Visit]) -> None:
+        self.lost = 0
+        self._visits = visits
+        self._waiting: asyncio.Queue[_Received | _Notice] = asyncio.Queue(_WAITING)
+        self._refused: set[str] = set()
+        self._silent_s = 0.0
+
+    def subscribe(self, name: str, subscriptions: Subscriptions) -> None:
+        """Subscribe to these filters on the broker called ``name``, and watch its connection."""
+        visit = self._visits[name]
+        for topic_filter in subscriptions.results:
+            visit.subscribe(topic_filter, partial(self._on_message, is_result=True))
+        for topic_filter in subscriptions.status:
+            visit.subscribe(topic_filter, partial(self._on_message, is_result=False))
+        visit.watch(partial(self._on_link, visit.options.address))
+
+    async def next(self) -> _Received | _Notice:
+        """The next message or notice, however long it takes; a long silence at the start is one notice."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    received = await self._waiting.get()
+            except TimeoutError:
+                self._notice_refusals()
+                self._silent_s += _LOOK_S
+                if self._silent_s == _SILENCE_S:
+                    return _Notice(f"nothing came for {_SILENCE_S:g} s: is an agent running, and on this broker?")
+            else:
+                self._silent_s = _RECEIVED
+                return received
+
+    def _on_message(self, message: Message, *, is_result: bool) -> None:
+        self._put(_Received(message.topic, message.payload, is_result))
+
+    def _on_link(self, address: str, state: LinkState) -> None:
+        self._put(_Notice(f"connected to {address} again" if state.connected else state.reason))
+
+    def _notice_refusals(self) -> None:
+        for visit in self._visits.values():
+            for topic_filter, reason in visit.refused.items():
+                if topic_filter not in self._refused:
+                    self._refused.add(topic_filter)
+                    self._put(_Notice(f"{visit.options.address} refuses {topic_filter}: {reason}"))
+
+    def _put(self, received: _Received | _Notice) -> None:
+        try:
+            self._waiting.put_nowait(received)
+        except asyncio.QueueFull:
+            self.lost += 1
+
+
+@asynccontextmanager
+async def _watching(brokers: Brokers) -> AsyncIterator[_Watch]:
+    """Connect to every broker and subscribe; raises ``BrokerUnreachableError`` when one is not there."""
+    visits = {name: Visit(name, options, "watch") for name, (options, _) in brokers.items()}
+    async with AsyncExitStack() as stack:
+        for visit in visits.values():
+            await stack.enter_async_context(visit)
+        await asyncio.gather(*(visit.reach() for visit in visits.values()))
+        watch = _Watch(visits)
+        for name, (_, subscriptions) in brokers.items():
+            watch.subscribe(name, subscriptions)
+        yield watch

@@ -5,7 +5,7 @@
     camera ─ frames ─▶ broker ─▶ agent ─ results, status ─▶ broker ─▶ scores ─▶ table, summary
 
 Broker, agent and cameras are child processes, as they would be on a real site; the demo itself is one more
-client of the broker, and knows nothing that a dashboard could not know.  Children leave in reverse order.
+client of the broker, and has no data that a dashboard could not have.  Children leave in reverse order.
 
 =============  ===================================================================================
 module         what it holds
@@ -13,15 +13,13 @@ module         what it holds
 ``child``      a program that ends with the demo, at the latest when the demo dies
 ``broker``     mosquitto, or the embedded broker of ``iotcore``, on the loopback interface only
 ``camera``     a program of its own: cameras that pan over pictures and publish what they see
-``scores``     pure: results and status reports in, rows and the summary out
-``ear``        the client of the broker that feeds the scores
+``listener``   the client of the broker that feeds the scores
+``scores``     results and status reports in, rows, the summary and unanswered frames out (pure)
 ``table``      rows as a live table, or as plain lines where nobody watches
 ``show``       the order of events
-``plot``       the order of events of ``--deploy``
 ``kit``        components of ``--deploy``: models that are well and models that are not
 ``jobs``       the Jobs service of ``--deploy``, and jobs that are timed
-``rehearsal``  what ``--deploy`` does while frames come
-``sequences``  pure: which frames were answered
+``rehearsal``  the deployments of ``--deploy`` while frames come, good ones and bad ones
 ``crashing``   worker side: a backend that takes its worker down
 =============  ===================================================================================
 """

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.demo.child import Child
+from agent.demo.child import ChildProgram
 from agent.errors import BackendUnavailableError, BrokerUnreachableError, ConfigError
 
 __all__ = ["HOST", "KINDS", "Broker", "running"]
@@ -65,7 +65,7 @@ class Broker:
 
     kind: str
     port: int
-    child: Child
+    child: ChildProgram
 
     def __str__(self) -> str:
         return f"{self.kind} {HOST}:{self.port}"
@@ -83,7 +83,7 @@ async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
         raise BackendUnavailableError("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
     port = _free_port(port)
     arguments = _mosquitto(mosquitto, port, folder) if mosquitto else _embedded(port, folder)
-    async with Child("broker", arguments, folder / "broker.log") as child:
+    async with ChildProgram("broker", arguments, folder / "broker.log") as child:
         await _until_it_accepts(child, port)
         yield Broker("mosquitto" if mosquitto else "embedded rumqttd", port, child)
 
@@ -121,7 +121,7 @@ def _free_port(wanted: int) -> int:
         return port
 
 
-async def _until_it_accepts(child: Child, port: int) -> None:
+async def _until_it_accepts(child: ChildProgram, port: int) -> None:
     try:
         async with asyncio.timeout(_READY_S):
             while child.alive:
@@ -135,4 +135,4 @@ async def _until_it_accepts(child: Child, port: int) -> None:
                     return
     except TimeoutError:
         raise BrokerUnreachableError(f"the broker does not accept connections\n{child.last_lines()}") from None
-    raise BrokerUnreachableError(child.obituary().message)
+    raise BrokerUnreachableError(child.end_error().message)

@@ -100,7 +100,7 @@ class Post:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish until told to stop; the exit status is 1 when the broker took less than was sent."""
+    """Publish until SIGTERM or the last frame; the exit status is 1 when the broker took less than was sent."""
     asked = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

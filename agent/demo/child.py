@@ -16,7 +16,7 @@ from typing import Self
 
 from agent.errors import UnreachableError
 
-__all__ = ["Child"]
+__all__ = ["ChildProgram"]
 
 _BOUND = """
 import ctypes, os, signal, sys
@@ -32,7 +32,7 @@ _ROOT = Path(__file__).parents[2]
 _TAIL_LINES = 8
 
 
-class Child:
+class ChildProgram:
     """One child process: entering starts it, leaving ends it within ``deadline_s``.
 
     What it writes goes to ``log``; what it writes to standard output can be read where it is ``piped``.
@@ -97,8 +97,8 @@ class Child:
         """Wait until it is gone, whyever."""
         await self.process.wait()
 
-    def obituary(self) -> UnreachableError:
-        """What is to be said of a child that ended unasked: how, and its last lines."""
+    def end_error(self) -> UnreachableError:
+        """The error of a child that ended unasked: how it ended, and its last lines."""
         status = self.process.returncode or 0
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return UnreachableError(

@@ -1,7 +1,7 @@
 """The demo's fleet owner: a Jobs service as a child process, and jobs that are created, timed and followed.
 
 The way is the real one: a job is created over MQTT, the service offers it on the reserved topics of AWS IoT Jobs, the
-agent takes it, deploys and reports.  The clock runs from the request for the job to the agent's last word.
+agent takes it, deploys and reports.  The clock runs from the request for the job to the agent's last payload.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import msgspec
 
 from agent.aws.jobs.service.caller import Caller, calling
 from agent.config.transports import MqttOptions
-from agent.demo.child import Child
+from agent.demo.child import ChildProgram
 from agent.errors import UnreachableError
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message, Transport
 from agent.topics import Topics
 
-__all__ = ["Done", "Jobs"]
+__all__ = ["JobEnd", "Jobs"]
 
 _READY_S = 30.0
 _AGAIN_S = 0.5
@@ -35,8 +35,8 @@ _LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """How a job ended: Greengrass's detailed status, why, how long it took, and why without what to do about it."""
+class JobEnd:
+    """The end of a job: Greengrass's detailed status, why, how long it took, and why without what to do about it."""
 
     status: str
     reason: str
@@ -60,7 +60,7 @@ class Jobs:
         serve = ("jobs", "serve", "--broker", f"mqtt://127.0.0.1:{port}", "--data", str(folder / "jobs"))
         arguments = [sys.executable, "-m", "agent", *serve, "--prefix", prefix]
         async with (
-            Child("jobs service", arguments, folder / "jobs.log") as child,
+            ChildProgram("jobs service", arguments, folder / "jobs.log") as child,
             create("jobs", MqttOptions(port=port, version="5")) as bus,
             calling(bus) as caller,
         ):
@@ -69,7 +69,7 @@ class Jobs:
             await _until_it_answers(caller, child)
             yield jobs
 
-    async def run(self, document: Mapping[str, Any]) -> Done:
+    async def run(self, document: Mapping[str, Any]) -> JobEnd:
         """Have the thing do a deployment and wait for its end.
 
         Raises ``JobError``, and ``UnreachableError`` when it does not end in time.
@@ -81,32 +81,32 @@ class Jobs:
         try:
             async with asyncio.timeout(_END_S):
                 await self._caller.ask("create", request)
-                at, told = await ended
+                at, payload = await ended
                 while (await self._caller.ask("describe", {"jobId": identity}))["status"] == "IN_PROGRESS":  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_S)  # the agent's report to the service is under way
         except TimeoutError:
             raise UnreachableError(f"job {identity} did not end within {_END_S:g} s", code="no-end") from None
         (execution,) = await self._caller.ask("executions", {"jobId": identity})
         status = execution["statusDetails"]["detailed-deployment-status"]
-        reason, cause = str(told.get("failureCause", "")), str(told.get("cause", ""))
-        return Done(status, reason, round(at - began, 3), cause)
+        reason, cause = str(payload.get("failureCause", "")), str(payload.get("cause", ""))
+        return JobEnd(status, reason, round(at - began, 3), cause)
 
     def _follow(self, bus: Transport) -> None:
-        bus.subscribe(f"{Topics(self._thing).base}/deployments/+", self._hear, qos=1)
+        bus.subscribe(f"{Topics(self._thing).base}/deployments/+", self._on_deployment, qos=1)
 
-    def _hear(self, message: Message) -> None:
-        told = msgspec.json.decode(message.payload)
-        waiting = self._ends.get(told["id"])
-        if told["status"] != "IN_PROGRESS" and waiting is not None and not waiting.done():
-            waiting.set_result((time.monotonic(), told))
+    def _on_deployment(self, message: Message) -> None:
+        payload = msgspec.json.decode(message.payload)
+        waiting = self._ends.get(payload["id"])
+        if payload["status"] != "IN_PROGRESS" and waiting is not None and not waiting.done():
+            waiting.set_result((time.monotonic(), payload))
 
 
-async def _until_it_answers(caller: Caller, child: Child) -> None:
+async def _until_it_answers(caller: Caller, child: ChildProgram) -> None:
     give_up = time.monotonic() + _READY_S
     while child.alive and time.monotonic() < give_up:
         with suppress(UnreachableError):
             await caller.ask("list", timeout_s=_AGAIN_S)
             return
     if not child.alive:
-        raise child.obituary()
+        raise child.end_error()
     raise UnreachableError(f"the Jobs service is not ready after {_READY_S:g} s\n{child.last_lines()}")

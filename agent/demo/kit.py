@@ -60,12 +60,12 @@ class Kit:
 
     def document(self, model: str, version: str = "1.0.0") -> dict[str, Any]:
         """The document that has the stream answered by this version of a model."""
-        wanted = {
+        components = {
             # What an earlier version of the stream was configured with gives way to the defaults of this one.
             self._name: {"version": _STREAMS[model], "configurationUpdate": {"reset": [""]}},
             model: {"version": version},
         }
-        return {"components": wanted, "recipes": [self._recipes[model, version], self._inference(model)]}
+        return {"components": components, "recipes": [self._recipes[model, version], self._inference(model)]}
 
     def _inference(self, model: str) -> Recipe:
         return _recipe(self._name, _STREAMS[model], "verge.inference") | {

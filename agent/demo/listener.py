@@ -1,4 +1,4 @@
-"""A client of the broker that hears what the agent says and keeps the scores."""
+"""A client of the broker that takes the agent's results and reports into the scores."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from typing import Self
 import msgspec
 
 from agent.config.transports import MqttOptions
-from agent.demo.scores import Report, Scores, Seen
+from agent.demo.scores import ResultSeen, Scores, StreamReport
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message
 from agent.topics import RESULTS, Topics
 
-__all__ = ["Ear"]
+__all__ = ["ResultListener"]
 
 log = logging.getLogger(__name__)
 
-_result = msgspec.json.Decoder(Seen).decode
-_report = msgspec.json.Decoder(Report).decode
+_result = msgspec.json.Decoder(ResultSeen).decode
+_report = msgspec.json.Decoder(StreamReport).decode
 
 
-class Ear:
-    """Hears one stream of one thing; ``scores`` are what it heard."""
+class ResultListener:
+    """Listens to one stream of one thing; ``scores`` are made of its messages."""
 
     def __init__(self, cameras: Iterable[str]) -> None:
         self.scores = Scores(cameras)
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
     async def listening(cls, port: int, thing: str, stream: str, cameras: Iterable[str]) -> AsyncIterator[Self]:
-        """An ear on the broker at ``port`` until the context is left."""
-        ear = cls(cameras)
+        """A listener on the broker at ``port`` until the context is left."""
+        listener = cls(cameras)
         async with create("demo", MqttOptions(port=port)) as bus:
-            bus.subscribe(RESULTS.format(thing=thing, stream=stream), ear._on_result, qos=1)
-            bus.subscribe(Topics(thing).stream(stream), ear._on_report, qos=1)
-            yield ear
+            bus.subscribe(RESULTS.format(thing=thing, stream=stream), listener._on_result, qos=1)
+            bus.subscribe(Topics(thing).stream(stream), listener._on_report, qos=1)
+            yield listener
 
     async def until(self, reached: Callable[[Scores], bool], silence_s: float) -> bool:
-        """Wait until the scores are as wished; False when nothing was heard for so long."""
+        """Wait until ``reached`` holds for the scores; False when no message came for ``silence_s``."""
         while not reached(self.scores):
-            self._heard.clear()
+            self._received.clear()
             try:
                 async with asyncio.timeout(silence_s):
-                    await self._heard.wait()
+                    await self._received.wait()
             except TimeoutError:
                 return False
         return True
 
     def _on_result(self, message: Message) -> None:
-        self.scores.saw(_result(message.payload), time.monotonic())
-        self._heard.set()
+        self.scores.on_result(_result(message.payload), time.monotonic())
+        self._received.set()
 
     def _on_report(self, message: Message) -> None:
-        self.scores.told(_report(message.payload))
-        self._heard.set()
+        self.scores.on_report(_report(message.payload))
+        self._received.set()

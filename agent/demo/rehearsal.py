@@ -1,4 +1,6 @@
-"""Deployments while frames come: the classifier is swapped for the detector, and then four bad ones are tried.
+"""``verge demo --deploy``: the agent starts empty, and everything that it runs comes by jobs.
+
+While frames come, the classifier is swapped for the detector, and then four bad deployments are tried.
 
 ::
 
@@ -13,15 +15,35 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from agent.demo.jobs import Done, Jobs
+from agent.aws.jobs.topics import PREFIX
+from agent.demo.broker import Broker
+from agent.demo.jobs import JobEnd, Jobs
 from agent.demo.kit import BAD, CLASSIFIER, DETECTOR, Kit
-from agent.demo.listener import Ear
+from agent.demo.listener import ResultListener
+from agent.errors import UnreachableError
 
-__all__ = ["FAILED", "Failure", "Rehearsal", "Swap", "install", "rehearse"]
+__all__ = [
+    "FAILED",
+    "STREAM",
+    "THING",
+    "DeployDemo",
+    "FailedDeployment",
+    "Minimum",
+    "Rehearsal",
+    "Swap",
+    "aws_prefix",
+    "deploying",
+    "install",
+    "rehearse",
+]
 
 FAILED = ("FAILED_ROLLBACK_COMPLETE", "FAILED_NO_STATE_CHANGE")
 """How a bad deployment may end."""
@@ -35,6 +57,9 @@ _SETTLE_S = 5.0
 _SHOWN = 120
 
 Say = Callable[[str], None]
+THING, STREAM = "demo", "cameras"
+_READY_S = 60.0
+_SILENCE_S = 5.0
 
 
 class Swap(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +72,7 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
     """Of the same one before, when its archive was not in the cache."""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class FailedDeployment(msgspec.Struct, frozen=True, kw_only=True):
     """A deployment that was to fail."""
 
     case: str
@@ -61,43 +86,43 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     """How all of it went; ``model`` answers at the end."""
 
     deployment: Swap
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedDeployment, ...]
     model: str
 
     @property
     def shortcomings(self) -> list[str]:
-        """What was not as promised, in sentences; empty when all was."""
+        """The promises that were not kept, in sentences; empty when all were."""
         swap = self.deployment
-        found = []
+        broken = []
         if (swap.status, swap.swap_gap_frames) != ("SUCCESSFUL", 0) or swap.seconds > _SWAP_S:
-            found.append(f"the swap: {swap.status}, {swap.swap_gap_frames} frames lost, {swap.seconds:.2f} s")
-        found += [
-            f"{each.case}: {each.status}, {each.frames_lost} frames lost, {each.seconds:.2f} s"
-            for each in self.failures
-            if each.status not in FAILED or each.frames_lost or each.seconds > _FAILURE_S or not each.reason
+            broken.append(f"the swap: {swap.status}, {swap.swap_gap_frames} frames lost, {swap.seconds:.2f} s")
+        broken += [
+            f"{one.case}: {one.status}, {one.frames_lost} frames lost, {one.seconds:.2f} s"
+            for one in self.failures
+            if one.status not in FAILED or one.frames_lost or one.seconds > _FAILURE_S or not one.reason
         ]
         if self.model != DETECTOR:
-            found.append(f"{self.model} answers at the end, not {DETECTOR}")
-        return found
+            broken.append(f"{self.model} answers at the end, not {DETECTOR}")
+        return broken
 
 
-async def install(jobs: Jobs, kit: Kit) -> Done:
+async def install(jobs: Jobs, kit: Kit) -> JobEnd:
     """The first deployment: the classifier on a device that has nothing."""
     return await jobs.run(kit.document(CLASSIFIER))
 
 
-async def rehearse(jobs: Jobs, kit: Kit, ear: Ear, say: Say) -> Rehearsal:
-    """Swap and fail while frames come; ``say`` hears a line of each."""
-    await ear.until(lambda scores: scores.sequences.highest >= _WARM_UP, _SETTLE_S)
-    stage = _Stage(jobs, kit, ear, say)
-    first, gap = await stage.run("detector", DETECTOR)
-    _, back_gap = await stage.run("back to the classifier", CLASSIFIER)
-    swap, last_gap = await stage.run("detector, from the cache", DETECTOR)
+async def rehearse(jobs: Jobs, kit: Kit, listener: ResultListener, say: Say) -> Rehearsal:
+    """Swap and fail while frames come; ``say`` gets a line of each deployment."""
+    await listener.until(lambda scores: scores.sequences.highest >= _WARM_UP, _SETTLE_S)
+    runner = _Runner(jobs, kit, listener, say)
+    first, gap = await runner.run("detector", DETECTOR)
+    _, back_gap = await runner.run("back to the classifier", CLASSIFIER)
+    swap, last_gap = await runner.run("detector, from the cache", DETECTOR)
     failures = []
     for case, version in BAD.items():
-        done, lost = await stage.run(case.replace("-", " "), DETECTOR, version)
+        done, lost = await runner.run(case.replace("-", " "), DETECTOR, version)
         failures.append(
-            Failure(case=case, status=done.status, reason=done.reason, seconds=done.seconds, frames_lost=lost)
+            FailedDeployment(case=case, status=done.status, reason=done.reason, seconds=done.seconds, frames_lost=lost)
         )
     return Rehearsal(
         deployment=Swap(
@@ -107,22 +132,22 @@ async def rehearse(jobs: Jobs, kit: Kit, ear: Ear, say: Say) -> Rehearsal:
             first_seconds=first.seconds,
         ),
         failures=tuple(failures),
-        model=ear.scores.answering,
+        model=listener.scores.answering,
     )
 
 
-class _Stage:
+class _Runner:
     """Runs one deployment after the other and counts what it cost in frames."""
 
-    def __init__(self, jobs: Jobs, kit: Kit, ear: Ear, say: Say) -> None:
+    def __init__(self, jobs: Jobs, kit: Kit, listener: ResultListener, say: Say) -> None:
         self._jobs = jobs
         self._kit = kit
-        self._ear = ear
+        self._listener = listener
         self._say = say
 
-    async def run(self, what: str, model: str, version: str = "1.0.0") -> tuple[Done, int]:
+    async def run(self, what: str, model: str, version: str = "1.0.0") -> tuple[JobEnd, int]:
         """How it ended, and the frames that were lost or answered twice meanwhile and shortly after."""
-        sequences = self._ear.scores.sequences
+        sequences = self._listener.scores.sequences
         after = sequences.highest
         done = await self._jobs.run(self._kit.document(model, version))
         upto = sequences.highest + _AFTER
@@ -134,12 +159,66 @@ class _Stage:
 
     async def _lost(self, after: int, upto: int) -> int:
         """Results come a little out of order where models change: holes are given time to close."""
-        sequences = self._ear.scores.sequences
+        sequences = self._listener.scores.sequences
         try:
             async with asyncio.timeout(_SETTLE_S):
-                await self._ear.until(
+                await self._listener.until(
                     lambda _: sequences.highest >= upto and not sequences.missing(after, upto), _SETTLE_S
                 )
         except TimeoutError:
             upto = sequences.highest
         return sequences.missing(after, upto) + sequences.twice(after, upto)
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """How many frames and seconds there are at the least."""
+
+    frames: int
+    seconds: float
+
+
+class DeployDemo:
+    """The course of ``--deploy``: the first deployment, then good and bad ones while frames come."""
+
+    def __init__(self, minimum: Minimum, jobs: Jobs, kit: Kit, listener: ResultListener) -> None:
+        self.rehearsal: Rehearsal | None = None
+        self._minimum = minimum
+        self._jobs = jobs
+        self._kit = kit
+        self._listener = listener
+
+    async def install(self) -> None:
+        """Raises ``UnreachableError`` when there is no stream then."""
+        done = await install(self._jobs, self._kit)
+        if not await self._listener.until(lambda scores: scores.report.state != "", _READY_S):
+            raise UnreachableError(f"the first deployment brought no stream: {done.status} {done.reason}")
+
+    async def run(self, say: Callable[[str], None]) -> None:
+        """Deploy, and go on until there were as many frames and seconds as the minimum says."""
+        began, minimum = time.monotonic(), self._minimum
+        self.rehearsal = await rehearse(self._jobs, self._kit, self._listener, say)
+        await asyncio.sleep(max(0.0, minimum.seconds - (time.monotonic() - began)))
+        await self._listener.until(lambda scores: scores.report.received >= minimum.frames, _SILENCE_S)
+
+
+@asynccontextmanager
+async def deploying(
+    minimum: Minimum, broker: Broker, listener: ResultListener, folder: Path, snapshots: Path
+) -> AsyncIterator[DeployDemo]:
+    """The deployments on a broker until the context is left; their files are made in ``folder``."""
+    stream = {
+        "Input": {"Topic": "cameras/+/frame", "Qos": 1},
+        # A swap takes processors from the model that serves: frames wait for it rather than make room.
+        "Policy": "fifo",
+        "Depth": 64,
+        "Snapshots": {"Folder": str(snapshots), "Keep": 60},
+    }
+    kit = await asyncio.to_thread(Kit, folder / "components", STREAM, stream)
+    async with Jobs.serving(broker.port, THING, aws_prefix(broker), folder) as jobs:
+        yield DeployDemo(minimum, jobs, kit, listener)
+
+
+def aws_prefix(broker: Broker) -> str:
+    """The prefix of AWS's topics there: rumqttd drops a client that publishes to one with a leading ``$``."""
+    return PREFIX if broker.kind == "mosquitto" else "verge/aws"

@@ -1,4 +1,4 @@
-"""The books of the demo, kept from outside: what a client of the broker can know.
+"""The demo's account of frames and results, kept from outside: from the messages that any client of the broker gets.
 
 Pure: messages in, rows and the summary out, the time comes from the caller (monotonic seconds).  Counts are
 the agent's own, from its stream report; results are counted as they arrive, which proves the ``answered``
@@ -7,15 +7,24 @@ of the report; how many frames were published only the cameras can tell.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from agent.demo.sequences import Sequences
-
-__all__ = ["CameraSummary", "Counts", "Percentiles", "Report", "Row", "Scores", "Seen", "Summary", "percentiles"]
+__all__ = [
+    "CameraCounts",
+    "CameraRow",
+    "CameraSummary",
+    "Percentiles",
+    "ResultSeen",
+    "Scores",
+    "Sequences",
+    "StreamReport",
+    "Summary",
+    "percentiles",
+]
 
 _LATENCIES = 2048
 _RATE_WINDOW_S = 5.0
@@ -24,8 +33,8 @@ _NAMED = 2
 """Predictions that are named in a row: the best ones."""
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """What became of a camera's frames."""
+class CameraCounts(msgspec.Struct, frozen=True):
+    """The counts of a camera's frames."""
 
     received: int = 0
     answered: int = 0
@@ -33,7 +42,7 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
-class Report(msgspec.Struct, frozen=True):
+class StreamReport(msgspec.Struct, frozen=True):
     """The part of a stream's report that the demo reads."""
 
     received: int = 0
@@ -41,7 +50,7 @@ class Report(msgspec.Struct, frozen=True):
     dropped: dict[str, int] = {}
     failed: dict[str, int] = {}
     pending: int = 0
-    cameras: dict[str, Counts] = {}
+    cameras: dict[str, CameraCounts] = {}
     model: dict[str, Any] | None = None
     state: str = ""
 
@@ -64,7 +73,7 @@ class _Timing(msgspec.Struct, frozen=True):
     total: float
 
 
-class Seen(msgspec.Struct, frozen=True):
+class ResultSeen(msgspec.Struct, frozen=True):
     """The part of a result that the demo reads."""
 
     frame: _Frame
@@ -80,7 +89,7 @@ class Percentiles(msgspec.Struct, frozen=True):
     p95: float | None
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class CameraRow(msgspec.Struct, frozen=True, kw_only=True):
     """One camera in the table."""
 
     camera: str
@@ -130,8 +139,36 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return self.frames == self.received == counted and self.results == self.answered
 
 
+class Sequences:
+    """The numbers of a stream's answered frames, 1 and up, in any order: gaps and doubles show.
+
+    >>> seen = Sequences()
+    >>> for number in (1, 2, 4, 4):
+    ...     seen.add(number)
+    >>> seen.missing(0, 4), seen.twice(0, 4)
+    (1, 1)
+    """
+
+    def __init__(self) -> None:
+        self._seen: Counter[int] = Counter()
+        self.highest = 0
+
+    def add(self, number: int) -> None:
+        """A result of this frame arrived."""
+        self._seen[number] += 1
+        self.highest = max(self.highest, number)
+
+    def missing(self, after: int, upto: int) -> int:
+        """Frames of (after, upto] without a result."""
+        return sum(not self._seen[number] for number in range(after + 1, upto + 1))
+
+    def twice(self, after: int, upto: int) -> int:
+        """Results of (after, upto] that came more than once."""
+        return sum(max(0, self._seen[number] - 1) for number in range(after + 1, upto + 1))
+
+
 class _Camera:
-    """What arrived from one camera."""
+    """The results of one camera."""
 
     def __init__(self) -> None:
         self.results = 0
@@ -152,33 +189,33 @@ class Scores:
         self._cameras: dict[str, _Camera] = {name: _Camera() for name in cameras}
         self._first: float | None = None
         self._last = 0.0
-        self.report = Report()
+        self.report = StreamReport()
         self.sequences = Sequences()
         self.answering = ""
         """The model of the latest result."""
 
-    def saw(self, result: Seen, now: float) -> None:
+    def on_result(self, result: ResultSeen, now: float) -> None:
         """A result arrived."""
         camera = self._cameras.setdefault(result.frame.camera, _Camera())
         camera.results += 1
         camera.sees = _sentence(result.predictions)
         camera.latencies.append(result.timing_ms.total)
         camera.times.append(now)
-        self.sequences.saw(result.frame.sequence)
+        self.sequences.add(result.frame.sequence)
         self.answering = result.model.component
         self._first = now if self._first is None else self._first
         self._last = now
 
-    def told(self, report: Report) -> None:
-        """The agent told its counters; its last report, without workers, does not tell the model any more."""
+    def on_report(self, report: StreamReport) -> None:
+        """The agent's counters; its last report, without workers, does not name the model any more."""
         self.report = report if report.model else msgspec.structs.replace(report, model=self.report.model)
 
-    def rows(self, now: float) -> list[Row]:
+    def rows(self, now: float) -> list[CameraRow]:
         """The table as it is now."""
         return [self._row(name, camera, now) for name, camera in self._cameras.items()]
 
     def summary(self, published: Mapping[str, int]) -> Summary:
-        """The figures at the end; ``published`` is what the cameras say."""
+        """The figures at the end; ``published`` is the cameras' own count."""
         report, seconds = self.report, self._last - (self._first or 0.0) if self._first is not None else 0.0
         results = sum(camera.results for camera in self._cameras.values())
         return Summary(
@@ -196,9 +233,9 @@ class Scores:
             model=report.model,
         )
 
-    def _row(self, name: str, camera: _Camera, now: float) -> Row:
-        counts = self.report.cameras.get(name, Counts())
-        return Row(
+    def _row(self, name: str, camera: _Camera, now: float) -> CameraRow:
+        counts = self.report.cameras.get(name, CameraCounts())
+        return CameraRow(
             camera=name,
             frames=counts.received,
             answered=counts.answered,
@@ -210,7 +247,7 @@ class Scores:
         )
 
     def _camera_summary(self, name: str, published: int) -> CameraSummary:
-        counts = self.report.cameras.get(name, Counts())
+        counts = self.report.cameras.get(name, CameraCounts())
         return CameraSummary(
             frames=published,
             received=counts.received,
@@ -235,4 +272,5 @@ def percentiles(latencies: Iterable[float]) -> Percentiles:
 
 
 def _sentence(predictions: tuple[_Prediction, ...]) -> str:
-    return ", ".join(f"{found.label} {found.score:.0%}" for found in predictions[:_NAMED]) or "nothing it knows"
+    best = (f"{prediction.label} {prediction.score:.0%}" for prediction in predictions[:_NAMED])
+    return ", ".join(best) or "nothing it knows"

@@ -1,8 +1,8 @@
-"""The order of events: broker, ear, agent, cameras; then books settled, agent, broker.
+"""The order of events: broker, listener, agent, cameras start; then cameras, agent and broker stop.
 
 The demo is over when the cameras have published what was asked, when the time is up, when a signal comes or
 when a child dies.  Whatever the cause, the cameras stop first, what they published is waited for, and only
-then is the agent stopped: it tells its last counters on leaving.
+then is the agent stopped: it reports its last counters on leaving.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from rich.console import Console
 from agent import __version__
 from agent.demo import broker as brokers
 from agent.demo.broker import Broker
-from agent.demo.child import Child
-from agent.demo.listener import Ear
-from agent.demo.plot import STREAM, THING, Least, Plot, aws_prefix, plotted
-from agent.demo.rehearsal import Rehearsal
+from agent.demo.child import ChildProgram
+from agent.demo.listener import ResultListener
+from agent.demo.rehearsal import STREAM, THING, DeployDemo, Minimum, Rehearsal, aws_prefix, deploying
 from agent.demo.scores import Summary
 from agent.demo.table import Setting, View, view
 from agent.errors import UnreachableError
 from agent.inference.manifest import sample_names
 from agent.service import StopSignals, stop_signals
 
-__all__ = ["Outcome", "Wish", "show"]
+__all__ = ["DemoOptions", "DemoOutcome", "show"]
 
 _CAMERAS = ("front-door", "line-3", "yard", "gate")
 _TEMPLATE = Path(__file__).parent / "demo.toml"
@@ -51,8 +50,8 @@ _REDRAW_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the command line asked for."""
+class DemoOptions:
+    """The options of the command."""
 
     frames: int | None
     seconds: float | None
@@ -72,14 +71,14 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How it went."""
+class DemoOutcome:
+    """The results of a demo."""
 
     summary: Summary
     broker: str
     snapshots: Path
     trouble: str
-    """What ended the demo unasked; empty where nothing did."""
+    """The error that ended the demo; empty where none did."""
     rehearsal: Rehearsal | None = None
     """How the deployments went, where there were any."""
 
@@ -90,91 +89,99 @@ class Outcome:
         return self.summary.balanced and not self.trouble and promised
 
 
-async def show(wish: Wish, console: Console) -> Outcome:
+async def show(options: DemoOptions, console: Console) -> DemoOutcome:
     """Run the demo; raises ``VergeError`` for what could not be started."""
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(_work_folder(keep=wish.keep))
+        folder = stack.enter_context(_work_folder(keep=options.keep))
         signals = await stack.enter_async_context(stop_signals())
-        broker = await stack.enter_async_context(brokers.running(wish.broker, wish.port, folder))
-        ear = await stack.enter_async_context(Ear.listening(broker.port, THING, STREAM, wish.camera_names))
-        agent = await stack.enter_async_context(_agent(wish, broker, folder))
-        scene = _Scene(wish, signals, broker, ear, agent)
-        plot = (
+        broker = await stack.enter_async_context(brokers.running(options.broker, options.port, folder))
+        listener = await stack.enter_async_context(
+            ResultListener.listening(broker.port, THING, STREAM, options.camera_names)
+        )
+        agent = await stack.enter_async_context(_agent(options, broker, folder))
+        session = _Session(options, signals, broker, listener, agent)
+        deployments = (
             await stack.enter_async_context(
-                plotted(Least(wish.frames or 0, wish.seconds or 0.0), broker, ear, folder, folder / _SNAPSHOTS)
+                deploying(
+                    Minimum(options.frames or 0, options.seconds or 0.0), broker, listener, folder, folder / _SNAPSHOTS
+                )
             )
-            if wish.deploy
+            if options.deploy
             else None
         )
-        await scene.until_agent_runs(plot)
-        cameras = await stack.enter_async_context(_cameras(wish, broker, folder))
-        with view(console, scene.setting(folder)) as seen:
-            trouble = await scene.play(cameras, seen, plot)
-            summary = await scene.close(cameras, trouble)
-            seen.show(ear.scores.rows(time.monotonic()))
-        return Outcome(summary, str(broker), folder / _SNAPSHOTS, trouble, plot.rehearsal if plot else None)
+        await session.until_agent_runs(deployments)
+        cameras = await stack.enter_async_context(_cameras(options, broker, folder))
+        with view(console, session.setting(folder)) as seen:
+            trouble = await session.play(cameras, seen, deployments)
+            summary = await session.close(cameras, trouble)
+            seen.show(listener.scores.rows(time.monotonic()))
+        return DemoOutcome(
+            summary, str(broker), folder / _SNAPSHOTS, trouble, deployments.rehearsal if deployments else None
+        )
 
 
-class _Scene:
-    """The parts on stage, and what is done with them."""
+class _Session:
+    """The running parts, and the steps of the demo."""
 
-    def __init__(self, wish: Wish, signals: StopSignals, broker: Broker, ear: Ear, agent: Child) -> None:
-        self._wish = wish
+    def __init__(
+        self, options: DemoOptions, signals: StopSignals, broker: Broker, listener: ResultListener, agent: ChildProgram
+    ) -> None:
+        self._options = options
         self._signals = signals
         self._broker = broker
-        self._ear = ear
+        self._listener = listener
         self._agent = agent
 
-    async def until_agent_runs(self, plot: Plot | None) -> None:
+    async def until_agent_runs(self, deployments: DeployDemo | None) -> None:
         """Wait for the agent's first report, which follows its subscription; with a plot, its first deployment."""
-        reported = self._ear.until(lambda scores: scores.report.state != "", _READY_S)
-        first: Coroutine[Any, Any, Any] = plot.install() if plot else reported
-        if plot:
+        reported = self._listener.until(lambda scores: scores.report.state != "", _READY_S)
+        first: Coroutine[Any, Any, Any] = deployments.install() if deployments else reported
+        if deployments:
             reported.close()
         await _first_of({"report": first, **self._ends()})
         self._raise_if_dead()
-        if not self._ear.scores.report.state and not self._signals.received:
+        if not self._listener.scores.report.state and not self._signals.received:
             raise UnreachableError(f"the agent is not ready after {_READY_S:g} s\n{self._agent.last_lines()}")
 
     def setting(self, folder: Path) -> Setting:
-        """What the table's header says."""
-        model = self._ear.scores.report.model or {}
-        told = [str(model[key]) for key in ("component", "version", "backend") if key in model]
+        """The table's header."""
+        model = self._listener.scores.report.model or {}
+        facts = [str(model[key]) for key in ("component", "version", "backend") if key in model]
         return Setting(
             broker=str(self._broker),
             port=self._broker.port,
             agent=f"verge {__version__}, process {self._agent.pid}",
-            model=("at first " if self._wish.deploy else "") + " ".join(told),
+            model=("at first " if self._options.deploy else "") + " ".join(facts),
             snapshots=str(folder / _SNAPSHOTS),
         )
 
-    async def play(self, cameras: Child, seen: View, plot: Plot | None) -> str:
-        """Show the rows until it is over; the result is what went wrong, if something did."""
+    async def play(self, cameras: ChildProgram, seen: View, deployments: DeployDemo | None) -> str:
+        """Show the rows until it is over; the result is the error, if there was one."""
         waits = {"table": self._draw(seen), "cameras": cameras.ended(), **self._ends()}
-        if plot:
-            waits["plot"] = plot.run(seen.say)
-        await _first_of(waits, None if plot else self._wish.seconds)
+        if deployments:
+            waits["plot"] = deployments.run(seen.say)
+        await _first_of(waits, None if deployments else self._options.seconds)
         for child in (self._broker.child, self._agent):
             if not child.alive:
-                return child.obituary().message
+                return child.end_error().message
         if not cameras.alive and cameras.process.returncode != 0:
-            return cameras.obituary().message
-        return "the demo ended before its deployments did" if plot and not plot.rehearsal else ""
+            return cameras.end_error().message
+        return "the demo ended before its deployments did" if deployments and not deployments.rehearsal else ""
 
-    async def close(self, cameras: Child, trouble: str) -> Summary:
-        """Have what was published answered, unless there is trouble; stop the agent and hear its last words."""
+    async def close(self, cameras: ChildProgram, trouble: str) -> Summary:
+        """Have what was published answered, unless there is trouble; stop the agent and take its last report."""
         await cameras.stop()
         published = await _published(cameras)
-        scores = self._ear.scores
+        scores = self._listener.scores
         if not trouble:
-            await self._ear.until(lambda _: scores.summary(published).balanced, _SILENCE_S)
+            await self._listener.until(lambda _: scores.summary(published).balanced, _SILENCE_S)
         await self._agent.stop()
-        await self._ear.until(lambda _: scores.summary(published).balanced, _LAST_WORDS_S)
+        await self._listener.until(lambda _: scores.summary(published).balanced, _LAST_WORDS_S)
         return scores.summary(published)
 
     async def _draw(self, seen: View) -> None:
         while True:
-            seen.show(self._ear.scores.rows(time.monotonic()))
+            seen.show(self._listener.scores.rows(time.monotonic()))
             await asyncio.sleep(_REDRAW_S)
 
     def _ends(self) -> dict[str, Coroutine[Any, Any, Any]]:
@@ -183,7 +190,7 @@ class _Scene:
     def _raise_if_dead(self) -> None:
         for child in (self._broker.child, self._agent):
             if not child.alive:
-                raise child.obituary()
+                raise child.end_error()
 
 
 async def _first_of(waits: Mapping[str, Coroutine[Any, Any, Any]], timeout_s: float | None = None) -> None:
@@ -199,28 +206,28 @@ async def _first_of(waits: Mapping[str, Coroutine[Any, Any, Any]], timeout_s: fl
         task.result()
 
 
-async def _published(cameras: Child) -> dict[str, int]:
-    """What the cameras said on leaving; nothing when they were ended before they could."""
+async def _published(cameras: ChildProgram) -> dict[str, int]:
+    """The cameras' own counts, printed on leaving; none when they were ended before they could."""
     assert cameras.process.stdout is not None  # noqa: S101 it is piped
-    said = await cameras.process.stdout.read()
-    return json.loads(said)["published"] if said else {}
+    printed = await cameras.process.stdout.read()
+    return json.loads(printed)["published"] if printed else {}
 
 
-def _agent(wish: Wish, broker: Broker, folder: Path) -> Child:
+def _agent(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
     """The agent as it runs everywhere; the user's own VERGE_… settings are not the demo's."""
     config = folder / "demo.toml"
-    shutil.copyfile(_BY_DEPLOYMENT if wish.deploy else _TEMPLATE, config)
+    shutil.copyfile(_BY_DEPLOYMENT if options.deploy else _TEMPLATE, config)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")} | {
         "VERGE_DATA_DIR": _toml(str(folder / "data")),
         "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
     }
-    if wish.deploy:
+    if options.deploy:
         environment["VERGE_DEPLOYMENTS__AWS_PREFIX"] = _toml(aws_prefix(broker))
     else:
-        environment["VERGE_MODELS__SAMPLE__SOURCE"] = _toml(_source(wish.model))
+        environment["VERGE_MODELS__SAMPLE__SOURCE"] = _toml(_source(options.model))
         environment["VERGE_STREAMS__CAMERAS__SNAPSHOTS__FOLDER"] = _toml(str(folder / _SNAPSHOTS))
     arguments = [sys.executable, "-m", "agent", "run", "-c", str(config)]
-    return Child("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
+    return ChildProgram("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
 
 
 def _toml(text: str) -> str:
@@ -233,12 +240,14 @@ def _source(model: str) -> str:
     return model if model in sample_names() else str(Path(model).expanduser().resolve())
 
 
-def _cameras(wish: Wish, broker: Broker, folder: Path) -> Child:
-    arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(wish.fps)]
+def _cameras(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
+    arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(options.fps)]
     arguments += ["--pictures", str(_PICTURES)]
-    if wish.frames and not wish.deploy:
-        arguments += ["--frames", str(wish.frames)]
-    return Child("cameras", [*arguments, *wish.camera_names], folder / "cameras.log", piped=True, deadline_s=15.0)
+    if options.frames and not options.deploy:
+        arguments += ["--frames", str(options.frames)]
+    return ChildProgram(
+        "cameras", [*arguments, *options.camera_names], folder / "cameras.log", piped=True, deadline_s=15.0
+    )
 
 
 @contextmanager

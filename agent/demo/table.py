@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, plain lines elsewhere.
+"""The display of the demo while it runs: a live table on a terminal, plain lines elsewhere.
 
 Both go to standard error: standard output belongs to the summary.  rich draws the table, because it knows
 terminals, widths and their resizing.
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.demo.rehearsal import Rehearsal
-from agent.demo.scores import Percentiles, Row, Summary
+from agent.demo.scores import CameraRow, Percentiles, Summary
 
 __all__ = ["LiveTable", "PlainLines", "Setting", "View", "deployed", "final", "picture", "view"]
 
@@ -52,7 +52,7 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[CameraRow]) -> None:
         """These are the rows now."""
 
     def say(self, line: str) -> None:
@@ -75,7 +75,7 @@ class LiveTable:
     ) -> None:
         self._live.stop()
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[CameraRow]) -> None:
         """Draw the table."""
         self._live.update(picture(self._setting, rows), refresh=True)
 
@@ -102,7 +102,7 @@ class PlainLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[CameraRow]) -> None:
         """Print a line, if it is time."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _LINE_EVERY_S
@@ -122,7 +122,7 @@ def view(console: Console, setting: Setting) -> View:
     return LiveTable(console, setting) if watched else PlainLines(console, setting)
 
 
-def picture(setting: Setting, rows: Sequence[Row]) -> Group:
+def picture(setting: Setting, rows: Sequence[CameraRow]) -> Group:
     """The header and the table."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
@@ -169,10 +169,10 @@ def deployed(rehearsal: Rehearsal) -> str:
         f"swapped: {swap.status} in {swap.seconds:.2f} s from the cache ({swap.first_seconds:.2f} s the first time)",
         f"  {swap.swap_gap_frames} frames lost or answered twice over all swaps",
         *(
-            f"  {each.case}: {each.status} in {each.seconds:.2f} s, {each.frames_lost} frames lost"
-            for each in rehearsal.failures
+            f"  {one.case}: {one.status} in {one.seconds:.2f} s, {one.frames_lost} frames lost"
+            for one in rehearsal.failures
         ),
-        *(f"NOT as promised: {each}" for each in rehearsal.shortcomings),
+        *(f"NOT as promised: {shortcoming}" for shortcoming in rehearsal.shortcomings),
     ]
     return "\n".join(lines)
 
@@ -187,7 +187,7 @@ def _facts(setting: Setting) -> list[tuple[str, str]]:
     ]
 
 
-def _line(row: Row) -> str:
+def _line(row: CameraRow) -> str:
     return (
         f"{row.camera}: {row.frames} frames, {row.answered} answered, {row.dropped} dropped, {row.failed} failed, "
         f"{row.fps:.1f} fps, {_latency(row.latency_ms)} ms, sees {row.sees or '…'}"

@@ -1,4 +1,4 @@
-"""Each broker, reached as the agent would: what it takes, and what the streams ask of it in vain."""
+"""Each broker, reached as the agent would: its limits, and the topics of streams that they exclude."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ async def _broker(name: str, config: Config) -> Finding:
             took_ms = (perf_counter() - began) * 1e3
     except VergeError as error:
         return Finding.of(check, error)
-    told = f"{visit.options.address} connected in {took_ms:.0f} ms; {limits(visit.limits)}"
+    detail = f"{visit.options.address} connected in {took_ms:.0f} ms; {limits(visit.limits)}"
     for stream, options in config.streams.items():
         source = options.input
         objection = visit.limits.objection(source.topic)
         if objection and (source.transport or config.first_transport) == name:
             fix = f"stream {stream} asks for {source.topic}: name its topics without wildcards, or use another broker"
-            return Finding.fail(check, f"{told}; {objection}", fix)
+            return Finding.fail(check, f"{detail}; {objection}", fix)
     if not visit.limits.maximum_qos:
         return Finding.warn(
-            check, told, "results are sent with QoS 0: they can be lost; raise the broker's maximum QoS"
+            check, detail, "results are sent with QoS 0: they can be lost; raise the broker's maximum QoS"
         )
-    return Finding.ok(check, told)
+    return Finding.ok(check, detail)
 
 
-def limits(told: BrokerLimits) -> str:
-    """What the broker said it takes, in words."""
+def limits(broker: BrokerLimits) -> str:
+    """The broker's limits in words."""
     missing = [
         word
         for word, there in (
-            ("retained messages", told.retain_available),
-            ("wildcards", told.wildcard_available),
-            ("shared subscriptions", told.shared_available),
+            ("retained messages", broker.retain_available),
+            ("wildcards", broker.wildcard_available),
+            ("shared subscriptions", broker.shared_available),
         )
         if not there
     ]
-    version = {4: "3.1.1"}.get(told.version, str(told.version))
+    version = {4: "3.1.1"}.get(broker.version, str(broker.version))
     words = [
         f"MQTT {version}",
-        f"QoS {told.maximum_qos}",
+        f"QoS {broker.maximum_qos}",
         "packets of any size"
-        if told.maximum_packet_size >= MAX_PACKET_BYTES
-        else f"packets up to {size(told.maximum_packet_size)}",
-        f"{told.receive_maximum} in flight",
+        if broker.maximum_packet_size >= MAX_PACKET_BYTES
+        else f"packets up to {size(broker.maximum_packet_size)}",
+        f"{broker.receive_maximum} in flight",
         *(f"no {word}" for word in missing),
     ]
     return ", ".join(words)

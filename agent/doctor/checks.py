@@ -15,25 +15,25 @@ from agent.errors import VergeError
 
 __all__ = ["DEVICE", "MACHINE", "OF_CONFIG", "examine"]
 
-Found: TypeAlias = Sequence[Finding] | Awaitable[Sequence[Finding]]
+Findings: TypeAlias = Sequence[Finding] | Awaitable[Sequence[Finding]]
 
-MACHINE: tuple[tuple[str, Callable[[], Found]], ...] = (
+MACHINE: tuple[tuple[str, Callable[[], Findings]], ...] = (
     ("machine", machine.findings),
     ("libraries", libraries.findings),
     ("sample model", models.sample),
 )
-"""What every agent needs."""
+"""The checks of what every agent needs."""
 
-DEVICE: tuple[tuple[str, Callable[[Path], Found]], ...] = (("components", components.findings),)
-"""What components ask of it, which are kept in a folder."""
+DEVICE: tuple[tuple[str, Callable[[Path], Findings]], ...] = (("components", components.findings),)
+"""The checks of what components require, which are kept in a folder."""
 
-OF_CONFIG: tuple[tuple[str, Callable[[Config], Found]], ...] = (
+OF_CONFIG: tuple[tuple[str, Callable[[Config], Findings]], ...] = (
     ("files", files.findings),
     ("tls", tls.findings),
     ("brokers", brokers.findings),
     ("models", models.configured),
 )
-"""What one configuration asks for."""
+"""The checks of what one configuration names."""
 
 
 async def examine(path: Path | None) -> AsyncIterator[Finding]:
@@ -41,10 +41,10 @@ async def examine(path: Path | None) -> AsyncIterator[Finding]:
     config = None if path is None else _config(path)
     folder = Path(config.data_dir) if isinstance(config, Config) else Path.cwd()
     # Interpreters take their time to answer: they are asked while the machine is looked at.
-    device = [asyncio.create_task(_found(name, partial(check, folder))) for name, check in DEVICE]
+    device = [asyncio.create_task(_checked(name, partial(check, folder))) for name, check in DEVICE]
     try:
         for name, check in MACHINE:
-            for finding in await _found(name, check):
+            for finding in await _checked(name, check):
                 yield finding
         for task in device:
             for finding in await task:
@@ -56,10 +56,10 @@ async def examine(path: Path | None) -> AsyncIterator[Finding]:
         yield config
     if not isinstance(config, Config):
         return
-    told = f"{path}: thing {config.thing}; models {_names(config.models)}; streams {_names(config.streams)}"
-    yield Finding.ok("config", told)
+    detail = f"{path}: thing {config.thing}; models {_names(config.models)}; streams {_names(config.streams)}"
+    yield Finding.ok("config", detail)
     for name, check_config in OF_CONFIG:
-        for finding in await _found(name, partial(check_config, config)):
+        for finding in await _checked(name, partial(check_config, config)):
             yield finding
 
 
@@ -70,10 +70,10 @@ def _config(path: Path) -> Config | Finding:
         return Finding.of("config", error)
 
 
-async def _found(name: str, check: Callable[[], Found]) -> Sequence[Finding]:
+async def _checked(name: str, check: Callable[[], Findings]) -> Sequence[Finding]:
     try:
-        found = check()
-        return await found if isinstance(found, Awaitable) else found
+        results = check()
+        return await results if isinstance(results, Awaitable) else results
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 an examination goes on

@@ -27,7 +27,7 @@ _REINSTALL = "install it again: pip install --force-reinstall …, in a version 
 
 
 async def ask(*arguments: str) -> dict[str, Any]:
-    """What the probe answers.
+    """The probe's answer.
 
     Raises ``BackendUnavailableError`` for its refusal, ``WorkerLostError`` for its crash.
     """
@@ -38,16 +38,16 @@ async def ask(*arguments: str) -> dict[str, Any]:
     )  # fmt: skip
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            told, words = await child.communicate()
+            output, words = await child.communicate()
     except TimeoutError:
         raise WorkerLostError(f"no answer within {_TIMEOUT_S:g} s", hint=_REINSTALL, code="probe-hung") from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    if child.returncode or not told:
+    if child.returncode or not output:
         raise _crashed(child.returncode or 0, words)
-    answer: dict[str, Any] = msgspec.json.decode(told)
+    answer: dict[str, Any] = msgspec.json.decode(output)
     if problem := answer.get("error"):
         raise BackendUnavailableError(problem["message"], hint=problem["hint"], code=problem["code"])
     return answer

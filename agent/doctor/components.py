@@ -1,7 +1,7 @@
-"""What the catalog's components ask of a device: a line a group where all is well, names where something lacks.
+"""The requirements of the catalog's components: a line a group where this device meets them, names where it does not.
 
 Runtimes are judged by what could be built here, from the table of combinations and the interpreters that answer.
-Asking those takes a second or two, so it is begun before the other checks and told after them.
+Asking those takes a second or two, so it is begun before the other checks and shown after them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GROUPS: Final[Mapping[str, ComponentType]] = {
     "model stores": ComponentType.MODEL,
     "servers": ComponentType.SERVER,
 }
-"""Runtimes are told of by ``runtimes``."""
+"""Group → its type of components; those of the type runtime are judged by ``runtimes``."""
 _MEGA: Final = 1_000_000
 
 
@@ -59,31 +59,31 @@ def pythons(host: Host) -> Finding:
     """The interpreters that environments can be made of."""
     check = "pythons"
     if not host.interpreters:
-        told = "; ".join(["none that a worker runs on", *host.passed_over])
-        return Finding.warn(check, told, "install one of Python 3.9 to 3.14")
-    releases = dict.fromkeys(each.release for each in host.interpreters)
+        detail = "; ".join(["none that a worker runs on", *host.passed_over])
+        return Finding.warn(check, detail, "install one of Python 3.9 to 3.14")
+    releases = dict.fromkeys(interpreter.release for interpreter in host.interpreters)
     return Finding.ok(check, ", ".join(releases))
 
 
 def runtimes(host: Host) -> list[Finding]:
     """Which families of runtimes could be had."""
     check = "runtimes"
-    found: dict[str, list[str]] = {}
+    possible: dict[str, list[str]] = {}
     lacks: dict[tuple[str, str], list[str]] = {}
     for family in FAMILIES:
-        complaints = list(_complaints(host, family))
-        for complaint in complaints:
-            lacks.setdefault(complaint, []).append(family)
-        if not complaints:
+        shortfalls = list(_shortfalls(host, family))
+        for shortfall in shortfalls:
+            lacks.setdefault(shortfall, []).append(family)
+        if not shortfalls:
             best = choose(FAMILIES[family], host, wheelhouse=None, index=True).candidates[0]
-            found.setdefault(best.interpreter.release, []).append(family)
-    words = [f"{', '.join(families)} on Python {release}" for release, families in found.items()]
+            possible.setdefault(best.interpreter.release, []).append(family)
+    words = [f"{', '.join(families)} on Python {release}" for release, families in possible.items()]
     fine = [Finding.ok(check, f"can be installed: {'; '.join(words)}")] if words else []
     return fine + [Finding.warn(check, f"{', '.join(names)}: {what}", fix) for (what, fix), names in lacks.items()]
 
 
 def groups(facts: Mapping[str, Any], folder: Path) -> list[Finding]:
-    """Whether a device with these facts (``catalog.requirements.FACTS``) has what components ask for."""
+    """Whether a device with these facts (``catalog.requirements.FACTS``) meets the components' requirements."""
     return [
         finding
         for group, kind in _GROUPS.items()
@@ -91,13 +91,13 @@ def groups(facts: Mapping[str, Any], folder: Path) -> list[Finding]:
     ]
 
 
-def _complaints(host: Host, family: str) -> Iterator[tuple[str, str]]:
-    """What is against a family, and what to do about it."""
-    if host.interpreters and not any(each.venv for each in host.interpreters):
+def _shortfalls(host: Host, family: str) -> Iterator[tuple[str, str]]:
+    """The reasons why a family cannot be had, each with what to do about it."""
+    if host.interpreters and not any(interpreter.venv for interpreter in host.interpreters):
         yield "no Python here makes virtual environments", "Debian, Ubuntu: sudo apt-get install python3-venv"
         return
     shortfalls = requirements.check(host, family)
-    yield from ((each.what, each.fix) for each in shortfalls)
+    yield from ((shortfall.what, shortfall.fix) for shortfall in shortfalls)
     choice = choose(FAMILIES[family], host, wheelhouse=None, index=True)
     if not choice.candidates and not shortfalls:
         yield "; ".join(choice.fallen), "install a Python that its wheels are for, or bring wheels in a wheelhouse"
@@ -107,8 +107,8 @@ def _group(group: str, names: list[str], facts: Mapping[str, Any], folder: Path)
     lacks: dict[tuple[str, str], list[str]] = {}
     for name in names:
         for lack in asked.check(name, facts):
-            said = lack.message.removeprefix(f"{name}: "), lack.hint or ""
-            lacks.setdefault(said, []).append(name)
+            sentence = lack.message.removeprefix(f"{name}: "), lack.hint or ""
+            lacks.setdefault(sentence, []).append(name)
     for (what, fix), lacking in lacks.items():
         who = f"all {len(names)} components" if lacking == names else ", ".join(lacking)
         yield Finding.warn(group, f"{who}: {what}", fix)
@@ -118,8 +118,8 @@ def _group(group: str, names: list[str], facts: Mapping[str, Any], folder: Path)
 
 def _asked(names: Iterable[str], facts: Mapping[str, Any], folder: Path) -> str:
     needs = [need for name in names if (need := asked.requirements(name))]
-    disk, memory = max(each.disk for each in needs), max(each.memory for each in needs)
-    glibc = max((each.glibc for each in needs if each.glibc), default=None)
+    disk, memory = max(need.disk for need in needs), max(need.memory for need in needs)
+    glibc = max((need.glibc for need in needs if need.glibc), default=None)
     words = [
         f"{disk // _MEGA} MB of disk ({size(facts['disk_free'])} free under {folder})" if disk else "",
         f"{memory // _MEGA} MB of memory" if memory else "",

@@ -1,4 +1,4 @@
-"""What the agent writes and what it must keep to itself: the data folder and the files with passwords."""
+"""The data folder, which the agent writes, and the files with passwords, which it must keep to itself."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def data_folder(folder: Path) -> Finding:
         fix = f"run as another user, set data_dir, or: sudo chown {os.getuid()} {place}"
         return Finding.fail(check, f"{place} cannot be written: {error.strerror}", fix)
     free = shutil.disk_usage(place).free
-    told = f"{folder}, {size(free)} free" + ("" if place == folder else ", made when the agent starts")
+    detail = f"{folder}, {size(free)} free" + ("" if place == folder else ", made when the agent starts")
     if free < _LEAST_FREE:
-        return Finding.warn(check, told, "make room, or set data_dir to another disk")
-    return Finding.ok(check, told)
+        return Finding.warn(check, detail, "make room, or set data_dir to another disk")
+    return Finding.ok(check, detail)
 
 
 def secret(check: str, path: Path) -> Finding:
     """Whether nobody but its owner can read the file."""
     try:
-        found = mode(path)
+        bits = mode(path)
     except OSError as error:
         return Finding.fail(check, f"{path}: {error.strerror}", "check the path and who may read it")
-    if found & 0o077:
-        return Finding.warn(check, f"{path} has mode {found:04o}: others can read it", f"chmod 600 {path}")
-    return Finding.ok(check, f"{path}, mode {found:04o}")
+    if bits & 0o077:
+        return Finding.warn(check, f"{path} has mode {bits:04o}: others can read it", f"chmod 600 {path}")
+    return Finding.ok(check, f"{path}, mode {bits:04o}")
 
 
 def mode(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a check finds: well, worth a look, or in the way; and how to mend it."""
+"""The result of a check: OK, a warning or a failure, and how to mend it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Self
 
 from agent.errors import VergeError
 
-__all__ = ["Finding", "Status", "size"]
+__all__ = ["Finding", "FindingStatus", "size"]
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-class Status(enum.StrEnum):
-    """How it is."""
+class FindingStatus(enum.StrEnum):
+    """The result's grade."""
 
     OK = "OK"
     WARN = "WARN"
@@ -28,27 +28,27 @@ class Finding:
     """One line of the report; ``fix`` is empty where nothing is to be done."""
 
     check: str
-    status: Status
+    status: FindingStatus
     detail: str
     fix: str = ""
 
     @classmethod
     def ok(cls, check: str, detail: str) -> Self:
         """All is well."""
-        return cls(check, Status.OK, detail)
+        return cls(check, FindingStatus.OK, detail)
 
     @classmethod
     def warn(cls, check: str, detail: str, fix: str) -> Self:
         """Worth a look."""
-        return cls(check, Status.WARN, detail, fix)
+        return cls(check, FindingStatus.WARN, detail, fix)
 
     @classmethod
     def fail(cls, check: str, detail: str, fix: str) -> Self:
         """In the way."""
-        return cls(check, Status.FAIL, detail, fix)
+        return cls(check, FindingStatus.FAIL, detail, fix)
 
     @classmethod
-    def of(cls, check: str, error: VergeError, status: Status = Status.FAIL) -> Self:
+    def of(cls, check: str, error: VergeError, status: FindingStatus = FindingStatus.FAIL) -> Self:
         """An error of ours as a finding."""
         return cls(check, status, error.message, error.hint or "")
 

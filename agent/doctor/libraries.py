@@ -1,11 +1,11 @@
-"""NumPy, OpenCV and the backends: imported in children, all at once, told in their order."""
+"""NumPy, OpenCV and the backends: imported in child processes, all at once, reported in their order."""
 
 from __future__ import annotations
 
 import asyncio
 
 from agent.doctor import child
-from agent.doctor.finding import Finding, Status
+from agent.doctor.finding import Finding, FindingStatus
 from agent.errors import BackendUnavailableError, VergeError
 
 __all__ = ["findings"]
@@ -18,7 +18,7 @@ _NAMES = {"numpy": "numpy", "cv2": "opencv"}
 
 
 async def findings() -> list[Finding]:
-    """What every worker needs, then each backend; one that is not installed is no failure, one that crashes is."""
+    """The libraries of every worker, then the backends: one that is missing is no failure, one that crashes is."""
     needed = asyncio.gather(*(_module(name) for name in _NEEDED))
     backends = asyncio.gather(*(_backend(name) for name in await _names()))
     return [*await needed, *await backends]
@@ -48,6 +48,6 @@ async def _backend(name: str) -> Finding:
         return Finding.ok(check, (await child.ask("backend", name))["version"])
     except BackendUnavailableError as error:
         missing = error.code == "backend-unavailable"
-        return Finding.of(check, error, Status.WARN if missing else Status.FAIL)
+        return Finding.of(check, error, FindingStatus.WARN if missing else FindingStatus.FAIL)
     except VergeError as error:
         return Finding.of(check, error)

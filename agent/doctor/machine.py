@@ -1,4 +1,4 @@
-"""What the machine is: judged from texts and numbers that the caller reads, so that any machine can be judged."""
+"""The machine: judged from texts and numbers that the caller reads, so that a test can judge any machine."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def findings() -> list[Finding]:
 
 def python(version: tuple[int, ...], implementation: str, executable: str) -> Finding:
     """The interpreter of the core."""
-    told = f"{implementation} {'.'.join(map(str, version))}, {executable}"
+    detail = f"{implementation} {'.'.join(map(str, version))}, {executable}"
     if version < _OLDEST_PYTHON or implementation != "CPython":
-        return Finding.fail("python", told, "use CPython 3.11 or later")
-    return Finding.ok("python", told)
+        return Finding.fail("python", detail, "use CPython 3.11 or later")
+    return Finding.ok("python", detail)
 
 
 def libc(name: str, version: str) -> Finding:
@@ -61,14 +61,14 @@ def cpu(machine: str, cpuinfo: str, cores: int) -> Finding:
     }
     name = facts.get("model name") or facts.get("model") or facts.get("hardware") or "unknown processor"
     flags = (facts.get("flags") or facts.get("features") or "").split()
-    wanted = VECTORS.get(machine)
-    told = f"{name}, {machine}, {cores} {'core' if cores == 1 else 'cores'}"
-    if wanted is None:
-        return Finding.warn("cpu", told, f"wheels are made for {', '.join(VECTORS)}: expect to build the backends")
-    if wanted in flags:
-        return Finding.ok("cpu", f"{told}, {wanted}")
+    needed = VECTORS.get(machine)
+    detail = f"{name}, {machine}, {cores} {'core' if cores == 1 else 'cores'}"
+    if needed is None:
+        return Finding.warn("cpu", detail, f"wheels are made for {', '.join(VECTORS)}: expect to build the backends")
+    if needed in flags:
+        return Finding.ok("cpu", f"{detail}, {needed}")
     return Finding.warn(
-        "cpu", f"{told}, without {wanted}", "expect slow inference; in a virtual machine, pass the host's CPU through"
+        "cpu", f"{detail}, without {needed}", "expect slow inference; in a virtual machine, pass the host's CPU through"
     )
 
 
@@ -78,20 +78,20 @@ def memory(meminfo: str, limit: str) -> Finding:
     if not {"MemTotal", "MemAvailable"} <= facts.keys():
         return Finding.warn("memory", "unknown: /proc/meminfo tells nothing", "look with the system's own tools")
     total, available = facts["MemTotal"], facts["MemAvailable"]
-    told = f"{size(available)} available of {size(total)}"
+    detail = f"{size(available)} available of {size(total)}"
     if limit.strip().isdigit() and int(limit) < total:
         available = min(available, int(limit))
-        told += f", limited to {size(int(limit))}"
+        detail += f", limited to {size(int(limit))}"
     if available < _LEAST_MEMORY:
-        return Finding.warn("memory", told, "end other programs, or raise the limit: a worker takes 100 to 200 MiB")
-    return Finding.ok("memory", told)
+        return Finding.warn("memory", detail, "end other programs, or raise the limit: a worker takes 100 to 200 MiB")
+    return Finding.ok("memory", detail)
 
 
 def total_memory() -> int | None:
     """What the machine has, or its control group allows, in bytes; None where neither tells."""
     total, limit = _sizes(_text(_MEMINFO)).get("MemTotal"), _limit().strip()
     allowed = int(limit) if limit.isdigit() else None
-    return min((each for each in (total, allowed) if each is not None), default=None)
+    return min((size for size in (total, allowed) if size is not None), default=None)
 
 
 def frame_memory() -> Finding:

@@ -34,11 +34,11 @@ async def sample() -> list[Finding]:
     except VergeError as error:
         return [Finding.of(check, error)]
     name, score = headline(answer.predictions[0]) if answer.predictions else ("nothing", None)
-    told = f"{name} {score or 0:.2f} in {answer.timing_ms['infer']:.1f} ms, {_how(model)}"
+    detail = f"{name} {score or 0:.2f} in {answer.timing_ms['infer']:.1f} ms, {_how(model)}"
     if name != _EXPECTED:
         fix = f"{_EXPECTED!r} is right: install the backend again, in another version"
-        return [Finding.fail(check, told, fix)]
-    return [Finding.ok(check, told)]
+        return [Finding.fail(check, detail, fix)]
+    return [Finding.ok(check, detail)]
 
 
 async def configured(config: Config) -> list[Finding]:

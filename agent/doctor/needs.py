@@ -1,7 +1,7 @@
-"""The one list of what a configuration asks of its brokers, topic by topic.  Pure.
+"""The one list of the topics that a configuration needs on its brokers.  Pure.
 
-A need's topic may hold wildcards where a part of it is known only later: a job's id, a component's name.  What a
-sender asks to be answered on (MQTT 5 response topics) is its own choice and no need of the agent.
+A need's topic may hold wildcards where a part of it is known only later: a job's id, a component's name.  The response
+topics of MQTT 5 are a sender's own choice and no need of the agent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Direction", "Need", "Probe", "needs"]
 
 _FIELD = re.compile(r"[^/]*\{(?:camera|label)\}[^/]*")
 _DOCTOR = "verge-doctor"
-"""Stands for a name that is known only later, where a broker is asked."""
+"""In place of a name that is known only later, where a broker is asked."""
 
 
 class Direction(enum.StrEnum):
@@ -57,22 +57,22 @@ class Need:
 
 
 def needs(config: Config) -> tuple[Need, ...]:
-    """Everything that the configuration asks for, each once, in the order of its tables."""
+    """Every need of the configuration, without repeats, in the order of its tables."""
     topics = Topics(config.thing, config.status.prefix)
-    found = [*_status(config, topics)]
+    required = [*_status(config, topics)]
     for name, stream in config.streams.items():
-        found += _stream(config, name, stream)
+        required += _stream(config, name, stream)
     if config.deployments is not None:
         transport = config.deployments.transport or config.first_transport
-        found += _documents(topics.base, transport)
-        found += _aws(config.thing, config.deployments, transport)
-    sent = [_ingested(one, config) for one in found]
+        required += _documents(topics.base, transport)
+        required += _aws(config.thing, config.deployments, transport)
+    sent = [_ingested(one, config) for one in required]
     return tuple({(one.transport, one.direction, one.topic): one for one in reversed(sent)}.values())[::-1]
 
 
 def _status(config: Config, topics: Topics) -> Iterator[Need]:
     transport = config.status.transport or config.first_transport
-    # What is retained on the status topic must not be touched: an empty message would erase it.
+    # The retained status must not be touched: an empty message would erase it.
     yield Need(transport, Direction.PUBLISH, topics.status, "status and last will", retain=True)
     components, streams = topics.component(_DOCTOR), topics.stream(_DOCTOR)
     yield _retained(transport, f"{topics.base}/components/+", components, "the state of what runs")
@@ -82,25 +82,25 @@ def _status(config: Config, topics: Topics) -> Iterator[Need]:
 
 
 def _stream(config: Config, name: str, stream: StreamOptions) -> Iterator[Need]:
-    heard = stream.input.transport or config.first_transport
+    source = stream.input.transport or config.first_transport
     if stream.input.topic:
-        yield Need(heard, Direction.SUBSCRIBE, stream.input.topic, f"frames of stream {name}")
+        yield Need(source, Direction.SUBSCRIBE, stream.input.topic, f"frames of stream {name}")
     for output in stream.outputs:
         if output.file is None:
             topic = _template(output.topic, config.thing, name)
             why = f"results of stream {name}"
-            yield Need(output.transport or heard, Direction.PUBLISH, topic, why, retain=output.retain)
+            yield Need(output.transport or source, Direction.PUBLISH, topic, why, retain=output.retain)
     if stream.snapshots is not None and stream.snapshots.topic:
-        wish, topic = stream.snapshots, _template(stream.snapshots.topic, config.thing, name)
+        snapshots, topic = stream.snapshots, _template(stream.snapshots.topic, config.thing, name)
         why = f"snapshots of stream {name}"
-        yield Need(wish.transport or heard, Direction.PUBLISH, topic, why, retain=wish.retain)
+        yield Need(snapshots.transport or source, Direction.PUBLISH, topic, why, retain=snapshots.retain)
 
 
 def _documents(base: str, transport: str) -> Iterator[Need]:
     inbox = f"{base}/deployments"
     yield Need(transport, Direction.SUBSCRIBE, inbox, "deployment documents")
     yield Need(transport, Direction.SUBSCRIBE, f"{inbox}/{QUERY}", "questions before a deployment")
-    yield _retained(transport, f"{inbox}/+", f"{inbox}/{QUERY}", "progress and outcome of deployments", heard=True)
+    yield _retained(transport, f"{inbox}/+", f"{inbox}/{QUERY}", "progress and outcome of deployments", subscribed=True)
 
 
 def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Need]:
@@ -143,19 +143,19 @@ def _shadow(topics: ShadowTopics, transport: str) -> Iterator[Need]:
     )  # fmt: skip
 
 
-def _retained(transport: str, topic: str, stand_in: str, why: str, *, heard: bool = False) -> Need:
+def _retained(transport: str, topic: str, stand_in: str, why: str, *, subscribed: bool = False) -> Need:
     """A retained topic; an empty retained message erases what is retained, and there is nothing on the stand-in."""
-    probe = Probe(stand_in, retain=True, answer=stand_in if heard else "")
+    probe = Probe(stand_in, retain=True, answer=stand_in if subscribed else "")
     return Need(transport, Direction.PUBLISH, topic, why, retain=True, probe=probe)
 
 
 def _ingested(need: Need, config: Config) -> Need:
-    """With the topic that Basic Ingest makes of it."""
+    """The need with the topic that Basic Ingest makes of its own."""
     if need.direction is Direction.SUBSCRIBE:
         return need
     return replace(need, topic=config.transports[need.transport].topic_used(need.topic, retain=need.retain))
 
 
 def _template(template: str, thing: str, stream: str) -> str:
-    """A sink's template as a filter: what a result tells only later is any one level."""
+    """A sink's template as a filter: what is known only with a result becomes any one level."""
     return _FIELD.sub("+", template).format(thing=level(thing), stream=level(stream))

@@ -1,4 +1,4 @@
-"""A child of its own for what may crash: imports what it is told to, and answers with one line of JSON.
+"""A child process for imports that may crash: imports what its arguments name and answers with one line of JSON.
 
 ::
 
@@ -41,17 +41,17 @@ _PROBES: dict[str, Callable[..., dict[str, Any]]] = {"module": _module, "backend
 
 
 def _main(arguments: list[str]) -> None:
-    # What a library prints is not the answer: it goes to standard error.
+    # A library's prints are not the answer: they go to standard error.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        told = _PROBES[arguments[0]](*arguments[1:])
+        result = _PROBES[arguments[0]](*arguments[1:])
     except Exception as error:  # noqa: BLE001 whatever an import raises is what is asked for
         problem = f"{type(error).__name__}: {error}"
         code, hint = getattr(error, "code", "import-failed"), getattr(error, "hint", None)
-        told = {"error": {"code": code, "message": getattr(error, "message", problem), "hint": hint}}
+        result = {"error": {"code": code, "message": getattr(error, "message", problem), "hint": hint}}
     with answer:
-        answer.write(json.dumps(told) + "\n")
+        answer.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,30 @@
-"""Certificates and keys, file by file: there, readable, in time, and made for each other."""
+"""Certificates and keys, file by file: there, readable, in time, and made for each other.
+
+From when to when a certificate is valid is read from its DER: the standard library has it for authorities only.
+"""
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.config.load import Config
 from agent.config.transports import TlsOptions
-from agent.doctor.certificate import validity
 from agent.doctor.files import secret
 from agent.doctor.finding import Finding
 
-__all__ = ["authorities", "certificate", "findings", "pair"]
+__all__ = ["Validity", "authorities", "certificate", "findings", "pair", "validity"]
 
 _SOON = timedelta(days=30)
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_VERSION = 0xA0
+_LONG = 0x80
+_FORMATS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+"""Of the two kinds of time: with two digits of the year (until 2049) and with four."""
 
 
 def findings(config: Config) -> list[Finding]:
@@ -95,3 +104,47 @@ def _files(name: str, options: TlsOptions, now: datetime) -> Iterator[Finding]:
 
 def _unreadable(check: str, path: Path, error: OSError) -> Finding:
     return Finding.fail(check, f"{path}: {error.strerror}", "check the path and who may read it")
+
+
+class Validity(NamedTuple):
+    """Both ends, in UTC."""
+
+    begins: datetime
+    ends: datetime
+
+
+def validity(pem: str) -> Validity:
+    """Of the first certificate in the text; raises ``ValueError`` where there is none."""
+    block = _PEM.search(pem)
+    if block is None:
+        raise ValueError("there is no certificate in it")
+    data = ssl.PEM_cert_to_DER_cert(block.group())
+    try:
+        return Validity(*_times(data))
+    except (IndexError, KeyError) as error:
+        raise ValueError("the certificate is cut short") from error
+
+
+def _times(data: bytes) -> list[datetime]:
+    """Certificate → signed part → past version, serial number, algorithm and issuer → validity → two times."""
+    _, at, _ = _element(data, 0)
+    _, at, _ = _element(data, at)
+    if data[at] == _VERSION:  # left out of certificates of version 1
+        at = _element(data, at)[2]
+    for _ in range(3):
+        at = _element(data, at)[2]
+    at = _element(data, at)[1]
+    times = []
+    for _ in range(2):
+        tag, start, at = _element(data, at)
+        times.append(datetime.strptime(data[start:at].decode("ascii"), _FORMATS[tag]).replace(tzinfo=UTC))
+    return times
+
+
+def _element(data: bytes, at: int) -> tuple[int, int, int]:
+    """An element's tag, where its content starts and where it ends."""
+    length, start = data[at + 1], at + 2
+    if length & _LONG:
+        start += length & ~_LONG
+        length = int.from_bytes(data[at + 2 : start], "big")
+    return data[at], start, start + length

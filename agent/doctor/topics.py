@@ -4,51 +4,64 @@ The role alias and the Greengrass data plane are asked beside them, since the sa
 
 Over IoT Core only the thing itself may ask, so it is asked with the agent's own client id, in its own session: an
 agent that runs loses its connection for that moment and comes back by itself.  Other brokers are asked by a second
-client.
+client.  Shared subscriptions are not asked for, since they take messages from others of the group.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import enum
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent.aws.iot import IotCredentials
-from agent.config.aws import AwsOptions
+from agent.config.aws import AwsOptions, GreengrassOptions
+from agent.config.deployments import RetryPolicy
 from agent.config.load import Config, load
-from agent.doctor import dataplane
-from agent.doctor.asking import Answer, Told, ask
+from agent.config.transports import MqttOptions
 from agent.doctor.finding import Finding
 from agent.doctor.needs import Direction, Need, needs
 from agent.errors import VergeError
+from agent.greengrass.cloud.client import DataPlane
+from agent.greengrass.cloud.messages import Operation, Question
+from agent.greengrass.recipes import platform
+from agent.greengrass.recipes.versions import Requirement
+from agent.mqtt.probe import Visitor
+from agent.topics import matches
 
-__all__ = ["examine", "findings", "role"]
+__all__ = ["data_plane", "examine", "findings", "role"]
 
 _ACTIONS = {
     Direction.SUBSCRIBE: "allow iot:Subscribe on topicfilter/{0} and iot:Receive on topic/{0}",
     Direction.PUBLISH: "allow iot:Publish on topic/{0}",
 }
 _NOT_AUTHORIZED = "not-authorized"
+_ECHO_S = 2.0
+"""How long a message that was sent may take to come back."""
+_ONCE: Final = RetryPolicy(give_up_after_s=0.0)
+_NOBODY_HAS: Final = "verge.doctor"
+_UNKNOWN: Final = "RESOURCE_NOT_FOUND"
 
 
 async def examine(path: Path) -> AsyncIterator[Finding]:
     """The findings for a configuration's file; one that cannot be read is the only finding."""
     try:
-        found = await findings(load(path))
+        results = await findings(load(path))
     except VergeError as error:
-        found = [Finding.of("config", error)]
-    for finding in found:
+        results = [Finding.of("config", error)]
+    for finding in results:
         yield finding
 
 
 async def findings(config: Config) -> list[Finding]:
-    """Of each broker: what it grants, what it refuses, and what could not be asked without doing harm."""
-    wanted = needs(config)
-    found: list[Finding] = []
+    """Of each broker: the topics that it grants, those that it refuses, and those that no harmless message tries."""
+    required = needs(config)
+    results: list[Finding] = []
     for name in config.transports:
-        mine = [one for one in wanted if one.transport == name]
-        found += await _broker(name, config, mine)
-    return [*found, *await role(config.aws, config.thing), *await dataplane.findings(config.greengrass, config.aws)]
+        results += await _broker(name, config, [need for need in required if need.transport == name])
+    return [*results, *await role(config.aws, config.thing), *await data_plane(config.greengrass, config.aws)]
 
 
 async def role(options: AwsOptions | None, thing: str) -> list[Finding]:
@@ -63,57 +76,145 @@ async def role(options: AwsOptions | None, thing: str) -> list[Finding]:
     return [Finding.ok("role alias", "its credentials can be had")]
 
 
-async def _broker(name: str, config: Config, wanted: list[Need]) -> list[Finding]:
+async def data_plane(options: GreengrassOptions, aws: AwsOptions | None) -> list[Finding]:
+    """Whether the Greengrass data plane answers this device and allows both requests, made for a component nobody has.
+
+    No finding where the cloud is not asked.  ``options`` are ``filled``.
+    """
+    if not options.enabled:
+        return []
+    plane = DataPlane(options, retry=_ONCE, short_retry=_ONCE)
+    question = Question(_NOBODY_HAS, (("verge-doctor", Requirement.parse("*")),))
+    resolved = await _allowed_by_cloud(Operation.RESOLVE, plane.resolve(question, platform.detect()))
+    region, account = (aws.place(), aws.account) if aws else (None, "")
+    if not (region and account):
+        missing = Finding.ok(f"greengrass {Operation.ARTIFACT}", "not asked: aws.region or aws.account is missing")
+        return [resolved, missing]
+    arn = f"arn:aws:greengrass:{region}:{account}:components:{_NOBODY_HAS}:versions:1.0.0"
+    return [resolved, await _allowed_by_cloud(Operation.ARTIFACT, plane.artifact_url(arn, "nothing"))]
+
+
+async def _allowed_by_cloud(operation: Operation, request: Awaitable[object]) -> Finding:
+    check = f"greengrass {operation}"
+    try:
+        await request
+    except VergeError as error:
+        if error.code != _UNKNOWN:
+            return Finding.of(check, error)
+    return Finding.ok(check, "allowed")
+
+
+# -- one broker -----------------------------------------------------------------------------------------------
+
+
+async def _broker(name: str, config: Config, required: list[Need]) -> list[Finding]:
     check = f"topics {name}"
     options = config.transports[name]
-    if not wanted:
+    if not required:
         return [Finding.ok(check, "none needed")]
     if options.own_client:
-        fix = f"check the policy by hand: {'; '.join(_allowed(one) for one in wanted)}"
+        fix = f"check the policy by hand: {'; '.join(_rule(need) for need in required)}"
         return [Finding.warn(check, "only asked with cert_file and key_file, and without a proxy", fix)]
     asking, policies = options.asking(name, config.thing), options.security.rules == "iot-core"
     try:
-        answers = await asyncio.to_thread(ask, asking, wanted)
+        permissions = await asyncio.to_thread(_ask, asking, required)
     except VergeError as error:
         finding = Finding.of(check, error)
         if policies and error.code == _NOT_AUTHORIZED:
             finding = Finding.fail(check, error.message, f"allow iot:Connect on client/{asking.client_id}")
         return [finding]
-    return list(_told(check, answers, iot=policies))
+    return list(_judged(check, permissions, iot=policies))
 
 
-def _told(check: str, answers: Iterable[Answer], *, iot: bool) -> Iterable[Finding]:
-    by_told: dict[Told, list[Answer]] = {each: [] for each in Told}
-    for answer in answers:
-        by_told[answer.told].append(answer)
-    granted = [answer.need.direction for answer in (*by_told[Told.GRANTED], *by_told[Told.UNHEARD])]
-    counts = ", ".join(f"{granted.count(each)} to {each}" for each in Direction)
+def _judged(check: str, permissions: Iterable[_Permission], *, iot: bool) -> Iterable[Finding]:
+    by_verdict: dict[_Verdict, list[_Permission]] = {verdict: [] for verdict in _Verdict}
+    for permission in permissions:
+        by_verdict[permission.verdict].append(permission)
+    granted = [one.need.direction for one in (*by_verdict[_Verdict.GRANTED], *by_verdict[_Verdict.UNANSWERED])]
+    counts = ", ".join(f"{granted.count(direction)} to {direction}" for direction in Direction)
     yield Finding.ok(check, f"granted: {counts}")
-    for answer in by_told[Told.REFUSED]:
-        need = answer.need
-        said = f"{need.direction} {need.topic}: {answer.reason.lower()} ({need.why})"
-        yield Finding.fail(check, said, _allowed(need) if iot else "allow it in the broker's access rules")
-    for answer in by_told[Told.UNHEARD]:
-        yield _unheard(check, answer, iot=iot)
-    silent = by_told[Told.NOT_ASKED]
-    if silent:
-        told = "; ".join(f"{answer.need.direction} {answer.need.topic} ({answer.reason})" for answer in silent)
-        yield Finding.ok(check, f"not asked: {told}")
+    for refused in by_verdict[_Verdict.REFUSED]:
+        need = refused.need
+        detail = f"{need.direction} {need.topic}: {refused.reason.lower()} ({need.why})"
+        yield Finding.fail(check, detail, _rule(need) if iot else "allow it in the broker's access rules")
+    for unanswered in by_verdict[_Verdict.UNANSWERED]:
+        yield _unanswered(check, unanswered, iot=iot)
+    if untried := by_verdict[_Verdict.NOT_ASKED]:
+        listed = "; ".join(f"{one.need.direction} {one.need.topic} ({one.reason})" for one in untried)
+        yield Finding.ok(check, f"not asked: {listed}")
 
 
-def _unheard(check: str, answer: Answer, *, iot: bool) -> Finding:
-    need, probe = answer.need, answer.need.probe
-    assert probe is not None  # noqa: S101 what was published
+def _unanswered(check: str, permission: _Permission, *, iot: bool) -> Finding:
+    need, probe = permission.need, permission.need.probe
+    assert probe is not None  # noqa: S101 it was published
     rule = f"allow iot:Receive on topic/{probe.answer}" if iot else f"let the agent read {probe.answer}"
     if probe.answer == probe.topic:
-        return Finding.fail(check, f"{answer.reason}, though it was sent there and subscribed to", rule)
+        return Finding.fail(check, f"{permission.reason}, though it was sent there and subscribed to", rule)
     return Finding.warn(
-        check, f"{answer.reason} ({need.why})", f"{rule}; or nobody serves this broker's jobs and shadows"
+        check, f"{permission.reason} ({need.why})", f"{rule}; or nobody serves this broker's jobs and shadows"
     )
 
 
-def _allowed(need: Need) -> str:
-    """What an IoT policy has to say; MQTT's wildcards are written as policies write them."""
+def _rule(need: Need) -> str:
+    """The statement that an IoT policy needs; MQTT's wildcards are written as policies write them."""
     topic = need.topic.replace("+", "*").replace("#", "*")
-    told = _ACTIONS[need.direction].format(topic)
-    return f"{told}, and iot:RetainPublish" if need.retain else told
+    rule = _ACTIONS[need.direction].format(topic)
+    return f"{rule}, and iot:RetainPublish" if need.retain else rule
+
+
+# -- asking it, need by need; blocking, for a thread ----------------------------------------------------------
+
+
+class _Verdict(enum.Enum):
+    """A broker's answer about a need."""
+
+    GRANTED = enum.auto()
+    REFUSED = enum.auto()
+    UNANSWERED = enum.auto()
+    """It may be published, but the message that should come back does not."""
+    NOT_ASKED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Permission:
+    """A need, and the broker's answer about it."""
+
+    need: Need
+    verdict: _Verdict
+    reason: str = ""
+
+
+def _ask(options: MqttOptions, required: Sequence[Need]) -> list[_Permission]:
+    """The broker's answers in the order of the needs; raises ``BrokerUnreachableError`` and ``ConfigError``."""
+    with Visitor(options) as visitor:
+        # First all subscriptions: a message that is published then may come back on one of them.
+        subscribed = {
+            need.topic: _subscribed(visitor, need) for need in required if need.direction is Direction.SUBSCRIBE
+        }
+        granted = [topic for topic, one in subscribed.items() if one.verdict is _Verdict.GRANTED]
+        return [
+            subscribed[need.topic] if need.direction is Direction.SUBSCRIBE else _published(visitor, need, granted)
+            for need in required
+        ]
+
+
+def _subscribed(visitor: Visitor, need: Need) -> _Permission:
+    if need.topic.startswith("$share/"):
+        return _Permission(need, _Verdict.NOT_ASKED, "it would take messages from others of the group")
+    refusal = visitor.subscribe(need.topic)
+    return _Permission(need, _Verdict.GRANTED) if refusal is None else _Permission(need, _Verdict.REFUSED, refusal)
+
+
+def _published(visitor: Visitor, need: Need, granted: Sequence[str]) -> _Permission:
+    probe = need.probe
+    if probe is None:
+        return _Permission(need, _Verdict.NOT_ASKED, "no message there is harmless")
+    if not visitor.five:
+        return _Permission(need, _Verdict.NOT_ASKED, "MQTT 3.1.1 does not tell")
+    refusal = visitor.publish(probe.topic, probe.payload, retain=probe.retain)
+    if refusal is not None:
+        return _Permission(need, _Verdict.REFUSED, refusal)
+    listens = probe.answer and any(matches(topic_filter, probe.answer) for topic_filter in granted)
+    if listens and not visitor.hears(probe.answer, _ECHO_S):
+        return _Permission(need, _Verdict.UNANSWERED, f"nothing came on {probe.answer}")
+    return _Permission(need, _Verdict.GRANTED)

@@ -276,7 +276,7 @@ def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStac
     provisioned = here.link.provisioned
     if provisioned is None:
         return None
-    from agent.aws.provision.operation import Rotation  # noqa: PLC0415
+    from agent.aws.provision.rotate import Rotation  # noqa: PLC0415
 
     rotation = Rotation(here.thing, provisioned, here.transport, tasks)
     stack.push_async_callback(rotation.close)

@@ -32,7 +32,7 @@ from statistics import median
 from typing import Any
 
 from agent.demo.kit import BAD, CLASSIFIER, DETECTOR, Kit
-from agent.demo.sequences import Sequences
+from agent.demo.scores import Sequences
 from scripts.benchmarks import cpu, frames, mqtt, rig
 
 AIMS = {
@@ -159,7 +159,7 @@ class Site:
         except TimeoutError:
             raise SystemExit(f"bench: nothing was heard for {PATIENCE_S:g} s") from None
         if topic.startswith(f"{BASE}/results/"):
-            self.sequences.saw(json.loads(content)["frame"]["sequence"])
+            self.sequences.add(json.loads(content)["frame"]["sequence"])
         return topic, content
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent.aws import answers
-from agent.aws.answers import Asker, Refusal
+from agent.aws.answers import CredentialsRequest, Refusal
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import InvalidInputError, UnreachableError
@@ -15,7 +15,7 @@ from agent.greengrass.deployments.errors import TYPES
 from tests.aws.endpoint import EXPIRES, SECRET, TOKEN, body, said
 
 NOW = (EXPIRES - timedelta(hours=1)).timestamp()
-ASKER = Asker("camera-7", "device-alias", "eu-west-1", "123456789012")
+ASKER = CredentialsRequest("camera-7", "device-alias", "eu-west-1", "123456789012")
 ARN = "arn:aws:iot:eu-west-1:123456789012:rolealias/device-alias"
 
 
@@ -92,5 +92,5 @@ def test_a_long_or_wild_answer_is_cut_to_what_a_log_can_take():
 
 def test_the_role_alias_s_arn_is_as_exact_as_what_is_known():
     assert ASKER.arn == ARN
-    assert Asker("t", "a").arn == "arn:aws:iot:*:*:rolealias/a"
-    assert Asker("t", "a", "cn-north-1").arn.startswith("arn:aws-cn:")
+    assert CredentialsRequest("t", "a").arn == "arn:aws:iot:*:*:rolealias/a"
+    assert CredentialsRequest("t", "a", "cn-north-1").arn.startswith("arn:aws-cn:")

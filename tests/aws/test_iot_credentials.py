@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.aws.answers import Asker
+from agent.aws.answers import CredentialsRequest
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
@@ -48,7 +48,7 @@ def provider(certificates, clock, host, **files) -> IotCredentials:
         "key_file": str(certificates.client_key),
         "ca_file": str(certificates.ca),
     }
-    return IotCredentials(Asker("camera-7", "device-alias"), host, clock=clock, **(told | files))
+    return IotCredentials(CredentialsRequest("camera-7", "device-alias"), host, clock=clock, **(told | files))
 
 
 @pytest.fixture

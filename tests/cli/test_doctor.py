@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.doctor import components, files, machine, tls
 from agent.doctor.brokers import limits
-from agent.doctor.certificate import validity
-from agent.doctor.finding import Status
+from agent.doctor.finding import FindingStatus
+from agent.doctor.tls import validity
 from agent.inference.environments.host import Host, Interpreter
 from agent.mqtt.limits import BrokerLimits
 from tests.support import certs
@@ -123,16 +123,16 @@ def test_the_tls_files_and_the_password_are_examined_and_the_broker_is_reached_w
 @pytest.mark.parametrize(
     ("moment", "status", "word"),
     [
-        (NOW - timedelta(days=2), Status.OK, "valid until"),
-        (NOW + timedelta(days=20), Status.WARN, "expires on"),
-        (NOW + timedelta(days=40), Status.FAIL, "expired on"),
-        (NOW - timedelta(days=9), Status.FAIL, "valid from"),
+        (NOW - timedelta(days=2), FindingStatus.OK, "valid until"),
+        (NOW + timedelta(days=20), FindingStatus.WARN, "expires on"),
+        (NOW + timedelta(days=40), FindingStatus.FAIL, "expired on"),
+        (NOW - timedelta(days=9), FindingStatus.FAIL, "valid from"),
     ],
 )
 def test_a_certificate_out_of_its_time_is_told(certificates, moment, status, word):
     found = tls.certificate("cert", certificates.client_cert, moment)
     assert (found.status, word in found.detail) == (status, True)
-    assert bool(found.fix) == (status is not Status.OK)
+    assert bool(found.fix) == (status is not FindingStatus.OK)
 
 
 def test_the_validity_is_the_one_that_the_certificate_tells(certificates):
@@ -146,58 +146,63 @@ def test_what_is_no_certificate_is_told(tmp_path, certificates):
     whole = certificates.client_cert.read_text().splitlines()
     (tmp_path / "cut.pem").write_text("\n".join([*whole[:3], whole[-1]]))
     for name in ("x.pem", "cut.pem", "missing.pem"):
-        assert tls.certificate("cert", tmp_path / name, NOW).status is Status.FAIL
+        assert tls.certificate("cert", tmp_path / name, NOW).status is FindingStatus.FAIL
     for name in ("x.pem", "missing.pem"):
-        assert tls.authorities("ca", tmp_path / name).status is Status.FAIL
-    assert tls.authorities("ca", certificates.ca).status is Status.OK
+        assert tls.authorities("ca", tmp_path / name).status is FindingStatus.FAIL
+    assert tls.authorities("ca", certificates.ca).status is FindingStatus.OK
 
 
 def test_a_key_of_another_certificate_and_a_key_with_a_password_are_told(tmp_path, certificates):
     other = certs.create(tmp_path / "other")
-    assert tls.pair("pair", certificates.client_cert, certificates.client_key).status is Status.OK
+    assert tls.pair("pair", certificates.client_cert, certificates.client_key).status is FindingStatus.OK
     found = tls.pair("pair", certificates.client_cert, other.client_key)
-    assert (found.status, found.detail) == (Status.FAIL, "the key does not belong to the certificate")
+    assert (found.status, found.detail) == (FindingStatus.FAIL, "the key does not belong to the certificate")
     key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
     locked = serialization.BestAvailableEncryption(b"word")
     (tmp_path / "locked.key").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
     )
     found = tls.pair("pair", certificates.client_cert, tmp_path / "locked.key")
-    assert found.status is Status.FAIL
+    assert found.status is FindingStatus.FAIL
     assert "without a password" in found.fix
 
 
 def test_a_secret_that_others_can_read_is_told_with_the_command_that_mends_it(tmp_path):
     path = tmp_path / "key"
     path.write_text("x")
-    for mode, status in ((0o600, Status.OK), (0o400, Status.OK), (0o640, Status.WARN), (0o644, Status.WARN)):
+    for mode, status in (
+        (0o600, FindingStatus.OK),
+        (0o400, FindingStatus.OK),
+        (0o640, FindingStatus.WARN),
+        (0o644, FindingStatus.WARN),
+    ):
         path.chmod(mode)
         assert files.secret("key", path).status is status
     assert files.secret("key", path).fix == f"chmod 600 {path}"
-    assert files.secret("key", tmp_path / "missing").status is Status.FAIL
+    assert files.secret("key", tmp_path / "missing").status is FindingStatus.FAIL
 
 
 def test_a_data_folder_that_cannot_be_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    assert files.data_folder(tmp_path / "new" / "er").status is Status.OK
-    assert files.data_folder(tmp_path / "file" / "inside").status is Status.FAIL
-    assert files.data_folder(Path("/proc/verge")).status is Status.FAIL  # where not even root can write
+    assert files.data_folder(tmp_path / "new" / "er").status is FindingStatus.OK
+    assert files.data_folder(tmp_path / "file" / "inside").status is FindingStatus.FAIL
+    assert files.data_folder(Path("/proc/verge")).status is FindingStatus.FAIL  # where not even root can write
     assert not list(tmp_path.glob("new"))
 
 
 @pytest.mark.parametrize(
     ("arch", "text", "status", "word"),
     [
-        ("x86_64", "model name : Xeon\nflags : sse2 avx2\n", Status.OK, "Xeon, x86_64, 4 cores, avx2"),
-        ("x86_64", "model name : Atom\nflags : sse2\n", Status.WARN, "without avx2"),
+        ("x86_64", "model name : Xeon\nflags : sse2 avx2\n", FindingStatus.OK, "Xeon, x86_64, 4 cores, avx2"),
+        ("x86_64", "model name : Atom\nflags : sse2\n", FindingStatus.WARN, "without avx2"),
         (
             "aarch64",
             "Features : fp asimd\nModel : Raspberry Pi 5\n",
-            Status.OK,
+            FindingStatus.OK,
             "Raspberry Pi 5, aarch64, 4 cores, asimd",
         ),
-        ("armv7l", "Features : half thumb\nHardware : BCM2709\n", Status.WARN, "without neon"),
-        ("riscv64", "", Status.WARN, "unknown processor"),
+        ("armv7l", "Features : half thumb\nHardware : BCM2709\n", FindingStatus.WARN, "without neon"),
+        ("riscv64", "", FindingStatus.WARN, "unknown processor"),
     ],
 )
 def test_the_processor_is_judged_by_its_vector_instructions(arch, text, status, word):
@@ -209,15 +214,15 @@ def test_memory_is_what_the_machine_has_and_the_container_allows():
     text = "MemTotal:  4194304 kB\nMemAvailable:  2097152 kB\n"
     assert machine.memory(text, "max\n").detail == "2.0 GiB available of 4.0 GiB"
     assert machine.memory(text, str(1 << 30)).detail == "2.0 GiB available of 4.0 GiB, limited to 1.0 GiB"
-    assert machine.memory(text, str(64 << 20)).status is Status.WARN
-    assert machine.memory("", "").status is Status.WARN
+    assert machine.memory(text, str(64 << 20)).status is FindingStatus.WARN
+    assert machine.memory("", "").status is FindingStatus.WARN
 
 
 def test_old_systems_are_told_before_wheels_fail_on_them():
-    assert machine.libc("glibc", "2.36").status is Status.OK
-    assert machine.libc("glibc", "2.17").status is Status.WARN
-    assert machine.libc("", "").status is Status.WARN
-    assert machine.python((3, 10, 1), "CPython", "/usr/bin/python3").status is Status.FAIL
+    assert machine.libc("glibc", "2.36").status is FindingStatus.OK
+    assert machine.libc("glibc", "2.17").status is FindingStatus.WARN
+    assert machine.libc("", "").status is FindingStatus.WARN
+    assert machine.python((3, 10, 1), "CPython", "/usr/bin/python3").status is FindingStatus.FAIL
 
 
 def test_what_a_broker_takes_is_told_in_words():
@@ -235,7 +240,7 @@ ROOMY = {
 def test_components_that_have_what_they_ask_for_are_a_line_a_group():
     told = components.groups(ROOMY, Path("/data"))
     assert [(each.check, each.status) for each in told] == [
-        ("inference", Status.OK), ("model stores", Status.OK), ("servers", Status.OK),
+        ("inference", FindingStatus.OK), ("model stores", FindingStatus.OK), ("servers", FindingStatus.OK),
     ]  # fmt: skip
     names, asks = told[0].detail.split(": ")
     assert set(names.split(", ")) >= {
@@ -259,9 +264,9 @@ def test_components_that_have_what_they_ask_for_are_a_line_a_group():
     ],
 )  # fmt: skip
 def test_what_components_lack_is_said_once_with_the_fix(changes, check, told):
-    worse = [each for each in components.groups(ROOMY | changes, Path("/data")) if each.status is not Status.OK]
+    worse = [each for each in components.groups(ROOMY | changes, Path("/data")) if each.status is not FindingStatus.OK]
     found = next(each for each in worse if each.check == check)
-    assert (found.status, found.detail) == (Status.WARN, told)
+    assert (found.status, found.detail) == (FindingStatus.WARN, told)
     assert found.fix
 
 
@@ -272,14 +277,17 @@ def host(**facts) -> Host:
 
 def test_runtimes_that_could_be_had_are_one_line():
     (told,) = components.runtimes(host())
-    assert (told.status, told.detail) == (Status.OK, "can be installed: litert, onnx, opencv, dlr on Python 3.11.2")
+    assert (told.status, told.detail) == (
+        FindingStatus.OK,
+        "can be installed: litert, onnx, opencv, dlr on Python 3.11.2",
+    )
 
 
 def test_a_runtime_that_the_machine_has_no_wheels_for_is_named_and_the_others_are_not():
     fine, lacking = components.runtimes(host(machine="aarch64"))
-    assert (fine.status, fine.detail) == (Status.OK, "can be installed: litert, onnx, opencv on Python 3.11.2")
+    assert (fine.status, fine.detail) == (FindingStatus.OK, "can be installed: litert, onnx, opencv on Python 3.11.2")
     assert (lacking.status, lacking.detail) == (
-        Status.WARN, "dlr: the index has dlr wheels for x86_64, not for aarch64",
+        FindingStatus.WARN, "dlr: the index has dlr wheels for x86_64, not for aarch64",
     )  # fmt: skip
     assert lacking.fix == "bring wheels of your own in a wheelhouse"
 
@@ -293,6 +301,6 @@ def test_pythons_that_make_no_environments_are_told_with_the_package_that_mends_
 def test_a_machine_without_a_python_for_workers_says_which_ones_were_passed_over():
     nothing = Host((), passed_over=("/usr/bin/python3 is CPython 3.7.3, workers run on CPython 3.9 to 3.14",))
     told = components.pythons(nothing)
-    assert (told.status, "3.7.3" in told.detail) == (Status.WARN, True)
+    assert (told.status, "3.7.3" in told.detail) == (FindingStatus.WARN, True)
     (lacking,) = components.runtimes(nothing)
     assert lacking.detail == "litert, onnx, opencv, dlr: no Python 3.9 to 3.14 was found"

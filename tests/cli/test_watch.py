@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from paho.mqtt import publish
 
 from agent.cli.lines import Lines, as_json, labels
-from agent.cli.subscriptions import configured, usual
+from agent.cli.watch import configured, usual
 from agent.config.load import parse
 from agent.errors import ConfigError
 from tests.support.broker import free_port

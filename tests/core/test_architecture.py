@@ -66,8 +66,6 @@ PURE = [
     "aws/jobs/retry.py",
     "aws/jobs/service/queue.py",
     "aws/jobs/shadow.py",
-    "aws/provision/acl.py",
-    "aws/provision/policy.py",
     "aws/tes/exchange.py",
     "doctor/needs.py",
     "frames/envelope.py",

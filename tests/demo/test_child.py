@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from agent.demo.child import Child
+from agent.demo.child import ChildProgram
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -18,11 +18,11 @@ SLEEPER = "print('ready', flush=True); import time; time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
 
 
-def python(code: str, folder: Path, **more: object) -> Child:
-    return Child("sleeper", [sys.executable, "-c", code], folder / "log", **more)
+def python(code: str, folder: Path, **more: object) -> ChildProgram:
+    return ChildProgram("sleeper", [sys.executable, "-c", code], folder / "log", **more)
 
 
-async def started(child: Child) -> None:
+async def started(child: ChildProgram) -> None:
     """Wait for the child's first line."""
     assert await child.process.stdout.readline() == b"ready\n"
 
@@ -46,7 +46,7 @@ async def test_its_obituary_tells_the_exit_status_and_the_last_lines(tmp_path):
     code = "import sys; [print('line', n, file=sys.stderr) for n in range(20)]; sys.exit(7)"
     async with python(code, tmp_path) as child:
         await child.ended()
-        died = child.obituary()
+        died = child.end_error()
     assert died.message.startswith("the sleeper ended (exit status 7)\n  | line 12\n")
     assert died.message.endswith("  | line 19")
     assert died.code == "sleeper-ended"
@@ -55,7 +55,7 @@ async def test_its_obituary_tells_the_exit_status_and_the_last_lines(tmp_path):
 async def test_its_obituary_names_the_signal(tmp_path):
     async with python("import os; os.kill(os.getpid(), 9)", tmp_path) as child:
         await child.ended()
-        assert child.obituary().message == "the sleeper ended (signal SIGKILL)"
+        assert child.end_error().message == "the sleeper ended (signal SIGKILL)"
 
 
 async def test_ctrl_c_does_not_reach_it(tmp_path):
@@ -65,9 +65,9 @@ async def test_ctrl_c_does_not_reach_it(tmp_path):
 
 
 async def test_a_program_that_is_not_there_is_in_its_last_lines(tmp_path):
-    async with Child("ghost", ["/nowhere/program"], tmp_path / "log") as child:
+    async with ChildProgram("ghost", ["/nowhere/program"], tmp_path / "log") as child:
         await child.ended()
-        assert "FileNotFoundError" in child.obituary().message
+        assert "FileNotFoundError" in child.end_error().message
 
 
 ORPHAN_MAKER = """

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 import agent
 from agent.demo.kit import BAD, DETECTOR, Kit
-from agent.demo.rehearsal import FAILED, Failure, Rehearsal, Swap
+from agent.demo.rehearsal import FAILED, FailedDeployment, Rehearsal, Swap
 from agent.demo.table import deployed
 
 ROOT = Path(agent.__file__).parents[1]
@@ -23,7 +23,7 @@ PATIENCE_S = 120
 
 GOOD = Rehearsal(
     deployment=Swap(status="SUCCESSFUL", seconds=0.8, swap_gap_frames=0, first_seconds=0.9),
-    failures=(Failure(case="wrong-labels", status=FAILED[1], reason="no cat", seconds=0.5, frames_lost=0),),
+    failures=(FailedDeployment(case="wrong-labels", status=FAILED[1], reason="no cat", seconds=0.5, frames_lost=0),),
     model=DETECTOR,
 )
 

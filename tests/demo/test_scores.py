@@ -6,12 +6,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.demo.scores import Counts, Percentiles, Report, Scores, Seen, percentiles
+from agent.demo.scores import CameraCounts, Percentiles, ResultSeen, Scores, StreamReport, percentiles
 
 CAMERA = "front-door"
 
 
-def a_result(camera: str = CAMERA, total: float = 20.0, *found: tuple[str, float]) -> Seen:
+def a_result(camera: str = CAMERA, total: float = 20.0, *found: tuple[str, float]) -> ResultSeen:
     """As the agent publishes it; what the demo does not read is there too."""
     told = {
         "id": "01M81XWD9R8S6TMRJTD3E3RY64",
@@ -19,13 +19,13 @@ def a_result(camera: str = CAMERA, total: float = 20.0, *found: tuple[str, float
         "predictions": [{"label": label, "label_id": 1, "score": score} for label, score in found],
         "timing_ms": {"queue": 1.0, "total": total},
     }
-    return msgspec.convert(told, Seen)
+    return msgspec.convert(told, ResultSeen)
 
 
-def a_report(**cameras: Counts) -> Report:
+def a_report(**cameras: CameraCounts) -> StreamReport:
     counts = cameras.values()
     dropped, failed = sum(c.dropped for c in counts), sum(c.failed for c in counts)
-    return Report(
+    return StreamReport(
         state="RUNNING",
         model={"component": "detector"},
         received=sum(c.received for c in counts),
@@ -44,15 +44,15 @@ def test_a_camera_has_a_row_before_its_first_frame():
 
 def test_a_camera_that_nobody_announced_gets_a_row_with_its_first_result():
     scores = Scores([CAMERA])
-    scores.saw(a_result("yard"), now=1.0)
+    scores.on_result(a_result("yard"), now=1.0)
     assert [row.camera for row in scores.rows(now=1.0)] == [CAMERA, "yard"]
 
 
 def test_counts_are_the_agents_and_latencies_those_of_the_results():
     scores = Scores([CAMERA])
-    scores.told(a_report(front_door=Counts(received=9, answered=5, dropped=3, failed=1)))
+    scores.on_report(a_report(front_door=CameraCounts(received=9, answered=5, dropped=3, failed=1)))
     for total in (10.0, 30.0, 20.0):
-        scores.saw(a_result(CAMERA, total), now=1.0)
+        scores.on_result(a_result(CAMERA, total), now=1.0)
     (row,) = scores.rows(now=1.0)
     assert (row.frames, row.answered, row.dropped, row.failed) == (9, 5, 3, 1)
     assert row.latency_ms == Percentiles(p50=20.0, p95=30.0)
@@ -60,16 +60,16 @@ def test_counts_are_the_agents_and_latencies_those_of_the_results():
 
 def test_a_row_names_the_two_best_predictions_of_the_last_result():
     scores = Scores([CAMERA])
-    scores.saw(a_result(CAMERA, 1.0, ("Person", 0.62), ("Bottle", 0.311), ("Hat", 0.3)), now=1.0)
+    scores.on_result(a_result(CAMERA, 1.0, ("Person", 0.62), ("Bottle", 0.311), ("Hat", 0.3)), now=1.0)
     assert scores.rows(now=1.0)[0].sees == "Person 62%, Bottle 31%"
-    scores.saw(a_result(CAMERA, 1.0), now=2.0)
+    scores.on_result(a_result(CAMERA, 1.0), now=2.0)
     assert scores.rows(now=2.0)[0].sees == "nothing it knows"
 
 
 def test_the_rate_is_of_the_last_five_seconds_and_falls_to_nothing_in_silence():
     scores = Scores([CAMERA])
     for tick in range(101):
-        scores.saw(a_result(), now=tick / 10)
+        scores.on_result(a_result(), now=tick / 10)
     assert scores.rows(now=10.0)[0].fps == 10.0
     assert 0 < scores.rows(now=14.0)[0].fps < 10.0
     assert scores.rows(now=16.0)[0].fps == 0.0
@@ -77,10 +77,10 @@ def test_the_rate_is_of_the_last_five_seconds_and_falls_to_nothing_in_silence():
 
 def test_the_summary_balances_when_every_frame_is_answered_or_counted_and_every_answer_arrived():
     scores = Scores([CAMERA])
-    scores.told(a_report(front_door=Counts(received=4, answered=2, dropped=1, failed=1)))
-    scores.saw(a_result(), now=1.0)
+    scores.on_report(a_report(front_door=CameraCounts(received=4, answered=2, dropped=1, failed=1)))
+    scores.on_result(a_result(), now=1.0)
     assert not scores.summary({CAMERA: 4}).balanced  # an answer has not arrived
-    scores.saw(a_result(), now=1.5)
+    scores.on_result(a_result(), now=1.5)
     summary = scores.summary({CAMERA: 4})
     assert summary.balanced
     assert summary.reasons == {"superseded": 1, "worker-lost": 1}
@@ -96,9 +96,9 @@ def test_a_summary_balances_only_if_no_frame_and_no_answer_is_missing(
     frames, received, answered, dropped, failed, results
 ):
     scores = Scores([CAMERA])
-    scores.told(a_report(front_door=Counts(received, answered, dropped, failed)))
+    scores.on_report(a_report(front_door=CameraCounts(received, answered, dropped, failed)))
     for tick in range(results):
-        scores.saw(a_result(), now=float(tick))
+        scores.on_result(a_result(), now=float(tick))
     whole = frames == received and received == answered + dropped + failed and results == answered
     assert scores.summary({CAMERA: frames}).balanced is whole
 
@@ -111,9 +111,9 @@ def test_nothing_published_and_nothing_heard_balances():
 
 def test_the_summary_is_json_with_the_figures_of_each_camera():
     scores = Scores([CAMERA, "line-3"])
-    scores.told(a_report(front_door=Counts(2, 1, 1, 0), line_3=Counts(1, 1, 0, 0)))
-    scores.saw(a_result(CAMERA, 12.345), now=1.0)
-    scores.saw(a_result("line-3", 50.0), now=2.0)
+    scores.on_report(a_report(front_door=CameraCounts(2, 1, 1, 0), line_3=CameraCounts(1, 1, 0, 0)))
+    scores.on_result(a_result(CAMERA, 12.345), now=1.0)
+    scores.on_result(a_result("line-3", 50.0), now=2.0)
     told = msgspec.json.decode(msgspec.json.encode(scores.summary({CAMERA: 2, "line-3": 1})))
     assert told["frames"] == 3
     assert told["latency_ms"] == {"p50": 12.35, "p95": 50.0}
@@ -124,8 +124,8 @@ def test_the_summary_is_json_with_the_figures_of_each_camera():
 
 def test_the_model_of_an_earlier_report_stays_when_a_later_one_has_none():
     scores = Scores([CAMERA])
-    scores.told(a_report(front_door=Counts(1, 1, 0, 0)))
-    scores.told(Report(state="STOPPED", received=2, answered=2))
+    scores.on_report(a_report(front_door=CameraCounts(1, 1, 0, 0)))
+    scores.on_report(StreamReport(state="STOPPED", received=2, answered=2))
     assert scores.summary({}).model == {"component": "detector"}
     assert scores.summary({}).received == 2
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agent.demo.scores import Percentiles, Report, Row, Scores
+from agent.demo.scores import CameraRow, Percentiles, Scores, StreamReport
 from agent.demo.table import LiveTable, PlainLines, Setting, final, picture, view
 
 SETTING = Setting(
@@ -18,9 +18,9 @@ SETTING = Setting(
     snapshots="/tmp/verge-demo-l9c_lm9o/snapshots",
 )
 ROWS = [
-    Row(camera="front-door", frames=12345, answered=12000, dropped=344, failed=1, fps=9.9,
+    CameraRow(camera="front-door", frames=12345, answered=12000, dropped=344, failed=1, fps=9.9,
         latency_ms=Percentiles(31.5, 164.9), sees="Person 59%, Bottle 32%"),
-    Row(camera="line-3", frames=0, answered=0, dropped=0, failed=0, fps=0.0,
+    CameraRow(camera="line-3", frames=0, answered=0, dropped=0, failed=0, fps=0.0,
         latency_ms=Percentiles(None, None), sees=""),
 ]  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_the_header_says_where_pictures_are_how_to_listen_and_how_to_end():
 
 def test_brackets_in_a_label_are_text_and_no_markup():
     console = Console(width=120, file=io.StringIO(), color_system=None)
-    row = Row(camera="[red]", frames=1, answered=1, dropped=0, failed=0, fps=1.0,
+    row = CameraRow(camera="[red]", frames=1, answered=1, dropped=0, failed=0, fps=1.0,
               latency_ms=Percentiles(1.0, 1.0), sees="[bold]cup")  # fmt: skip
     console.print(picture(SETTING, [row]))
     assert "[red]" in console.file.getvalue()
@@ -104,7 +104,7 @@ def test_the_last_picture_of_the_live_table_stays_on_the_screen():
 def test_the_final_words_say_whether_the_books_balance():
     scores = Scores(["line-3"])
     assert "\nevery frame is accounted for" in final(scores.summary({}), "folder")
-    scores.told(Report(state="RUNNING", received=2, dropped={"superseded": 1}))
+    scores.on_report(StreamReport(state="RUNNING", received=2, dropped={"superseded": 1}))
     text = final(scores.summary({"line-3": 2}), "folder")
     assert "NOT every frame is accounted for" in text
     assert "superseded: 1" in text

@@ -15,7 +15,7 @@ import pytest
 from agent.aws.jobs.service.caller import Caller, calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
-from agent.aws.provision.enroll import Wish, from_files
+from agent.aws.provision.enroll import Enrollment, from_files
 from agent.aws.provision.home import Home
 from agent.mqtt.client import MqttTransport
 from tests.support import agent as agents
@@ -56,7 +56,7 @@ async def site(certificates, broker, thing, tmp_path) -> AsyncIterator[Site]:
     with Cloud(at) as cloud, JobStore(tmp_path / "jobs") as store:
         async with MqttTransport("operator", cloud.back_door) as operator:
             await connected(operator)
-            wish = Wish(tmp_path / "written.toml", home, "127.0.0.1", cloud.broker.port, at.ca)
+            wish = Enrollment(tmp_path / "written.toml", home, "127.0.0.1", cloud.broker.port, at.ca)
             await from_files(wish, thing, at.client_cert, at.client_key)
             async with (
                 ProvisioningService(operator, authority) as service,

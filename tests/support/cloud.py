@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import pytest
 
-from agent.aws.provision.acl import Access
 from agent.config.transports import IotCoreOptions, MqttOptions
 from tests.support.broker import Broker, free_port
 from tests.support.certs import Certificates
+from tests.support.mosquitto_acl import Access
 
 PLUGIN = "mosquitto_dynamic_security.so"
 _PLACES = ("/usr/lib", "/usr/local/lib")

@@ -20,7 +20,7 @@ import msgspec
 
 from agent.aws.jobs import execution, shadow
 from agent.aws.jobs.codec import JobCodec, ShadowCodec
-from agent.aws.jobs.execution import Cancel, Conversation, DescribeNext, Finished, Job, Progress, Start, Update
+from agent.aws.jobs.execution import Cancel, Conversation, DescribeNext, Job, JobFinished, JobProgress, Start, Update
 from agent.aws.jobs.messages import Status, clean_details
 from agent.aws.jobs.retry import Connected, Disconnected, Pace, RequestRejected, Tick
 from agent.aws.jobs.shadow import (
@@ -162,9 +162,9 @@ class JobsClient(_Client[Conversation, execution.Event, execution.Effect]):
         """
         cleaned = tuple(clean_details(details or {}).items())
         if status is Status.IN_PROGRESS:
-            self._advance(Progress(job, cleaned))
+            self._advance(JobProgress(job, cleaned))
         elif status in {Status.SUCCEEDED, Status.FAILED, Status.REJECTED}:
-            self._advance(Finished(job, status, cleaned))
+            self._advance(JobFinished(job, status, cleaned))
         else:
             raise ValueError(f"a device cannot set {status}")
 

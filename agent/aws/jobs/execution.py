@@ -39,14 +39,14 @@ __all__ = [
     "DescribeNext",
     "Effect",
     "Event",
-    "Finished",
     "Job",
+    "JobFinished",
+    "JobProgress",
     "JobReport",
     "JobState",
     "NextJob",
     "Notified",
     "Phase",
-    "Progress",
     "Remedy",
     "Start",
     "Update",
@@ -93,7 +93,7 @@ class NextJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """The owner reports progress of its job."""
 
     job: Job
@@ -101,7 +101,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class JobFinished:
     """The owner is done with its job, also after a cancellation."""
 
     job: Job
@@ -110,7 +110,7 @@ class Finished:
 
 
 Event: TypeAlias = (
-    Connected | Disconnected | Notified | NextJob | ReportAccepted | RequestRejected | Progress | Finished | Tick
+    Connected | Disconnected | Notified | NextJob | ReportAccepted | RequestRejected | JobProgress | JobFinished | Tick
 )
 
 
@@ -137,7 +137,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Hand the job to its owner, who answers with ``Finished``.
+    """Hand the job to its owner, who answers with ``JobFinished``.
 
     A job that was in progress when the agent went away is handed out again; the owner knows whether it is done.
     """
@@ -147,7 +147,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The job is gone at the service: its owner is to stop it if it still can, and answers with ``Finished``."""
+    """The job is gone at the service: its owner is to stop it if it still can, and answers with ``JobFinished``."""
 
     job: Job
 
@@ -298,9 +298,9 @@ def _after(state: Conversation, event: Event, now: float) -> Transition:
             after = _accepted(retry.answered(state, now), version)
         case RequestRejected(token, code) if (request := _open_request(state, token)) is not None:
             after = _rejected(state, request, code, now)
-        case Progress(job, details) if state.phase is Phase.RUNNING and job == state.job:
+        case JobProgress(job, details) if state.phase is Phase.RUNNING and job == state.job:
             after = _reporting(state, JobReport(Status.IN_PROGRESS, details)), ()
-        case Finished(job, status, details) if job == state.job:
+        case JobFinished(job, status, details) if job == state.job:
             after = _finished(state, JobReport(status, details)), ()
         case Tick():
             state, repeated = retry.ticked(state, now)

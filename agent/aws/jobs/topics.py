@@ -16,8 +16,8 @@ __all__ = [
     "GREENGRASS",
     "NEXT",
     "PREFIX",
+    "JobOperation",
     "JobTopics",
-    "Operation",
     "RequestTopic",
     "ShadowTopics",
     "read_request",
@@ -31,7 +31,7 @@ NEXT = "$next"
 """Stands for the job that is to be done next."""
 
 
-class Operation(enum.StrEnum):
+class JobOperation(enum.StrEnum):
     """The requests that a device can make."""
 
     GET_PENDING = "get-pending"
@@ -136,7 +136,7 @@ class RequestTopic:
     """The parts of a request's topic; ``operation`` is None where the topic maps to none."""
 
     thing: str
-    operation: Operation | None
+    operation: JobOperation | None
     job_id: str = ""
     namespace: str = ""
 
@@ -162,8 +162,8 @@ def read_request(prefix: str, topic: str) -> RequestTopic | None:
         return None
     thing, whole, job_id, level, verb = match.groups()
     if whole:
-        return RequestTopic(thing, Operation.GET_PENDING if whole == "get" else Operation.START_NEXT)
+        return RequestTopic(thing, JobOperation.GET_PENDING if whole == "get" else JobOperation.START_NEXT)
     namespace = (level or "").removeprefix(_NAMESPACE)
     if level is not None and (namespace == level or not namespace):
         return RequestTopic(thing, None, job_id)
-    return RequestTopic(thing, Operation(verb), job_id, namespace)
+    return RequestTopic(thing, JobOperation(verb), job_id, namespace)

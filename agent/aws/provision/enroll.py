@@ -1,13 +1,15 @@
 """An identity for a new device: from files, or by a claim certificate; then its configuration.
 
-Everything is made aside and proved first.  Then the identity becomes the current one in one step, and the configuration
-is written in another: an interruption before leaves nothing, one between the two an identity that the next attempt
-replaces.
+Everything is made in a staging folder and proved first.  Then the identity becomes the current one in one step, and
+the configuration is written in another: an interruption before leaves nothing, one between the two an identity that
+the next attempt replaces.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,23 +17,24 @@ from pathlib import Path
 
 from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.home import AUTHORITIES, CERTIFICATE, KEY, Home, Pair
-from agent.aws.provision.identity import Identity
-from agent.aws.provision.keys import Facts, check_authorities, check_pair, new_key, request
+from agent.aws.provision.identity import FleetProvisioning
+from agent.aws.provision.keys import CertificateFacts, check_authorities, check_pair, new_key, request
 from agent.aws.provision.prove import Proof, prove
-from agent.aws.provision.template import configuration
 from agent.config.transports import IotCoreOptions
 from agent.files import write_atomically
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Transport
 
-__all__ = ["Claim", "Done", "Wish", "by_claim", "from_files"]
+__all__ = ["Claim", "Enrolled", "Enrollment", "by_claim", "configuration", "from_files"]
 
 _CONNECT_S = 30.0
+_SHIPPED = Path(__file__).with_name("iot-core.toml")
+_TABLE = "[transports.cloud]"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be there in the end."""
+class Enrollment:
+    """The options of a new identity."""
 
     config: Path
     """The file to write."""
@@ -46,7 +49,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A certificate that may ask for others, and the template that makes things of them."""
+    """A claim certificate, which may ask for others, and the template that makes things of them."""
 
     certificate: Path
     key: Path
@@ -57,38 +60,38 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What there is now."""
+class Enrolled:
+    """The new identity and its configuration."""
 
     thing: str
     config: Path
     pair: Pair
-    facts: Facts
+    facts: CertificateFacts
     proof: Proof
 
 
-async def from_files(wish: Wish, thing: str, certificate: Path, key: Path) -> Done:
+async def from_files(enrollment: Enrollment, thing: str, certificate: Path, key: Path) -> Enrolled:
     """Take over a certificate and its key; raises ``VergeError`` and leaves nothing behind then."""
-    _check(wish)
-    with wish.home.staging() as staged:
+    _check(enrollment)
+    with enrollment.home.staging() as staged:
         staged.write(CERTIFICATE, _read(certificate))
         staged.write(KEY, _read(key))
-        return await _finish(wish, staged, thing)
+        return await _finish(enrollment, staged, thing)
 
 
-async def by_claim(wish: Wish, claim: Claim, *, patience_s: float = 30.0) -> Done:
+async def by_claim(enrollment: Enrollment, claim: Claim, *, timeout_s: float = 30.0) -> Enrolled:
     """Get a certificate and a thing by fleet provisioning; raises ``VergeError`` and leaves nothing behind then."""
-    _check(wish)
+    _check(enrollment)
     check_pair(_read(claim.certificate), _read(claim.key), name="the claim certificate")
-    with wish.home.staging() as staged:
-        async with _connected(wish, claim) as transport:
-            await transport.wait_connected(min(_CONNECT_S, patience_s))
-            identity = Identity(transport, patience_s=patience_s)
+    with enrollment.home.staging() as staged:
+        async with _connected(enrollment, claim) as transport:
+            await transport.wait_connected(min(_CONNECT_S, timeout_s))
+            identity = FleetProvisioning(transport, timeout_s=timeout_s)
             thing = await _obtain(identity, claim, staged)
-        return await _finish(wish, staged, thing)
+        return await _finish(enrollment, staged, thing)
 
 
-async def _obtain(identity: Identity, claim: Claim, staged: Pair) -> str:
+async def _obtain(identity: FleetProvisioning, claim: Claim, staged: Pair) -> str:
     """Fill ``staged``; the thing's name."""
     if claim.their_key:
         signed = await identity.make()
@@ -101,28 +104,28 @@ async def _obtain(identity: Identity, claim: Claim, staged: Pair) -> str:
     return (await identity.register(claim.template, signed.token, claim.parameters)).thing
 
 
-async def _finish(wish: Wish, staged: Pair, thing: str) -> Done:
+async def _finish(enrollment: Enrollment, staged: Pair, thing: str) -> Enrolled:
     facts = check_pair(_read(staged.certificate), _read(staged.key))
-    if wish.ca is not None:
-        staged.write(AUTHORITIES, _read(wish.ca))
-    proof = await prove(_options(wish, staged), thing)
+    if enrollment.ca is not None:
+        staged.write(AUTHORITIES, _read(enrollment.ca))
+    proof = await prove(_options(enrollment, staged), thing)
     authorities = staged.authorities
-    pair = wish.home.keep(staged)
-    told: dict[str, str | int] = {"endpoint": wish.endpoint}
-    told |= {"cert_file": _named(pair.certificate, wish), "key_file": _named(pair.key, wish)}
-    told |= {"ca_file": _named(pair.folder / AUTHORITIES, wish)} if authorities else {}
-    told |= {"port": wish.port} if wish.port else {}
-    write_atomically(wish.config, configuration(thing, told).encode(), 0o640)
-    return Done(thing, wish.config, pair, facts, proof)
+    pair = enrollment.home.keep(staged)
+    values: dict[str, str | int] = {"endpoint": enrollment.endpoint}
+    values |= {"cert_file": _named(pair.certificate, enrollment), "key_file": _named(pair.key, enrollment)}
+    values |= {"ca_file": _named(pair.folder / AUTHORITIES, enrollment)} if authorities else {}
+    values |= {"port": enrollment.port} if enrollment.port else {}
+    write_atomically(enrollment.config, configuration(thing, values).encode(), 0o640)
+    return Enrolled(thing, enrollment.config, pair, facts, proof)
 
 
-def _connected(wish: Wish, claim: Claim) -> Transport:
+def _connected(enrollment: Enrollment, claim: Claim) -> Transport:
     """A connection with the claim certificate, for this one purpose."""
     options = IotCoreOptions(
-        endpoint=wish.endpoint,
-        port=wish.port,
+        endpoint=enrollment.endpoint,
+        port=enrollment.port,
         client_id=f"verge-claim-{uuid.uuid4().hex[:12]}",
-        ca_file=str(wish.ca) if wish.ca else None,
+        ca_file=str(enrollment.ca) if enrollment.ca else None,
         cert_file=str(claim.certificate),
         key_file=str(claim.key),
         clean_start=True,
@@ -131,25 +134,27 @@ def _connected(wish: Wish, claim: Claim) -> Transport:
     return create("claim", options)
 
 
-def _options(wish: Wish, pair: Pair) -> IotCoreOptions:
+def _options(enrollment: Enrollment, pair: Pair) -> IotCoreOptions:
     return IotCoreOptions(
-        endpoint=wish.endpoint,
-        port=wish.port,
-        ca_file=str(wish.ca) if wish.ca else None,
+        endpoint=enrollment.endpoint,
+        port=enrollment.port,
+        ca_file=str(enrollment.ca) if enrollment.ca else None,
         cert_file=str(pair.certificate),
         key_file=str(pair.key),
     )
 
 
-def _check(wish: Wish) -> None:
-    if wish.config.exists() and not wish.force:
+def _check(enrollment: Enrollment) -> None:
+    if enrollment.config.exists() and not enrollment.force:
         raise ProvisioningError(
-            f"{wish.config} is there already", code="config-exists", hint="--force replaces it and its identity"
+            f"{enrollment.config} is there already", code="config-exists", hint="--force replaces it and its identity"
         )
-    if not wish.config.parent.is_dir():
-        raise ProvisioningError(f"there is no folder {wish.config.parent}", code="no-folder", hint="make it first")
-    if wish.ca is not None:
-        check_authorities(_read(wish.ca), str(wish.ca))
+    if not enrollment.config.parent.is_dir():
+        raise ProvisioningError(
+            f"there is no folder {enrollment.config.parent}", code="no-folder", hint="make it first"
+        )
+    if enrollment.ca is not None:
+        check_authorities(_read(enrollment.ca), str(enrollment.ca))
 
 
 def _read(path: Path) -> bytes:
@@ -161,7 +166,22 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _named(path: Path, wish: Wish) -> str:
-    """As the configuration names it: from its own folder where it is below that."""
-    path, start = Path(os.path.abspath(path)), Path(os.path.abspath(wish.config.parent))  # noqa: PTH100 links stay
+def _named(path: Path, enrollment: Enrollment) -> str:
+    """The path as the configuration names it: relative to its own folder where it is below that."""
+    path, start = Path(os.path.abspath(path)), Path(os.path.abspath(enrollment.config.parent))  # noqa: PTH100 links stay
     return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)
+
+
+def configuration(thing: str, cloud: Mapping[str, str | int]) -> str:
+    """TOML for ``thing``, with these values in ``[transports.cloud]``; each has a line there, maybe a commented one."""
+    before, table, after = _SHIPPED.read_text().partition(_TABLE)
+    for key, value in cloud.items():
+        after = _with(after, key, value)
+    return _with(before, "thing", thing) + table + after
+
+
+def _with(text: str, key: str, value: str | int) -> str:
+    line = f"{key} = {json.dumps(value)}"  # JSON's strings and numbers are TOML's
+    changed, count = re.subn(rf'^(?:# )?{key} = (?:"[^"]*"|\d+)', lambda _: line, text, count=1, flags=re.MULTILINE)
+    assert count == 1, key  # noqa: S101 the shipped file is ours, and a test looks at every key
+    return changed

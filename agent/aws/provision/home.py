@@ -7,9 +7,9 @@
       current -> 4f1d…
       previous -> 09ab…  what ``rollback`` goes back to
 
-A certificate and its key change together: the link is replaced in one step, and whoever reads through it finds the
-old pair or the new one.  What is being made is in a folder whose name begins with ``.new-``; nobody looks there, and
-what an interruption left there goes with the next attempt.
+A certificate and its key change together: the link is replaced in one step, and whoever reads through it gets the
+old pair or the new one.  A pair that is being made is in a folder whose name begins with ``.new-``; nobody looks
+there, and one that an interruption left goes with the next attempt.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Home:
 
     @property
     def current(self) -> Pair:
-        """What is in use, named through the link, so that it stays right after a change."""
+        """The pair in use, named through the link, so that it stays right after a change."""
         return Pair(self.folder / _CURRENT)
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 Over the ``Transport`` seam and not over awsiotsdk's identity client: that one wants a connection of its own, and a
 device that renews its certificate must ask over the connection it has, for its client id can be connected once only.
-The service has no tokens to tell answers apart, so one request is made at a time.  It is not repeated either: every
+The service has no tokens that distinguish answers, so one request is made at a time.  It is not repeated either: every
 repetition would make another certificate.
 """
 
@@ -20,7 +20,7 @@ from agent.config.strict import convert
 from agent.errors import ConfigError, VergeError
 from agent.mqtt.transport import Message, Transport
 
-__all__ = ["Identity", "Registered", "Signed", "registration_topic"]
+__all__ = ["FleetProvisioning", "Registered", "Signed", "registration_topic"]
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -79,37 +79,37 @@ def registration_topic(template: str) -> str:
     return f"$aws/provisioning-templates/{template}/provision/json"
 
 
-class Identity:
-    """The service on a connected ``transport``; each answer is waited for ``patience_s``.
+class FleetProvisioning:
+    """The service on a connected ``transport``; for each answer it waits ``timeout_s``.
 
     Raises ``ProvisioningError`` for what the service rejects and ``ProvisioningUnreachableError`` for its silence.
     """
 
-    def __init__(self, transport: Transport, *, patience_s: float = 30.0) -> None:
+    def __init__(self, transport: Transport, *, timeout_s: float = 30.0) -> None:
         self._transport = transport
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
 
     async def sign(self, csr: str) -> Signed:
         """A certificate for the key that signed ``csr``; the key stays where it is."""
-        told = await self._ask(_CSR, {"certificateSigningRequest": csr}, _Certificate)
-        return Signed(told.certificate_pem.encode(), told.certificate_id, told.certificate_ownership_token)
+        made = await self._ask(_CSR, {"certificateSigningRequest": csr}, _Certificate)
+        return Signed(made.certificate_pem.encode(), made.certificate_id, made.certificate_ownership_token)
 
     async def make(self) -> Signed:
         """A certificate with a key that the service makes: it travels over the connection once."""
-        told = await self._ask(_KEYS, {}, _Certificate)
-        key = told.private_key.encode()
-        return Signed(told.certificate_pem.encode(), told.certificate_id, told.certificate_ownership_token, key)
+        made = await self._ask(_KEYS, {}, _Certificate)
+        key = made.private_key.encode()
+        return Signed(made.certificate_pem.encode(), made.certificate_id, made.certificate_ownership_token, key)
 
     async def register(self, template: str, token: str, parameters: Mapping[str, str]) -> Registered:
         """Have the template make the certificate active, and a thing of it."""
         request = {"certificateOwnershipToken": token, "parameters": dict(parameters)}
-        told = await self._ask(registration_topic(template), request, _Thing)
-        return Registered(told.thing_name, told.device_configuration)
+        registered = await self._ask(registration_topic(template), request, _Thing)
+        return Registered(registered.thing_name, registered.device_configuration)
 
     async def _ask(self, topic: str, request: Mapping[str, Any], kind: type[_T]) -> _T:
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
-        def heard(message: Message) -> None:
+        def on_answer(message: Message) -> None:
             if not answered.done():
                 answered.set_result(message)
 
@@ -118,27 +118,27 @@ class Identity:
                 answered.set_exception(error)
 
         answers = (f"{topic}/accepted", f"{topic}/rejected")
-        for each in answers:
-            self._transport.subscribe(each, heard, qos=_QOS)
+        for answer_topic in answers:
+            self._transport.subscribe(answer_topic, on_answer, qos=_QOS)
         try:
             self._transport.publish(Message(topic, msgspec.json.encode(request), qos=_QOS), delivered)
-            answer = await asyncio.wait_for(answered, self._patience_s)
+            answer = await asyncio.wait_for(answered, self._timeout_s)
         except TimeoutError:
-            raise self._silence(topic) from None
+            raise self._timed_out(topic) from None
         finally:
-            for each in answers:
-                self._transport.unsubscribe(each, heard)
+            for answer_topic in answers:
+                self._transport.unsubscribe(answer_topic, on_answer)
         return _read(answer, kind)
 
-    def _silence(self, topic: str) -> VergeError:
+    def _timed_out(self, topic: str) -> VergeError:
         refused = getattr(self._transport, "refused", {})
-        told = [f"{each}: {why}" for each, why in refused.items() if each.startswith(topic)]
-        if told:
+        reasons = [f"{answers}: {why}" for answers, why in refused.items() if answers.startswith(topic)]
+        if reasons:
             return ProvisioningError(
-                f"the answers on {'; '.join(told)}", hint="let its policy have iot:Subscribe there, and iot:Receive"
+                f"the answers on {'; '.join(reasons)}", hint="let its policy have iot:Subscribe there, and iot:Receive"
             )
         return ProvisioningUnreachableError(
-            f"nothing was answered on {topic} within {self._patience_s:g} s",
+            f"nothing was answered on {topic} within {self._timeout_s:g} s",
             hint="its policy has to allow iot:Publish there, and iot:Subscribe and iot:Receive on the answers",
         )
 
@@ -151,8 +151,8 @@ def _read(answer: Message, kind: type[_T]) -> _T:
         rejected = convert(_Rejected, payload, answer.topic)
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise ProvisioningError(f"the answer on {answer.topic} is not as it should be: {error}") from error
-    told = f"{rejected.error_code or 'error'} ({rejected.status_code}): {rejected.error_message}"
+    reason = f"{rejected.error_code or 'error'} ({rejected.status_code}): {rejected.error_message}"
     hint = _HINTS.get(rejected.error_code)
     if rejected.status_code in _AGAIN:
-        raise ProvisioningUnreachableError(f"the service cannot do it now: {told}", hint=hint or "run it again later")
-    raise ProvisioningError(f"the service refused: {told}", hint=hint or "see the template and the claim's policy")
+        raise ProvisioningUnreachableError(f"the service cannot do it now: {reason}", hint=hint or "run it again later")
+    raise ProvisioningError(f"the service refused: {reason}", hint=hint or "see the template and the claim's policy")

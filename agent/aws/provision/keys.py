@@ -1,4 +1,4 @@
-"""Private keys, requests to sign them, and what a certificate says.  Pure but for randomness.
+"""Private keys, requests to sign them, and the facts of a certificate.  Pure but for randomness.
 
 Keys are of the curve P-256: every IoT Core endpoint takes them, and a small device makes one in a millisecond.
 """
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.aws.provision.errors import ProvisioningError
 
-__all__ = ["Facts", "certificate_facts", "check_authorities", "check_pair", "new_key", "request"]
+__all__ = ["CertificateFacts", "certificate_facts", "check_authorities", "check_pair", "new_key", "request"]
 
 _PEM = serialization.Encoding.PEM
 _SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -24,7 +24,7 @@ _NO_CERTIFICATE = "both have to be PEM, the key without a password"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CertificateFacts:
     """Of a certificate: whose it is, from when to when, and IoT Core's id of it."""
 
     common_name: str
@@ -48,11 +48,11 @@ def request(key: bytes, common_name: str) -> str:
     return signed.public_bytes(_PEM).decode()
 
 
-def certificate_facts(pem: bytes, name: str = "the certificate") -> Facts:
-    """What the first certificate in ``pem`` says; raises ``ProvisioningError``."""
+def certificate_facts(pem: bytes, name: str = "the certificate") -> CertificateFacts:
+    """The facts of the first certificate in ``pem``; raises ``ProvisioningError``."""
     certificate = _certificates(pem, name)[0]
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return Facts(
+    return CertificateFacts(
         str(names[0].value) if names else "",
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
@@ -60,7 +60,9 @@ def certificate_facts(pem: bytes, name: str = "the certificate") -> Facts:
     )
 
 
-def check_pair(certificate: bytes, key: bytes, now: datetime | None = None, *, name: str = "the certificate") -> Facts:
+def check_pair(
+    certificate: bytes, key: bytes, now: datetime | None = None, *, name: str = "the certificate"
+) -> CertificateFacts:
     """The certificate's facts; raises ``ProvisioningError`` where it is out of time or the key is another's."""
     facts, now = certificate_facts(certificate, name), now or datetime.now(UTC)
     clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"

@@ -22,7 +22,7 @@ _AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What an identity may do; each refusal is empty where there was none."""
+    """The permissions of an identity; a refusal is empty where there was none."""
 
     topic: str
     subscribing: str = ""
@@ -40,9 +40,9 @@ class Proof:
 async def prove(options: IotCoreOptions, thing: str, *, patience_s: float = 10.0) -> Proof:
     """Connect as ``thing``; raises ``ProvisioningError`` or ``BrokerUnreachableError`` when it may not.
 
-    That a topic is refused is told and no error: the policy may be meant so.  A connection of the same thing is ended
-    by this one and comes back by itself; what waits for it at the broker stays there.  A certificate that was made
-    active a moment ago is not known everywhere yet: for ``patience_s`` it is tried again.
+    A refused topic is in the proof and no error: the policy may be meant so.  A connection of the same thing is ended
+    by this one and comes back by itself; messages that wait for it at the broker stay there.  A certificate that was
+    made active a moment ago is not known everywhere yet: for ``patience_s`` it is tried again.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s

@@ -15,7 +15,7 @@ import msgspec
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 
-__all__ = ["MAX_HEAD_BYTES", "PATH", "TOKEN_VARIABLE", "URI_VARIABLE", "Answer", "ask", "failed", "given"]
+__all__ = ["MAX_HEAD_BYTES", "PATH", "TOKEN_VARIABLE", "URI_VARIABLE", "Response", "ask", "failed", "given"]
 
 PATH = "/2016-11-01/credentialprovider/"
 URI_VARIABLE = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
@@ -24,7 +24,7 @@ MAX_HEAD_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole answer."""
 
     status: HTTPStatus | int
@@ -47,37 +47,37 @@ class Answer:
         return "\r\n".join((*lines, "", "")).encode() + self.body
 
 
-def ask(head: bytes) -> str | Answer:
+def ask(head: bytes) -> str | Response:
     """The token that a request's head shows, or why it is none that is answered."""
     first, *fields = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     method, _, rest = first.partition(" ")
     target, _, version = rest.partition(" ")
     if not method.isascii() or not version.startswith("HTTP/1."):
-        return Answer(HTTPStatus.BAD_REQUEST)
+        return Response(HTTPStatus.BAD_REQUEST)
     if method != "GET":
-        return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+        return Response(HTTPStatus.METHOD_NOT_ALLOWED)
     if target.partition("?")[0] != PATH:
-        return Answer(HTTPStatus.BAD_REQUEST)
+        return Response(HTTPStatus.BAD_REQUEST)
     tokens = [
-        value.strip() for name, _, value in (each.partition(":") for each in fields) if name.lower() == "authorization"
+        value.strip() for name, _, value in (line.partition(":") for line in fields) if name.lower() == "authorization"
     ]
-    return tokens[0] if len(tokens) == 1 and tokens[0] else Answer(HTTPStatus.FORBIDDEN)
+    return tokens[0] if len(tokens) == 1 and tokens[0] else Response(HTTPStatus.FORBIDDEN)
 
 
-def given(credentials: Credentials) -> Answer:
+def given(credentials: Credentials) -> Response:
     """The answer that an AWS SDK takes credentials from."""
-    told = {
+    body = {
         "AccessKeyId": credentials.access_key,
         "SecretAccessKey": credentials.secret_key,
         "Expiration": f"{credentials.expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "Token": credentials.token,
     }
-    return Answer(HTTPStatus.OK, msgspec.json.encode(told), "application/json")
+    return Response(HTTPStatus.OK, msgspec.json.encode(body), "application/json")
 
 
-def failed(error: CredentialsError | CredentialsUnreachableError) -> Answer:
+def failed(error: CredentialsError | CredentialsUnreachableError) -> Response:
     """The answer when there are no credentials: the endpoint's own status, where it gave one."""
     if error.status is None:
-        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"Failed to get connection")
+        return Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Failed to get connection")
     said = f"TES responded with status code: {error.status}. Caching response. {error.answer}"
-    return Answer(error.status, said.encode())
+    return Response(error.status, said.encode())

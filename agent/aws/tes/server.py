@@ -23,7 +23,7 @@ from agent.aws.credentials import Credentials, CredentialsProvider
 from agent.aws.detached import detached
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.aws.tes import exchange
-from agent.aws.tes.exchange import MAX_HEAD_BYTES, PATH, URI_VARIABLE, Answer
+from agent.aws.tes.exchange import MAX_HEAD_BYTES, PATH, URI_VARIABLE, Response
 from agent.errors import ConfigError
 
 __all__ = ["TokenExchange"]
@@ -65,8 +65,8 @@ class TokenExchange:
         """Listen; raises ``ConfigError`` when the port is taken."""
         sockets = _listening(self._port)
         self._port = sockets[0].getsockname()[1]
-        for each in sockets:
-            self._servers.append(await asyncio.start_server(self._came, sock=each, limit=MAX_HEAD_BYTES))
+        for listening in sockets:
+            self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, limit=MAX_HEAD_BYTES))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -84,10 +84,10 @@ class TokenExchange:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a component that may ask is told; its token, that in ``SVCUID``, it is told anyway."""
+        """The environment of a component that may ask; its token is in ``SVCUID`` anyway."""
         return {URI_VARIABLE: self.uri}
 
-    def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._serving) >= _MAX_CONNECTIONS:
             writer.close()
             return
@@ -106,25 +106,25 @@ class TokenExchange:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> Answer:
+    async def _answer(self, reader: asyncio.StreamReader) -> Response:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self._head_s)
         except asyncio.LimitOverrunError:
-            return Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return Response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except TimeoutError:
-            return Answer(HTTPStatus.REQUEST_TIMEOUT)
+            return Response(HTTPStatus.REQUEST_TIMEOUT)
         token = exchange.ask(head)
-        return token if isinstance(token, Answer) else await self._exchanged(token)
+        return token if isinstance(token, Response) else await self._exchanged(token)
 
-    async def _exchanged(self, token: str) -> Answer:
+    async def _exchanged(self, token: str) -> Response:
         if not self._may(token):
             log.info("credentials refused: a token that is unknown or of a component that may not")
-            return Answer(HTTPStatus.FORBIDDEN)
+            return Response(HTTPStatus.FORBIDDEN)
         try:
             async with asyncio.timeout(self._upstream_s):
                 return exchange.given(await self._ask())
         except TimeoutError:
-            return Answer(HTTPStatus.GATEWAY_TIMEOUT)
+            return Response(HTTPStatus.GATEWAY_TIMEOUT)
         except (CredentialsError, CredentialsUnreachableError) as error:
             log.warning("no credentials for a component: %s", error)
             return exchange.failed(error)
@@ -145,8 +145,8 @@ def _listening(port: int) -> list[socket.socket]:
                 taken += _bound(family, host, taken[0].getsockname()[1] if taken else port)
         except OSError as error:  # a free port of one may be taken on the other
             reason = error.strerror or str(error)
-            for each in taken:
-                each.close()
+            for bound in taken:
+                bound.close()
         else:
             if taken:
                 return taken

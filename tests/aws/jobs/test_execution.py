@@ -15,13 +15,13 @@ from agent.aws.jobs.execution import (
     Cancel,
     Conversation,
     DescribeNext,
-    Finished,
     Job,
+    JobFinished,
+    JobProgress,
     JobState,
     NextJob,
     Notified,
     Phase,
-    Progress,
     Start,
     Update,
     due,
@@ -127,16 +127,16 @@ def test_a_question_without_an_answer_is_repeated_with_growing_patience(talk):
 
 def test_nothing_is_said_without_a_link(running):
     running.step(Disconnected())
-    assert running.step(Finished(running.state.job, Status.SUCCEEDED)) == ()
+    assert running.step(JobFinished(running.state.job, Status.SUCCEEDED)) == ()
     assert due(running.state) is None
 
 
 def test_after_a_reconnection_the_question_comes_first_and_then_what_was_kept_in_order(running):
     job = running.state.job
-    running.step(Progress(job, (("step", "1"),)))
+    running.step(JobProgress(job, (("step", "1"),)))
     running.step(Disconnected())
-    running.step(Progress(job, (("step", "2"),)))
-    running.step(Finished(job, Status.SUCCEEDED))
+    running.step(JobProgress(job, (("step", "2"),)))
+    running.step(JobFinished(job, Status.SUCCEEDED))
     (ask,) = running.step(Connected())
     assert ask == DescribeNext(running.request.token, begin=False)
     (progress,) = running.answered(execution(status="IN_PROGRESS", version=3))
@@ -149,9 +149,9 @@ def test_after_a_reconnection_the_question_comes_first_and_then_what_was_kept_in
 
 def test_progress_that_waits_is_superseded_and_progress_on_its_way_is_not(running):
     job = running.state.job
-    running.step(Progress(job, (("step", "1"),)))
+    running.step(JobProgress(job, (("step", "1"),)))
     for number in range(2, 9):
-        running.step(Progress(job, (("step", str(number)),)))
+        running.step(JobProgress(job, (("step", str(number)),)))
     assert [dict(report.details)["step"] for report in running.state.reports] == ["1", "8"]
 
 
@@ -168,7 +168,7 @@ def test_a_notification_without_our_run_asks_and_only_the_answer_cancels(running
     running.step(Notified(frozenset()))
     job = running.state.job
     assert running.answered(None) == (Cancel(job),)
-    (ask,) = running.step(Finished(job, Status.FAILED))
+    (ask,) = running.step(JobFinished(job, Status.FAILED))
     assert ask.begin
     assert running.state.job is None
 
@@ -190,7 +190,7 @@ def test_the_link_is_not_trusted_forever(talk):
     "code", ["VersionMismatch", "InvalidStateTransition", "ResourceNotFound", "TerminalStateReached"]
 )
 def test_an_update_that_does_not_fit_makes_it_ask_again_and_send_it_with_the_version_told(running, code):
-    (update,) = running.step(Finished(running.state.job, Status.SUCCEEDED))
+    (update,) = running.step(JobFinished(running.state.job, Status.SUCCEEDED))
     assert update.expected_version == 2
     (ask,) = running.rejected(code)
     assert ask == DescribeNext(running.request.token, begin=False)
@@ -199,13 +199,13 @@ def test_an_update_that_does_not_fit_makes_it_ask_again_and_send_it_with_the_ver
 
 
 def test_an_end_that_arrived_although_its_answer_was_lost_is_not_told_again(running):
-    running.step(Finished(running.state.job, Status.SUCCEEDED))
+    running.step(JobFinished(running.state.job, Status.SUCCEEDED))
     running.rejected("InvalidStateTransition")
     assert running.answered(execution("j2", "QUEUED"))[0].job.job_id == "j2"
 
 
 def test_conflicts_that_do_not_end_are_answered_ever_more_slowly(running):
-    running.step(Finished(running.state.job, Status.SUCCEEDED))
+    running.step(JobFinished(running.state.job, Status.SUCCEEDED))
     pauses = []
     for _ in range(4):
         running.rejected("VersionMismatch")
@@ -218,14 +218,14 @@ def test_conflicts_that_do_not_end_are_answered_ever_more_slowly(running):
 
 
 def test_details_that_the_service_refuses_are_left_away(running):
-    running.step(Finished(running.state.job, Status.FAILED, (("reason", "?"),)))
+    running.step(JobFinished(running.state.job, Status.FAILED, (("reason", "?"),)))
     (update,) = running.rejected("InvalidRequest")
     assert (update.report.status, update.report.details) == (Status.FAILED, ())
 
 
 @pytest.mark.parametrize("code", ["RequestThrottled", "InternalError", "SomethingNew"])
 def test_a_service_in_trouble_is_asked_later(running, code):
-    running.step(Finished(running.state.job, Status.FAILED))
+    running.step(JobFinished(running.state.job, Status.FAILED))
     assert running.rejected(code) == ()
     running.now = due(running.state)
     assert running.now > 0
@@ -279,7 +279,7 @@ def test_whatever_is_heard_there_is_one_job_and_one_open_request(begins, steps):
         if isinstance(event, str):
             if mine is None:
                 continue
-            effects = talk.step(Finished(mine, Status.SUCCEEDED) if event == "finish" else Progress(mine, ()))
+            effects = talk.step(JobFinished(mine, Status.SUCCEEDED) if event == "finish" else JobProgress(mine, ()))
             mine = None if event == "finish" else mine
         elif getattr(event, "token", "") == "open" and talk.state.pending is not None:
             effects = talk.step(replace(event, token=talk.request.token))
@@ -303,4 +303,4 @@ def test_whatever_is_heard_there_is_one_job_and_one_open_request(begins, steps):
 
 def test_a_job_is_known_by_its_run_and_not_by_its_document(running):
     again = replace(running.state.job, document=b"")
-    assert running.step(Finished(again, Status.SUCCEEDED)) == ()
+    assert running.step(JobFinished(again, Status.SUCCEEDED)) == ()

@@ -13,7 +13,7 @@ MODULES = (
     "agent.aws.jobs.retry",
     "agent.aws.jobs.shadow",
     "agent.aws.jobs.topics",
-    "agent.cli.jobs_words",
+    "agent.cli.jobs",
 )
 
 

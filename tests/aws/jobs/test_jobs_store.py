@@ -11,7 +11,7 @@ import pytest
 from agent.aws.jobs.messages import Status
 from agent.aws.jobs.service.queue import JobQueue
 from agent.aws.jobs.service.repository import JobRepository, Mailbox
-from agent.aws.jobs.service.rules import Change
+from agent.aws.jobs.service.rules import ExecutionChange
 from agent.aws.jobs.service.store import JobStore
 from agent.errors import ConfigError
 from tests.aws.jobs.two_ends import spec
@@ -26,8 +26,8 @@ def lived(queue: JobQueue) -> None:
     queue.create(spec("j0", "one"), 1)
     queue.create(spec("j1", "group:hall", jobExecutionsRolloutConfig=rollout), 1)
     queue.create(spec("j2", "one", timeoutConfig={"inProgressTimeoutInMinutes": 1}), 2)
-    queue.update(ONE, "j1", Change(Status.SUCCEEDED, {"a": "ü"}), 3)
-    queue.update(ONE, "j2", Change(Status.IN_PROGRESS), 4)
+    queue.update(ONE, "j1", ExecutionChange(Status.SUCCEEDED, {"a": "ü"}), 3)
+    queue.update(ONE, "j2", ExecutionChange(Status.IN_PROGRESS), 4)
     queue.delete("j0", force=True)
 
 

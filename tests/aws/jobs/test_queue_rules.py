@@ -10,7 +10,7 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.service.job import JobError, JobStatus, RolloutConfig
 from agent.aws.jobs.service.queue import ABORTED, JobQueue
 from agent.aws.jobs.service.repository import Mailbox
-from agent.aws.jobs.service.rules import BY_DEVICE, Change, rate_per_minute
+from agent.aws.jobs.service.rules import BY_DEVICE, ExecutionChange, rate_per_minute
 from agent.aws.jobs.topics import GREENGRASS
 from tests.aws.jobs.two_ends import spec
 
@@ -32,7 +32,7 @@ def things(count):
 
 
 def finish(queue, job_id, thing, status, now):
-    return queue.update(Mailbox(thing, ""), job_id, Change(status), now)
+    return queue.update(Mailbox(thing, ""), job_id, ExecutionChange(status), now)
 
 
 def statuses(queue, job_id):
@@ -87,16 +87,16 @@ def test_start_next_begins_once_and_gives_the_same_job_again(queue):
 def test_an_update_that_expects_another_version_changes_nothing(queue):
     queue.create(spec("j1", "one"), 0)
     with refused("VersionMismatch") as error:
-        queue.update(THING, "j1", Change(P, expected_version=2), 1)
+        queue.update(THING, "j1", ExecutionChange(P, expected_version=2), 1)
     assert error.value.execution.version == 1
-    assert queue.update(THING, "j1", Change(P, expected_version=1), 1).version == 2
+    assert queue.update(THING, "j1", ExecutionChange(P, expected_version=1), 1).version == 2
 
 
 def test_details_replace_what_was_there_and_absent_details_leave_it(queue):
     queue.create(spec("j1", "one"), 0)
-    queue.update(THING, "j1", Change(P, {"a": "1"}), 1)
-    assert queue.update(THING, "j1", Change(P), 2).details == {"a": "1"}
-    assert queue.update(THING, "j1", Change(S, {"b": "2"}), 3).details == {"b": "2"}
+    queue.update(THING, "j1", ExecutionChange(P, {"a": "1"}), 1)
+    assert queue.update(THING, "j1", ExecutionChange(P), 2).details == {"a": "1"}
+    assert queue.update(THING, "j1", ExecutionChange(S, {"b": "2"}), 3).details == {"b": "2"}
 
 
 def test_jobs_of_a_namespace_are_seen_there_and_nowhere_else(queue):
@@ -191,7 +191,7 @@ def test_the_overall_timer_runs_from_the_start_and_no_update_moves_it(queue):
     queue.create(spec("j1", "one", timeoutConfig={"inProgressTimeoutInMinutes": 2}), 0)
     pass_time(queue, 1000)
     queue.start_next(THING, 1000)
-    queue.update(THING, "j1", Change(P), 1100)
+    queue.update(THING, "j1", ExecutionChange(P), 1100)
     pass_time(queue, 1119.9)
     assert statuses(queue, "j1") == {"one": P}
     pass_time(queue, 1120)
@@ -202,13 +202,13 @@ def test_the_overall_timer_runs_from_the_start_and_no_update_moves_it(queue):
 def test_the_step_timer_is_set_anew_by_an_update_and_cleared_by_minus_one(queue):
     queue.create(spec("j1", "one"), 0)
     queue.start_next(THING, 0, step_timeout_minutes=1)
-    queue.update(THING, "j1", Change(P, step_timeout_minutes=2), 50)
+    queue.update(THING, "j1", ExecutionChange(P, step_timeout_minutes=2), 50)
     pass_time(queue, 169)
     assert statuses(queue, "j1") == {"one": P}
-    queue.update(THING, "j1", Change(P, step_timeout_minutes=-1), 169)
+    queue.update(THING, "j1", ExecutionChange(P, step_timeout_minutes=-1), 169)
     pass_time(queue, 100_000)
     assert statuses(queue, "j1") == {"one": P}
-    queue.update(THING, "j1", Change(P, step_timeout_minutes=1), 100_000)
+    queue.update(THING, "j1", ExecutionChange(P, step_timeout_minutes=1), 100_000)
     pass_time(queue, 100_060)
     assert statuses(queue, "j1") == {"one": Status.TIMED_OUT}
 
@@ -249,7 +249,7 @@ def test_an_update_of_an_earlier_run_does_not_touch_the_later_one(queue):
     queue.create(spec("j1", "one", **retry("FAILED", 1)), 0)
     finish(queue, "j1", "one", F, 1)
     with refused("InvalidStateTransition"):
-        queue.update(THING, "j1", Change(S, number=1), 2)
+        queue.update(THING, "j1", ExecutionChange(S, number=1), 2)
     assert queue.find(THING, "j1").status is Q
 
 

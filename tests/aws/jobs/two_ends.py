@@ -13,9 +13,9 @@ from agent.aws.jobs.execution import (
     Conversation,
     DescribeNext,
     Event,
-    Finished,
     Job,
-    Progress,
+    JobFinished,
+    JobProgress,
     Start,
     Update,
     due,
@@ -80,11 +80,11 @@ class Device:
     def finish(self, status: Status, now: float, **details: str) -> None:
         job, self.running, self.cancelled = self.running, None, False
         assert job is not None
-        self.step(Finished(job, status, tuple(details.items())), now)
+        self.step(JobFinished(job, status, tuple(details.items())), now)
 
     def progress(self, now: float, **details: str) -> None:
         assert self.running is not None
-        self.step(Progress(self.running, tuple(details.items())), now)
+        self.step(JobProgress(self.running, tuple(details.items())), now)
 
     def tick(self, now: float) -> None:
         when = due(self.state)

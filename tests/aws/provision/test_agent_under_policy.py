@@ -11,14 +11,14 @@ import agent
 from agent.aws.jobs.service.caller import calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
-from agent.aws.provision.acl import access
-from agent.aws.provision.policy import Connection, read
 from agent.mqtt.client import MqttTransport
 from tests.support import agent as agents
 from tests.support import unruly
 from tests.support.cloud import Cloud
 from tests.support.fleet import Fleet, document
 from tests.support.inbox import Inbox, connected
+from tests.support.iot_policy import Connection, read
+from tests.support.mosquitto_acl import access
 
 POLICY = Path(agent.__file__).parents[1] / "configs" / "iot-policy.json"
 

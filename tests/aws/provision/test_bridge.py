@@ -11,14 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 import agent
-from agent.aws.provision.acl import access
-from agent.aws.provision.policy import Connection, read
 from agent.errors import PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.cloud import Cloud
 from tests.support.inbox import Inbox, connected, delivered, subscribed
+from tests.support.iot_policy import Connection, read
+from tests.support.mosquitto_acl import access
 
 CONFIGS = Path(agent.__file__).parents[1] / "configs"
 PASSWORDS = {name: f"of-{name}" for name in ("verge", "camera-door", "dashboard", "deployer")}

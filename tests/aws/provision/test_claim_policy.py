@@ -9,17 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 import agent
-from agent.aws.provision.acl import access
 from agent.aws.provision.errors import ProvisioningError
-from agent.aws.provision.identity import Identity
+from agent.aws.provision.identity import FleetProvisioning
 from agent.aws.provision.keys import new_key, request
-from agent.aws.provision.policy import Connection, read
 from agent.errors import VergeError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
 from agent.mqtt.probe import Visitor
 from tests.support.cloud import Cloud
 from tests.support.inbox import connected, subscribed
+from tests.support.iot_policy import Connection, read
+from tests.support.mosquitto_acl import access
 from tests.support.provisioning import Authority, ProvisioningService
 
 SHIPPED = json.loads((Path(agent.__file__).parents[1] / "configs" / "iot-claim-policy.json").read_text())
@@ -39,7 +39,7 @@ async def provisioned(cloud: Cloud, folder: Path) -> str:
             options = replace(cloud.iotcore(), client_id=CLAIM.thing, backoff_base_s=0.05)
             async with create("claim", options) as transport:
                 await transport.wait_connected(3.0)
-                identity = Identity(transport, patience_s=2.0)
+                identity = FleetProvisioning(transport, timeout_s=2.0)
                 signed = await identity.sign(request(new_key(), "edge-1"))
                 return (await identity.register("verge", signed.token, {"ThingName": "edge-1"})).thing
 

@@ -11,31 +11,30 @@ from cryptography.hazmat.primitives import serialization
 
 import agent
 from agent.aws.provision import enroll
-from agent.aws.provision.acl import access
-from agent.aws.provision.enroll import Claim, Wish, by_claim, from_files
+from agent.aws.provision.enroll import Claim, Enrollment, by_claim, configuration, from_files
 from agent.aws.provision.errors import ProvisioningError, ProvisioningUnreachableError
 from agent.aws.provision.home import Home
 from agent.aws.provision.keys import certificate_facts, new_key
-from agent.aws.provision.policy import Connection, Policy
 from agent.aws.provision.prove import prove
-from agent.aws.provision.template import configuration
 from agent.config.load import load
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support import certs
 from tests.support.cloud import Cloud
 from tests.support.inbox import Inbox, connected, delivered, subscribed
+from tests.support.iot_policy import Connection, Policy
+from tests.support.mosquitto_acl import access
 from tests.support.provisioning import CSR, KEYS, REGISTER
 
 CONFIGS = Path(agent.__file__).parents[1] / "configs"
 SERIAL = {"SerialNumber": "17"}
 
 
-def wish(site, folder, **more) -> Wish:
+def wish(site, folder, **more) -> Enrollment:
     folder.mkdir(exist_ok=True)
     home = Home(folder / "identity")
     broker = site.cloud.broker
-    return Wish(folder / "verge.toml", home, "127.0.0.1", broker.port, site.cloud.certificates.ca, **more)
+    return Enrollment(folder / "verge.toml", home, "127.0.0.1", broker.port, site.cloud.certificates.ca, **more)
 
 
 def claim(site, **more) -> Claim:
@@ -125,7 +124,7 @@ async def test_an_ownership_token_that_expired_says_to_begin_anew(site, tmp_path
 async def test_silence_is_told_with_what_the_policy_has_to_allow(site, tmp_path, step) -> None:
     site.service.silent.add(step)
     with pytest.raises(ProvisioningUnreachableError, match=f"{step}/json within") as unreachable:
-        await by_claim(wish(site, tmp_path / "etc"), claim(site, their_key=step == KEYS), patience_s=1.0)
+        await by_claim(wish(site, tmp_path / "etc"), claim(site, their_key=step == KEYS), timeout_s=1.0)
     assert "iot:Subscribe" in unreachable.value.hint
     assert left(tmp_path / "etc") == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agent
-from agent.aws.provision.acl import access
-from agent.aws.provision.errors import PolicyError
-from agent.aws.provision.policy import LIMIT, Connection, Policy, read, size
 from agent.config.load import load
 from agent.doctor.needs import Direction, Need, needs
+from tests.support import iot_policy, mosquitto_acl
+from tests.support.iot_policy import LIMIT, Connection, Policy, PolicyError, read, size
+from tests.support.mosquitto_acl import access
 
 CONFIGS = Path(agent.__file__).parents[1] / "configs"
 SHIPPED = (CONFIGS / "iot-policy.json").read_text()
@@ -179,3 +180,10 @@ def test_rules_for_mosquitto_say_what_the_policy_says() -> None:
 def test_what_mosquitto_cannot_say_is_refused(one) -> None:
     with pytest.raises(PolicyError):
         access(read(document(one)), WHO, "client")
+
+
+@pytest.mark.parametrize("instrument", [iot_policy, mosquitto_acl])
+def test_the_examples_of_an_instrument_hold(instrument):
+    result = doctest.testmod(instrument)
+    assert result.attempted
+    assert not result.failed

@@ -13,12 +13,12 @@ from awscrt import mqtt_request_response
 from awsiot import iotidentity, mqtt5_client_builder
 
 from agent.aws.provision import rotate as rotating
-from agent.aws.provision.enroll import Wish, from_files
+from agent.aws.provision.enroll import Enrollment, from_files
 from agent.aws.provision.errors import ProvisioningError
 from agent.aws.provision.home import Home
 from agent.aws.provision.keys import certificate_facts, check_pair, new_key, request
 from agent.aws.provision.prove import prove
-from agent.aws.provision.rotate import RotateWish, is_rotation, rotate, rotation
+from agent.aws.provision.rotate import RotateOptions, is_rotation, read_rotation, rotate
 from agent.config.transports import IotCoreOptions
 from agent.errors import VergeError
 from agent.mqtt.client import MqttTransport
@@ -26,14 +26,14 @@ from agent.mqtt.factory import create
 from tests.support.inbox import connected
 from tests.support.provisioning import CSR, REGISTER
 
-WISH = RotateWish(operation="verge:rotate-certificate", template="rotation")
+WISH = RotateOptions(operation="verge:rotate-certificate", template="rotation")
 
 
 @asynccontextmanager
 async def thing(site, folder) -> AsyncIterator[tuple[Home, IotCoreOptions, MqttTransport]]:
     """A device ``edge-1`` at work with what it was provisioned with."""
     at, home = site.cloud.certificates, Home(folder / "identity")
-    wish = Wish(folder / "verge.toml", home, "127.0.0.1", site.cloud.broker.port, at.ca)
+    wish = Enrollment(folder / "verge.toml", home, "127.0.0.1", site.cloud.broker.port, at.ca)
     await from_files(wish, "edge-1", at.client_cert, at.client_key)
     pair = home.current
     options = site.cloud.iotcore(
@@ -102,7 +102,7 @@ async def test_a_refusal_leaves_the_old_certificate_in_use_and_says_why(site, tm
 async def test_a_certificate_for_another_thing_or_out_of_time_is_not_taken(site, tmp_path) -> None:
     async with thing(site, tmp_path) as (home, options, transport):
         before = home.current.certificate.read_bytes()
-        other = RotateWish(operation=WISH.operation, template="rotation", parameters={"ThingName": "edge-2"})
+        other = RotateOptions(operation=WISH.operation, template="rotation", parameters={"ThingName": "edge-2"})
         with pytest.raises(ProvisioningError, match="for edge-2, not for edge-1"):
             await rotate(other, "edge-1", home, options, transport)
         site.service.days = -1
@@ -133,7 +133,7 @@ def test_the_operation_is_told_from_a_deployment(document, asks) -> None:
 )
 def test_a_document_that_is_wrong_is_refused(more) -> None:
     with pytest.raises(VergeError):
-        rotation(json.dumps({"operation": "verge:rotate-certificate", **more}).encode())
+        read_rotation(json.dumps({"operation": "verge:rotate-certificate", **more}).encode())
 
 
 async def test_the_stand_in_speaks_as_awss_own_client_expects(site) -> None:

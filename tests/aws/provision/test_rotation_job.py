@@ -13,9 +13,9 @@ from agent.aws.jobs.service.caller import calling
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import JobTopics
-from agent.aws.provision.enroll import Wish, from_files
+from agent.aws.provision.enroll import Enrollment, from_files
 from agent.aws.provision.home import Home
-from agent.aws.provision.operation import Rotation
+from agent.aws.provision.rotate import Rotation
 from agent.mqtt.factory import create
 from tests.support.inbox import connected
 from tests.support.provisioning import REGISTER
@@ -35,7 +35,7 @@ DOCUMENT = {"operation": "verge:rotate-certificate", "template": "rotation"}
 async def test_a_rotation_job_ends_once_with_what_happened(site, tmp_path, document, rejection, ends) -> None:
     at, home = site.cloud.certificates, Home(tmp_path / "identity")
     await from_files(
-        Wish(tmp_path / "verge.toml", home, "127.0.0.1", site.cloud.broker.port, at.ca),
+        Enrollment(tmp_path / "verge.toml", home, "127.0.0.1", site.cloud.broker.port, at.ca),
         "edge-1", at.client_cert, at.client_key,
     )  # fmt: skip
     before = home.current.certificate.read_bytes()

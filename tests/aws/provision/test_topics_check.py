@@ -16,17 +16,17 @@ from msgspec.structs import replace
 import agent
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
-from agent.aws.provision.acl import access
-from agent.aws.provision.policy import Connection, Policy, read
 from agent.config.aws import AwsOptions
 from agent.config.load import Config, load
 from agent.doctor import topics
-from agent.doctor.finding import Finding, Status
+from agent.doctor.finding import Finding, FindingStatus
 from agent.mqtt.client import MqttTransport
 from tests.support.broker import Broker
 from tests.support.cloud import Cloud
 from tests.support.commands import invoke
 from tests.support.inbox import Inbox, connected
+from tests.support.iot_policy import Connection, Policy, read
+from tests.support.mosquitto_acl import access
 
 CONFIGS = Path(agent.__file__).parents[1] / "configs"
 POLICY = json.loads((CONFIGS / "iot-policy.json").read_text())
@@ -65,7 +65,7 @@ async def asked(cloud: Cloud, local: Broker, *, jobs: Path | None = None) -> lis
 
 
 def failures(found: list[Finding]) -> list[Finding]:
-    return [finding for finding in found if finding.status is Status.FAIL]
+    return [finding for finding in found if finding.status is FindingStatus.FAIL]
 
 
 async def test_with_the_shipped_policy_nothing_is_refused(certificates, broker, tmp_path) -> None:
@@ -79,7 +79,7 @@ async def test_with_the_shipped_policy_nothing_is_refused(certificates, broker, 
     assert "jobs/start-next" in silent
     assert "verge/edge-1/results/cameras" in silent
     # A Jobs service answers, and nobody serves shadows here.
-    [warning] = [finding for finding in found if finding.status is Status.WARN]
+    [warning] = [finding for finding in found if finding.status is FindingStatus.WARN]
     assert "shadow/name/AWSManagedGreengrassV2Deployment/get/+" in warning.detail
 
 
@@ -105,7 +105,7 @@ ASKED = [
 async def test_a_resource_that_is_missing_is_named(certificates, broker, tmp_path, sid, resource) -> None:
     topic = resource.partition("/")[2].replace("${iot:Connection.Thing.ThingName}", "edge-1").rstrip("*")
     with cloud(certificates, without=sid, resource=resource) as running:
-        found = [each for each in await asked(running, broker, jobs=tmp_path) if each.status is not Status.OK]
+        found = [each for each in await asked(running, broker, jobs=tmp_path) if each.status is not FindingStatus.OK]
     assert any(topic in finding.detail and f"iot:{sid}" in finding.fix for finding in found), found
 
 
@@ -193,10 +193,10 @@ async def test_a_role_alias_that_may_not_be_used_is_named(certificates) -> None:
     )
     with provider(certificates, whole) as options:
         [finding] = await topics.role(options, "edge-1")
-        assert (finding.check, finding.status) == ("role alias", Status.OK)
+        assert (finding.check, finding.status) == ("role alias", FindingStatus.OK)
     with provider(certificates, less) as options:
         [finding] = await topics.role(options, "edge-1")
-    assert finding.status is Status.FAIL
+    assert finding.status is FindingStatus.FAIL
     assert "iot:AssumeRoleWithCertificate" in finding.fix
     assert await topics.role(None, "edge-1") == []
 

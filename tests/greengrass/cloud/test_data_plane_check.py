@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import agent
-from agent.aws.provision.policy import Connection, read
 from agent.config.aws import AwsOptions, GreengrassOptions
-from agent.doctor import dataplane
-from agent.doctor.finding import Status
+from agent.doctor.finding import FindingStatus
+from agent.doctor.topics import data_plane
 from agent.greengrass.cloud.messages import Operation
 from tests.support.greengrass_cloud import Reply
+from tests.support.iot_policy import Connection, read
 
 PAGE = Path(agent.__file__).parents[1] / "docs" / "iot-core.md"
 ACCOUNT = AwsOptions(region="eu-west-1", account="123456789012")
@@ -28,9 +28,9 @@ def options(cloud, certificates) -> GreengrassOptions:
 
 
 async def test_both_requests_are_tried_and_change_nothing(cloud, options) -> None:
-    found = await dataplane.findings(options, ACCOUNT)
+    found = await data_plane(options, ACCOUNT)
     assert [(each.check, each.status, each.detail) for each in found] == [
-        (f"greengrass {operation}", Status.OK, "allowed") for operation in Operation
+        (f"greengrass {operation}", FindingStatus.OK, "allowed") for operation in Operation
     ]
     assert [asked.operation for asked in cloud.requests] == list(Operation)
 
@@ -38,14 +38,14 @@ async def test_both_requests_are_tried_and_change_nothing(cloud, options) -> Non
 @pytest.mark.parametrize("operation", list(Operation))
 async def test_the_permission_that_is_missing_is_named(cloud, options, operation) -> None:
     cloud.replies[operation].append(Reply(403))
-    wrong = [each for each in await dataplane.findings(options, ACCOUNT) if each.status is Status.FAIL]
+    wrong = [each for each in await data_plane(options, ACCOUNT) if each.status is FindingStatus.FAIL]
     assert [each.check for each in wrong] == [f"greengrass {operation}"]
     assert f"greengrass:{operation}" in wrong[0].fix
 
 
 async def test_what_is_off_is_not_asked_and_without_an_account_there_is_no_artifact_to_ask_for(cloud, options) -> None:
-    assert await dataplane.findings(GreengrassOptions(), ACCOUNT) == []
-    assert [each.detail.partition(":")[0] for each in await dataplane.findings(options, None)] == [
+    assert await data_plane(GreengrassOptions(), ACCOUNT) == []
+    assert [each.detail.partition(":")[0] for each in await data_plane(options, None)] == [
         "allowed",
         "not asked",
     ]

@@ -1,9 +1,7 @@
-"""The other end of ``management``: ask the Jobs service on a broker and wait for its answer."""
+"""The client's end of ``management``: requests to the Jobs service on a broker, and its answers."""
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,56 +11,40 @@ import msgspec
 from agent.aws.jobs.service.job import JobError
 from agent.aws.jobs.service.management import ANSWERS, BASE
 from agent.errors import UnreachableError
-from agent.mqtt.transport import Message, Transport
+from agent.mqtt.rpc import RpcClient, rpc_client
+from agent.mqtt.transport import Transport
 
 __all__ = ["Caller", "calling"]
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 class Caller:
-    """Asks over ``transport``; made by ``calling``."""
+    """Sends requests by ``rpc``; made by ``calling``."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._open: dict[bytes, asyncio.Future[bytes]] = {}
-        self.topic = f"{ANSWERS}{uuid.uuid4().hex}"
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
 
-    async def ask(self, verb: str, request: Mapping[str, Any] | bytes = b"", *, timeout_s: float = _PATIENCE_S) -> Any:
-        """The result, as JSON gives it; raises ``JobError``, or ``UnreachableError`` when nobody answers in time."""
-        token = uuid.uuid4().bytes
-        answered = self._open[token] = asyncio.get_running_loop().create_future()
+    async def ask(self, verb: str, request: Mapping[str, Any] | bytes = b"", *, timeout_s: float = _TIMEOUT_S) -> Any:
+        """The result, as JSON gives it; raises ``JobError``, or ``UnreachableError`` without an answer in time."""
         payload = request if isinstance(request, bytes) else msgspec.json.encode(request)
-        self._transport.publish(
-            Message(f"{BASE}/{verb}", payload, qos=1, response_topic=self.topic, correlation_data=token)
-        )
         try:
-            told = msgspec.json.decode(await asyncio.wait_for(answered, timeout_s))
+            answer = msgspec.json.decode(
+                (await self._rpc.request(f"{BASE}/{verb}", payload, timeout_s=timeout_s)).payload
+            )
         except TimeoutError:
             raise UnreachableError(
                 f"no Jobs service answered within {timeout_s:g} s",
                 code="no-jobs-service",
                 hint="start one on this broker: verge jobs serve",
             ) from None
-        finally:
-            del self._open[token]
-        if error := told.get("error"):
+        if error := answer.get("error"):
             raise JobError(error["message"], code=error["code"], hint=error["hint"])
-        return told["result"]
-
-    def hear(self, message: Message) -> None:
-        """Take an answer; one that nobody waits for is ignored."""
-        waiting = self._open.get(message.correlation_data or b"")
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message.payload)
+        return answer["result"]
 
 
 @asynccontextmanager
 async def calling(transport: Transport) -> AsyncIterator[Caller]:
     """A caller over an entered transport that speaks MQTT 5."""
-    caller = Caller(transport)
-    transport.subscribe(caller.topic, caller.hear, qos=1)
-    try:
-        yield caller
-    finally:
-        transport.unsubscribe(caller.topic, caller.hear)
+    async with rpc_client(transport, ANSWERS) as rpc:
+        yield Caller(rpc)

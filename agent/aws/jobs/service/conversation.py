@@ -14,8 +14,8 @@ from agent.aws.jobs.messages import Code, Status, Wire, decode, encode
 from agent.aws.jobs.service.job import Execution, JobError
 from agent.aws.jobs.service.queue import JobQueue
 from agent.aws.jobs.service.repository import Mailbox, Notice
-from agent.aws.jobs.service.rules import CLEARED, Change
-from agent.aws.jobs.topics import NEXT, JobTopics, Operation, RequestTopic, read_request
+from agent.aws.jobs.service.rules import CLEARED, ExecutionChange
+from agent.aws.jobs.topics import NEXT, JobOperation, JobTopics, RequestTopic, read_request
 
 __all__ = ["Outgoing", "answer", "notifications", "refuse"]
 
@@ -116,7 +116,7 @@ def _update(queue: JobQueue, mailbox: Mailbox, job_id: str, payload: bytes, now:
     if request.status is None or request.status not in Status.__members__:
         raise JobError(f"{request.status!r} is no status")
     _check_details(request.status_details)
-    change = Change(
+    change = ExecutionChange(
         Status(request.status),
         request.status_details,
         request.expected_version,
@@ -135,10 +135,10 @@ def _update(queue: JobQueue, mailbox: Mailbox, job_id: str, payload: bytes, now:
 
 
 _OPERATIONS: Final = {
-    Operation.GET_PENDING: _get_pending,
-    Operation.START_NEXT: _start_next,
-    Operation.DESCRIBE: _describe,
-    Operation.UPDATE: _update,
+    JobOperation.GET_PENDING: _get_pending,
+    JobOperation.START_NEXT: _start_next,
+    JobOperation.DESCRIBE: _describe,
+    JobOperation.UPDATE: _update,
 }
 
 

@@ -20,11 +20,11 @@ __all__ = [
     "AbortCriteria",
     "Execution",
     "ExponentialRate",
-    "Failure",
     "JobError",
     "JobRecord",
     "JobSpec",
     "JobStatus",
+    "ManagementCode",
     "RateIncreaseCriteria",
     "RetryConfig",
     "RetryCriteria",
@@ -45,7 +45,7 @@ Minutes = Annotated[float, msgspec.Meta(gt=0, le=10_080)]
 FailureType = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
 
 
-class Failure(enum.StrEnum):
+class ManagementCode(enum.StrEnum):
     """Codes of errors that only operators get; devices get those of ``Code``."""
 
     ALREADY_EXISTS = "ResourceAlreadyExists"

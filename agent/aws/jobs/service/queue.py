@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from agent.aws.jobs.messages import Code, Status
 from agent.aws.jobs.service.job import (
     Execution,
-    Failure,
     JobError,
     JobRecord,
     JobSpec,
     JobStatus,
+    ManagementCode,
     check_names,
     group_of,
 )
@@ -28,7 +28,7 @@ from agent.aws.jobs.service.repository import JobRepository, Mailbox, Run
 from agent.aws.jobs.service.rules import (
     BY_DEVICE,
     MINUTE_S,
-    Change,
+    ExecutionChange,
     aborts,
     changed,
     ended_by_service,
@@ -82,12 +82,12 @@ class JobQueue:
         execution = self.repository.next(mailbox)
         if execution is None or execution.status is Status.IN_PROGRESS:
             return execution
-        change = Change(Status.IN_PROGRESS, details, step_timeout_minutes=step_timeout_minutes)
+        change = ExecutionChange(Status.IN_PROGRESS, details, step_timeout_minutes=step_timeout_minutes)
         return self._put(
             changed(execution, change, self.repository.runs[execution.job_id].job.spec.timeout_config, now)
         )
 
-    def update(self, mailbox: Mailbox, job_id: str, change: Change, now: float) -> Execution:
+    def update(self, mailbox: Mailbox, job_id: str, change: ExecutionChange, now: float) -> Execution:
         """Apply a device's update; raises ``JobError``."""
         execution = self.find(mailbox, job_id, change.number)
         run = self.repository.runs[execution.job_id]
@@ -114,7 +114,9 @@ class JobQueue:
         """Take a new job and begin its roll-out; raises ``JobError``."""
         spec = spec.checked()
         if spec.job_id in self.repository.runs:
-            raise JobError(f"there is a job {spec.job_id}", code=Failure.ALREADY_EXISTS, hint="name another --id")
+            raise JobError(
+                f"there is a job {spec.job_id}", code=ManagementCode.ALREADY_EXISTS, hint="name another --id"
+            )
         snapshot = spec.target_selection == "SNAPSHOT"
         if snapshot:
             self._check_groups(spec.targets)

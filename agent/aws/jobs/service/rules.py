@@ -18,7 +18,7 @@ __all__ = [
     "CLEARED",
     "FAILURES",
     "MINUTE_S",
-    "Change",
+    "ExecutionChange",
     "aborts",
     "changed",
     "ended_by_service",
@@ -111,7 +111,7 @@ def retries(config: RetryConfig, history: Sequence[Execution]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ExecutionChange:
     """A device's update of an execution; None leaves a value as it is, a step time-out of -1 clears the timer."""
 
     status: Status
@@ -121,7 +121,7 @@ class Change:
     step_timeout_minutes: float | None = None
 
 
-def changed(execution: Execution, change: Change, timeout: TimeoutConfig, now: float) -> Execution:
+def changed(execution: Execution, change: ExecutionChange, timeout: TimeoutConfig, now: float) -> Execution:
     """The execution after its device's update; the timers begin and end here."""
     begins = execution.status is Status.QUEUED and change.status is Status.IN_PROGRESS
     started_at = execution.started_at

@@ -1,9 +1,9 @@
-"""AWS IoT policy documents: read, and asked whether they allow something.  Pure.
+"""AWS IoT policy documents: read, and evaluated.  Pure.
 
 As IoT Core decides: whatever no statement allows is denied, and a statement that denies wins.  In resources ``*``
 stands for any run of characters, slashes included, and ``?`` for one; MQTT's ``+`` and ``#`` mean nothing there and
 are compared as text, so that who may subscribe to ``a/*`` may subscribe to ``a/+/b``.  Policy variables are replaced
-by what the connection tells; a resource with a variable that it does not tell matches nothing.  Conditions are not
+by the connection's values; a resource with a variable that it does not have matches nothing.  Conditions are not
 decided here: a document that has one is refused rather than half understood.
 """
 
@@ -16,17 +16,18 @@ from typing import Literal
 
 import msgspec
 
-from agent.aws.provision.errors import PolicyError
 from agent.config.strict import convert
-from agent.errors import ConfigError
-
-__all__ = ["LIMIT", "Connection", "Policy", "Statement", "read", "size"]
+from agent.errors import ConfigError, InvalidInputError
 
 LIMIT = 2048
 """IoT Core's bound of a policy document in characters, blanks not counted."""
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _Words = str | tuple[str, ...]
+
+
+class PolicyError(InvalidInputError):
+    """A policy document that cannot be read, or holds a statement without a counterpart."""
 
 
 class _WireStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +44,7 @@ class _WirePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is allowed or denied, on which resources."""
+    """Actions that are allowed or denied, and the resources."""
 
     sid: str
     allows: bool
@@ -62,7 +63,7 @@ class Connection:
     """Further policy variables by name."""
 
     def known(self) -> dict[str, str]:
-        """Every policy variable that this connection tells."""
+        """Every policy variable that this connection has."""
         return {"iot:Connection.Thing.ThingName": self.thing, "iot:ClientId": self.thing, **self.variables}
 
     def arn(self, kind: str, name: str) -> str:
@@ -78,13 +79,13 @@ class Policy:
 
     def allows(self, action: str, kind: str, name: str, who: Connection) -> bool:
         """Whether ``who`` may do ``iot:<action>`` with the resource ``<kind>/<name>``."""
-        wanted = who.arn(kind, name)
-        found = [
+        requested = who.arn(kind, name)
+        matching = [
             one
             for one in self.statements
-            if _any(one.actions, f"iot:{action}") and _any(resolved(one.resources, who), wanted)
+            if _any(one.actions, f"iot:{action}") and _any(resolved(one.resources, who), requested)
         ]
-        return bool(found) and all(one.allows for one in found)
+        return bool(matching) and all(one.allows for one in matching)
 
 
 def read(text: str | bytes, name: str = "the policy") -> Policy:
@@ -92,8 +93,8 @@ def read(text: str | bytes, name: str = "the policy") -> Policy:
     try:
         wire = convert(_WirePolicy, msgspec.json.decode(text), name)
     except (msgspec.DecodeError, ConfigError) as error:
-        told = error.message if isinstance(error, ConfigError) else f"{name} is no JSON: {error}"
-        raise PolicyError(told, hint="only Sid, Effect, Action and Resource are understood") from error
+        message = error.message if isinstance(error, ConfigError) else f"{name} is no JSON: {error}"
+        raise PolicyError(message, hint="only Sid, Effect, Action and Resource are understood") from error
     return Policy(
         tuple(
             Statement(one.sid or f"statement {number}", one.effect == "Allow", _words(one.action), _words(one.resource))
@@ -115,9 +116,9 @@ def resolved(resources: Iterable[str], who: Connection) -> tuple[str, ...]:
     """Resources with their variables replaced; one whose variable is unknown is left out."""
     known = who.known()
     return tuple(
-        _VARIABLE.sub(lambda found: known[found[1]], each)
-        for each in resources
-        if all(name in known for name in _VARIABLE.findall(each))
+        _VARIABLE.sub(lambda variable: known[variable[1]], resource)
+        for resource in resources
+        if all(name in known for name in _VARIABLE.findall(resource))
     )
 
 
@@ -126,7 +127,7 @@ def _words(value: _Words) -> tuple[str, ...]:
 
 
 def _any(patterns: Iterable[str], text: str) -> bool:
-    return any(_pattern(each).fullmatch(text) for each in patterns)
+    return any(_pattern(wildcards).fullmatch(text) for wildcards in patterns)
 
 
 def _pattern(wildcards: str) -> re.Pattern[str]:

@@ -5,7 +5,7 @@ the plugin answers SUBSCRIBE and PUBLISH with "not authorized" as IoT Core does.
 policy's: ``*`` at the end of a resource becomes ``#``, as a whole level before it ``+``; anything else has no
 counterpart and is refused.  A client is its certificate's common name (``use_identity_as_username true``).
 
-The plugin has no word for connecting: whether the thing may is told beside the rules.
+The plugin has no rule for connecting: whether the thing may connect stands beside the rules.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.aws.provision.errors import PolicyError
-from agent.aws.provision.policy import Connection, Policy, Statement, resolved
-
-__all__ = ["Access", "access"]
+from tests.support.iot_policy import Connection, Policy, PolicyError, Statement, resolved
 
 _TYPES: Final = {
     # action: (kind of resource, type of rule)
@@ -25,12 +22,12 @@ _TYPES: Final = {
     "iot:Subscribe": ("topicfilter", "subscribePattern"),
 }
 _ELSEWHERE: Final = frozenset(("iot:Connect", "iot:RetainPublish", "iot:AssumeRoleWithCertificate"))
-"""Of connecting ``Access`` tells; mosquitto has no rule for retained messages, and credentials come by HTTPS."""
+"""Connecting is in ``Access``; mosquitto has no rule for retained messages, and credentials come by HTTPS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What mosquitto is to be told: the plugin's ``config_file``, and whether the thing may connect at all."""
+    """The rules for mosquitto: the plugin's ``config_file``, and whether the thing may connect at all."""
 
     rules: dict[str, Any]
     connects: bool
@@ -49,7 +46,7 @@ def access(policy: Policy, who: Connection, user: str) -> Access:
 
 
 def _acls(one: Statement, who: Connection) -> list[dict[str, Any]]:
-    found = []
+    acls = []
     for action in one.actions:
         if action in _ELSEWHERE:
             continue
@@ -57,14 +54,14 @@ def _acls(one: Statement, who: Connection) -> list[dict[str, Any]]:
             raise PolicyError(f"{one.sid}: {action} cannot be carried over to mosquitto", hint="name each action")
         kind, rule = _TYPES[action]
         start = who.arn(kind, "")
-        # A denial is found before what is allowed.
+        # A denial comes before a permission.
         how = {"allow": one.allows, "priority": -1 if one.allows else 0}
-        found += [
-            {"acltype": rule, "topic": _mqtt(each.removeprefix(start), one.sid), **how}
-            for each in resolved(one.resources, who)
-            if each.startswith(start)
+        acls += [
+            {"acltype": rule, "topic": _mqtt(resource.removeprefix(start), one.sid), **how}
+            for resource in resolved(one.resources, who)
+            if resource.startswith(start)
         ]
-    return found
+    return acls
 
 
 def _mqtt(pattern: str, sid: str) -> str:

@@ -1,8 +1,8 @@
-"""What ``verge deploy`` was told → the document that is sent.
+"""The options of ``verge deploy`` → the document that is sent.
 
-Components by name make Greengrass's local form, which changes what the group wants.  Recipes of a folder go along in
-the document; their artifacts, where a folder ``COMPONENT/VERSION/file`` holds them, become ``file:`` URIs with their
-digest: an agent on this machine reads them there.
+Components by name make Greengrass's local form, which changes the root components of a group.  Recipes of a folder go
+along in the document; their artifacts, where a folder ``COMPONENT/VERSION/file`` holds them, become ``file:`` URIs
+with their digest: an agent on this machine reads them there.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from agent.greengrass.deployments.trust import Envelope
 from agent.greengrass.recipes import reader, writer
 from agent.greengrass.recipes.recipe import Artifact, Recipe
 
-__all__ = ["identity_in", "read_document", "recipes_of", "update_of", "wish"]
+__all__ = ["identity_in", "local_document", "read_document", "recipes_of", "update_of"]
 
 _RECIPES = {".json", ".yaml", ".yml"}
 _HERE = "file:"
 
 
-def wish(
+def local_document(
     identity: str, *, components: Mapping[str, str], remove: Sequence[str], update: Mapping[str, Any], group: str
 ) -> dict[str, Any]:
     """The local document for these components."""
-    told: dict[str, Any] = {"requestId": identity, "failureHandlingPolicy": "ROLLBACK"}
+    head = {"requestId": identity, "failureHandlingPolicy": "ROLLBACK"}
     parts = {
         "componentsToMerge": dict(components),
         "componentsToRemove": list(remove),
         "configurationUpdate": dict(update),
         "groupName": group,
     }
-    return told | {key: value for key, value in parts.items() if value}
+    return head | {key: value for key, value in parts.items() if value}
 
 
 def read_document(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """A document's bytes and what they say; raises ``ConfigError``."""
+    """A document's bytes and the JSON object in them; raises ``ConfigError``."""
     try:
-        text = path.read_bytes()
-        told = msgspec.json.decode(text)
+        content = path.read_bytes()
+        document = msgspec.json.decode(content)
     except OSError as error:
         raise _wrong(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wrong(f"{path} is not JSON: {error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(document, dict):
         raise _wrong(f"{path} is no deployment document: it is not a JSON object")
-    return text, told
+    return content, document
 
 
-def identity_in(told: Mapping[str, Any]) -> str | None:
+def identity_in(document: Mapping[str, Any]) -> str | None:
     """The id that a document has, in an envelope too; None where the agent will make one up."""
-    if "signatures" in told:
+    if "signatures" in document:
         try:
-            opened = json.loads(base64.b64decode(msgspec.convert(told, Envelope).document))
+            opened = json.loads(base64.b64decode(msgspec.convert(document, Envelope).document))
         except (msgspec.ValidationError, ValueError) as error:
             raise _wrong(f"the envelope cannot be read: {error}", "sign it again: verge trust sign") from error
-        told = opened if isinstance(opened, dict) else {}
-    found = told.get("deploymentId") or told.get("requestId")
-    return found if isinstance(found, str) else None
+        document = opened if isinstance(opened, dict) else {}
+    identity = document.get("deploymentId") or document.get("requestId")
+    return identity if isinstance(identity, str) else None
 
 
 def update_of(text: str, components: Collection[str] = ()) -> dict[str, Any]:
@@ -76,25 +76,25 @@ def update_of(text: str, components: Collection[str] = ()) -> dict[str, Any]:
     """
     if text.lstrip().startswith("{"):
         try:
-            told = msgspec.json.decode(text)
+            updates = msgspec.json.decode(text)
         except msgspec.DecodeError as error:
             raise _wrong(f"--config is not JSON: {error}") from error
     else:
-        _, told = read_document(Path(text))
-    strangers = [name for name, update in told.items() if not _is_update(update)]
-    if len(components) == 1 and told and len(strangers) == len(told) and not told.keys() & set(components):
-        return {next(iter(components)): {"MERGE": dict(told)}}
+        _, updates = read_document(Path(text))
+    strangers = [name for name, update in updates.items() if not _is_update(update)]
+    if len(components) == 1 and updates and len(strangers) == len(updates) and not updates.keys() & set(components):
+        return {next(iter(components)): {"MERGE": dict(updates)}}
     if strangers:
         raise _wrong(f"--config: {strangers[0]} is not an update", '{"COMPONENT": {"MERGE": {…}, "RESET": ["/key"]}}')
-    return dict(told)
+    return dict(updates)
 
 
 def _is_update(value: object) -> bool:
     return isinstance(value, dict) and value.keys() <= {"MERGE", "RESET", "merge", "reset"}
 
 
-def recipes_of(folder: Path, artifacts: Path | None, *, near: bool) -> list[dict[str, Any]]:
-    """The recipes below a folder as they go into a document; ``near`` is an agent on this machine.
+def recipes_of(folder: Path, artifacts: Path | None, *, local: bool) -> list[dict[str, Any]]:
+    """The recipes below a folder as they go into a document; ``local``: the agent is on this machine.
 
     Raises ``RecipeError`` for a file that is no recipe and ``ConfigError`` for artifacts that the agent could not have.
     """
@@ -105,27 +105,27 @@ def recipes_of(folder: Path, artifacts: Path | None, *, near: bool) -> list[dict
         raise _wrong(
             f"there are no recipes in {folder}", "they are .yaml or .json files; verge component pack makes some"
         )
-    return [writer.to_dict(_placed(reader.read(path)[0], artifacts, near=near)) for path in files]
+    return [writer.to_dict(_placed(reader.read(path)[0], artifacts, local=local)) for path in files]
 
 
-def _placed(recipe: Recipe, artifacts: Path | None, *, near: bool) -> Recipe:
+def _placed(recipe: Recipe, artifacts: Path | None, *, local: bool) -> Recipe:
     folder = artifacts / recipe.name / str(recipe.version) if artifacts else None
     manifests = tuple(
-        replace(each, artifacts=tuple(_found(recipe, one, folder, near=near) for one in each.artifacts))
-        for each in recipe.manifests
+        replace(manifest, artifacts=tuple(_located(recipe, one, folder, local=local) for one in manifest.artifacts))
+        for manifest in recipe.manifests
     )
     return replace(recipe, manifests=manifests)
 
 
-def _found(recipe: Recipe, artifact: Artifact, folder: Path | None, *, near: bool) -> Artifact:
-    """The artifact, from the folder where it is there."""
+def _located(recipe: Recipe, artifact: Artifact, folder: Path | None, *, local: bool) -> Artifact:
+    """The artifact with the URI and digest of its file in the folder, if it is there."""
     path = folder / file_name(artifact.uri) if folder else None
     if path is None or not path.is_file():
         if artifact.uri.startswith(_HERE) and not artifact.uri.startswith("file:/"):
             place = f"in {folder}" if folder else "without --artifacts DIR"
             raise _wrong(f"{recipe.name} {recipe.version}: there is no {file_name(artifact.uri)} {place}", _PACK)
         return artifact
-    if not near:
+    if not local:
         raise _wrong(
             f"{recipe.name} {recipe.version}: {path.name} is on this machine, and the agent is on another one",
             "put it on a web server or into S3, and pack with --base-uri https://… or s3://…",

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from agent.cli import wishes
+from agent.cli import documents
 from agent.errors import ConfigError, InvalidInputError
 from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.request import FailurePolicy, Source
@@ -22,7 +22,7 @@ RECIPE = {
 
 
 def test_components_by_name_are_read_as_a_local_deployment_that_rolls_back():
-    told = wishes.wish(
+    told = documents.local_document(
         "d1", components={"a": "^1.0.0"}, remove=["b"], update={"a": {"MERGE": {"x": 1}, "RESET": ["/y"]}}, group="hall"
     )
     read = parse(json.dumps(told).encode(), source=Source.TOPIC, received_ms=1)
@@ -32,15 +32,15 @@ def test_components_by_name_are_read_as_a_local_deployment_that_rolls_back():
 
 
 def test_the_configuration_of_the_only_component_needs_no_name():
-    assert wishes.update_of('{"InferenceInterval": "2", "Verge": {"Options": {}}}', ["a"]) == {
+    assert documents.update_of('{"InferenceInterval": "2", "Verge": {"Options": {}}}', ["a"]) == {
         "a": {"MERGE": {"InferenceInterval": "2", "Verge": {"Options": {}}}}
     }
-    assert wishes.update_of('{"a": {"RESET": ["/x"]}}', ["a"]) == {"a": {"RESET": ["/x"]}}
+    assert documents.update_of('{"a": {"RESET": ["/x"]}}', ["a"]) == {"a": {"RESET": ["/x"]}}
     for components in ([], ["a", "b"]):
         with pytest.raises(ConfigError, match="InferenceInterval is not an update"):
-            wishes.update_of('{"InferenceInterval": "2"}', components)
+            documents.update_of('{"InferenceInterval": "2"}', components)
     with pytest.raises(ConfigError, match="InferenceInterval is not an update"):
-        wishes.update_of('{"a": {"MERGE": {}}, "InferenceInterval": "2"}', ["a"])
+        documents.update_of('{"a": {"MERGE": {}}, "InferenceInterval": "2"}', ["a"])
 
 
 def test_a_rollback_is_read_as_one():
@@ -68,7 +68,7 @@ def test_a_file_of_the_folder_takes_the_place_of_where_the_recipe_says_it_is(tmp
     (recipes / "model.json").write_text(json.dumps(RECIPE))
     (recipes / "model.json.sig").write_text("{}")
     (place / "model.zip").write_bytes(b"zip")
-    (told,) = wishes.recipes_of(tmp_path / "deep", tmp_path, near=True)
+    (told,) = documents.recipes_of(tmp_path / "deep", tmp_path, local=True)
     ours, theirs = told["Manifests"][0]["Artifacts"]
     assert ours["Uri"] == (place / "model.zip").as_uri()
     assert ours["Digest"] == base64.b64encode(hashlib.sha256(b"zip").digest()).decode()
@@ -79,7 +79,7 @@ def test_a_file_of_the_folder_takes_the_place_of_where_the_recipe_says_it_is(tmp
 def test_a_file_that_is_no_recipe_is_refused_by_its_name(tmp_path):
     (tmp_path / "odd.yaml").write_text("just: words")
     with pytest.raises(InvalidInputError, match=r"odd\.yaml"):
-        wishes.recipes_of(tmp_path, None, near=True)
+        documents.recipes_of(tmp_path, None, local=True)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_file_that_is_no_recipe_is_refused_by_its_name(tmp_path):
 def test_the_id_of_a_document_is_found_in_an_envelope_too(told, identity):
     if "signatures" in told:
         told = told | {"signatures": [{"key": "k" * 16, "signature": "s" * 88}]}
-    assert wishes.identity_in(told) == identity
+    assert documents.identity_in(told) == identity
 
 
 def test_an_envelope_that_cannot_be_read_is_refused():
     with pytest.raises(ConfigError, match="the envelope cannot be read"):
-        wishes.identity_in({"document": "!", "signatures": []})
+        documents.identity_in({"document": "!", "signatures": []})
