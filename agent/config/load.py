@@ -253,11 +253,13 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
             errors.append(error)
             transports[key] = made
     aws = _of_device(files(config.aws or AwsOptions(), "aws"), transports)
-    greengrass = files(config.greengrass, "greengrass")
-    data_dir = config.data_dir
+    greengrass, data_dir = files(config.greengrass, "greengrass"), config.data_dir
     try:
         greengrass = greengrass.filled(aws) if greengrass.enabled else greengrass
-        data_dir = str(folder / _data_dir(config.data_dir, environment))
+    except ConfigError as error:
+        errors.append(error)
+    try:
+        data_dir = str(folder / _data_dir(data_dir, environment))
     except ConfigError as error:
         errors.append(error)
     return replace(
