@@ -159,10 +159,10 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
         await _deployments(agent, config.deployments, topics, tasks, stack)
-    uplinks = TransportStatusPublisher(
+    links = TransportStatusPublisher(
         topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s
     )
-    for telling in (agent.board.run(), uplinks.run()):
+    for telling in (agent.board.run(), links.run()):
         stack.callback(tasks.create_task(telling, name="agent.status.board").cancel)
     agent.board.ready()
 
@@ -171,16 +171,16 @@ async def _deployments(
     agent: Agent, options: DeploymentOptions, topics: Topics, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> None:
     # Imported here: an agent that takes no deployments does not carry what they need.
-    from agent.greengrass import wiring as parts  # noqa: PLC0415
+    from agent.greengrass import wiring  # noqa: PLC0415
 
     config = agent.config
     name = options.transport or config.first_transport
-    here = parts.Surroundings(
+    here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
         agent.plane, agent.tuner, agent.streams, agent.board,
         aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts,
     )  # fmt: skip
-    await parts.enter(here, options, tasks, stack)
+    await wiring.enter(here, options, tasks, stack)
 
 
 def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:

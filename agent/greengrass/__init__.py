@@ -9,7 +9,7 @@ package          what it holds
 ``catalog``      the components that every agent offers: Greengrass's for machine learning, our runtimes
 ``deployments``  the second sentence: documents, the resolver, the transaction, golden frames, trust
 ``cloud``        Amazon's data plane: components, artifacts and large documents, where it is asked
-``fleet``        the fleet status messages: how every component is, and when that is said
+``fleet``        the fleet status messages: how every component is, and when that is published
 ``wiring``       the deployment side put together
 ===============  ===================================================================================
 """

@@ -1,4 +1,4 @@
-"""What the agent says of itself: retained topics that a dashboard can trust.
+"""The agent's own state: retained topics that a dashboard can trust.
 
 ========================  ==================================================================================
 topic                     when
@@ -46,10 +46,10 @@ _SETTLE_S = 1.0
 
 def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
     """The payload of the status topic; the last will has no ``since``."""
-    told: dict[str, Any] = {"state": state, "thing": thing, "version": __version__, "pid": os.getpid()}
+    payload: dict[str, Any] = {"state": state, "thing": thing, "version": __version__, "pid": os.getpid()}
     if since is not None:
-        told["since"] = utc(since)
-    return _encode(told)
+        payload["since"] = utc(since)
+    return _encode(payload)
 
 
 class StreamReport:
@@ -67,14 +67,14 @@ class StreamReport:
     def _model(self) -> PoolStatus:
         return self._find(self._stream.options.model)
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """The payload of the stream's topic."""
         metrics, status = self._metrics, self._model()
         state = PoolState.STOPPED if self.stopped else status.state
         if state.value != self._state:
             self._state, self._since = state.value, time.time()
         latency = metrics.latency()
-        told: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "stream": self.name,
             "state": self._state,
             "model": _model_facts(status),
@@ -92,17 +92,17 @@ class StreamReport:
             "since": utc(self._since),
         }
         if status.reason:
-            told["reason"] = status.reason
-        return told
+            payload["reason"] = status.reason
+        return payload
 
     def shape(self) -> tuple[Any, ...]:
-        """What a change of is worth telling at once: everything but the numbers."""
+        """Everything but the numbers: a change of it is published at once."""
         status = self._model()
         kinds = tuple(sorted({*self._metrics.dropped, *self._metrics.failed, *self._stream.lost}))
         source = self._stream.source_status
         model = status.state, status.reason, status.restarts, status.description
-        told = source.name, source.interval_s, source.state, source.reason, source.reconnects
-        return *model, *told, kinds, self._metrics.answered > 0
+        facts = source.name, source.interval_s, source.state, source.reason, source.reconnects
+        return *model, *facts, kinds, self._metrics.answered > 0
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that a frame changes."""
@@ -138,7 +138,7 @@ class StatusBoard:
 
     @staticmethod
     def will(thing: str, topics: Topics) -> Message:
-        """What the broker says for an agent that is gone."""
+        """What the broker publishes for an agent that is gone."""
         return Message(topics.status, agent_status(thing, "offline"), qos=1, retain=True)
 
     async def __aenter__(self) -> Self:
@@ -156,18 +156,18 @@ class StatusBoard:
         self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
 
     def ready(self) -> None:
-        """Everything is in place: who sends something now is heard."""
+        """Everything is in place: what is sent from now on is received."""
         self._ready = True
         if self._transport.state.connected:
             self._online()
 
     def add(self, stream: Stream) -> None:
-        """Tell of this stream from now on."""
+        """Publish this stream from now on."""
         self._streams[stream.name] = StreamReport(stream, self.status)
         self.changed()
 
     def remove(self, stream: Stream) -> None:
-        """Tell of this stream for the last time: it is stopped."""
+        """Publish this stream for the last time: it is stopped."""
         report = self._streams.pop(stream.name)
         report.stopped = True
         self._stream(report)
@@ -198,12 +198,12 @@ class StatusBoard:
             if name.partition("@")[0] == component:
                 self._component(name, status)
 
-    def component(self, name: str, told: dict[str, Any]) -> None:
+    def component(self, name: str, payload: dict[str, Any]) -> None:
         """Retain how something that runs is, other than a model: ``state``, ``version``, ``reason``, ``since``."""
-        self.retain(self._topics.component(name), _encode({"component": name, **told}))
+        self.retain(self._topics.component(name), _encode({"component": name, **payload}))
 
     def retain(self, topic: str, payload: bytes) -> None:
-        """Retain something else that is the agent's to say; it is said anew on every connection."""
+        """Retain something else of the agent's; it is published anew on every connection."""
         self._others[topic] = payload
         self._publish(topic, payload)
 
@@ -214,7 +214,7 @@ class StatusBoard:
         self._publish(topic, b"")
 
     def status(self, name: str) -> PoolStatus:
-        """How a model's workers are, or were when they were last heard of."""
+        """How a model's workers are, or were when they last reported."""
         return self._models.get(name, PoolStatus(PoolState.STARTING))
 
     def watch(self, listener: Callable[[], None]) -> None:
@@ -238,12 +238,12 @@ class StatusBoard:
             if everything:
                 due = loop.time() + self._interval_s
             self._changed.clear()
-            self._tell(everything=everything)
+            self._publish_streams(everything=everything)
             for listener in self._listeners:
                 listener()
             await asyncio.sleep(min(_SETTLE_S, self._interval_s))
 
-    def _tell(self, *, everything: bool) -> None:
+    def _publish_streams(self, *, everything: bool) -> None:
         for report in self._streams.values():
             shape, counts = self._published.get(report.name, ((), ()))
             if report.shape() != shape or (everything and report.counts() != counts):
@@ -251,16 +251,18 @@ class StatusBoard:
 
     def _stream(self, report: StreamReport) -> None:
         self._published[report.name] = report.shape(), report.counts()
-        self._publish(self._topics.stream(report.name), _encode(report.told()))
+        self._publish(self._topics.stream(report.name), _encode(report.payload()))
 
     def _component(self, name: str, status: PoolStatus) -> None:
         remark = self._remarks.get(name, "")
         name, _, deployed = name.partition("@")
         if deployed and status.state is PoolState.STOPPED:
-            # The version that goes says nothing where another one stays.
-            others = [each for key, each in self._models.items() if key.startswith(f"{name}@") and each is not status]
+            # The version that goes is of no interest where another one stays.
+            others = [
+                other for key, other in self._models.items() if key.startswith(f"{name}@") and other is not status
+            ]
             status = others[-1] if others else status
-        told = {
+        payload = {
             "component": name,
             "state": POOL_STATES[status.state].value,
             "version": status.description.version if status.description else "",
@@ -270,7 +272,7 @@ class StatusBoard:
             "workers": status.workers,
             "restarts": status.restarts,
         }
-        self._publish(self._topics.component(name), _encode(told))
+        self._publish(self._topics.component(name), _encode(payload))
 
     def _on_link(self, state: LinkState) -> None:
         if not state.connected or not self._open:

@@ -1,4 +1,4 @@
-"""What the agent says of its transports: a retained topic for each, with what waits in its outbox and what was lost."""
+"""The state of the agent's transports: a retained topic for each, with what waits in its outbox and what was lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Retain = Callable[[str, bytes], None]
 
 
 class TransportStatusPublisher:
-    """Tells of transports while it runs: at once when a link goes up or down, of numbers every ``interval_s``."""
+    """Publishes transports while it runs: at once when a link goes up or down, their counts every ``interval_s``."""
 
     def __init__(
         self, topics: Topics, transports: Mapping[str, Transport], retain: Retain, *, interval_s: float
@@ -28,7 +28,7 @@ class TransportStatusPublisher:
         self._transports = transports
         self._retain = retain
         self._interval_s = interval_s
-        self._said: dict[str, bytes] = {}
+        self._published: dict[str, bytes] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -37,22 +37,22 @@ class TransportStatusPublisher:
             transport.watch(lambda _state: self._changed.set())
         while True:
             self._changed.clear()
-            self._tell()
+            self._publish()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         for name, transport in self._transports.items():
-            payload = _encode(told(name, transport))
-            if self._said.get(name) != payload:
-                self._said[name] = payload
+            payload = _encode(_payload(name, transport))
+            if self._published.get(name) != payload:
+                self._published[name] = payload
                 self._retain(self._topics.transport(name), payload)
 
 
-def told(name: str, transport: Transport) -> dict[str, Any]:
+def _payload(name: str, transport: Transport) -> dict[str, Any]:
     """The payload of a transport's topic."""
     state = transport.state
     return {"transport": name, "connected": state.connected, "reason": state.reason, **transport.counts}

@@ -42,7 +42,7 @@ class Box:
     def report(self) -> dict:
         """The stream's retained topic."""
         report = StreamReport(self.streams["line"], self.plane.describe)
-        return msgspec.json.decode(msgspec.json.encode(report.told()))
+        return msgspec.json.decode(msgspec.json.encode(report.payload()))
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from agent.errors import InvalidInputError
 __all__ = ["NONE", "TYPES", "DeploymentError", "DeploymentRejectedError"]
 
 NONE: Final = "NONE"
-"""The type of a code that tells where something went wrong and not what."""
+"""The type of a code that names where something went wrong and not what."""
 
 _CODES: Mapping[str, str] = {
     NONE: """

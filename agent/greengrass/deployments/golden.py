@@ -32,7 +32,7 @@ __all__ = ["FOLDER", "NAME", "Ask", "Golden", "GoldenLimits", "GoldenMismatchErr
 FOLDER = "golden"
 NAME = "expected.json"
 _NAMES = (NAME, "expected.toml")
-_TOLD = 3
+_SHOWN = 3
 
 Ask: TypeAlias = Callable[[Picture], Awaitable[Answer]]
 """Has the model answer a picture; raises what it or its workers have against it."""
@@ -74,11 +74,11 @@ async def check(ask: Ask, folder: Path | None, limits: GoldenLimits | None = Non
     limits = limits or GoldenLimits()
     frames = await asyncio.to_thread(load, folder, limits) if folder else ()
     differences = [await _difference(ask, frame, limits) for frame in frames] or [await _blank_difference(ask, limits)]
-    found = [difference for difference in differences if difference]
-    if found:
-        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    mismatches = [difference for difference in differences if difference]
+    if mismatches:
+        more = f"; and {len(mismatches) - _SHOWN} more" if len(mismatches) > _SHOWN else ""
         raise GoldenMismatchError(
-            f"the model does not answer as it has to: {'; '.join(found[:_TOLD])}{more}",
+            f"the model does not answer as it has to: {'; '.join(mismatches[:_SHOWN])}{more}",
             hint="if the new answers are right, record them: verge component pack --record-golden",
         )
 

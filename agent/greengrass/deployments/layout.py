@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """What tells a new agent of what an old one left running."""
+        """Records of processes, by which a new agent finds what an old one left running."""
         return self.root / "run"
 
     def artifacts(self, name: str, version: Version) -> Path:

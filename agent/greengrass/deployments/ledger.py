@@ -90,7 +90,7 @@ class Step(StrEnum):
 class Entry:
     """One deployment; ``outcome`` is None while it is under way.
 
-    ``source`` is ``ORIGIN`` or ``ORIGIN/KEY``; the key tells two requests of one origin apart.
+    ``source`` is ``ORIGIN`` or ``ORIGIN/KEY``; the key distinguishes requests of one origin.
     """
 
     seq: int
@@ -193,6 +193,9 @@ class Ledger:
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
 
 
+_READER_HINT = "read it as the agent's user, or name its configuration with -c"
+
+
 class LedgerReader:
     """The ledger of an agent's data folder, for reading; entering opens it.  Raises ``LedgerError``.
 
@@ -200,11 +203,14 @@ class LedgerReader:
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        places = [Layout(folder).ledger for folder in folders]
-        self._path = next((place for place in places if _is_file(place)), None) or places[0]
+        self._places = [Layout(folder).ledger for folder in folders]
+        self._path = next((place for place in self._places if _is_file(place)), Path())
         self._database = _Database()
 
     def __enter__(self) -> Self:
+        if self._path == Path():
+            places = " or ".join(map(str, self._places))
+            raise LedgerError(f"there is no ledger in {places}", code="no-ledger", hint=_READER_HINT)
         with self._guarded():
             self._database.open_to_read(self._path)
         return self
@@ -223,7 +229,7 @@ class LedgerReader:
             return self._database.active()
 
     def _guarded(self) -> AbstractContextManager[None]:
-        return _guarded(self._path, "read it as the agent's user, or name its configuration with -c")
+        return _guarded(self._path, _READER_HINT)
 
 
 def _is_file(path: Path) -> bool:

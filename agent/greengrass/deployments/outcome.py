@@ -6,12 +6,12 @@ detailed status                         when                                    
 SUCCESSFUL                              the new set is live                                    SUCCEEDED
 FAILED_NO_STATE_CHANGE                  it failed before anything was changed                  FAILED
 FAILED_ROLLBACK_COMPLETE                it failed, and the old set is live again               FAILED
-FAILED_ROLLBACK_NOT_REQUESTED           it failed, and the document said to leave it so        FAILED
+FAILED_ROLLBACK_NOT_REQUESTED           it failed, and the document asked to leave it so       FAILED
 FAILED_UNABLE_TO_ROLLBACK               it failed, and so did the way back                     FAILED
 REJECTED                                it was not taken up                                    REJECTED
 ======================================  =====================================================  =============
 
-The error stack is the list of codes from the general to the cause, without repeats; the types tell who can mend it.
+The error stack is the list of codes from the general to the cause, without repeats; the types name who can mend it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ action          when
 ``UPDATE``      another version, another recipe, another manifest of it, or it was broken: anew
 ``RECONFIGURE`` the same, with another configuration, run user or (a stream) model
 ``KEEP``        nothing changes
-``REMOVE``      it is not in the new set; it goes after the new set is healthy
 ==============  ======================================================================================
+
+A component that is not in the new set is ``Removed``: it goes after the new set is healthy.
 
 What a component is (``kinds``) comes from its recipe and its configuration.
 """
@@ -50,7 +51,6 @@ class Action(StrEnum):
     UPDATE = "update"
     RECONFIGURE = "reconfigure"
     KEEP = "keep"
-    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class _Provider(AbstractProvider[_Need, _Pin, str]):
 
 
 def _ranks(roots: Sequence[_Need], shelf: _Shelf) -> dict[str, int]:
-    """Dependers before dependencies, as far as the versions that would be chosen without any conflict tell."""
+    """Dependers before dependencies, as far as the versions show that would be chosen without any conflict."""
     wanted: dict[str, list[Requirement]] = {}
     for root in roots:
         wanted.setdefault(root.name, []).append(root.requirement)

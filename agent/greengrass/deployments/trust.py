@@ -83,7 +83,7 @@ class Link:
     tls: bool = False
     """Encrypted, and the broker proved who it is."""
     client_authenticated: bool = False
-    """We proved who we are, by certificate or password, so that the broker can tell who may publish what."""
+    """We proved who we are, by certificate or password, so that the broker knows who may publish what."""
 
     @classmethod
     def of(cls, options: TransportOptions) -> Self:
