@@ -49,7 +49,6 @@ class Agent:
         self.transports = transports
         self.board: StatusBoard
         self.plane: InferencePlane
-        self.tuner: Tuner
         self.streams: Streams
 
 
@@ -151,10 +150,8 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
         StatusBoard(config.thing, topics, agent.transports[_reporting(config)], config.status.statistics_interval_s)
     )
     agent.plane = await stack.enter_async_context(_plane(agent, tasks))
-    data_dir = Path(config.data_dir)
-    agent.tuner = Tuner(agent.plane, data_dir, budget_s=config.tuning_budget_s, fell=agent.board.remark)
     agent.streams = await stack.enter_async_context(_streams(agent))
-    await asyncio.gather(*(agent.tuner.load(name, spec) for name, spec in specs.items()))
+    await asyncio.gather(*(agent.plane.load(name, spec) for name, spec in specs.items()))
     for name, stream in config.streams.items():
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
@@ -177,7 +174,7 @@ async def _deployments(
     name = options.transport or config.first_transport
     here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
-        agent.plane, agent.tuner, agent.streams, agent.board,
+        agent.plane, agent.streams, agent.board,
         aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts,
     )  # fmt: skip
     await wiring.enter(here, options, tasks, stack)
@@ -188,8 +185,16 @@ def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:
         agent.board.model(name, status)
         agent.streams.model_changed(name, status)
 
-    quarantine = Path(agent.config.data_dir) / "quarantine"
-    return InferencePlane(tasks, quarantine, limits=agent.config.limits, changed=changed)
+    config = agent.config
+    data_dir = Path(config.data_dir)
+    return InferencePlane(
+        tasks,
+        data_dir / "quarantine",
+        limits=config.limits,
+        placer=Tuner(data_dir, budget_s=config.tuning_budget_s),
+        changed=changed,
+        fell_back=agent.board.remark,
+    )
 
 
 def _streams(agent: Agent) -> Streams:

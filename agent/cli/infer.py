@@ -19,7 +19,7 @@ from agent.errors import ConfigError, VergeError
 from agent.files import write_atomically
 from agent.inference.alone import loaded
 from agent.inference.manifest import ModelSpec, resolve
-from agent.inference.values import Answer, Description, Snapshot
+from agent.inference.values import Answer, ModelMetadata, Snapshot
 from agent.results.result import Reason
 
 __all__ = ["command"]
@@ -90,7 +90,7 @@ def command(
 
 async def _answers(
     spec: ModelSpec, sources: list[PictureSource], top_k: int | None, annotations: _Annotations | None
-) -> tuple[Description, list[PictureResult]]:
+) -> tuple[ModelMetadata, list[PictureResult]]:
     spec = spec if top_k is None else await limited(spec, top_k)
     async with loaded(spec) as (plane, description):
         if annotations is None:
@@ -98,7 +98,7 @@ async def _answers(
         return description, [annotations.keep(await answer(plane, source, annotations.snapshot)) for source in sources]
 
 
-def _json(result: PictureResult, model: Description) -> dict[str, Any]:
+def _json(result: PictureResult, model: ModelMetadata) -> dict[str, Any]:
     if isinstance(result.outcome, VergeError):
         return {"image": result.source.name, "error": Reason.of(result.outcome)}
     values = {
@@ -111,7 +111,7 @@ def _json(result: PictureResult, model: Description) -> dict[str, Any]:
     return {**values, "annotated": str(result.annotated)} if result.annotated else values
 
 
-def _print(model: Description, results: list[PictureResult]) -> None:
+def _print(model: ModelMetadata, results: list[PictureResult]) -> None:
     from agent.cli import tables  # noqa: PLC0415 rich is slow to import
 
     if any(isinstance(result.outcome, Answer) for result in results):

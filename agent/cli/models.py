@@ -20,7 +20,7 @@ from agent.doctor import child
 from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError
 from agent.inference.alone import loaded
 from agent.inference.manifest import SAMPLES, ModelSpec, resolve, sample_names
-from agent.inference.values import Answer, Description
+from agent.inference.values import Answer, ModelMetadata
 from agent.results.result import Reason
 
 __all__ = ["BackendTrial", "command"]
@@ -34,7 +34,7 @@ class BackendTrial:
     """A model tried in one backend: its description and a duration, or an error."""
 
     backend: str
-    description: Description | None = None
+    description: ModelMetadata | None = None
     infer_ms: float = 0.0
     """The median of a few runs."""
     error: VergeError | None = None
@@ -105,7 +105,7 @@ def _facts(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _description(model: Description | None) -> dict[str, Any]:
+def _description(model: ModelMetadata | None) -> dict[str, Any]:
     """The facts that a model has once it is loaded."""
     if model is None:
         return {}

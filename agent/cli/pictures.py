@@ -94,7 +94,7 @@ async def answer(plane: InferencePlane, source: PictureSource, snapshot: Snapsho
     """Have one picture answered; an error of the picture or of the model is its outcome."""
     try:
         picture = source.read(FrameLimits())
-        status = plane.describe(MODEL)
+        status = plane.status(MODEL)
         if status.state is PoolState.BROKEN:
             raise WorkerLostError(f"the model lost every worker: {status.reason}", code="model-broken")
         began = perf_counter()

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from agent.doctor.finding import size
 from agent.inference.predictions import Box, Detection, Prediction, Tensor, Text, headline, numbers_of
-from agent.inference.values import Answer, Description
+from agent.inference.values import Answer, ModelMetadata, TensorMetadata
 
 if TYPE_CHECKING:
     from agent.cli.models import BackendTrial
@@ -93,7 +93,7 @@ def coloured(payload: Payload, colours: Mapping[str, str]) -> str:
     return f"[{colours.get(state, 'default')}]{escape(state)}[/]"
 
 
-def show_model(model: Description) -> None:
+def show_model(model: ModelMetadata) -> None:
     """One line: which model answers, and what runs it."""
     name = f"{model.name} {model.version}".rstrip()
     ran = f"{model.backend} on {model.accelerator}, loaded in {model.load_ms:.0f} ms"
@@ -120,18 +120,18 @@ def show_answers(results: Iterable[PictureResult]) -> None:
     console().print(made)
 
 
-def _tensor(info: Mapping[str, Any]) -> str:
+def _tensor(info: TensorMetadata) -> str:
     """A tensor's type, shape and quantisation in a line."""
-    line = f"{info['dtype']} [{', '.join('?' if side < 0 else str(side) for side in info['shape'])}]"
-    if quantised := info.get("quantization"):
-        line += f", scale {quantised['scale']:.6g}, zero point {quantised['zero_point']}"
+    line = f"{info.dtype} [{', '.join('?' if side < 0 else str(side) for side in info.shape)}]"
+    if info.quantization:
+        line += f", scale {info.quantization.scale:.6g}, zero point {info.quantization.zero_point}"
     return line
 
 
 def _row(prediction: Prediction, answer: Answer, *, boxes: bool) -> tuple[str, str, str]:
     if isinstance(prediction, Tensor):
         numbers = _first(prediction.data if prediction.encoding is None else numbers_of(prediction))
-        described = _tensor({"dtype": prediction.dtype, "shape": prediction.shape})
+        described = _tensor(TensorMetadata(prediction.name, prediction.shape, prediction.dtype))
         return escape(prediction.name), "", escape(f"{described}: {numbers}")
     name, score = headline(prediction)
     place = _place(_box(prediction), answer) if boxes else f"[green]{_bar(score or 0)}[/]"
@@ -179,7 +179,7 @@ def show_samples(samples: Sequence[Mapping[str, Any]]) -> None:
     console().print("\n[dim]More of one: verge models NAME.  Use one: verge infer --model NAME photo.jpg[/]")
 
 
-def show_trials(facts: Mapping[str, Any], ran: Description | None, trials: Sequence[BackendTrial]) -> None:
+def show_trials(facts: Mapping[str, Any], ran: ModelMetadata | None, trials: Sequence[BackendTrial]) -> None:
     """The model's facts, then a row a backend: whether it runs the model and how fast."""
     out = console()
     out.print(f"[bold]{escape(facts['name'])}[/] {escape(facts['version'])}\n")
@@ -188,7 +188,7 @@ def show_trials(facts: Mapping[str, Any], ran: Description | None, trials: Seque
     out.print(_backends(trials))
 
 
-def _about(facts: Mapping[str, Any], ran: Description | None) -> Table:
+def _about(facts: Mapping[str, Any], ran: ModelMetadata | None) -> Table:
     made = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
@@ -203,7 +203,7 @@ def _about(facts: Mapping[str, Any], ran: Description | None) -> Table:
     made.add_row("labels", f"{ran.labels}{source}" if ran.labels else "none")
     for word, tensors in (("input", ran.inputs), ("output", ran.outputs)):
         for info in tensors:
-            made.add_row(word, escape(f"{info['name']}  {_tensor(info)}".strip()))
+            made.add_row(word, escape(f"{info.name}  {_tensor(info)}".strip()))
     return made
 
 
@@ -264,7 +264,7 @@ def _figures(fit: Sequence[Measured], pictures: int) -> Table:
 
 def _combination(measured: Measured) -> str:
     """The combination; where the backend chose the accelerator itself, with the one it took."""
-    named = measured.combination
+    named = measured.placement
     ran_on = measured.ran_on
     return str(replace(named, accelerator=ran_on) if named.accelerator == "auto" and ran_on else named)
 

@@ -16,8 +16,8 @@ from agent.config.load import Config
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError
 from agent.inference.manifest import ModelSpec, resolve
-from agent.inference.tuning.store import Store
-from agent.inference.tuning.tune import BUDGET_S, digest_of, tune
+from agent.inference.tuning.store import TuningStore
+from agent.inference.tuning.tuner import BUDGET_S, digest_of, tune
 
 __all__ = ["command"]
 
@@ -59,11 +59,11 @@ def command(model: str, config: Path | None, budget: float, forget: bool, as_jso
       verge tune classifier --forget
     """  # noqa: D301 click wants the character itself
     settings = configuration.load(config) if config else None
-    spec, store = _spec(model, settings), Store(configuration.data_folders(settings)[0])
+    spec, store = _spec(model, settings), TuningStore(configuration.data_folders(settings)[0])
     if forget:
         _forget(spec, store, as_json=as_json)
         return
-    tuning = loop.run(tune(spec, budget_s=budget, tell=_show_activity))
+    tuning = loop.run(tune(spec, budget_s=budget, report=_show_activity))
     _show_activity("")
     kept = store.keep(tuning)
     if as_json:
@@ -84,7 +84,7 @@ def _spec(model: str, settings: Config | None) -> ModelSpec:
     return resolve(ModelOptions(source=model), Path.cwd())
 
 
-def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:
+def _forget(spec: ModelSpec, store: TuningStore, *, as_json: bool) -> None:
     digest = asyncio.run(digest_of(spec))
     try:
         count = store.forget(digest)
@@ -97,7 +97,7 @@ def _forget(spec: ModelSpec, store: Store, *, as_json: bool) -> None:
         click.echo(f"{spec.name}: {outcome}; an agent that loads it with autotune = true measures it anew")
 
 
-def _unkept(store: Store, why: str | None = None) -> ConfigError:
+def _unkept(store: TuningStore, why: str | None = None) -> ConfigError:
     hint = "run it as the agent's user, or name its configuration with -c"
     return ConfigError(f"{store.folder} cannot be written{f': {why}' if why else ''}", hint=hint, code="not-written")
 

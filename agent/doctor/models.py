@@ -15,7 +15,7 @@ from agent.frames.recognise import recognise
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.predictions import headline
-from agent.inference.values import Description
+from agent.inference.values import ModelMetadata
 
 __all__ = ["configured", "sample"]
 
@@ -56,5 +56,5 @@ async def _model(check: str, options: ModelOptions, folder: Path) -> Finding:
     return Finding.ok(check, f"{name}, {model.task}, {_how(model)}")
 
 
-def _how(model: Description) -> str:
+def _how(model: ModelMetadata) -> str:
     return f"{model.backend} on {model.accelerator}, loaded in {model.load_ms:.0f} ms"

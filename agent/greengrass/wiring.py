@@ -47,7 +47,6 @@ from agent.greengrass.fleet.service import FleetStatus, Roster, component_health
 from agent.greengrass.recipes import platform
 from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
-from agent.inference.tuning.tuner import Tuner
 from agent.mqtt.transport import Transport
 from agent.status.board import StatusBoard
 from agent.status.components import component_payload
@@ -73,7 +72,6 @@ class Surroundings:
     transport: Transport
     link: TransportOptions
     plane: InferencePlane
-    tuner: Tuner
     streams: Streams
     board: StatusBoard
     aws: AwsOptions | None
@@ -110,7 +108,7 @@ async def enter(
     ledger = await stack.enter_async_context(Ledger(layout.ledger))
     supervisor = await stack.enter_async_context(_supervisor(here, options, layout))
     account = await _account(here, supervisor, tasks, stack)
-    activator = Activator(here.plane, here.tuner, here.streams, supervisor, settle_s=options.settle_s)
+    activator = Activator(here.plane, here.streams, supervisor, settle_s=options.settle_s)
     workspace = _workspace(here, options, layout, activator, account)
     trust = TrustPolicy(Link.of(here.link), options.accept, trusted(options.trusted_keys, here.folder))
     service = DeploymentService(workspace, ledger, here.transport, here.topics, trust)

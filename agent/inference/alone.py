@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
-from agent.inference.values import Description
+from agent.inference.values import ModelMetadata
 
 __all__ = ["MODEL", "loaded"]
 
@@ -19,7 +19,7 @@ MODEL = "model"
 
 
 @asynccontextmanager
-async def loaded(spec: ModelSpec) -> AsyncIterator[tuple[InferencePlane, Description]]:
+async def loaded(spec: ModelSpec) -> AsyncIterator[tuple[InferencePlane, ModelMetadata]]:
     """A plane with the model in it, called ``MODEL``; raises what kept it from loading, or what the body raises."""
     try:
         # What a worker is lost over is quarantined here, and gone with the folder: its owner has it anyway.

@@ -90,7 +90,7 @@ class Child(asyncio.SubprocessProtocol):
     # -- asyncio.SubprocessProtocol ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It runs."""
+        """The process runs."""
         assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 what a process gives
         self._transport = transport
 
@@ -102,12 +102,12 @@ class Child(asyncio.SubprocessProtocol):
         log.debug("worker %d: %s", self.pid, data.decode(errors="replace").rstrip())
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Nothing more will be heard."""
+        """Standard error is closed."""
         del fd, exc
         self._silent.set()
 
     def process_exited(self) -> None:
-        """It has ended; its children may not have."""
+        """The process has ended; its children may not have."""
         self._exited.set()
 
 

@@ -3,8 +3,8 @@
 A model is named by the name of a sample, by a folder or by the model file itself.  A folder has a
 ``manifest.toml``, or one model file, or is what a compiler of TVM's family wrote (SageMaker Neo) and a
 model as a whole; ``labels.txt`` and the like may lie beside.  A folder in which there is nothing but one
-folder stands for that one, as archives are often made.  What the file tells need not be said.  What the
-configuration says goes before what the manifest says.
+folder stands for that one, as archives are often made.  What the model's file says itself need not be
+repeated.  What the configuration says goes before what the manifest says.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.manifest.name
 
     def request(self, threads: int) -> dict[str, Any]:
-        """What a worker is told to load."""
+        """The load request that a worker gets."""
         model = msgspec.to_builtins(self.manifest) | {"threads": threads, "accelerator": self.run.accelerator}
         return {"model": model, "memory_mb": self.run.memory_mb, "python_path": self.run.python_path}
 

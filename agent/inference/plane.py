@@ -1,38 +1,77 @@
-"""The one door to inference: load, unload, describe, infer.
+"""The one door to inference: load, unload, ready, metadata, infer.
 
-Streams, the command line and whatever else wants an answer come through here and hold no inference
-logic of their own.  A stream *attaches* to a model as a feeder; a single request *infers*.
+Streams, tuning, golden frames, the command line and whatever else wants an answer come through here and hold no
+inference logic of their own.  A stream *attaches* to a model as a feeder; a single request *infers*, with an encoded
+picture or with raw tensors.
+
+How a model is run (backend, accelerator, threads) is what its manifest and configuration say, unless the plane has a
+``Placer`` that knows better placements for it: those are tried first, best first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 from agent.config.streams import FrameLimits
 from agent.config.strict import nearest
-from agent.errors import ModelRefusedError, NotConnectedError, VergeError, WorkerLostError
+from agent.errors import (
+    BackendUnavailableError,
+    FrameError,
+    ModelRefusedError,
+    NotConnectedError,
+    VergeError,
+    WorkerLostError,
+)
 from agent.frames.frame import Picture
 from agent.inference.manifest import ModelSpec
+from agent.inference.placement import ANY, CPU, Placement, most_threads
 from agent.inference.pool import Pool
 from agent.inference.quarantine import Quarantine
-from agent.inference.values import Answer, Description, Feeder, InferenceRequest, PoolState, PoolStatus, Snapshot
+from agent.inference.tensors import RawTensor, TensorInput
+from agent.inference.values import (
+    Answer,
+    Feeder,
+    InferenceRequest,
+    ModelMetadata,
+    PoolState,
+    PoolStatus,
+    Snapshot,
+    TensorAnswer,
+)
 
-__all__ = ["InferencePlane"]
+__all__ = ["InferencePlane", "Placer"]
+
+log = logging.getLogger(__name__)
 
 _WAITING = 64
 """Single requests that may wait for one model."""
 
 Changed = Callable[[str, PoolStatus], None]
+FellBack = Callable[[str, str], None]
+
+
+class Placer(Protocol):
+    """Knows how models are best run on this device."""
+
+    async def placements(self, name: str, spec: ModelSpec) -> Sequence[Placement]:
+        """The placements to try before what the manifest says, best first; none where there is nothing to choose."""
 
 
 class InferencePlane:
-    """Every loaded model, by name; leaving the context unloads them."""
+    """Every loaded model, by name; leaving the context unloads them.
+
+    ``changed`` is called when a model's workers are in another state, ``fell_back`` with the reason when a model
+    could not be run at the best of its placements.
+    """
 
     def __init__(
         self,
@@ -40,13 +79,18 @@ class InferencePlane:
         quarantine: Path,
         *,
         limits: FrameLimits | None = None,
-        changed: Changed | None = None,
+        placer: Placer | None = None,
+        changed: Changed = lambda _name, _status: None,
+        fell_back: FellBack = lambda _name, _reason: None,
     ) -> None:
         self._tasks = tasks
         self._quarantine = Quarantine(quarantine)
         self._limits = limits or FrameLimits()
-        self._changed = changed or (lambda _name, _status: None)
-        self._models: dict[str, tuple[Pool, _Requests]] = {}
+        self._placer = placer
+        self._changed = changed
+        self._fell_back = fell_back
+        self._models: dict[str, _Loaded] = {}
+        self._loading: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,63 +100,154 @@ class InferencePlane:
     ) -> None:
         await asyncio.gather(*(self.unload(name) for name in list(self._models)))
 
-    async def load(self, name: str, spec: ModelSpec) -> Description:
-        """Load a model under a name and say what it is; raises what kept it from loading."""
-        if name in self._models:
-            raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
+    # -- models ----------------------------------------------------------------------------------------------
 
-        def changed() -> None:
-            requests.look()
-            self._changed(name, pool.status)
+    async def load(self, name: str, spec: ModelSpec, placement: Placement | None = None) -> ModelMetadata:
+        """Load a model under a name and say what it is; raises what kept it from loading.
 
-        pool = Pool(
-            name,
-            spec,
-            threads=spec.run.threads or _fair_threads(spec.run.workers),
-            limits=self._limits,
-            quarantine=self._quarantine,
-            changed=changed,
-        )
-        requests = _Requests(pool)
-        description = await pool.start(self._tasks)
-        pool.attach(requests)
-        self._models[name] = pool, requests
-        return description
+        It runs at the best placement that can be had; with ``placement``, there and nowhere else.
+        """
+        with self._reserved(name):
+            if placement is not None:
+                return await self._load_at(name, spec, placement)
+            return await self._load_best(name, spec)
 
     async def unload(self, name: str) -> None:
         """End a model's workers once they have answered what they hold; what waits is refused."""
-        pool, requests = self._find(name)
+        model = self._find(name)
         del self._models[name]
-        requests.close()
-        await pool.stop()
+        model.requests.close()
+        await model.pool.stop()
 
-    def describe(self, name: str) -> PoolStatus:
-        """The state of a model's workers and what the model is."""
-        return self._find(name)[0].status
+    def ready(self, name: str) -> bool:
+        """Whether a model can answer now: one of its workers is up; raises as ``metadata`` for one nobody loads."""
+        return name not in self._loading and self._find(name).pool.status.workers > 0
+
+    def metadata(self, name: str) -> ModelMetadata:
+        """What a loaded model is; raises ``ModelRefusedError`` (``model-not-loaded``) for any other."""
+        return self._find(name).metadata
+
+    def status(self, name: str) -> PoolStatus:
+        """The state of a loaded model's workers; raises as ``metadata``."""
+        return self._find(name).pool.status
 
     @property
     def models(self) -> tuple[str, ...]:
         """The names of the loaded models."""
         return tuple(self._models)
 
-    async def infer(self, name: str, picture: Picture, *, snapshot: Snapshot | None = None, label: str = "") -> Answer:
+    # -- answers ---------------------------------------------------------------------------------------------
+
+    async def infer(
+        self, name: str, picture: Picture, *, snapshot: Snapshot | None = None, label: str = "picture"
+    ) -> Answer:
         """Have one picture answered; raises what the model or its workers had against it."""
-        return await self._find(name)[1].ask(picture, snapshot, label)
+        model = self._find(name)
+        if len(picture.data) > self._limits.max_bytes:
+            raise FrameError(
+                f"the picture has {len(picture.data)} bytes, the limit is {self._limits.max_bytes}",
+                hint="send a smaller or more compressed picture, or raise max_bytes",
+                code="too-many-bytes",
+            )
+        answer: Answer = await model.requests.ask(picture, label, snapshot)
+        return answer
+
+    async def infer_tensors(
+        self, name: str, tensors: Sequence[RawTensor], *, outputs: Sequence[str] = (), label: str = "tensors"
+    ) -> TensorAnswer:
+        """Run a model's network on raw tensors, past its preprocessing and its task; ``outputs`` names the wanted ones.
+
+        Raises ``ModelRefusedError`` (``tensor-wrong``) for tensors that are not what the network takes, and what
+        ``infer`` raises.
+        """
+        model = self._find(name)
+        answer: TensorAnswer = await model.requests.ask(TensorInput.of(tensors, outputs, self._limits.max_bytes), label)
+        return answer
+
+    # -- streams ---------------------------------------------------------------------------------------------
 
     def attach(self, name: str, feeder: Feeder) -> None:
-        """Have a model take its pictures from ``feeder`` too."""
-        self._find(name)[0].attach(feeder)
+        """Have a model take its requests from ``feeder`` too."""
+        self._find(name).pool.attach(feeder)
 
     def detach(self, name: str, feeder: Feeder) -> None:
-        """Have a model take no more pictures from ``feeder``."""
+        """Have a model take no more requests from ``feeder``."""
         if name in self._models:
-            self._models[name][0].detach(feeder)
+            self._models[name].pool.detach(feeder)
 
     def wake(self, name: str) -> None:
-        """Tell a model that a feeder of it has a picture."""
-        self._models[name][0].wake()
+        """A feeder of a model has a request."""
+        self._models[name].pool.wake()
 
-    def _find(self, name: str) -> tuple[Pool, _Requests]:
+    # -- loading ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reserved(self, name: str) -> Iterator[None]:
+        """A name is taken from the moment at which its model begins to load."""
+        if name in self._models or name in self._loading:
+            raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
+        self._loading.add(name)
+        try:
+            yield
+        finally:
+            self._loading.discard(name)
+
+    async def _load_best(self, name: str, spec: ModelSpec) -> ModelMetadata:
+        placements = await self._placer.placements(name, spec) if self._placer else ()
+        failures: list[str] = []
+        for placement in placements:
+            try:
+                metadata = await self._load_at(name, spec, placement)
+            except VergeError as error:
+                # On the processor there is nothing that could be gone but the backend.
+                if placement.accelerator == CPU and not isinstance(error, BackendUnavailableError):
+                    raise
+                failures.append(f"{placement} cannot be had: {error.message}")
+                log.warning("model %s: %s", name, failures[-1])
+            else:
+                self._report(name, failures, str(placement))
+                return metadata
+        metadata = await self._load(name, spec)
+        self._report(name, failures, "what its manifest says")
+        return metadata
+
+    def _report(self, name: str, failures: Sequence[str], instead: str) -> None:
+        if failures:
+            reason = f"{'; '.join(failures)}; it runs with {instead}"
+            log.warning("model %s: not the fastest way: %s", name, reason)
+            self._fell_back(name, reason)
+
+    async def _load_at(self, name: str, spec: ModelSpec, placement: Placement) -> ModelMetadata:
+        """Load a model at a placement; raises ``BackendUnavailableError`` too when another accelerator runs it."""
+        metadata = await self._load(name, placement.applied(spec))
+        wanted = placement.accelerator
+        if wanted not in (ANY, metadata.accelerator):
+            await self.unload(name)
+            raise BackendUnavailableError(
+                f"{wanted} was asked for, and {metadata.accelerator} runs it", code="accelerator-unavailable"
+            )
+        return metadata
+
+    async def _load(self, name: str, spec: ModelSpec) -> ModelMetadata:
+        def changed() -> None:
+            requests.on_status(pool.status)
+            self._changed(name, pool.status)
+
+        pool = Pool(
+            name,
+            spec,
+            threads=spec.run.threads or most_threads(len(os.sched_getaffinity(0)), spec.run.workers),
+            limits=self._limits,
+            quarantine=self._quarantine,
+            changed=changed,
+        )
+        requests = _Requests(pool)
+        metadata = await pool.start(self._tasks)
+        pool.attach(requests)
+        self._models[name] = _Loaded(pool, requests, metadata)
+        return metadata
+
+    def _find(self, name: str) -> _Loaded:
         try:
             return self._models[name]
         except KeyError:
@@ -124,20 +259,21 @@ class InferencePlane:
 
 
 class _Requests:
-    """Single pictures that wait for a model, first come first served."""
+    """Single requests that wait for a model, first come first served."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[InferenceRequest] = deque()
+        self._waiting: deque[InferenceRequest[Any]] = deque()
 
-    async def ask(self, picture: Picture, snapshot: Snapshot | None, label: str) -> Answer:
+    async def ask(self, content: Picture | TensorInput, label: str, snapshot: Snapshot | None = None) -> Any:
+        """The answer, of the kind that the input has."""
         if self._pool.status.state is PoolState.BROKEN:
             raise self._broken()
         if len(self._waiting) >= _WAITING:
             raise NotConnectedError(f"{_WAITING} requests wait for the model already", code="busy", hint="ask later")
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def finish(outcome: Answer | VergeError) -> None:
+        def finish(outcome: Any) -> None:
             if answered.done():
                 return
             if isinstance(outcome, VergeError):
@@ -145,16 +281,16 @@ class _Requests:
             else:
                 answered.set_result(outcome)
 
-        self._waiting.append(InferenceRequest(picture, finish, label, snapshot))
+        self._waiting.append(InferenceRequest(content, finish, label, snapshot))
         self._pool.wake()
         return await answered
 
-    def take(self) -> InferenceRequest | None:
+    def take(self) -> InferenceRequest[Any] | None:
         return self._waiting.popleft() if self._waiting else None
 
-    def look(self) -> None:
-        """The pool changed: nobody waits for a broken model."""
-        if self._pool.status.state is PoolState.BROKEN:
+    def on_status(self, status: PoolStatus) -> None:
+        """Nobody waits for a broken model."""
+        if status.state is PoolState.BROKEN:
             self._fail(self._broken())
 
     def close(self) -> None:
@@ -169,6 +305,10 @@ class _Requests:
         return WorkerLostError(f"the model {pool.name} is broken: {pool.status.reason}", code="model-broken")
 
 
-def _fair_threads(workers: int) -> int:
-    """The processors this process may use, shared between the workers; past four a small network gains nothing."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) // max(1, workers)))
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model in the plane."""
+
+    pool: Pool
+    requests: _Requests
+    metadata: ModelMetadata

@@ -1,11 +1,11 @@
-"""A model's workers: pictures are pulled from feeders in turn, workers that die are replaced.
+"""A model's workers: requests are pulled from feeders in turn, workers that die are replaced.
 
-*Pull.*  A pool asks its feeders, one after the other, for a picture whenever a worker has a free place; so
+*Pull.*  A pool asks its feeders, one after the other, for a request whenever a worker has a free place; so
 queue policies stay with the streams and no picture waits in two places.
 
-*Loss.*  When a worker is lost, the picture it worked on is a suspect: it is quarantined and tried once more,
-after everything else that waits, and given up when it takes a second worker with it.  The picture that only
-waited in the worker's inbox is innocent and goes first.
+*Loss.*  When a worker is lost, the request it worked on is a suspect: its input is quarantined and it is tried
+once more, after everything else that waits, and given up when it takes a second worker with it.  The request
+that only waited in the worker's inbox is innocent and goes first.
 
 *Lateness.*  A worker that has used half of its deadline gets a standby started beside it, so that a hung one
 can be replaced the moment it is given up; if it answers after all, the standby leaves.
@@ -23,15 +23,16 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from agent.config.streams import FrameLimits
 from agent.errors import InvalidInputError, VergeError, WorkerLostError
 from agent.inference.manifest import ModelSpec
-from agent.inference.process import DEPTH, Worker
+from agent.inference.process import DEPTH, Outcome, Worker
 from agent.inference.quarantine import Quarantine
-from agent.inference.values import Answer, Description, Feeder, InferenceRequest, PoolState, PoolStatus
+from agent.inference.values import Feeder, InferenceRequest, ModelMetadata, PoolState, PoolStatus
 
 __all__ = ["Pool", "Restart", "Restarts"]
 
@@ -57,8 +58,8 @@ class Pool:
         self._status = PoolStatus(PoolState.STARTING)
         self._workers: list[Worker] = []
         self._feeders: deque[Feeder] = deque()
-        self._retry_queue: deque[InferenceRequest] = deque()
-        self._suspects: deque[InferenceRequest] = deque()
+        self._retry_queue: deque[InferenceRequest[Any]] = deque()
+        self._suspects: deque[InferenceRequest[Any]] = deque()
         self._events: dict[Worker, asyncio.Event] = {}
         self._slots: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -69,7 +70,7 @@ class Pool:
         """The workers at a glance."""
         return self._status
 
-    async def start(self, tasks: asyncio.TaskGroup) -> Description:
+    async def start(self, tasks: asyncio.TaskGroup) -> ModelMetadata:
         """Load the model in every worker; raises what kept the first from loading it."""
         self._tasks = tasks
         count = max(1, self.spec.run.workers)
@@ -77,7 +78,7 @@ class Pool:
         try:
             started = await asyncio.gather(*starting, return_exceptions=True)
         except BaseException:
-            await asyncio.shield(asyncio.gather(*(self._stop_standby(each) for each in starting)))
+            await asyncio.shield(asyncio.gather(*(self._stop_standby(start) for start in starting)))
             raise
         workers = [worker for worker in started if isinstance(worker, Worker)]
         problems = [problem for problem in started if isinstance(problem, BaseException)]
@@ -88,12 +89,12 @@ class Pool:
             tasks.create_task(self._supervise_slot(worker), name=f"agent.model.{self.name}.{number}")
             for number, worker in enumerate(workers)
         ]
-        description = workers[0].description
-        assert description is not None  # noqa: S101 a started worker has loaded
-        self._set(PoolState.RUNNING, description=description)
+        metadata = workers[0].metadata
+        assert metadata is not None  # noqa: S101 a started worker has loaded
+        self._set(PoolState.RUNNING, metadata=metadata)
         # A slot ends its worker, and one that never ran would not.
         await asyncio.sleep(0)
-        return description
+        return metadata
 
     async def stop(self) -> None:
         """End the workers once they have answered what they hold; what waits is finished with ``WorkerLostError``."""
@@ -104,16 +105,16 @@ class Pool:
         self._give_up("the model was unloaded", "model-unloaded")
 
     def attach(self, feeder: Feeder) -> None:
-        """Take pictures from this feeder too."""
+        """Take requests from this feeder too."""
         self._feeders.append(feeder)
         self.wake()
 
     def detach(self, feeder: Feeder) -> None:
-        """Take no more pictures from this feeder; those in hand are finished."""
+        """Take no more requests from this feeder; those in hand are finished."""
         self._feeders.remove(feeder)
 
     def wake(self) -> None:
-        """A picture may be waiting, or a worker may be free: hand over what can be handed over."""
+        """A request may be waiting, or a worker may be free: hand over what can be handed over."""
         if self._status.state is PoolState.STOPPED:
             return
         while (worker := self._freest()) is not None and (request := self._next(worker)) is not None:
@@ -128,7 +129,7 @@ class Pool:
                 best, most = worker, worker.free
         return best
 
-    def _next(self, worker: Worker) -> InferenceRequest | None:
+    def _next(self, worker: Worker) -> InferenceRequest[Any] | None:
         if self._retry_queue:
             return self._retry_queue.popleft()
         for _ in range(len(self._feeders)):
@@ -138,13 +139,13 @@ class Pool:
                 return request
         return self._suspect() if self._suspects and worker.free == DEPTH else None
 
-    def _suspect(self) -> InferenceRequest | None:
+    def _suspect(self) -> InferenceRequest[Any] | None:
         now = self._loop.time()
         while self._suspects:
             request = self._suspects.popleft()
             if now < request.expires:
                 return request
-            request.finish(WorkerLostError("a worker was lost over the picture", code="worker-crashed"))
+            request.finish(WorkerLostError(f"a worker was lost over the {request.subject}", code="worker-crashed"))
         return None
 
     # -- a slot: one worker after the other ---------------------------------------------------------------
@@ -222,22 +223,20 @@ class Pool:
         usual = {
             "OMP_NUM_THREADS": str(self._threads),
             "OPENBLAS_NUM_THREADS": str(self._threads),
-            # What a header promises was checked by the recogniser; the decoder is told the same bound.
+            # What a header promises was checked by the recogniser; the decoder gets the same bound.
             "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
         }
         await worker.start(run.interpreter, usual | run.environment)
         try:
-            description = await self._load(worker)
+            metadata = await self._load(worker)
         except BaseException:
             worker.kill()
             await asyncio.shield(worker.stop())
             raise
-        worker.description = msgspec.structs.replace(
-            description, name=self.spec.name, version=self.spec.manifest.version
-        )
+        worker.metadata = msgspec.structs.replace(metadata, name=self.spec.name, version=self.spec.manifest.version)
         return worker
 
-    async def _load(self, worker: Worker) -> Description:
+    async def _load(self, worker: Worker) -> ModelMetadata:
         try:
             return await worker.load(self.spec.request(self._threads), self.spec.run.load_timeout_s)
         except WorkerLostError as error:
@@ -273,10 +272,10 @@ class Pool:
         for request in waiting:
             request.finish(WorkerLostError(message, code=code))
 
-    # -- what workers tell ----------------------------------------------------------------------------------
+    # -- what workers report --------------------------------------------------------------------------------
 
-    def _on_answer(self, request: InferenceRequest, outcome: Answer | VergeError) -> None:
-        # The next picture first: the worker should not wait for this one's result to be published.
+    def _on_answer(self, request: InferenceRequest[Any], outcome: Outcome) -> None:
+        # The next request first: the worker should not wait for this one's result to be published.
         self.wake()
         request.finish(outcome)
 
@@ -286,30 +285,31 @@ class Pool:
             event.set()
 
     def _requeue_lost(self, worker: Worker) -> None:
-        """Sort what a lost worker held: the picture in work is a suspect, those behind it are innocent."""
+        """Sort what a lost worker held: the request in work is a suspect, those behind it are innocent."""
         held = list(worker.requests)
         worker.requests.clear()
         self._retry_queue.extendleft(reversed(held[1:]))
         for request in held[:1]:
             request.kills += 1
-            self._tasks.create_task(self._quarantine.put(request.picture, request.label), name="agent.quarantine")
+            self._tasks.create_task(self._quarantine.put(request.input, request.label), name="agent.quarantine")
             if request.kills >= _KILLS:
                 code = "worker-hung" if worker.hung else "worker-crashed"
-                request.finish(WorkerLostError(f"two workers were lost over the picture: {worker.reason}", code=code))
+                message = f"two workers were lost over the {request.subject}: {worker.reason}"
+                request.finish(WorkerLostError(message, code=code))
             else:
                 request.expires = self._loop.time() + _SECOND_TRY_S
                 self._suspects.append(request)
         self.wake()
 
     def _set(
-        self, state: PoolState, reason: str = "", *, restarts: int | None = None, description: Description | None = None
+        self, state: PoolState, reason: str = "", *, restarts: int | None = None, metadata: ModelMetadata | None = None
     ) -> None:
         status = PoolStatus(
             state,
             reason,
             len(self._workers),
             self._status.restarts if restarts is None else restarts,
-            description or self._status.description,
+            metadata or self._status.metadata,
         )
         if status != self._status:
             self._status = status
@@ -325,7 +325,7 @@ class Restart:
 
 
 class Restarts:
-    """The count of quick deaths and what follows from it."""
+    """The count of quick deaths, which decides when a worker is started again."""
 
     def __init__(
         self, *, healthy_s: float = 30.0, limit: int = 6, base_s: float = 0.25, cap_s: float = 30.0, free: int = 2

@@ -21,15 +21,16 @@ from typing import Any
 import msgspec
 
 from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
+from agent.frames.frame import Picture
 from agent.inference.child import Child, shortage
 from agent.inference.runtime import messages
 from agent.inference.runtime.ring import Ring
-from agent.inference.values import Answer, AnswerMessage, Description, InferenceRequest
+from agent.inference.values import Answer, AnswerMessage, InferenceRequest, ModelMetadata, OutputsMessage, TensorAnswer
 
 __all__ = ["DEPTH", "Deadline", "Worker"]
 
 DEPTH = 2
-"""Pictures a worker holds: the one it works on and the one that waits, so that it never idles for a round trip."""
+"""Requests a worker holds: the one it works on and the one that waits, so that it never idles for a round trip."""
 
 _LAUNCHER = Path(__file__).parent / "runtime" / "__main__.py"
 _GOODBYE_S = 1.0
@@ -40,8 +41,10 @@ _REFRESH = 64
 
 _encode = msgspec.json.Encoder().encode
 _answer = msgspec.json.Decoder(AnswerMessage).decode
+_outputs = msgspec.json.Decoder(OutputsMessage).decode
 
-Answered = Callable[[InferenceRequest, "Answer | VergeError"], None]
+Outcome = Answer | TensorAnswer | VergeError
+Answered = Callable[[InferenceRequest[Any], Outcome], None]
 Event = Callable[["Worker"], None]
 
 
@@ -53,8 +56,8 @@ class Worker(asyncio.Protocol):
     """
 
     def __init__(self, *, slot_bytes: int, floor_s: float, on_answer: Answered, on_pace: Event, on_lost: Event) -> None:
-        self.requests: deque[InferenceRequest] = deque()
-        self.description: Description | None = None
+        self.requests: deque[InferenceRequest[Any]] = deque()
+        self.metadata: ModelMetadata | None = None
         self.reason = ""
         self.hung = False
         self.lost = False
@@ -63,7 +66,7 @@ class Worker(asyncio.Protocol):
         self._on_answer, self._on_pace, self._on_lost = on_answer, on_pace, on_lost
         self._loop = asyncio.get_running_loop()
         self._decoder = messages.Decoder()
-        self._loaded: asyncio.Future[Description] = self._loop.create_future()
+        self._loaded: asyncio.Future[ModelMetadata] = self._loop.create_future()
         self._slots: dict[int, int] = {}
         self._next_id = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -104,7 +107,7 @@ class Worker(asyncio.Protocol):
             raise
         return theirs.fileno(), ring_fd
 
-    async def load(self, request: Mapping[str, Any], timeout_s: float) -> Description:
+    async def load(self, request: Mapping[str, Any], timeout_s: float) -> ModelMetadata:
         """Load the model and warm it up.
 
         Raises ``ModelRefusedError``, ``BackendUnavailableError`` or ``WorkerLostError``.
@@ -120,32 +123,34 @@ class Worker(asyncio.Protocol):
 
     @property
     def free(self) -> int:
-        """How many more pictures it can hold."""
+        """How many more requests it can hold."""
         return 0 if self.lost or self._late else DEPTH - len(self.requests)
 
     @property
     def late(self) -> bool:
-        """Whether it has taken more than half of its deadline for the picture it works on."""
+        """Whether it has taken more than half of its deadline for the request it works on."""
         return self._late
 
-    def send(self, request: InferenceRequest) -> None:
-        """Hand a picture over; the worker must have a free place."""
+    def send(self, request: InferenceRequest[Any]) -> None:
+        """Hand a request over; the worker must have a free place, and the input must fit in it."""
         self._next_id += 1
-        slot = self._ring.write(request.picture.data)
-        self._slots[self._next_id] = slot
-        content: dict[str, Any] = {
-            "id": self._next_id,
-            "slot": slot,
-            "length": len(request.picture.data),
-            "encoding": request.picture.encoding,
-        }
-        if request.snapshot is not None:
-            content["snapshot"] = request.snapshot
-        request.model = self.description
+        content: dict[str, Any] = {"id": self._next_id}
+        if isinstance(request.input, Picture):
+            kind, data = messages.INFER, request.input.data
+            content["encoding"] = request.input.encoding
+            if request.snapshot is not None:
+                content["snapshot"] = request.snapshot
+        else:
+            kind = messages.RUN
+            data, content["inputs"] = request.input.packed()
+            content["outputs"] = request.input.outputs
+        content["slot"] = self._slots[self._next_id] = self._ring.write(data)
+        content["length"] = len(data)
+        request.model = self.metadata
         self.requests.append(request)
         if len(self.requests) == 1:
             self._begin(self._loop.time())
-        self._transport.write(messages.encode(messages.INFER, _encode(content)))
+        self._transport.write(messages.encode(kind, _encode(content)))
 
     def kill(self) -> None:
         """End the process and its children now; ``on_lost`` follows, whoever else holds the socket."""
@@ -193,11 +198,11 @@ class Worker(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: perform what they say."""
+        """Bytes came: handle the messages they complete."""
         try:
             for envelope in self._decoder.feed(data):
                 self._handle(envelope)
-        except (messages.ProtocolError, msgspec.DecodeError, LookupError) as error:
+        except (messages.ProtocolError, msgspec.DecodeError, LookupError, ValueError) as error:
             self.reason = f"the worker spoke nonsense: {error}"
             self.kill()
 
@@ -217,10 +222,13 @@ class Worker(asyncio.Protocol):
         if envelope.kind == messages.ANSWER:
             message = _answer(envelope.text)
             self._settle(message.id, _outcome(message, envelope.body))
+        elif envelope.kind == messages.OUTPUTS:
+            outputs = _outputs(envelope.text)
+            self._settle(outputs.id, outputs.answer(envelope.body))
         elif envelope.kind == messages.LOADED:
-            self.description = msgspec.json.decode(envelope.text, type=Description)
+            self.metadata = msgspec.json.decode(envelope.text, type=ModelMetadata)
             if not self._loaded.done():
-                self._loaded.set_result(self.description)
+                self._loaded.set_result(self.metadata)
         elif envelope.kind == messages.ERROR:
             self._on_error(envelope.content)
 
@@ -240,7 +248,7 @@ class Worker(asyncio.Protocol):
         # Whoever waited for it may have been cancelled: then nobody else looks.
         self._loaded.exception()
 
-    def _settle(self, identity: int, outcome: Answer | VergeError) -> None:
+    def _settle(self, identity: int, outcome: Outcome) -> None:
         self._ring.release(self._slots.pop(identity))
         request = self.requests.popleft()
         now = self._loop.time()
@@ -254,7 +262,7 @@ class Worker(asyncio.Protocol):
             self._on_pace(self)
         self._on_answer(request, outcome)
 
-    # -- the deadline: one lazy timer a worker, not one a picture ---------------------------------------
+    # -- the deadline: one lazy timer a worker, not one a request ---------------------------------------
 
     def _begin(self, now: float) -> None:
         self.requests[0].began = now
@@ -262,7 +270,7 @@ class Worker(asyncio.Protocol):
             self._timer = self._loop.call_at(now + self._deadline.seconds / 2, self._check_deadline)
 
     def _check_deadline(self) -> None:
-        """Half a deadline has passed since some picture began: is it still the one being worked on?"""
+        """Half a deadline has passed since some request began: is it still the one being worked on?"""
         self._timer = None
         if self.lost or not self.requests:
             return

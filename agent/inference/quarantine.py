@@ -1,4 +1,4 @@
-"""Pictures that a worker was lost over, kept in a bounded folder for whoever mends the model."""
+"""Inputs that a worker was lost over, kept in a bounded folder for whoever mends the model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.files import write_atomically
 from agent.frames.frame import Picture
+from agent.inference.tensors import TensorInput
 
 __all__ = ["Quarantine"]
 
@@ -19,25 +20,27 @@ _SUFFIX = {"jpeg": ".jpg"}
 
 
 class Quarantine:
-    """At most ``keep`` pictures in ``folder``; the oldest go first.  A folder that cannot be written is reported."""
+    """At most ``keep`` inputs in ``folder``; the oldest go first.  A folder that cannot be written is reported."""
 
     def __init__(self, folder: Path, keep: int = 32) -> None:
         self.folder = folder
         self._keep = keep
 
-    async def put(self, picture: Picture, label: str) -> None:
-        """Keep a picture under its label and a digest of its bytes: the same picture is kept once."""
+    async def put(self, content: Picture | TensorInput, label: str) -> None:
+        """Keep an input under its label and a digest of its bytes: the same input is kept once."""
         try:
-            path = await asyncio.to_thread(self._write, picture, label)
+            path = await asyncio.to_thread(self._write, content, label)
         except OSError as error:
-            log.warning("a picture could not be quarantined in %s: %s", self.folder, error.strerror)
+            log.warning("an input could not be quarantined in %s: %s", self.folder, error.strerror)
         else:
-            log.warning("the picture is kept as %s", path)
+            log.warning("the input is kept as %s", path)
 
-    def _write(self, picture: Picture, label: str) -> Path:
-        data = bytes(picture.data)
-        name = re.sub(r"[^\w.-]+", "_", label)[:80] or "picture"
-        suffix = _SUFFIX.get(picture.encoding, f".{picture.encoding}")
+    def _write(self, content: Picture | TensorInput, label: str) -> Path:
+        if isinstance(content, Picture):
+            data, suffix = bytes(content.data), _SUFFIX.get(content.encoding, f".{content.encoding}")
+        else:
+            data, suffix = content.npz(), ".npz"
+        name = re.sub(r"[^\w.-]+", "_", label)[:80] or "input"
         path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}{suffix}"
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)

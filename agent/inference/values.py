@@ -6,29 +6,53 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from agent.errors import VergeError
 from agent.frames.frame import Picture
 from agent.inference.predictions import Group, Prediction, decode
+from agent.inference.tensors import RawTensor, TensorInput
 
 __all__ = [
     "Answer",
     "AnswerMessage",
-    "Description",
     "Feeder",
-    "Finish",
     "InferenceRequest",
+    "ModelMetadata",
+    "OutputsMessage",
     "PoolState",
     "PoolStatus",
+    "Quantization",
     "Snapshot",
+    "TensorAnswer",
+    "TensorMetadata",
 ]
 
+Reply = TypeVar("Reply", "Answer", "TensorAnswer")
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model as its worker tells it."""
+
+class Quantization(msgspec.Struct, frozen=True):
+    """How a tensor's numbers stand for real ones: real = scale × (stored - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+class TensorMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One input or output of a network, as its file describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Unknown or dynamic dimensions are -1."""
+    dtype: str
+    """NumPy's name."""
+    quantization: Quantization | None = None
+
+
+class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded model as its worker describes it."""
 
     backend: str
     """Name and version: ``litert 2.3.0``."""
@@ -36,8 +60,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     digest: str
     """Of the model file: ``sha256:…``."""
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
     labels: int
     load_ms: float
     name: str = ""
@@ -89,8 +113,35 @@ class AnswerMessage(msgspec.Struct, frozen=True):
         )
 
 
+class TensorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network gives for raw tensors: neither dequantised nor interpreted."""
+
+    outputs: tuple[RawTensor, ...]
+    timing_ms: dict[str, float]
+    """Of the worker's one step: ``infer``."""
+
+
+class OutputsMessage(msgspec.Struct, frozen=True):
+    """A network's outputs as the worker sends them (``runtime/arrays.py``), but for the message's body."""
+
+    id: int
+    outputs: tuple[TensorMetadata, ...]
+    timing_ms: dict[str, float]
+    segments: tuple[int, ...]
+    """The lengths of the body's parts, one for each output."""
+
+    def answer(self, body: bytes) -> TensorAnswer:
+        """The answer, with what the body holds."""
+        ends = pairwise(accumulate(self.segments, initial=0))
+        tensors = [
+            RawTensor(output.name, output.dtype, output.shape, memoryview(body)[begin:end])
+            for output, (begin, end) in zip(self.outputs, ends, strict=True)
+        ]
+        return TensorAnswer(outputs=tuple(tensors), timing_ms=self.timing_ms)
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish for the annotated picture beside the answer."""
+    """Asks for the annotated picture beside the answer."""
 
     quality: int = 80
     max_side: int | None = None
@@ -117,32 +168,37 @@ class PoolStatus:
     workers: int = 0
     """How many can answer now."""
     restarts: int = 0
-    description: Description | None = None
-
-
-Finish = Callable[[Answer | VergeError], None]
+    metadata: ModelMetadata | None = None
 
 
 @dataclass(slots=True, eq=False)
-class InferenceRequest:
-    """A picture, what to do with its answer, and how often a worker was lost over it."""
+class InferenceRequest(Generic[Reply]):
+    """What a model is to answer, what to do with the answer, and how often a worker was lost over it.
 
-    picture: Picture
-    finish: Finish
+    ``Reply`` is ``Answer`` for a picture and ``TensorAnswer`` for tensors.
+    """
+
+    input: Picture | TensorInput
+    finish: Callable[[Reply | VergeError], None]
     label: str = ""
-    """Names the picture in the quarantine folder: stream, camera and sequence."""
+    """Names the input in the quarantine folder: stream, camera and sequence."""
     snapshot: Snapshot | None = None
-    model: Description | None = None
+    model: ModelMetadata | None = None
     """Which model it was handed to: what a swap leaves in no doubt."""
     kills: int = 0
     began: float = 0.0
     """Monotonic clock: when the worker turned to it."""
     expires: float = 0.0
-    """Monotonic clock: until when a picture that killed a worker may be tried again."""
+    """Monotonic clock: until when an input that killed a worker may be tried again."""
+
+    @property
+    def subject(self) -> str:
+        """What errors call the input."""
+        return "picture" if isinstance(self.input, Picture) else "tensors"
 
 
 class Feeder(Protocol):
-    """Whoever has pictures for a pool: a stream, or the queue of single requests."""
+    """Whoever has requests for a pool: a stream, or the queue of single requests."""
 
-    def take(self) -> InferenceRequest | None:
-        """The next picture, or None when there is none now."""
+    def take(self) -> InferenceRequest[Any] | None:
+        """The next request, or None when there is none now."""

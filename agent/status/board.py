@@ -100,7 +100,7 @@ class StreamReport:
         status = self._model()
         kinds = tuple(sorted({*self._metrics.dropped, *self._metrics.failed, *self._stream.lost}))
         source = self._stream.source_status
-        model = status.state, status.reason, status.restarts, status.description
+        model = status.state, status.reason, status.restarts, status.metadata
         facts = source.name, source.interval_s, source.state, source.reason, source.reconnects
         return *model, *facts, kinds, self._metrics.answered > 0
 
@@ -265,7 +265,7 @@ class StatusBoard:
         payload = {
             "component": name,
             "state": POOL_STATES[status.state].value,
-            "version": status.description.version if status.description else "",
+            "version": status.metadata.version if status.metadata else "",
             "reason": "; ".join(filter(None, (status.reason, remark, self._notes.get(name, "")))),
             "since": utc(time.time()),
             "model": _model_facts(status),
@@ -298,7 +298,7 @@ class StatusBoard:
 
 
 def _model_facts(status: PoolStatus) -> dict[str, Any] | None:
-    model = status.description
+    model = status.metadata
     if model is None:
         return None
     return {

@@ -19,7 +19,7 @@ from agent.config.streams import OutputOptions, StreamOptions
 from agent.errors import ConfigError, VergeError
 from agent.files import under
 from agent.frames.frame import Frame
-from agent.inference.values import Answer, Description, Snapshot
+from agent.inference.values import Answer, ModelMetadata, Snapshot
 from agent.mqtt.transport import Message, Transport
 from agent.results import formats
 from agent.results.filters import Filters
@@ -60,13 +60,13 @@ class StreamOutput:
         self._filters = Filters(options.filter)
         self._outputs = [_output(output, options, transports, folder, context) for output in options.outputs]
         self._snapshots = _Snapshots(options, transports, folder) if options.snapshots else None
-        self._models: dict[int, tuple[Description, ModelFacts]] = {}
+        self._models: dict[int, tuple[ModelMetadata, ModelFacts]] = {}
 
     def snapshot_wanted(self, frame: Frame, now: float) -> Snapshot | None:
         """Whether this frame's picture is to come back annotated."""
         return self._snapshots.wanted(frame.camera, now) if self._snapshots else None
 
-    def put(self, frame: Frame, model: Description, answer: Answer, total_ms: float, now: float) -> None:
+    def put(self, frame: Frame, model: ModelMetadata, answer: Answer, total_ms: float, now: float) -> None:
         """Send an answer out as a result; raises ``VergeError`` when it cannot be made one."""
         result = self._result(frame, model, answer, total_ms)
         if frame.response_topic:
@@ -108,7 +108,7 @@ class StreamOutput:
         for output in self._outputs:
             output.sink.close()
 
-    def _result(self, frame: Frame, model: Description, answer: Answer, total_ms: float) -> Result:
+    def _result(self, frame: Frame, model: ModelMetadata, answer: Answer, total_ms: float) -> Result:
         steps = answer.timing_ms
         return Result(
             id=self._new_id(),
@@ -128,7 +128,7 @@ class StreamOutput:
             ),
         )
 
-    def _facts(self, model: Description) -> ModelFacts:
+    def _facts(self, model: ModelMetadata) -> ModelFacts:
         """The model's facts, made once for each loaded model."""
         known = self._models.get(id(model))
         if known is None or known[0] is not model:

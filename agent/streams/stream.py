@@ -170,12 +170,12 @@ class Stream:
         drop = self._queues.put(frame)
         if drop is not None:
             self._drop(drop)
-        if self._plane.describe(self.options.model).state is PoolState.BROKEN:
+        if self._plane.status(self.options.model).state is PoolState.BROKEN:
             self.fail_waiting()
         else:
             self._plane.wake(self.options.model)
 
-    def take(self) -> InferenceRequest | None:
+    def take(self) -> InferenceRequest[Answer] | None:
         """The next frame for the model, if one waits."""
         if self._pacer.on and self.source.pushes:
             if not self._passing:
@@ -191,7 +191,7 @@ class Stream:
             return None
         snapshot = self._output.snapshot_wanted(frame, now)
         label = f"{self.name}-{frame.camera}-{frame.sequence}"
-        request = InferenceRequest(
+        request: InferenceRequest[Answer] = InferenceRequest(
             frame.picture, lambda outcome: self._finish(frame, request, outcome), label, snapshot
         )
         return request
@@ -212,7 +212,7 @@ class Stream:
 
     # -- out -------------------------------------------------------------------------------------------------
 
-    def _finish(self, frame: Frame, request: InferenceRequest, outcome: Answer | VergeError) -> None:
+    def _finish(self, frame: Frame, request: InferenceRequest[Answer], outcome: Answer | VergeError) -> None:
         now = time.monotonic()
         if isinstance(outcome, VergeError):
             self._fail(frame, outcome)

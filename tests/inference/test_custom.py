@@ -385,7 +385,7 @@ async def test_a_step_that_fails_fails_its_picture_and_the_worker_lives(tmp_path
         for _ in range(2):
             with pytest.raises(ModelRefusedError) as raised:
                 await plane.infer(MODEL, picture())
-        assert plane.describe(MODEL).restarts == 0
+        assert plane.status(MODEL).restarts == 0
     assert raised.value.code == code
     assert words in raised.value.message
     assert raised.value.hint

@@ -22,6 +22,7 @@ from agent.errors import BackendUnavailableError, ModelRefusedError, WorkerLostE
 from agent.frames.frame import Picture
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.plane import InferencePlane
+from agent.inference.values import TensorMetadata
 from tests.support import tvm
 
 WATCH = """
@@ -89,7 +90,7 @@ async def test_a_neo_folder_of_a_classifier_is_a_model_as_it_is(tmp_path: Path, 
         data = (tvm.IMAGES / image).read_bytes()
         answer = await plane.infer("m", Picture(data, "jpeg", 0, 0))
     assert (told.backend, told.accelerator, told.task, told.labels) == ("dlr 1.6.0", "cpu", "image-classification", 4)
-    assert told.inputs == ({"name": "data", "shape": [1, 3, 224, 224], "dtype": "float32"},)
+    assert told.inputs == (TensorMetadata("data", (1, 3, 224, 224), "float32"),)
     best = answer.predictions[0]
     assert best.label == label
     assert best.score > 0.9
@@ -195,7 +196,7 @@ async def test_a_picture_that_crashes_the_network_costs_itself_and_the_next_is_a
             await plane.infer("m", plain(255))
         answer = await plane.infer("m", plain(3))
         assert answer.predictions[0].data[0][0] == 3
-        assert plane.describe("m").restarts >= 1
+        assert plane.status("m").restarts >= 1
 
 
 async def test_workers_leave_no_staged_files(tmp_path: Path) -> None:

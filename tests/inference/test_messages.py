@@ -57,7 +57,7 @@ def test_a_header_that_is_none_is_refused_before_anything_is_waited_for(wire, co
 @pytest.mark.parametrize("text", [b"{", b"[]", b"3"])
 def test_what_is_no_json_object_is_refused(text) -> None:
     with pytest.raises(ProtocolError):
-        _ = Envelope(messages.PING, text).content
+        _ = Envelope(messages.INFER, text).content
 
 
 def test_json_that_is_text_already_travels_as_it_is() -> None:

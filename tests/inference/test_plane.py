@@ -129,7 +129,7 @@ async def test_an_exception_in_the_network_fails_its_picture_and_nothing_else(tm
         with pytest.raises(ModelRefusedError, match="the network did not like it") as refused:
             await plane.infer("m", unruly.picture("raise"))
         await plane.infer("m", unruly.picture("answer"))
-        assert plane.describe("m").restarts == 0
+        assert plane.status("m").restarts == 0
     assert refused.value.code == "model-failed"
 
 
@@ -155,13 +155,13 @@ async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_secon
     async with plane_in(tmp_path) as plane:
         start_s = await load_timed(plane, tmp_path)
         crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash"), label="camera-7"))
-        await until(lambda: plane.describe("m").restarts == 1)
+        await until(lambda: plane.status("m").restarts == 1)
         died = loop.time()
         await plane.infer("m", unruly.picture("answer"))
         waited = loop.time() - died
         with pytest.raises(WorkerLostError) as lost:
             await crashing
-        assert plane.describe("m").restarts == 2
+        assert plane.status("m").restarts == 2
     assert waited < max(1.0, 3 * start_s)
     assert lost.value.code == "worker-crashed"
     assert [path.name.split("-")[:2] for path in quarantined(tmp_path)] == [["camera", "7"]]
@@ -172,7 +172,7 @@ async def test_the_reason_of_a_loss_is_the_signal_or_the_status(tmp_path: Path) 
         await plane.load("m", unruly.spec(tmp_path))
         with pytest.raises(WorkerLostError, match="exited with status 3"):
             await plane.infer("m", unruly.picture("exit"))
-        assert "exited with status 3" in plane.describe("m").reason
+        assert "exited with status 3" in plane.status("m").reason
         with pytest.raises(WorkerLostError, match="killed by SIGSEGV"):
             await plane.infer("m", unruly.picture("crash"))
 
@@ -195,7 +195,7 @@ async def test_a_worker_killed_over_an_innocent_picture_answers_it_in_the_end(tm
         (worker,) = children("agent/inference/runtime")
         os.kill(worker, signal.SIGKILL)
         assert (await waiting).predictions
-        assert plane.describe("m").restarts == 1
+        assert plane.status("m").restarts == 1
 
 
 async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path:
         waited = loop.time() - began
         with pytest.raises(WorkerLostError) as lost:
             await hanging
-        assert "no answer within 2.0 s" in plane.describe("m").reason
+        assert "no answer within 2.0 s" in plane.status("m").reason
     assert waited < max(2.5, 2.0 + 3 * start_s)
     assert lost.value.code == "worker-hung"
 
@@ -220,7 +220,7 @@ async def test_a_slow_worker_that_answers_after_all_is_kept(tmp_path: Path) -> N
         answer = await plane.infer("m", unruly.picture("slow"))
         assert answer.predictions
         await until(lambda: len(children("agent/inference/runtime")) == 1)
-        assert plane.describe("m").restarts == 0
+        assert plane.status("m").restarts == 0
 
 
 async def test_workers_that_die_too_quickly_make_the_model_broken_and_visible(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ async def test_workers_that_die_too_quickly_make_the_model_broken_and_visible(tm
             *(plane.infer("m", unruly.picture("crash")) for _ in range(3)), return_exceptions=True
         )
         assert all(isinstance(outcome, WorkerLostError) for outcome in outcomes)
-        await until(lambda: plane.describe("m").state is PoolState.BROKEN)
+        await until(lambda: plane.status("m").state is PoolState.BROKEN)
     assert seen[0].state is PoolState.RUNNING
     assert seen[-1].state is PoolState.STOPPED
 
@@ -241,8 +241,8 @@ async def test_a_model_that_vanishes_from_the_disk_is_broken_with_the_reason(tmp
         await plane.load("m", unruly.spec(tmp_path))
         (tmp_path / "model.unruly").unlink()
         crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash")))
-        await until(lambda: plane.describe("m").state is PoolState.BROKEN)
-        assert "there is no model at" in plane.describe("m").reason
+        await until(lambda: plane.status("m").state is PoolState.BROKEN)
+        assert "there is no model at" in plane.status("m").reason
         with pytest.raises(WorkerLostError, match="there is no model at"):
             await crashing
 
@@ -258,7 +258,7 @@ async def test_nobody_waits_for_a_broken_model(tmp_path: Path) -> None:
             )
             with pytest.raises(WorkerLostError) as refused:
                 await plane.infer("m", unruly.picture("answer"))
-        assert plane.describe("m").state is PoolState.BROKEN
+        assert plane.status("m").state is PoolState.BROKEN
     assert {outcome.code for outcome in outcomes} == {refused.value.code} == {"model-broken"}
 
 
@@ -365,7 +365,7 @@ async def test_a_worker_lost_just_after_its_stand_in_was_dismissed_is_noticed(tm
         assert (await asked).predictions
         (tmp_path / "model.unruly").write_text("")
         os.kill(worker, signal.SIGKILL)
-        await until(lambda: plane.describe("m").restarts == 1)
+        await until(lambda: plane.status("m").restarts == 1)
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
 
 
@@ -376,7 +376,7 @@ async def test_two_workers_share_the_work(tmp_path: Path) -> None:
         began = loop.time()
         await asyncio.gather(*(plane.infer("m", unruly.picture("slow")) for _ in range(4)))
         assert loop.time() - began < 4 * 0.4
-        assert plane.describe("m").workers == 2
+        assert plane.status("m").workers == 2
 
 
 async def test_unloading_ends_the_workers_and_finishes_what_waited(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Box:
 
     def report(self) -> dict:
         """The stream's retained topic."""
-        report = StreamReport(self.streams["line"], self.plane.describe)
+        report = StreamReport(self.streams["line"], self.plane.status)
         return msgspec.json.decode(msgspec.json.encode(report.payload()))
 
 

@@ -24,7 +24,6 @@ from agent.greengrass.deployments import golden
 from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.target import ModelTarget, Target
 from agent.inference.plane import InferencePlane
-from agent.inference.tuning.tuner import Tuner
 from agent.results.formats import Context
 from agent.streams.streams import Streams, Switched
 
@@ -48,7 +47,6 @@ class Activator:
     """The parts of the agent that run a deployed set, and what of it is live; one activation at a time."""
 
     plane: InferencePlane
-    tuner: Tuner
     streams: Streams
     supervisor: Supervisor
     settle_s: float = 600.0
@@ -140,7 +138,7 @@ class Activation:
 
     async def _load_one(self, key: str, model: ModelTarget) -> None:
         plane = self._live.plane
-        await self._live.tuner.load(key, model.spec)
+        await plane.load(key, model.spec)
         self._undo.push_async_callback(plane.unload, key)
         await golden.check(lambda picture: plane.infer(key, picture), model.golden)
 

@@ -7,7 +7,6 @@ DLR's needs no compiler: a graph without operations, whose library is never aske
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import json
 import re
@@ -22,11 +21,10 @@ from types import MappingProxyType
 from agent.config.models import ModelOptions
 from agent.errors import VergeError
 from agent.frames.frame import Picture
+from agent.inference.alone import MODEL, loaded
 from agent.inference.environments.errors import CandidateFailedError
 from agent.inference.manifest import Manifest, ModelSpec
-from agent.inference.plane import InferencePlane
 from agent.inference.predictions import Tensor, numbers_of
-from agent.inference.values import Answer, Description
 
 __all__ = ["prove"]
 
@@ -36,7 +34,6 @@ _SIDE = 8
 _PROOFS = Path(__file__).with_name("proofs")
 _LOAD_S = 120.0
 _ANSWER_S = 30.0
-_MODEL = "proof"
 
 
 async def prove(family: str, python: str) -> str:
@@ -47,33 +44,24 @@ async def prove(family: str, python: str) -> str:
     with tempfile.TemporaryDirectory(prefix="verge-proof-") as name:
         folder = Path(name)
         manifest = Manifest(
-            file=str(_MODELS[family](folder)), name=_MODEL, backend=family, task="tensors", input={"mean": 0, "std": 1}
+            file=str(_MODELS[family](folder)), name="proof", backend=family, task="tensors", input={"mean": 0, "std": 1}
         )
         run = ModelOptions(source="", interpreter=python, threads=1, load_timeout_s=_LOAD_S, deadline_s=_ANSWER_S)
         try:
-            description, answer = await _ask(ModelSpec(manifest=manifest, run=run), folder)
+            async with loaded(ModelSpec(manifest=manifest, run=run)) as (plane, metadata):
+                answer = await plane.infer(MODEL, Picture(_png(_COLOUR), "png", _SIDE, _SIDE))
         except VergeError as error:
             raise CandidateFailedError(f"its worker failed: {error.message}") from error
     (output,) = answer.predictions
     numbers = numbers_of(output) if isinstance(output, Tensor) else None
     if not _right(numbers or ()):
         raise CandidateFailedError(f"its worker answered a picture of colour {_COLOUR} with {str(numbers)[:60]}")
-    return description.backend
-
-
-async def _ask(spec: ModelSpec, folder: Path) -> tuple[Description, Answer]:
-    picture = Picture(_png(_COLOUR), "png", _SIDE, _SIDE)
-    try:
-        async with asyncio.TaskGroup() as tasks, InferencePlane(tasks, folder) as plane:
-            description = await plane.load(_MODEL, spec)
-            return description, await plane.infer(_MODEL, picture)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+    return metadata.backend
 
 
 def _right(numbers: Sequence[float]) -> bool:
     pixels = zip(*[iter(numbers)] * 3, strict=True) if numbers and len(numbers) % 3 == 0 else ()
-    differences = [abs(told - wanted) for pixel in pixels for told, wanted in zip(pixel, _COLOUR, strict=True)]
+    differences = [abs(value - expected) for pixel in pixels for value, expected in zip(pixel, _COLOUR, strict=True)]
     return bool(differences) and max(differences) <= _OFF_BY
 
 
@@ -118,10 +106,10 @@ def _dlr(folder: Path) -> Path:
 def _any_library() -> str:
     """The mathematics of the C library: it is mapped into every Python, and loading a copy does nothing."""
     mapped = Path("/proc/self/maps").read_text()
-    found = re.search(r"^.*?(/\S*/libm[.-]\S*)$", mapped, re.MULTILINE)
-    if found is None:
+    library = re.search(r"^.*?(/\S*/libm[.-]\S*)$", mapped, re.MULTILINE)
+    if library is None:
         raise CandidateFailedError("no libm is mapped into the agent, so that DLR cannot be proved")
-    return found[1]
+    return library[1]
 
 
 _MODELS: Mapping[str, Callable[[Path], Path]] = MappingProxyType({

@@ -4,7 +4,7 @@ A message is a 12-byte header, a JSON object and a body of raw bytes::
 
     magic "VW" · version u8 · kind u8 · JSON length u32 · body length u32   (network byte order)
 
-Pictures do not travel here but in the ring (``ring.py``); what does is small, except for the
+Pictures and input tensors do not travel here but in the ring (``ring.py``); what does is small, except for the
 annotated pictures and raw tensors that an answer may bring back in its body.  Nothing is pickled, and a
 length past ``MAX_JSON`` or ``MAX_BODY`` ends the conversation.
 """
@@ -24,8 +24,8 @@ __all__ = [
     "LOADED",
     "MAX_BODY",
     "MAX_JSON",
-    "PING",
-    "PONG",
+    "OUTPUTS",
+    "RUN",
     "STOP",
     "VERSION",
     "Decoder",
@@ -40,9 +40,10 @@ MAGIC = b"VW"
 MAX_JSON = 64 * 1024 * 1024
 MAX_BODY = 64 * 1024 * 1024
 
-LOAD, INFER, PING, STOP = 1, 2, 3, 4
-LOADED, ANSWER, PONG, ERROR = 17, 18, 19, 20
-KINDS = frozenset({LOAD, INFER, PING, STOP, LOADED, ANSWER, PONG, ERROR})
+LOAD, INFER, RUN, STOP = 1, 2, 3, 4
+LOADED, ANSWER, OUTPUTS, ERROR = 17, 18, 19, 20
+"""INFER has a picture answered (ANSWER), RUN gives a network its raw tensors (OUTPUTS); ERROR may answer any."""
+KINDS = frozenset({LOAD, INFER, RUN, STOP, LOADED, ANSWER, OUTPUTS, ERROR})
 
 Buffer = Union[bytes, bytearray, memoryview]
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime import contracts, custom, decode, draw, labels, plugins
+from agent.inference.runtime import arrays, contracts, custom, decode, draw, labels, plugins
 from agent.inference.runtime.answers import Answer
 from agent.inference.runtime.base import Backend, Geometry, Labels, Prediction, Task, TensorInfo
 from agent.inference.runtime.decode import Decoded
@@ -76,6 +76,17 @@ class Session:
         return Answer(
             predictions, timing, picture.width, picture.height, _snapshot(picture.pixels, predictions, snapshot)
         )
+
+    def run(self, places: Sequence[Mapping[str, Any]], data: memoryview, wanted: Sequence[str]) -> arrays.Outputs:
+        """The network alone: what lies at ``places`` in ``data`` through it, and the outputs that are wanted.
+
+        Raises ``ModelError`` for inputs that the network does not take, or a wanted output that it does not have.
+        """
+        inputs = arrays.ordered(arrays.read(places, data), self.backend.inputs)
+        start = perf_counter()
+        outputs = self._run(inputs)
+        timing = {"infer": _ms(perf_counter() - start)}
+        return arrays.Outputs(arrays.chosen(outputs, self.backend.outputs, wanted), timing)
 
     def _prepare(self, picture: Decoded) -> Tuple[Decoded, np.ndarray, Geometry]:
         """The frame, the network's input, and how that lies in the frame."""

@@ -1,7 +1,7 @@
 """A worker: a plain program with a synchronous loop that holds one model and answers pictures.
 
-It reads messages from an inherited socket and pictures from an inherited ring, and writes answers to the
-socket.  The loop that infers is the loop that answers pings, so an answer proves the work goes on.  The
+It reads messages from an inherited socket, pictures and tensors from an inherited ring, and writes answers to
+the socket.  There is no ping: a worker is alive as long as it answers each request within its deadline.  The
 worker ends when the core closes the socket or dies.  Whatever a model prints goes to standard error, which
 the core keeps the last lines of.
 """
@@ -62,9 +62,9 @@ class _Worker:
         try:
             if envelope.kind == messages.INFER:
                 return self._infer(content)
-            if envelope.kind == messages.LOAD:
-                return self._load(content)
-            return messages.encode(messages.PONG, {"id": content.get("id")})
+            if envelope.kind == messages.RUN:
+                return self._run(content)
+            return self._load(content)
         except ModelError as error:
             return _error(content.get("id"), error.code, error.message, error.hint)
         except MemoryError:
@@ -85,11 +85,19 @@ class _Worker:
         return messages.encode(messages.LOADED, self.session.describe())
 
     def _infer(self, content: Mapping[str, Any]) -> bytes:
+        data = self.ring.read(content["slot"], content["length"])
+        answer = self._loaded().infer(data, content["encoding"], content.get("snapshot"))
+        return bytes(answer.message(content["id"]))
+
+    def _run(self, content: Mapping[str, Any]) -> bytes:
+        data = self.ring.read(content["slot"], content["length"])
+        outputs = self._loaded().run(content["inputs"], data, content["outputs"])
+        return bytes(outputs.message(content["id"]))
+
+    def _loaded(self) -> Any:
         if self.session is None:
             raise ModelError("no-model", "no model is loaded in this worker", None)
-        data = self.ring.read(content["slot"], content["length"])
-        answer = self.session.infer(data, content["encoding"], content.get("snapshot"))
-        return bytes(answer.message(content["id"]))
+        return self.session
 
 
 def _error(identity: Any, code: str, message: str, hint: Optional[str]) -> bytes:

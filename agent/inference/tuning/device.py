@@ -20,7 +20,7 @@ import msgspec
 
 from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
 from agent.inference.manifest import ModelSpec
-from agent.inference.tuning.candidates import ANY
+from agent.inference.placement import ANY
 from agent.inference.tuning.values import Ability, Machine
 from agent.results.result import Reason
 
@@ -35,14 +35,14 @@ _TIMEOUT_S = 30.0
 
 async def machine(spec: ModelSpec) -> Machine:
     """The facts that figures of this model depend on; raises ``VergeError`` for an interpreter that cannot be run."""
-    told = await _ask(spec, "packages")
+    answer = await _ask(spec, "packages")
     cpuinfo = await asyncio.to_thread(_text, Path("/proc/cpuinfo"))
     return Machine(
         cpu=cpu_name(cpuinfo),
         architecture=platform.machine(),
         cpus=len(os.sched_getaffinity(0)),
-        python=told["python"],
-        packages=dict(sorted(told["packages"].items())) | await asyncio.to_thread(_own_code, spec),
+        python=answer["python"],
+        packages=dict(sorted(answer["packages"].items())) | await asyncio.to_thread(_own_code, spec),
     )
 
 
@@ -51,10 +51,10 @@ async def abilities(spec: ModelSpec) -> tuple[Ability, ...]:
 
     Raises ``VergeError`` for an interpreter that cannot be run.
     """
-    wanted = spec.manifest.backend
-    names = [wanted] if wanted != ANY else (await _ask(spec, "backends"))["backends"]
-    found = await asyncio.gather(*(_ability(spec, name) for name in names))
-    return tuple(each for each in found if each is not None)
+    named = spec.manifest.backend
+    names = [named] if named != ANY else (await _ask(spec, "backends"))["backends"]
+    abilities = await asyncio.gather(*(_ability(spec, name) for name in names))
+    return tuple(ability for ability in abilities if ability is not None)
 
 
 def cpu_name(cpuinfo: str) -> str:
@@ -66,9 +66,9 @@ def cpu_name(cpuinfo: str) -> str:
 
 
 def free_bytes() -> int:
-    """The memory that programs can still have; 0 where the system does not tell."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(Path("/proc/meminfo")), re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
+    """The memory that programs can still have; 0 where the system does not say."""
+    line = re.search(r"^MemAvailable:\s+(\d+) kB", _text(Path("/proc/meminfo")), re.MULTILINE)
+    return int(line[1]) << 10 if line else 0
 
 
 async def _ability(spec: ModelSpec, name: str) -> Ability | None:
@@ -76,32 +76,32 @@ async def _ability(spec: ModelSpec, name: str) -> Ability | None:
     # A backend that is named runs whatever file it is given.
     file = "" if spec.manifest.backend == name else spec.manifest.file
     try:
-        told = await _ask(spec, "backend", name, file, options, *spec.run.python_path)
+        answer = await _ask(spec, "backend", name, file, options, *spec.run.python_path)
     except VergeError as error:
         return Ability(name, problem=Reason.of(error))
-    return Ability(name, tuple(told["accelerators"])) if told["reads"] else None
+    return Ability(name, tuple(answer["accelerators"])) if answer["reads"] else None
 
 
 async def _ask(spec: ModelSpec, *arguments: str) -> dict[str, Any]:
-    """What the probe answers.
+    """The probe's answer.
 
     Raises ``BackendUnavailableError`` for its refusal, ``WorkerLostError`` for its crash, ``ModelRefusedError``
     where it does not run.
     """
     interpreter = spec.run.interpreter or sys.executable
-    status, told, words = await _run([interpreter, str(_PROBE), str(_RUNTIME), *arguments], spec.run.environment)
-    if status or not told:
+    status, output, errors = await _run([interpreter, str(_PROBE), str(_RUNTIME), *arguments], spec.run.environment)
+    if status or not output:
         cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        last = words.decode(errors="replace").strip().splitlines()[-1:]
+        last = errors.decode(errors="replace").strip().splitlines()[-1:]
         raise WorkerLostError(": ".join([f"the import crashed ({cause})", *last]), code="probe-crashed")
-    answer: dict[str, Any] = msgspec.json.decode(told)
+    answer: dict[str, Any] = msgspec.json.decode(output)
     if problem := answer.get("error"):
         raise BackendUnavailableError(problem["message"], hint=problem["hint"], code=problem["code"])
     return answer
 
 
 async def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
-    """A command's status, standard output and standard error; it does not outlive the caller's patience."""
+    """A command's status, standard output and standard error; it is killed when the caller is cancelled."""
     try:
         child = await asyncio.create_subprocess_exec(
             *command, env={**os.environ, **environment}, start_new_session=True,
@@ -114,7 +114,7 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[
         ) from error
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            told, words = await child.communicate()
+            output, errors = await child.communicate()
     except TimeoutError:
         raise WorkerLostError(f"no answer within {_TIMEOUT_S:g} s", code="probe-hung") from None
     finally:
@@ -122,7 +122,7 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[
             child.kill()
             await child.wait()
     assert child.returncode is not None  # noqa: S101 it has ended
-    return child.returncode, told, words
+    return child.returncode, output, errors
 
 
 def _own_code(spec: ModelSpec) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A child in the model's own interpreter that tells what could run it: one line of JSON.
+"""A child in the model's own interpreter that prints what could run it: one line of JSON.
 
 ::
 
@@ -33,14 +33,14 @@ _PREFIXES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime", "o
 
 
 def _packages() -> dict[str, Any]:
-    """The versions of whatever may run a model, told without importing any of it."""
-    found: dict[str, str] = {}
-    for each in metadata.distributions():
-        name = (each.metadata["Name"] or "").lower().replace("_", "-")
-        if name.startswith(_PREFIXES) or any(point.group == _GROUP for point in each.entry_points):
+    """The versions of whatever may run a model, without importing any of it."""
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
+        if name.startswith(_PREFIXES) or any(point.group == _GROUP for point in distribution.entry_points):
             # Of two that are installed, the first on the path is the one that is imported.
-            found.setdefault(name, each.version)
-    return {"python": platform.python_version(), "packages": found}
+            versions.setdefault(name, distribution.version)
+    return {"python": platform.python_version(), "packages": versions}
 
 
 def _backends() -> dict[str, Any]:
@@ -122,13 +122,13 @@ def _main(arguments: Sequence[str]) -> None:
     os.dup2(2, 1)
     try:
         _graft(arguments[0])
-        told = _PROBES[arguments[1]](*arguments[2:])
-    except Exception as error:  # noqa: BLE001 whatever an import raises is what is asked for
+        result = _PROBES[arguments[1]](*arguments[2:])
+    except Exception as error:  # noqa: BLE001 whatever an import raises is the answer
         message = getattr(error, "message", f"{type(error).__name__}: {error}")
         code, hint = getattr(error, "code", "probe-failed"), getattr(error, "hint", None)
-        told = {"error": {"code": code, "message": message, "hint": hint}}
+        result = {"error": {"code": code, "message": message, "hint": hint}}
     with answer:
-        answer.write(json.dumps(told) + "\n")
+        answer.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where tunings are kept: one JSON file per model and wish, whole or not there.
+"""Where tunings are kept: one JSON file per model and its requirements, whole or not there.
 
-A file that cannot be read as a tuning is set aside beside its place, for whoever wonders, and counts as none.  The
-newest files stay, whatever they are: models come and go for years.
+A file that cannot be read as a tuning is set aside beside its place, for whoever wants to look, and counts as none.
+The newest files stay, whatever they are: models come and go for years.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from agent.files import write_atomically
-from agent.inference.tuning.values import Machine, Tuning, Wish
+from agent.inference.tuning.values import Machine, Requirements, Tuning
 
-__all__ = ["Store", "digest", "stale"]
+__all__ = ["TuningStore", "digest", "stale"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _MOST = 256
 
 
 def digest(path: Path) -> str:
-    """``sha256:…`` of a model's file or folder, as its worker tells it too; blocks while it reads.
+    """``sha256:…`` of a model's file or folder, as its worker describes it too; blocks while it reads.
 
     Raises ``OSError``.
     """
@@ -48,40 +48,40 @@ def stale(tuning: Tuning, machine: Machine) -> str:
         if then[fact] != now[fact]:
             return f"{fact} was {then[fact]} and is {now[fact]}"
     for name in sorted(then["packages"].keys() | now["packages"].keys()):
-        before, after = (each["packages"].get(name, "not there") for each in (then, now))
+        before, after = (facts["packages"].get(name, "not there") for facts in (then, now))
         if before != after:
             return f"{name} was {before} and is {after}"
     return ""
 
 
-class Store:
+class TuningStore:
     """The tunings in a data folder; every method blocks while it reads or writes."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / FOLDER
         self._unkept: dict[Path, Tuning] = {}
 
-    def path(self, digest: str, wish: Wish) -> Path:
+    def path(self, digest: str, requirements: Requirements) -> Path:
         """Where the tuning of a model is kept."""
-        wished = hashlib.sha256(msgspec.json.encode(wish, order="sorted")).hexdigest()[:8]
-        return self.folder / f"{digest.removeprefix('sha256:')}-{wished}.json"
+        settled = hashlib.sha256(msgspec.json.encode(requirements, order="sorted")).hexdigest()[:8]
+        return self.folder / f"{digest.removeprefix('sha256:')}-{settled}.json"
 
-    def find(self, digest: str, wish: Wish) -> Tuning | None:
+    def find(self, digest: str, requirements: Requirements) -> Tuning | None:
         """What was kept of a model; None where there is nothing that can be read."""
-        path = self.path(digest, wish)
+        path = self.path(digest, requirements)
         try:
             return msgspec.json.decode(path.read_bytes(), type=Tuning)
         except FileNotFoundError:
             log.debug("nothing is kept in %s", path)
         except msgspec.MsgspecError as error:
-            self._set_aside(path, error)
+            self._quarantine(path, error)
         except OSError as error:
             log.warning("the tuning in %s cannot be read: %s", path, error.strerror)
         return self._unkept.get(path)
 
     def keep(self, tuning: Tuning) -> Path | None:
         """Keep a tuning in place of the last one; None where the disk refuses, and then until this program ends."""
-        path = self.path(tuning.digest, tuning.wish)
+        path = self.path(tuning.digest, tuning.requirements)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning), indent=2) + b"\n")
@@ -94,17 +94,17 @@ class Store:
 
     def forget(self, digest: str) -> int:
         """Remove all that was kept of a model; how much it was.  Raises ``OSError``."""
-        found = sorted(self.folder.glob(f"{digest.removeprefix('sha256:')}-*.json"))
-        for path in found:
+        kept = sorted(self.folder.glob(f"{digest.removeprefix('sha256:')}-*.json"))
+        for path in kept:
             path.unlink(missing_ok=True)
-        return len(found)
+        return len(kept)
 
     def _thin(self) -> None:
-        by_age = sorted((each.stat().st_mtime_ns, each) for each in self.folder.iterdir() if each.is_file())
+        by_age = sorted((path.stat().st_mtime_ns, path) for path in self.folder.iterdir() if path.is_file())
         for _, path in by_age[:-_MOST]:
             path.unlink(missing_ok=True)
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
+    def _quarantine(self, path: Path, error: Exception) -> None:
         aside = path.with_name(path.name + _ASIDE)
         try:
             path.replace(aside)

@@ -1,36 +1,16 @@
-"""What tuning speaks of: combinations, what was measured of each, and what is kept of it all."""
+"""The values of tuning: what can run a model, what was measured of each placement, and what is kept of it all."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from agent.inference.manifest import ModelSpec
+from agent.inference.placement import Placement
 from agent.results.result import Reason
 
-__all__ = ["Ability", "Combination", "Machine", "Measured", "Tuning", "Wish"]
-
-
-class Combination(Struct, frozen=True, order=True):
-    """A way to run a model; ``auto`` leaves the accelerator to the backend."""
-
-    backend: str
-    accelerator: str
-    threads: int
-    """0 is as many as the plane gives."""
-
-    def __str__(self) -> str:
-        place = "" if self.accelerator == "auto" else f" on {self.accelerator}"
-        threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
-        return f"{self.backend}{place}{threads}"
-
-    def applied(self, spec: ModelSpec) -> ModelSpec:
-        """The model, to be run this way."""
-        manifest = msgspec.structs.replace(spec.manifest, backend=self.backend)
-        run = msgspec.structs.replace(spec.run, accelerator=self.accelerator, threads=self.threads)
-        return msgspec.structs.replace(spec, manifest=manifest, run=run)
+__all__ = ["Ability", "Machine", "Measured", "Requirements", "Tuning"]
 
 
 class Ability(Struct, frozen=True):
@@ -42,7 +22,7 @@ class Ability(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True):
-    """What figures depend on: another one of these makes them stale."""
+    """The facts that figures depend on: they are stale where one of these has changed."""
 
     cpu: str
     architecture: str
@@ -53,8 +33,8 @@ class Machine(Struct, frozen=True):
     """The versions of what runs models."""
 
 
-class Wish(Struct, frozen=True):
-    """What the manifest and the configuration say themselves, and tuning therefore keeps."""
+class Requirements(Struct, frozen=True):
+    """What the manifest and the configuration settle, and tuning therefore keeps."""
 
     backend: str
     backend_options: dict[str, Any]
@@ -66,8 +46,8 @@ class Wish(Struct, frozen=True):
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> Wish:
-        """What was wished for a model."""
+    def of(cls, spec: ModelSpec) -> Requirements:
+        """The requirements of a model."""
         manifest, run = spec.manifest, spec.run
         return cls(
             manifest.backend, manifest.backend_options, run.accelerator, run.threads, max(1, run.workers),
@@ -75,10 +55,10 @@ class Wish(Struct, frozen=True):
         )  # fmt: skip
 
 
-class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a combination: figures, or why there are none."""
+class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"placement": "combination"}):
+    """The figures of a placement, or why there are none; files and JSON call it a combination."""
 
-    combination: Combination
+    placement: Placement
     runtime: str = ""
     """Name and version of what ran it: ``litert 2.3.0``."""
     ran_on: str = ""
@@ -103,13 +83,13 @@ class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.problem is None and self.rounds > 0
 
 
-class Tuning(Struct, frozen=True, kw_only=True):
-    """All that was measured of a model on a machine."""
+class Tuning(Struct, frozen=True, kw_only=True, rename={"requirements": "wish"}):
+    """All that was measured of a model on a machine; files and JSON call its requirements a wish."""
 
     format: int = 1
     model: str
     digest: str
-    wish: Wish
+    requirements: Requirements
     machine: Machine
     measured_at: str
     took_s: float
@@ -121,6 +101,6 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """Why the first one is chosen; where none could be, why not."""
 
     @property
-    def ranked(self) -> tuple[Combination, ...]:
+    def ranked(self) -> tuple[Placement, ...]:
         """What to run the model with, in the order in which to try; empty where nothing could be chosen."""
-        return tuple(each.combination for each in self.measured if each.fit)
+        return tuple(measured.placement for measured in self.measured if measured.fit)

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.inference.placement import Placement
 from agent.inference.tuning.choice import LEAST, MOST, choose, figures, margin, ranked
-from agent.inference.tuning.values import Combination, Measured
+from agent.inference.tuning.values import Measured
 from agent.results.result import Reason
 
 OUT = Reason("disagrees", "it says dog, not cat")
 
 
 def one(threads: int, median_ms: float, *, noise: float = 0.0, backend="litert", accelerator="cpu", problem=None):
-    way = Combination(backend, accelerator, threads)
-    return Measured(combination=way, rounds=9, median_ms=median_ms, p95_ms=median_ms, noise=noise, problem=problem)
+    way = Placement(backend, accelerator, threads)
+    return Measured(placement=way, rounds=9, median_ms=median_ms, p95_ms=median_ms, noise=noise, problem=problem)
 
 
 MEASURED = st.lists(
@@ -31,7 +32,7 @@ MEASURED = st.lists(
         problem=st.sampled_from([None, None, OUT]),
     ),
     max_size=8,
-    unique_by=lambda each: each.combination,
+    unique_by=lambda each: each.placement,
 )
 
 
@@ -56,7 +57,7 @@ def test_what_disagrees_or_failed_never_wins(measured) -> None:
 def test_more_threads_win_only_by_a_lead_beyond_noise(measured) -> None:
     chosen, _ = choose(measured)
     for each in measured:
-        if chosen is not None and each.fit and each.combination.threads < chosen.combination.threads:
+        if chosen is not None and each.fit and each.placement.threads < chosen.placement.threads:
             assert each.median_ms > chosen.median_ms * (1 + LEAST) * (1 - 1e-9)
 
 
@@ -109,7 +110,7 @@ def test_the_margin_grows_with_the_noise_between_two_bounds(noise, other) -> Non
 def test_the_reason_is_told_with_the_figures(measured, threads, reason) -> None:
     chosen, told = choose(measured)
     assert chosen is not None
-    assert (chosen.combination.threads, told) == (threads, reason)
+    assert (chosen.placement.threads, told) == (threads, reason)
 
 
 def test_where_nothing_is_fit_the_first_problem_is_the_reason() -> None:

@@ -8,26 +8,25 @@ import pytest
 
 from agent.config.models import ModelOptions
 from agent.inference.manifest import resolve
+from agent.inference.placement import Placement
 from agent.inference.tuning.choice import choose
-from agent.inference.tuning.measure import AT_ONCE, measure, room
-from agent.inference.tuning.pictures import samples
-from agent.inference.tuning.tune import tune
-from agent.inference.tuning.values import Combination
+from agent.inference.tuning.measure import AT_ONCE, measure, room, samples
+from agent.inference.tuning.tuner import tune
 from tests.support import unruly
 from tests.support.models import onnx_colours, tflite_colours
 
 WAY = "moody:Moody"
 
 
-def ways(*told: str) -> list[Combination]:
-    return [Combination(WAY, accelerator, int(threads)) for accelerator, threads in (each.split() for each in told)]
+def ways(*told: str) -> list[Placement]:
+    return [Placement(WAY, accelerator, int(threads)) for accelerator, threads in (each.split() for each in told)]
 
 
-async def measured(spec, combinations, *, budget_s: float = 60.0, at_once: int = AT_ONCE):
+async def measured(spec, placements, *, budget_s: float = 60.0, at_once: int = AT_ONCE):
     said: list[str] = []
     pictures = samples(spec)
-    found = await measure(spec, combinations, pictures, budget_s=budget_s, at_once=at_once, tell=said.append)
-    assert [each.combination for each in found] == list(combinations)
+    found = await measure(spec, placements, pictures, budget_s=budget_s, at_once=at_once, report=said.append)
+    assert [each.placement for each in found] == list(placements)
     return found, said
 
 
@@ -118,9 +117,7 @@ async def test_golden_frames_are_what_it_is_measured_on(moody) -> None:
 async def test_the_sample_classifier_is_tuned_on_litert(tmp_path) -> None:
     spec = resolve(ModelOptions(source="classifier"), tmp_path)
     tuning = await tune(spec, budget_s=60)
-    found = {
-        (each.combination.backend, each.combination.accelerator, each.combination.threads) for each in tuning.measured
-    }
+    found = {(each.placement.backend, each.placement.accelerator, each.placement.threads) for each in tuning.measured}
     assert {("litert", "cpu", threads) for threads in range(1, min(4, tuning.machine.cpus) + 1)} <= found
     assert tuning.ranked[0].backend == "litert"
     assert all(each.agreed == 4 for each in tuning.measured if each.fit)
@@ -132,7 +129,7 @@ async def test_the_sample_classifier_is_tuned_on_litert(tmp_path) -> None:
 async def test_an_onnx_file_is_measured_under_both_backends_that_read_it(tmp_path) -> None:
     file = onnx_colours(tmp_path / "mine.onnx")
     tuning = await tune(resolve(ModelOptions(source=str(file), threads=1), tmp_path), budget_s=60)
-    assert {str(each.combination) for each in tuning.measured if each.fit} == {
+    assert {str(each.placement) for each in tuning.measured if each.fit} == {
         "onnx on cpu, 1 thread",
         "opencv on cpu, 1 thread",
     }
@@ -149,7 +146,7 @@ async def test_an_onnx_file_is_measured_under_both_backends_that_read_it(tmp_pat
 async def test_what_the_configuration_says_is_kept(tmp_path, options, expected) -> None:
     file = onnx_colours(tmp_path / "mine.onnx")
     tuning = await tune(resolve(ModelOptions(source=str(file), **options), tmp_path), budget_s=60)
-    assert {str(each.combination) for each in tuning.measured} == expected
+    assert {str(each.placement) for each in tuning.measured} == expected
 
 
 async def test_a_backend_that_is_not_installed_is_told_with_the_way_to_install_it(tmp_path) -> None:
@@ -161,7 +158,7 @@ async def test_a_backend_that_is_not_installed_is_told_with_the_way_to_install_i
     tuning = await tune(resolve(ModelOptions(source=str(file), environment=environment), tmp_path), budget_s=60)
     assert tuning.ranked[0].backend == "opencv"
     (out,) = (each for each in tuning.measured if each.problem is not None)
-    assert str(out.combination) == "onnx"
+    assert str(out.placement) == "onnx"
     assert out.problem.hint == "pip install 'verge-edge[onnx]'"
 
 
@@ -180,4 +177,4 @@ async def test_a_backend_that_crashes_at_its_import_is_out(tmp_path) -> None:
 async def test_a_backend_that_does_not_read_the_file_is_not_mentioned(tmp_path) -> None:
     file = tflite_colours(tmp_path / "mine.tflite")
     tuning = await tune(resolve(ModelOptions(source=str(file), threads=1), tmp_path), budget_s=60)
-    assert {each.combination.backend for each in tuning.measured} == {"litert"}
+    assert {each.placement.backend for each in tuning.measured} == {"litert"}

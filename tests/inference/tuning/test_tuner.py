@@ -1,4 +1,4 @@
-"""The agent's door: measured once, then loaded in the fastest way that is still to be had."""
+"""Tuning behind the door: measured once, then loaded in the fastest way that is still to be had."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ import msgspec
 import pytest
 
 from agent.errors import ModelRefusedError
+from agent.inference.placement import Placement
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning import tuner as module
-from agent.inference.tuning.store import Store
-from agent.inference.tuning.tune import digest_of, find, tune
-from agent.inference.tuning.tuner import Tuner
-from agent.inference.tuning.values import Combination, Measured
+from agent.inference.tuning.store import TuningStore
+from agent.inference.tuning.tuner import Tuner, digest_of, find, tune
+from agent.inference.tuning.values import Measured
 from tests.support import unruly
 
 
 @asynccontextmanager
-async def loading(tmp_path, fallen=None, *, budget_s=60.0):
-    async with asyncio.TaskGroup() as tasks, InferencePlane(tasks, tmp_path / "quarantine") as plane:
-        told = fallen if fallen is not None else []
-        yield Tuner(plane, tmp_path / "data", budget_s=budget_s, fell=lambda *each: told.append(each)), plane
+async def tuned_plane(tmp_path, fallen=None, *, budget_s=60.0):
+    placer = Tuner(tmp_path / "data", budget_s=budget_s)
+    fallen = fallen if fallen is not None else []
+    async with (
+        asyncio.TaskGroup() as tasks,
+        InferencePlane(
+            tasks, tmp_path / "quarantine", placer=placer, fell_back=lambda *why: fallen.append(why)
+        ) as plane,
+    ):
+        yield plane
 
 
 async def kept(spec, tmp_path, *ranked: str):
     """Keep a tuning as if these ways had been measured, best first."""
     tuning = await tune(spec, budget_s=0.0)
-    ways = [Combination("moody:Moody", *_way(each)) for each in ranked]
-    figures = tuple(Measured(combination=way, rounds=9, median_ms=float(place)) for place, way in enumerate(ways, 1))
-    Store(tmp_path / "data").keep(msgspec.structs.replace(tuning, measured=figures))
+    ways = [Placement("moody:Moody", *_way(each)) for each in ranked]
+    figures = tuple(Measured(placement=way, rounds=9, median_ms=float(place)) for place, way in enumerate(ways, 1))
+    TuningStore(tmp_path / "data").keep(msgspec.structs.replace(tuning, measured=figures))
 
 
 def _way(told: str) -> tuple[str, int]:
@@ -39,8 +45,8 @@ def _way(told: str) -> tuple[str, int]:
 
 
 async def test_a_model_that_does_not_ask_for_it_is_loaded_as_ever(moody, tmp_path) -> None:
-    async with loading(tmp_path) as (tuner, plane):
-        told = await tuner.load("m", moody({}, autotune=False))
+    async with tuned_plane(tmp_path) as plane:
+        told = await plane.load("m", moody({}, autotune=False))
         assert plane.models == ("m",)
     assert told.backend == "moody 1"
     assert not (tmp_path / "data").exists()
@@ -55,31 +61,31 @@ async def test_it_is_measured_once_and_run_in_the_fastest_way(moody, tmp_path, m
         return await tune(*given, **named)
 
     monkeypatch.setattr(module, "tune", counted)
-    async with loading(tmp_path) as (tuner, plane):
-        await asyncio.gather(tuner.load("one", spec), tuner.load("two", spec))
+    async with tuned_plane(tmp_path) as plane:
+        await asyncio.gather(plane.load("one", spec), plane.load("two", spec))
         answer = await plane.infer("one", unruly.picture("answer"))
     assert len(measurements) == 1
-    tuning = await find(spec, Store(tmp_path / "data"))
+    tuning = await find(spec, TuningStore(tmp_path / "data"))
     assert tuning is not None
     if tuning.machine.cpus > 1:
         assert tuning.ranked[0].threads == 2
         assert answer.timing_ms["infer"] < 40
-    async with loading(tmp_path) as (tuner, _):
-        await tuner.load("again", spec)
+    async with tuned_plane(tmp_path) as plane:
+        await plane.load("again", spec)
     assert len(measurements) == 1
 
 
 async def test_a_changed_machine_is_measured_anew(moody, tmp_path) -> None:
     spec = moody({})
-    store = Store(tmp_path / "data")
+    store = TuningStore(tmp_path / "data")
     tuning = await tune(spec, budget_s=0.0)
     store.keep(msgspec.structs.replace(tuning, machine=msgspec.structs.replace(tuning.machine, cpu="another")))
     said: list[str] = []
     assert await find(spec, store, said.append) is None
     assert said == [f"the tuning of {spec.name} is stale: cpu was another and is {tuning.machine.cpu}"]
-    async with loading(tmp_path) as (tuner, _):
-        await tuner.load("m", spec)
-    found = store.find(await digest_of(spec), tuning.wish)
+    async with tuned_plane(tmp_path) as plane:
+        await plane.load("m", spec)
+    found = store.find(await digest_of(spec), tuning.requirements)
     assert found.machine == tuning.machine
     assert found.ranked
 
@@ -88,8 +94,8 @@ async def test_a_vanished_accelerator_falls_down_the_list_loudly(moody, tmp_path
     spec = moody({"gpu 1": "gone", "npu 1": "elsewhere"})
     await kept(spec, tmp_path, "gpu 1", "npu 1", "cpu 2", "cpu 1")
     fallen: list[tuple[str, str]] = []
-    async with loading(tmp_path, fallen) as (tuner, plane):
-        told = await tuner.load("m", spec)
+    async with tuned_plane(tmp_path, fallen) as plane:
+        told = await plane.load("m", spec)
         assert plane.models == ("m",)
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
     assert told.accelerator == "cpu"
@@ -107,8 +113,8 @@ async def test_an_accelerator_that_takes_the_worker_down_is_passed_over_too(mood
     spec = moody({"gpu 1": "die"})
     await kept(spec, tmp_path, "gpu 1", "cpu 1")
     fallen: list[tuple[str, str]] = []
-    async with loading(tmp_path, fallen) as (tuner, _):
-        await tuner.load("m", spec)
+    async with tuned_plane(tmp_path, fallen) as plane:
+        await plane.load("m", spec)
     assert "SIGABRT" in fallen[0][1]
 
 
@@ -116,34 +122,34 @@ async def test_where_the_whole_list_is_gone_it_runs_as_its_manifest_says(moody, 
     spec = moody({"gpu 1": "gone"})
     await kept(spec, tmp_path, "gpu 1")
     fallen: list[tuple[str, str]] = []
-    async with loading(tmp_path, fallen) as (tuner, _):
-        await tuner.load("m", spec)
+    async with tuned_plane(tmp_path, fallen) as plane:
+        await plane.load("m", spec)
     assert fallen[0][1].endswith("it runs with what its manifest says")
 
 
 async def test_a_model_that_cannot_be_loaded_is_refused_as_ever(moody, tmp_path) -> None:
     spec = moody({}, options={"top_q": 1})
-    async with loading(tmp_path) as (tuner, _):
+    async with tuned_plane(tmp_path) as plane:
         with pytest.raises(ModelRefusedError) as refused:
-            await tuner.load("m", spec)
+            await plane.load("m", spec)
     assert refused.value.code == "options-wrong"
 
 
 async def test_no_time_to_measure_keeps_no_model_from_running_and_is_not_tried_twice(moody, tmp_path, caplog) -> None:
     spec = moody({"auto 1": "linger", "auto 2": "linger"}, load_timeout_s=2.0)
-    async with loading(tmp_path, budget_s=1.0) as (tuner, _):
+    async with tuned_plane(tmp_path, budget_s=1.0) as plane:
         with pytest.raises(Exception, match="not loaded within 2 s"):
-            await tuner.load("m", spec)
+            await plane.load("m", spec)
     assert "tuning found nothing" in caplog.text
-    tuning = await find(spec, Store(tmp_path / "data"))
+    tuning = await find(spec, TuningStore(tmp_path / "data"))
     assert tuning is not None
     assert tuning.ranked == ()
 
 
 async def test_an_interpreter_that_is_not_there_is_the_planes_to_refuse(moody, tmp_path, caplog) -> None:
     spec = moody({}, interpreter="/nowhere/python")
-    async with loading(tmp_path) as (tuner, _):
+    async with tuned_plane(tmp_path) as plane:
         with pytest.raises(ModelRefusedError) as refused:
-            await tuner.load("m", spec)
+            await plane.load("m", spec)
     assert refused.value.code == "interpreter-missing"
     assert "cannot be tuned" in caplog.text

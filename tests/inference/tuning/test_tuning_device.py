@@ -11,12 +11,13 @@ from agent.config.models import ModelOptions
 from agent.errors import ModelRefusedError
 from agent.inference import tuning
 from agent.inference.manifest import resolve
+from agent.inference.placement import most_threads
 from agent.inference.tuning import device
-from agent.inference.tuning.candidates import candidates, most_threads
-from agent.inference.tuning.values import Ability, Wish
+from agent.inference.tuning.choice import candidates
+from agent.inference.tuning.values import Ability, Requirements
 
 PROBE = Path(tuning.__file__).parent / "probe.py"
-WISH = Wish("auto", {}, "auto", 0, 1, {}, "", {})
+REQUIREMENTS = Requirements("auto", {}, "auto", 0, 1, {}, "", {})
 ABILITIES = [Ability("litert", ("cpu", "gpu")), Ability("onnx", ("cpu",)), Ability("dlr", problem=object())]
 
 
@@ -71,19 +72,19 @@ def test_workers_share_the_processors(cpus, workers, threads) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("requirements", "expected"),
     [
         (
-            WISH,
+            REQUIREMENTS,
             ["litert on cpu, 1 thread", "litert on cpu, 2 threads", "onnx on cpu, 1 thread", "onnx on cpu, 2 threads",
              "litert on gpu, 1 thread", "litert on gpu, 2 threads"],
         ),
         (
-            Wish("auto", {}, "auto", 3, 1, {}, "", {}),
+            Requirements("auto", {}, "auto", 3, 1, {}, "", {}),
             ["litert on cpu, 3 threads", "onnx on cpu, 3 threads", "litert on gpu, 3 threads"],
         ),
-        (Wish("auto", {}, "gpu", 1, 1, {}, "", {}), ["litert on gpu, 1 thread", "onnx on gpu, 1 thread"]),
+        (Requirements("auto", {}, "gpu", 1, 1, {}, "", {}), ["litert on gpu, 1 thread", "onnx on gpu, 1 thread"]),
     ],
 )  # fmt: skip
-def test_what_was_left_open_is_varied_and_the_processor_comes_first(wish, expected) -> None:
-    assert [str(each) for each in candidates(wish, ABILITIES, 2)] == expected
+def test_what_was_left_open_is_varied_and_the_processor_comes_first(requirements, expected) -> None:
+    assert [str(each) for each in candidates(requirements, ABILITIES, 2)] == expected
