@@ -100,7 +100,7 @@ def _shortfalls(host: Host, family: str) -> Iterator[tuple[str, str]]:
     yield from ((shortfall.what, shortfall.fix) for shortfall in shortfalls)
     choice = choose(FAMILIES[family], host, wheelhouse=None, index=True)
     if not choice.candidates and not shortfalls:
-        yield "; ".join(choice.fallen), "install a Python that its wheels are for, or bring wheels in a wheelhouse"
+        yield "; ".join(choice.rejected), "install a Python that its wheels are for, or bring wheels in a wheelhouse"
 
 
 def _group(group: str, names: list[str], facts: Mapping[str, Any], folder: Path) -> Iterator[Finding]:

@@ -36,8 +36,8 @@ from agent.greengrass.recipes.variables import Context, interpolate
 from agent.inference import manifest
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.provider import Provider
-from agent.inference.environments.shelf import roots_below
 from agent.inference.environments.spec import Environment, RuntimeSpec
+from agent.inference.environments.store import roots_below
 from agent.inference.manifest import ModelSpec
 
 __all__ = ["EnvironmentManager", "ModelTarget", "Target", "model_target", "runtime_for", "target"]

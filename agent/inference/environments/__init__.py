@@ -11,16 +11,17 @@ module            what it holds
 ================  ================================================================================
 ``spec``          what is asked for and what is given back
 ``combinations``  the table: which packages go together, per family
-``host``          an interpreter and a machine, as values; ``tags`` which wheels fit them
-``wheels``        what a folder of wheels holds
-``choose``        host × what there is × table × pins → candidates, and why the others fell
+``host``          an interpreter and a machine, as values
+``wheels``        which wheels fit an interpreter, and what a folder of them holds
+``choose``        host × what there is × table × pins → candidates, and why the others are none
 ``requirements``  what a family asks of the machine, checked for ``verge doctor``
-``survey``        the host's facts; ``inquiry`` is the program that an interpreter answers with
+``survey``        the host's facts; ``query`` is the program that an interpreter answers with
 ``command``       a child process within limits
 ``build``         an environment from a candidate
 ``proof``         a worker in it answers a picture; the models are in ``proofs``
-``shelf``         the folder: names, marks, the lock, links, what is cleared away
+``store``         the folder of environments: names, marks, the lock, links, what is cleared away
 ``present``       environments that were here before, and the agent's own Python
-``provider``      the door
+``provider``      the whole way: found, or built and proved, and only then handed out
+``errors``        why there is no environment
 ================  ================================================================================
 """

@@ -53,7 +53,7 @@ class Built:
 
 
 async def build(
-    candidate: Candidate, folder: Path, *, wheelhouse: Sequence[Path], lock: int, tell: Callable[[str], None]
+    candidate: Candidate, folder: Path, *, wheelhouse: Sequence[Path], lock: int, report: Callable[[str], None]
 ) -> Built:
     """Make the environment in ``folder``, which must not exist; ``wheelhouse`` are the folders that hold wheels.
 
@@ -64,53 +64,53 @@ async def build(
     await _make(candidate.interpreter, folder, pip=lent is None, lock=lock)
     work = folder / ".building"
     work.mkdir()
-    report = work / "report.json"
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", *_OPTIONS, "--report", str(report)]
+    installation = work / "report.json"
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", *_OPTIONS, "--report", str(installation)]
     command += _sources(candidate.source, wheelhouse, folder.parent / ".cache")
     env = _environment(candidate.source)
     if lent is not None:
         (work / "pip").symlink_to(lent)
         env["PYTHONPATH"] = str(work)
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         if line.startswith(_WORTH_TELLING):
-            tell(line)
+            report(line)
 
-    said = await run([*command, *candidate.requirements], env, hear=hear, pass_fds=(lock,))
-    if said.status:
-        reason = _reason(said.text, said.status)
-        if candidate.source is Source.INDEX and _UNREACHABLE.search(said.text):
+    result = await run([*command, *candidate.requirements], env, on_line=on_line, pass_fds=(lock,))
+    if result.status:
+        reason = _reason(result.text, result.status)
+        if candidate.source is Source.INDEX and _UNREACHABLE.search(result.text):
             raise IndexUnreachableError(f"the package index cannot be reached; pip says: {reason}")
         raise CandidateFailedError(f"pip says: {reason}")
-    packages, wheels = _installed(report)
+    packages, wheels = _installed(installation)
     await asyncio.to_thread(remove_tree, work)
     return Built(folder / "bin" / "python", packages, wheels)
 
 
 async def _make(interpreter: Interpreter, folder: Path, *, pip: bool, lock: int) -> None:
     if pip and not interpreter.ensurepip:
-        told = _own_pip()
-        mine = f"the agent's pip {told[0]} is not for it" if told else "the agent has no pip"
+        own = _own_pip()
+        mine = f"the agent's pip {own[0]} is not for it" if own else "the agent has no pip"
         raise CandidateFailedError(f"{mine}, and it has none of its own (Debian: install python3-venv)")
     command = [interpreter.path, "-m", "venv", *([] if pip else ["--without-pip"]), str(folder)]
     try:
         async with asyncio.timeout(_VENV_S):
-            said = await run(command, environment(os.environ), pass_fds=(lock,))
+            result = await run(command, environment(os.environ), pass_fds=(lock,))
     except TimeoutError:  # which is an OSError too
         raise CandidateFailedError(f"it did not make a virtual environment within {_VENV_S:g} s") from None
     except OSError as error:
         raise CandidateFailedError(f"{interpreter.path} cannot be run: {error.strerror}") from error
-    if said.status:
-        raise CandidateFailedError(f"it cannot make virtual environments: {_reason(said.text, said.status)}")
+    if result.status:
+        raise CandidateFailedError(f"it cannot make virtual environments: {_reason(result.text, result.status)}")
 
 
 def _lendable(interpreter: Interpreter) -> Path | None:
     """The folder of the agent's pip, if that runs on the interpreter."""
-    told = _own_pip()
+    pip = _own_pip()
     spec = util.find_spec("pip")
-    if told is None or spec is None or not spec.submodule_search_locations:
+    if pip is None or spec is None or not spec.submodule_search_locations:
         return None
-    if not told[1].contains(".".join(map(str, interpreter.version))):
+    if not pip[1].contains(".".join(map(str, interpreter.version))):
         return None
     return Path(spec.submodule_search_locations[0])
 
@@ -118,10 +118,10 @@ def _lendable(interpreter: Interpreter) -> Path | None:
 def _own_pip() -> tuple[str, SpecifierSet] | None:
     """The version of the agent's pip and the Pythons it runs on."""
     try:
-        told = metadata.metadata("pip").json
+        facts = metadata.metadata("pip").json
     except metadata.PackageNotFoundError:
         return None
-    return str(told["version"]), SpecifierSet(str(told.get("requires_python", "")))
+    return str(facts["version"]), SpecifierSet(str(facts.get("requires_python", "")))
 
 
 def _sources(source: Source, wheelhouse: Sequence[Path], cache: Path) -> list[str]:
@@ -151,5 +151,5 @@ def _reason(text: str, status: int) -> str:
     """What pip says went wrong: its first line of error, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    reason = (errors[:1] or lines[-1:] or [f"status {status}, and nothing said"])[0]
+    reason = (errors[:1] or lines[-1:] or [f"status {status}, and no output"])[0]
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + " …"

@@ -1,8 +1,8 @@
-"""Host × what there is × table × the user's pins → candidates in order, and why each of the others fell.
+"""Host × what there is × table × the user's pins → candidates in order, and why the others are none.
 
 A folder of wheels goes before the index, the table's order before the interpreters' (the agent's own first, then
 the newest).  What a candidate is handed to pip with are ranges, not exact versions: pip knows the wheels' own
-requirements, names alone do not tell them.
+requirements, which their names do not say.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from packaging.utils import canonicalize_name
 from agent.inference.environments.combinations import Combination
 from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import OLDEST, Host, Interpreter
-from agent.inference.environments.tags import tags
-from agent.inference.environments.wheels import Wheel, lacking
+from agent.inference.environments.wheels import Wheel, lacking, tags
 
 __all__ = ["Candidate", "Choice", "Source", "choose", "parse_pins"]
 
@@ -50,7 +49,7 @@ class Choice:
     """Candidates in order of preference, and a sentence for each combination that has none."""
 
     candidates: tuple[Candidate, ...]
-    fallen: tuple[str, ...]
+    rejected: tuple[str, ...]
 
 
 def choose(
@@ -64,25 +63,25 @@ def choose(
     """The candidates for a family's combinations; ``wheelhouse`` is None where there is none."""
     sources = [*([Source.WHEELHOUSE] if wheelhouse is not None else []), *([Source.INDEX] if index else [])]
     candidates: list[Candidate] = []
-    fallen: list[str] = []
+    rejected: list[str] = []
     leaders = {_name(Requirement(combination.requirements[0])) for combination in combinations}
     for source in sources:
         stock = wheelhouse if source is Source.WHEELHOUSE else None
         for combination in combinations:
             merged, contradiction = _merge(combination, pins, leaders)
             if contradiction:
-                fallen.append(f"{combination.name} from {source}: {contradiction}")
+                rejected.append(f"{combination.name} from {source}: {contradiction}")
                 continue
-            against = {each: _against(combination, merged, each, stock) for each in host.interpreters}
+            against = {python: _against(combination, merged, python, stock) for python in host.interpreters}
             well = _few(interpreter for interpreter, reason in against.items() if not reason)
-            candidates += [Candidate(combination, tuple(map(str, merged)), each, source) for each in well]
+            candidates += [Candidate(combination, tuple(map(str, merged)), python, source) for python in well]
             if not well:
-                fallen += [f"{combination.name} from {source}: {sentence}" for sentence in _sentences(against)]
+                rejected += [f"{combination.name} from {source}: {sentence}" for sentence in _sentences(against)]
     if not host.interpreters:
-        fallen = ["no Python that a worker runs on was found", *host.passed_over]
+        rejected = ["no Python that a worker runs on was found", *host.passed_over]
     # Stable: within what the processor has the flags for, and within what it has not, the order stays.
     candidates.sort(key=lambda candidate: _unwanted(candidate, host))
-    return Choice(tuple(candidates), tuple(fallen))
+    return Choice(tuple(candidates), tuple(rejected))
 
 
 def parse_pins(packages: Iterable[str]) -> tuple[Requirement, ...]:
@@ -92,8 +91,8 @@ def parse_pins(packages: Iterable[str]) -> tuple[Requirement, ...]:
         try:
             pin = Requirement(text)
         except InvalidRequirement as error:
-            said = str(error).partition("\n")[0]
-            raise _wrong_pin(text, said) from error
+            reason = str(error).partition("\n")[0]
+            raise _wrong_pin(text, reason) from error
         if pin.url:
             raise _wrong_pin(text, "an address is not taken; name a version, and put the wheel into the wheelhouse")
         pins.append(pin)
@@ -110,8 +109,8 @@ def _merge(
     combination: Combination, pins: Sequence[Requirement], leaders: set[str]
 ) -> tuple[tuple[Requirement, ...], str]:
     """A combination's requirements with the pins in them, and what is contradictory in that."""
-    told = [Requirement(text) for text in combination.requirements]
-    merged: dict[str, Requirement] = {_name(requirement): requirement for requirement in told}
+    requirements = [Requirement(text) for text in combination.requirements]
+    merged: dict[str, Requirement] = {_name(requirement): requirement for requirement in requirements}
     for pin in pins:
         name = _name(pin)
         if name in leaders and name not in merged:
@@ -132,7 +131,7 @@ def _joined(known: Requirement | None, pin: Requirement) -> Requirement:
 
 
 def _exact(specifier: SpecifierSet) -> list[str]:
-    return [each.version for each in specifier if each.operator == "==" and not each.version.endswith(".*")]
+    return [clause.version for clause in specifier if clause.operator == "==" and not clause.version.endswith(".*")]
 
 
 def _against(

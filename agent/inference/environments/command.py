@@ -1,4 +1,4 @@
-"""A child process within limits: its own session, its end with ours, and the last of what it says."""
+"""A child process within limits: its own session, its end with ours, and the last of what it writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Said", "environment", "run"]
+__all__ = ["Completed", "environment", "run"]
 
 _KEPT_BYTES = 64 * 1024
 _CHUNK = 4096
@@ -17,7 +17,7 @@ _FOREIGN = ("VERGE_", "PYTHON", "PIP_", "VIRTUAL_ENV", "CONDA_")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Completed:
     """How a command ended, and the last of both its outputs."""
 
     status: int
@@ -28,9 +28,9 @@ async def run(
     command: Sequence[str],
     env: Mapping[str, str],
     *,
-    hear: Callable[[str], None] = lambda _line: None,
+    on_line: Callable[[str], None] = lambda _line: None,
     pass_fds: Sequence[int] = (),
-) -> Said:
+) -> Completed:
     """Run to the end; a cancellation (a time limit is one) kills the command and its children.
 
     Raises ``OSError`` where it cannot be started.
@@ -40,15 +40,15 @@ async def run(
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        text = await _listen(process, hear)
-        return Said(await process.wait(), text)
+        text = await _read(process, on_line)
+        return Completed(await process.wait(), text)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
-async def _listen(process: asyncio.subprocess.Process, hear: Callable[[str], None]) -> str:
+async def _read(process: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> str:
     assert process.stdout is not None  # noqa: S101 it is a pipe
     kept, line = bytearray(), b""
     while chunk := await process.stdout.read(_CHUNK):
@@ -56,8 +56,8 @@ async def _listen(process: asyncio.subprocess.Process, hear: Callable[[str], Non
         del kept[:-_KEPT_BYTES]
         *lines, line = (line + chunk).split(b"\n")
         line = line[-_CHUNK:]
-        for each in lines:
-            hear(each.decode(errors="replace").strip())
+        for whole in lines:
+            on_line(whole.decode(errors="replace").strip())
     return kept.decode(errors="replace")
 
 

@@ -11,7 +11,7 @@ __all__ = ["CandidateFailedError", "IndexUnreachableError", "RuntimeUnreachableE
 
 
 class UnsupportedRuntimeError(InvalidInputError):
-    """No combination gives this runtime here; ``tried`` has a line for each and why it fell."""
+    """No combination gives this runtime here; ``tried`` has a line for each combination and why it failed."""
 
     default_code: ClassVar[str] = "runtime-refused"
 

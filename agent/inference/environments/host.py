@@ -46,7 +46,7 @@ class Host:
     interpreters: tuple[Interpreter, ...]
     """Those that a worker can run on, the agent's own first, then the newest first."""
     flags: frozenset[str] = frozenset()
-    """The processor's, as the kernel tells them: ``avx``, ``asimd`` …"""
+    """The processor's, as the kernel lists them: ``avx``, ``asimd`` …"""
     free_bytes: int = 1 << 40
     """Where the environments are to lie."""
     passed_over: tuple[str, ...] = ()

@@ -44,17 +44,17 @@ async def look(family: str, pins: Sequence[Requirement], python: Path | None = N
     """Prove an interpreter, None being the agent's own; raises ``CandidateFailedError`` with what is against it."""
     own = python is None
     path = sys.executable if python is None else str(python)
-    told = await survey.ask(path, (*_ALWAYS, *_ANY_OF[family]))
-    known = survey.interpreter(told, path)
-    if isinstance(told, str) or isinstance(known, str):
+    answer = await survey.ask(path, (*_ALWAYS, *_ANY_OF[family]))
+    known = survey.interpreter(answer, path)
+    if isinstance(answer, str) or isinstance(known, str):
         raise CandidateFailedError(str(known))
-    modules = set(told["modules"])
+    modules = set(answer["modules"])
     missing = [name for name in _ALWAYS if name not in modules]
     if _ANY_OF[family] and not modules & set(_ANY_OF[family]):
         missing.append(" or ".join(_ANY_OF[family]))
     if missing:
         raise CandidateFailedError(f"it has no {', no '.join(missing)}")
-    packages: dict[str, str] = told["packages"]
+    packages: dict[str, str] = answer["packages"]
     if unmet := against(packages, pins):
         raise CandidateFailedError(unmet)
     backend = await prove(family, path)

@@ -1,4 +1,4 @@
-"""The door to runtimes: what is built is found, what is not is built, proved and only then handed out."""
+"""The environments of runtime components: one that is there is used, any other is built, proved and handed out."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from agent.inference.environments.errors import (
 )
 from agent.inference.environments.proof import prove
 from agent.inference.environments.requirements import room
-from agent.inference.environments.shelf import Record, Shelf, folders_of, listing, request
 from agent.inference.environments.spec import Environment, RuntimeSpec
+from agent.inference.environments.store import EnvironmentStore, Record, folders_of, listing, request
 from agent.inference.environments.wheels import read
 
 __all__ = ["Provider"]
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 _OWN = "the agent's own Python"
 
@@ -52,15 +52,15 @@ class Provider:
 
     def find(self, spec: RuntimeSpec) -> Environment | None:
         """What is built and proved already; None where something would have to be done."""
-        shelf = Shelf(spec.root)
+        store = EnvironmentStore(spec.root)
         self._roots.add(spec.root)
-        wish = request(spec)
-        for folder, record in shelf.ready():
-            serves = wish in record.requests
+        digest = request(spec)
+        for folder, record in store.ready():
+            serves = digest in record.requests
             if not spec.install:
                 serves = not present.against(record.packages, parse_pins(spec.packages))
             if record.family == spec.family and serves:
-                return shelf.environment(folder, record)
+                return store.environment(folder, record)
         looked = self._looked.get(spec)
         return looked if looked and os.access(looked.python, os.X_OK) else None
 
@@ -70,9 +70,9 @@ class Provider:
         Raises ``UnsupportedRuntimeError`` where the folder cannot be read.
         """
         with _usable(spec.root):
-            if found := self.find(spec) or self._recalled.get(spec):
-                return found
-            if not Shelf(spec.root).is_own(request(spec)):
+            if known := self.find(spec) or self._recalled.get(spec):
+                return known
+            if not EnvironmentStore(spec.root).is_own(request(spec)):
                 return None
         why = f"nothing could be installed under {spec.root}; it is tried again when the component changes"
         try:
@@ -81,30 +81,29 @@ class Provider:
             return None
         return self._recalled[spec]
 
-    async def provide(self, spec: RuntimeSpec, tell: Tell = lambda _line: None) -> Environment:
-        """Find it, else build it; ``tell`` hears of the progress.
+    async def provide(self, spec: RuntimeSpec, report: Report = lambda _line: None) -> Environment:
+        """Find it, else build it; ``report`` is called with each step.
 
         Raises ``UnsupportedRuntimeError`` naming every combination and why it failed,
         ``RuntimeUnreachableError`` where that was for want of the package index or of time.
         """
         if spec.family not in self._families:
-            known = ", ".join(self._families)
-            hint = nearest(spec.family, self._families) or f"known: {known}"
+            hint = nearest(spec.family, self._families) or f"known: {', '.join(self._families)}"
             raise UnsupportedRuntimeError(
                 f"there is no runtime family {spec.family!r}", hint=hint, code="runtime-unknown"
             )
         pins = parse_pins(spec.packages)
         with _usable(spec.root):
-            if found := self.find(spec):
-                return found
+            if known := self.find(spec):
+                return known
             if not spec.install:
                 return await self._present(spec, pins)
-            return await self._in_time(spec, pins, tell)
+            return await self._in_time(spec, pins, report)
 
-    async def _in_time(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell) -> Environment:
+    async def _in_time(self, spec: RuntimeSpec, pins: Sequence[Requirement], report: Report) -> Environment:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._install(spec, pins, tell)
+                return await self._install(spec, pins, report)
         except TimeoutError:
             raise RuntimeUnreachableError(
                 f"the {spec.family} runtime was not ready within {self._timeout_s:g} s",
@@ -113,24 +112,24 @@ class Provider:
             ) from None
 
     def prune(self, kept: Iterable[Environment], roots: Iterable[Path] = ()) -> None:
-        """Remove our environments that are not ``kept``, in every root heard of and in ``roots``."""
+        """Remove our environments that are not ``kept``, in every root that was asked for and in ``roots``."""
         folders = {Path(environment.python).parent.parent for environment in kept}
         for root in self._roots | set(roots):
             try:
-                Shelf(root).prune(folders)
+                EnvironmentStore(root).prune(folders)
             except OSError as error:
                 log.warning("environments in %s are left as they are: %s", root, error)
 
     # -- building ------------------------------------------------------------------------------------------
 
-    async def _install(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell) -> Environment:
-        work = _Work(spec, Shelf(spec.root), tell)
-        async with work.shelf.locked(tell) as lock:
-            if found := self.find(spec):
-                return found
-            await asyncio.to_thread(work.shelf.clear)
+    async def _install(self, spec: RuntimeSpec, pins: Sequence[Requirement], report: Report) -> Environment:
+        work = _Work(spec, EnvironmentStore(spec.root), report)
+        async with work.store.locked(report) as lock:
+            if known := self.find(spec):
+                return known
+            await asyncio.to_thread(work.store.clear)
             choice, shortage = await self._choose(spec, pins)
-            tried, unreachable = list(choice.fallen), False
+            tried, unreachable = list(choice.rejected), False
             for candidate in choice.candidates:
                 if unreachable and candidate.source is Source.INDEX:
                     tried.append(f"{candidate}: not tried")
@@ -140,8 +139,8 @@ class Provider:
                 except CandidateFailedError as fell:
                     unreachable = unreachable or isinstance(fell, IndexUnreachableError)
                     tried.append(f"{candidate}: {fell}")
-                    tell(tried[-1])
-            return await self._last(spec, pins, tell, _Failure(tuple(tried), unreachable, shortage))
+                    report(tried[-1])
+            return await self._last(spec, pins, report, _Failure(tuple(tried), unreachable, shortage))
 
     async def _choose(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> tuple[Choice, str]:
         """The candidates; none, and why, where the disk has no room."""
@@ -153,7 +152,9 @@ class Provider:
         wheels = None if spec.wheelhouse is None else read(listing(spec.wheelhouse))
         return choose(self._families[spec.family], host, wheelhouse=wheels, index=spec.index, pins=pins), ""
 
-    async def _last(self, spec: RuntimeSpec, pins: Sequence[Requirement], tell: Tell, failure: _Failure) -> Environment:
+    async def _last(
+        self, spec: RuntimeSpec, pins: Sequence[Requirement], report: Report, failure: _Failure
+    ) -> Environment:
         """The agent's own interpreter, unless the user named another or brought the wheels; or the end."""
         if spec.wheelhouse is not None or not survey.is_own(spec.interpreter):
             raise failure.error(spec)
@@ -162,16 +163,16 @@ class Provider:
             environment = await present.look(spec.family, pins, why=why)
         except CandidateFailedError as fell:
             raise failure.error(spec, f"{_OWN}: {fell}") from fell
-        tell(environment.description)
-        await asyncio.to_thread(Shelf(spec.root).note_own, request(spec))
+        report(environment.description)
+        await asyncio.to_thread(EnvironmentStore(spec.root).note_own, request(spec))
         return environment
 
     async def _present(self, spec: RuntimeSpec, pins: Sequence[Requirement]) -> Environment:
         """What is there, where nothing may be installed."""
         why = "UseInstaller is false, nothing was installed"
-        found = [python for python in present.places(spec.root, spec.family) if python.exists()]
-        tried = [] if found else [f"there is no environment under {spec.root}"]
-        for python in [*found, None]:
+        pythons = [python for python in present.places(spec.root, spec.family) if python.exists()]
+        tried = [] if pythons else [f"there is no environment under {spec.root}"]
+        for python in [*pythons, None]:
             try:
                 environment = await present.look(spec.family, pins, python, why)
             except CandidateFailedError as fell:
@@ -218,36 +219,36 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One wish on its way to an environment."""
+    """One request on its way to an environment."""
 
     spec: RuntimeSpec
-    shelf: Shelf
-    tell: Tell
+    store: EnvironmentStore
+    report: Report
 
     async def attempt(self, candidate: Candidate, lock: int) -> Environment:
         """Build and prove a candidate; it counts only when this returns.  Raises ``CandidateFailedError``."""
-        folder = self.shelf.folder(self.spec.family, candidate, listing(self.spec.wheelhouse))
-        record = self.shelf.read(folder)
-        wish = request(self.spec)
+        folder = self.store.folder(self.spec.family, candidate, listing(self.spec.wheelhouse))
+        record = self.store.read(folder)
+        digest = request(self.spec)
         if record is None:
             try:
                 record = await self._build(candidate, folder, lock)
             except BaseException:
                 await asyncio.to_thread(remove_tree, folder)
                 raise
-        requests = tuple({*record.requests, wish})
-        self.shelf.mark(folder, msgspec.structs.replace(record, requests=requests))
-        if kept := self.shelf.link(folder, self.spec.family):
-            self.tell(kept)
-        await asyncio.to_thread(self.shelf.clear)
-        self.tell(f"ready: {record.description}")
-        return self.shelf.environment(folder, record)
+        requests = tuple({*record.requests, digest})
+        self.store.mark(folder, msgspec.structs.replace(record, requests=requests))
+        if kept := self.store.link(folder, self.spec.family):
+            self.report(kept)
+        await asyncio.to_thread(self.store.clear)
+        self.report(f"ready: {record.description}")
+        return self.store.environment(folder, record)
 
     async def _build(self, candidate: Candidate, folder: Path, lock: int) -> Record:
-        self.tell(f"building {candidate}: {', '.join(candidate.requirements)}")
+        self.report(f"building {candidate}: {', '.join(candidate.requirements)}")
         wheelhouse = folders_of(self.spec.wheelhouse)
-        built = await build(candidate, folder, wheelhouse=wheelhouse, lock=lock, tell=self.tell)
-        self.tell(f"proving {candidate}")
+        built = await build(candidate, folder, wheelhouse=wheelhouse, lock=lock, report=self.report)
+        self.report(f"proving {candidate}")
         backend = await prove(self.spec.family, str(built.python))
         # A mark that reaches the disk before what it vouches for would vouch for nothing after a power cut.
         await asyncio.to_thread(os.sync)

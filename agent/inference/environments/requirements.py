@@ -44,27 +44,27 @@ class Shortfall:
 
 def check(host: Host, family: str) -> list[Shortfall]:
     """What the machine lacks for a family; empty where all is well."""
-    found = [shortage] if (shortage := room(host.free_bytes)) else []
+    shortfalls = [shortage] if (shortage := room(host.free_bytes)) else []
     if not host.interpreters:
         span = f"{_dotted(OLDEST)} to {_dotted(NEWEST)}"
-        return [*found, Shortfall(f"no Python {span} was found", f"install one of Python {span}", fatal=True)]
+        return [*shortfalls, Shortfall(f"no Python {span} was found", f"install one of Python {span}", fatal=True)]
     machines = {interpreter.machine: interpreter for interpreter in host.interpreters}
     needs = OLDEST_GLIBC[family]
-    found += [lack for each in machines.values() for lack in _wheels(each, needs, family)]
+    shortfalls += [lack for python in machines.values() for lack in _wheels(python, needs, family)]
     for machine in machines:
         wanted = FLAGS.get(machine)
         if wanted and wanted not in host.flags:
             fix = "in a virtual machine, pass the host's processor through; else expect slow inference"
-            found.append(Shortfall(f"the processor has no {wanted}", fix, fatal=False))
-    return found
+            shortfalls.append(Shortfall(f"the processor has no {wanted}", fix, fatal=False))
+    return shortfalls
 
 
 def room(free_bytes: int) -> Shortfall | None:
     """Whether an environment has room."""
     if free_bytes >= ROOM_BYTES:
         return None
-    told = f"{free_bytes // _MIB} MiB are free, an environment needs {ROOM_BYTES // _MIB} MiB"
-    return Shortfall(told, "free space, or let MLRootPath name a larger disk", fatal=True)
+    what = f"{free_bytes // _MIB} MiB are free, an environment needs {ROOM_BYTES // _MIB} MiB"
+    return Shortfall(what, "free space, or let MLRootPath name a larger disk", fatal=True)
 
 
 def _wheels(interpreter: Interpreter, needs: Mapping[str, tuple[int, int]], family: str) -> list[Shortfall]:
@@ -72,16 +72,16 @@ def _wheels(interpreter: Interpreter, needs: Mapping[str, tuple[int, int]], fami
     bring = "bring wheels of your own in a wheelhouse"
     if oldest is None:
         there = ", ".join(sorted(needs))
-        told = f"the index has {family} wheels for {there}, not for {interpreter.machine}"
-        return [Shortfall(told, bring, fatal=False)]
+        what = f"the index has {family} wheels for {there}, not for {interpreter.machine}"
+        return [Shortfall(what, bring, fatal=False)]
     if interpreter.libc != "glibc":
         here = interpreter.libc or "another C library"
         return [Shortfall(f"the index's {family} wheels are for glibc, here is {here}", bring, fatal=False)]
     if interpreter.libc_version < oldest:
-        told = (
+        what = (
             f"the oldest {family} wheels ask for glibc {_dotted(oldest)}, here is {_dotted(interpreter.libc_version)}"
         )
-        return [Shortfall(told, f"upgrade the system, or {bring}", fatal=False)]
+        return [Shortfall(what, f"upgrade the system, or {bring}", fatal=False)]
     return []
 
 

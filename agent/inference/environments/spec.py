@@ -11,7 +11,7 @@ __all__ = ["Environment", "RuntimeSpec"]
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """A runtime component's wish."""
+    """What a runtime component asks for."""
 
     component: str
     family: str

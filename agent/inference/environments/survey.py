@@ -21,7 +21,7 @@ from agent.inference.environments.host import NEWEST, OLDEST, Host, Interpreter
 
 __all__ = ["ask", "free_bytes", "host", "interpreter", "is_own"]
 
-_INQUIRY = Path(__file__).with_name("inquiry.py")
+_QUERY = Path(__file__).with_name("query.py")
 _ANSWER_S = 20.0
 _AT_ONCE = 2
 _MINORS = range(OLDEST[1], NEWEST[1] + 1)
@@ -46,57 +46,57 @@ async def host(root: Path, wanted: str = "") -> Host:
         async with limit:
             return interpreter(await ask(path), path)
 
-    found = await asyncio.gather(*map(look, paths))
-    known = {each.path: each for each in reversed(found) if isinstance(each, Interpreter)}
-    passed = sorted({each for each in found if isinstance(each, str)})
-    ordered = sorted(known.values(), key=lambda each: (each.own, each.version), reverse=True)
+    answers = await asyncio.gather(*map(look, paths))
+    known = {answer.path: answer for answer in reversed(answers) if isinstance(answer, Interpreter)}
+    passed_over = sorted({answer for answer in answers if isinstance(answer, str)})
+    ordered = sorted(known.values(), key=lambda python: (python.own, python.version), reverse=True)
     flags = _flags(Path("/proc/cpuinfo"))
-    return Host(tuple(ordered), flags, free_bytes(root), tuple(passed))
+    return Host(tuple(ordered), flags, free_bytes(root), tuple(passed_over))
 
 
 async def ask(path: str, modules: Iterable[str] = ()) -> Mapping[str, Any] | str:
     """What an interpreter says of itself, and which of the modules it has; a sentence where it says nothing."""
     try:
         async with asyncio.timeout(_ANSWER_S):
-            said = await run([path, str(_INQUIRY), *modules], environment(os.environ, PYTHONDONTWRITEBYTECODE="1"))
+            result = await run([path, str(_QUERY), *modules], environment(os.environ, PYTHONDONTWRITEBYTECODE="1"))
     except TimeoutError:  # which is an OSError too
         return f"{path} did not answer within {_ANSWER_S:g} s"
     except OSError as error:
         return f"{path} cannot be run: {error.strerror}"
-    lines = said.text.strip().splitlines() or ["it said nothing"]
-    if said.status:
-        return f"{path} ended with status {said.status}: {lines[0]}"
+    lines = result.text.strip().splitlines() or ["it printed nothing"]
+    if result.status:
+        return f"{path} ended with status {result.status}: {lines[0]}"
     try:
-        told = json.loads(lines[-1])
+        answer = json.loads(lines[-1])
     except ValueError:
         return f"{path} spoke nonsense: {lines[-1][:80]}"
-    return told if isinstance(told, dict) else f"{path} spoke nonsense: {lines[-1][:80]}"
+    return answer if isinstance(answer, dict) else f"{path} spoke nonsense: {lines[-1][:80]}"
 
 
-def interpreter(told: Mapping[str, Any] | str, path: str) -> Interpreter | str:
+def interpreter(answer: Mapping[str, Any] | str, path: str) -> Interpreter | str:
     """An answer as a value; a sentence for an interpreter that no worker runs on."""
-    if isinstance(told, str):
-        return told
-    major, minor, micro = told["version"]
-    if told["implementation"] != "CPython" or not OLDEST <= (major, minor) <= NEWEST:
-        return f"{path} is {told['implementation']} {major}.{minor}.{micro}, workers run on CPython 3.9 to 3.14"
-    machine = told["machine"]
-    libc, libc_version = _libc(told["libc"])
+    if isinstance(answer, str):
+        return answer
+    major, minor, micro = answer["version"]
+    if answer["implementation"] != "CPython" or not OLDEST <= (major, minor) <= NEWEST:
+        return f"{path} is {answer['implementation']} {major}.{minor}.{micro}, workers run on CPython 3.9 to 3.14"
+    machine = answer["machine"]
+    libc, libc_version = _libc(answer["libc"])
     return Interpreter(
-        path=told["path"],
+        path=answer["path"],
         version=(major, minor, micro),
-        machine=_BITS_32.get(machine, machine) if told["bits"] == 32 else machine,  # noqa: PLR2004 bits
+        machine=_BITS_32.get(machine, machine) if answer["bits"] == 32 else machine,  # noqa: PLR2004 bits
         libc=libc,
         libc_version=libc_version,
-        free_threaded=told["free_threaded"],
-        venv=told["venv"],
-        ensurepip=told["ensurepip"],
-        own=told["path"] == _OWN,
+        free_threaded=answer["free_threaded"],
+        venv=answer["venv"],
+        ensurepip=answer["ensurepip"],
+        own=answer["path"] == _OWN,
     )
 
 
 def is_own(wanted: str) -> bool:
-    """Whether a wish for an interpreter is met by the agent's own; an empty wish is."""
+    """Whether the interpreter that was asked for is the agent's own, as it is where none was."""
     return not wanted or os.path.realpath(shutil.which(wanted) or wanted) == _OWN
 
 
@@ -122,12 +122,12 @@ def _home() -> Path:
         return Path("/")
 
 
-def _libc(told: str | None) -> tuple[str, tuple[int, int]]:
-    found = re.match(r"glibc (\d+)\.(\d+)", told or "")
-    if found:
-        return "glibc", (int(found[1]), int(found[2]))
+def _libc(name: str | None) -> tuple[str, tuple[int, int]]:
+    version = re.match(r"glibc (\d+)\.(\d+)", name or "")
+    if version:
+        return "glibc", (int(version[1]), int(version[2]))
     musl = next(Path("/lib").glob("ld-musl-*.so.1"), None)
-    # Every musl since 1.2 runs wheels of 1.2 and before; its version is told only by running its loader.
+    # Every musl since 1.2 runs wheels of 1.2 and before; its version is known only by running its loader.
     return ("musl", (1, 2)) if musl else ("", (0, 0))
 
 

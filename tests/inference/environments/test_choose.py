@@ -14,8 +14,7 @@ from agent.inference.environments.choose import Source, choose, parse_pins
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import NEWEST, OLDEST, Host, Interpreter
-from agent.inference.environments.tags import tags
-from agent.inference.environments.wheels import lacking, read
+from agent.inference.environments.wheels import lacking, read, tags
 
 
 def python(minor: int, **facts) -> Interpreter:
@@ -82,18 +81,18 @@ def test_without_a_python_that_is_old_enough_the_index_has_no_tflite_runtime_and
     choice = chosen("litert", host(12, 13), None, index=True, pins=["tflite-runtime==2.14.0"])
     assert choice.candidates == ()
     assert "tflite-runtime 2.14 + numpy 1.26 from the package index: no Python ≤ 3.11 here (3.12.1, 3.13.1)" in (
-        choice.fallen
+        choice.rejected
     )
     assert (
         "ai-edge-litert 2 + numpy 2 from the package index: tflite-runtime==2.14.0 asks for another package"
-        in choice.fallen
+        in choice.rejected
     )
 
 
 def test_a_wheel_for_another_python_is_named_with_the_pythons_it_does_not_serve() -> None:
     choice = chosen("litert", host(12), pins=["tflite-runtime"])
     assert choice.candidates == ()
-    assert choice.fallen[-1] == (
+    assert choice.rejected[-1] == (
         "tflite-runtime 2.14 + numpy 1.26 from the wheelhouse: "
         "tflite-runtime 2.14.0 is there for cp311 manylinux2014_x86_64 only (3.12.1)"
     )
@@ -109,7 +108,7 @@ def test_a_pin_chooses_the_combination_that_it_fits() -> None:
     assert [each.combination for each in choice.candidates] == [TFLITE]
     numpy = next(Requirement(text) for text in choice.candidates[0].requirements if text.startswith("numpy"))
     assert list(numpy.specifier.filter(["1.26.3", "1.26.4", "2.4.6"])) == ["1.26.4"]
-    assert choice.fallen[0].endswith("numpy==1.26.4 is asked, the combination has numpy>=2")
+    assert choice.rejected[0].endswith("numpy==1.26.4 is asked, the combination has numpy>=2")
 
 
 def test_a_package_that_no_combination_has_is_installed_beside_it() -> None:
@@ -143,7 +142,9 @@ def test_another_machine_gets_nothing_that_is_not_made_for_it() -> None:
     arm = Host((python(11, machine="aarch64"),), frozenset({"asimd"}))
     assert chosen("litert", arm).candidates == ()
     assert (
-        chosen("dlr", arm, None, index=True).fallen[0].endswith("the index has it for x86_64, not for aarch64 (3.11.1)")
+        chosen("dlr", arm, None, index=True)
+        .rejected[0]
+        .endswith("the index has it for x86_64, not for aarch64 (3.11.1)")
     )
     assert chosen("litert", arm, None, index=True).candidates[0].combination is LITERT
 
@@ -151,12 +152,12 @@ def test_another_machine_gets_nothing_that_is_not_made_for_it() -> None:
 def test_a_python_without_venv_is_no_place_to_build() -> None:
     bare = Host((python(11, venv=False),), frozenset({"avx"}))
     assert chosen("litert", bare).candidates == ()
-    assert "it cannot make virtual environments" in chosen("litert", bare).fallen[0]
+    assert "it cannot make virtual environments" in chosen("litert", bare).rejected[0]
 
 
 def test_without_any_python_the_interpreters_that_were_passed_over_are_named() -> None:
     nobody = Host((), passed_over=("/usr/bin/python3 is CPython 3.6.9, workers run on CPython 3.9 to 3.14",))
-    assert chosen("litert", nobody).fallen == ("no Python that a worker runs on was found", *nobody.passed_over)
+    assert chosen("litert", nobody).rejected == ("no Python that a worker runs on was found", *nobody.passed_over)
 
 
 hosts = st.builds(
@@ -181,7 +182,7 @@ def test_whatever_the_host_each_combination_is_a_candidate_or_has_a_reason(famil
     for source, there in ((Source.WHEELHOUSE, wheels is not None), (Source.INDEX, index)):
         for combination in FAMILIES[family]:
             stands = any(each.combination is combination and each.source is source for each in choice.candidates)
-            told = any(line.startswith(f"{combination.name} from {source}: ") for line in choice.fallen)
+            told = any(line.startswith(f"{combination.name} from {source}: ") for line in choice.rejected)
             assert stands + told == (there and bool(on.interpreters))
     stock = read(wheels or ())
     for each in choice.candidates:

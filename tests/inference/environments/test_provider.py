@@ -21,8 +21,8 @@ from agent.inference.environments.combinations import FAMILIES, Combination
 from agent.inference.environments.errors import CandidateFailedError, RuntimeUnreachableError, UnsupportedRuntimeError
 from agent.inference.environments.host import Interpreter
 from agent.inference.environments.provider import Provider
-from agent.inference.environments.shelf import Shelf
 from agent.inference.environments.spec import RuntimeSpec
+from agent.inference.environments.store import EnvironmentStore
 from tests.inference.environments import house
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ def wish(root: Path, family: str = "opencv", **told) -> RuntimeSpec:
 
 
 def proved(root: Path) -> list[Path]:
-    return [folder for folder, _ in Shelf(root).ready()]
+    return [folder for folder, _ in EnvironmentStore(root).ready()]
 
 
 def run(python: str, code: str) -> str:
@@ -296,8 +296,8 @@ async def test_without_the_installer_and_without_an_environment_it_is_refused(tm
 async def test_a_folder_of_the_users_with_greengrasss_name_is_left_as_it_is(tmp_path) -> None:
     theirs = tmp_path / "root" / "greengrass_ml_tflite_venv"
     theirs.mkdir(parents=True)
-    shelf = Shelf(tmp_path / "root")
-    assert "stays as it is" in shelf.link(tmp_path / "root" / "litert-0123456789abcdef", "litert")
+    store = EnvironmentStore(tmp_path / "root")
+    assert "stays as it is" in store.link(tmp_path / "root" / "litert-0123456789abcdef", "litert")
     assert theirs.is_dir()
     assert not theirs.is_symlink()
 
@@ -314,7 +314,7 @@ async def test_pruning_waits_for_nobody_and_takes_nothing_from_one_who_builds(tm
     spec = wish(tmp_path / "root", wheelhouse=wheels)
     provider = Provider()
     environment = await provider.provide(spec)
-    async with Shelf(spec.root).locked(lambda _line: None):
+    async with EnvironmentStore(spec.root).locked(lambda _line: None):
         provider.prune([])
         assert Provider().find(spec) == environment
 
@@ -336,7 +336,7 @@ async def test_a_python_that_no_pip_is_for_falls(tmp_path) -> None:
     ancient = Interpreter("/usr/bin/python3.1", (3, 1, 0), "x86_64", ensurepip=False)
     candidate = Candidate(FAMILIES["opencv"][0], ("numpy",), ancient, Source.WHEELHOUSE)
     with pytest.raises(CandidateFailedError, match="is not for it, and it has none of its own"):
-        await build(candidate, tmp_path / "x", wheelhouse=[], lock=0, tell=print)
+        await build(candidate, tmp_path / "x", wheelhouse=[], lock=0, report=print)
 
 
 def test_every_family_of_the_table_has_a_proof() -> None:

@@ -5,7 +5,7 @@
     <root>/litert-0f3a…           an environment, named by a digest of what it was made of
     <root>/litert-0f3a…/.proved   what is in it; written last, so what lacks it does not count
     <root>/greengrass_ml_tflite_venv → litert-0f3a…   for programs that look for Greengrass's name
-    <root>/.own                   digests of the wishes that the agent's own Python serves: nothing could be installed
+    <root>/.own                   digests of the requests that the agent's own Python serves: nothing could be installed
     <root>/.lock                  held by who builds, and by the children that write for it
 
 Whoever is killed leaves an environment without its mark; the next one that holds the lock clears it away.
@@ -31,7 +31,7 @@ from agent.inference.environments.choose import Candidate, Source
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.spec import Environment, RuntimeSpec
 
-__all__ = ["LINKS", "Record", "Shelf", "folders_of", "listing", "request", "roots_below"]
+__all__ = ["LINKS", "EnvironmentStore", "Record", "folders_of", "listing", "request", "roots_below"]
 
 LINKS: Mapping[str, str] = MappingProxyType(
     {"litert": "greengrass_ml_tflite_venv", "dlr": "greengrass_ml_dlr_venv"}
@@ -47,18 +47,18 @@ _POLL_S = 0.1
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What an environment's mark tells."""
+    """What an environment's mark says."""
 
     family: str
     requests: tuple[str, ...]
-    """Digests of the wishes that it fulfils."""
+    """Digests of the requests that it fulfils."""
     packages: dict[str, str]
     wheels: dict[str, str]
     """Per package, the SHA-256 of its wheel."""
     description: str
 
 
-class Shelf:
+class EnvironmentStore:
     """The environments under one root."""
 
     def __init__(self, root: Path) -> None:
@@ -96,13 +96,13 @@ class Shelf:
         """Let an environment count from now on; what it holds must be on the disk already."""
         write_atomically(folder / _MARK, msgspec.json.encode(record))
 
-    def note_own(self, wish: str) -> None:
-        """Note that the agent's own Python serves a wish; only under the lock."""
-        write_atomically(self.root / _OWN, json.dumps(sorted({*self._own(), wish})).encode())
+    def note_own(self, digest: str) -> None:
+        """Note that the agent's own Python serves a request; only under the lock."""
+        write_atomically(self.root / _OWN, json.dumps(sorted({*self._own(), digest})).encode())
 
-    def is_own(self, wish: str) -> bool:
-        """Whether the agent's own Python served a wish when it was last tried."""
-        return wish in self._own()
+    def is_own(self, digest: str) -> bool:
+        """Whether the agent's own Python served a request when it was last tried."""
+        return digest in self._own()
 
     def _own(self) -> list[str]:
         try:
@@ -148,12 +148,12 @@ class Shelf:
                 place.unlink()
 
     @asynccontextmanager
-    async def locked(self, tell: Callable[[str], None]) -> AsyncIterator[int]:
+    async def locked(self, report: Callable[[str], None]) -> AsyncIterator[int]:
         """Wait until nobody else builds here; the value is the lock's descriptor.  Raises ``OSError``."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self._opened() as lock:
             if not _taken(lock):
-                tell(f"another build is under way in {self.root}: waiting for its end")
+                report(f"another build is under way in {self.root}: waiting for its end")
                 while not _taken(lock):  # noqa: ASYNC110 another process lets it go
                     await asyncio.sleep(_POLL_S)
             yield lock
@@ -173,7 +173,7 @@ class Shelf:
 
 
 def request(spec: RuntimeSpec) -> str:
-    """A digest of a wish: two with the same digest are served by the same environment."""
+    """A digest of a request: two with the same digest are served by the same environment."""
     wheels = None if spec.wheelhouse is None else sorted(listing(spec.wheelhouse).items())
     return _digest([spec.family, sorted(spec.packages), wheels, spec.index, spec.interpreter])
 
@@ -205,5 +205,5 @@ def _taken(lock: int) -> bool:
     return True
 
 
-def _digest(told: object) -> str:
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """The program that an interpreter is asked with: it prints a line of JSON about itself.
 
 Run by path in any Python that there is, so it keeps to what the oldest ones understand.  Given names of
-modules, it tells which of them are there and what is installed, which takes longer.
+modules, it says which of them are there and what is installed, which takes longer.
 """
 
 import json
@@ -31,12 +31,12 @@ def _libc() -> str:
 def _installed() -> "dict[str, str]":
     from importlib import metadata  # noqa: PLC0415
 
-    return {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
+    return {one.metadata["Name"]: one.version for one in metadata.distributions() if one.metadata["Name"]}
 
 
 def main(arguments: "list[str]") -> None:
     """Print what there is to know."""
-    told = {
+    answer = {
         "implementation": platform.python_implementation(),
         "version": list(sys.version_info[:3]),
         "path": os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
@@ -49,9 +49,9 @@ def main(arguments: "list[str]") -> None:
         "ensurepip": _there("ensurepip"),
     }
     if arguments:
-        told["packages"] = _installed()
-        told["modules"] = [name for name in arguments if _there(name)]
-    sys.stdout.write(json.dumps(told) + "\n")
+        answer["packages"] = _installed()
+        answer["modules"] = [name for name in arguments if _there(name)]
+    sys.stdout.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":
