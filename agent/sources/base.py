@@ -6,7 +6,7 @@ are asked, so that nothing is read or copied that no model has room for:
 ==========  ======================================================================================
 ``want``    the stream has room: give one frame as soon as there is one (how a stream without an
             interval asks, whenever a worker is free and nothing waits)
-``beat``    give one frame now or not at all; False tells that this beat is missed
+``beat``    give one frame now or not at all; False means that this beat is missed
 ==========  ======================================================================================
 
 ``open`` and ``close`` take effect at once, between two frames, because a stream switches between two frames; what
@@ -48,7 +48,7 @@ class SourceState(enum.StrEnum):
 
 
 class SourceStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A source at a glance, as the stream's retained topic tells it; what does not apply is left out."""
+    """A source at a glance, as the stream's retained topic has it; what does not apply is left out."""
 
     kind: Literal["topic", "directory", "camera"]
     name: str
@@ -76,8 +76,8 @@ class SourceStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Receive(Protocol):
     """A stream's door: takes one frame, on the event loop's thread, without blocking.
 
-    ``captured_at`` are seconds since the epoch; ``refused`` tells that a frame was there that could not be had, and
-    why: it counts as a failed one.
+    ``captured_at`` are seconds since the epoch; ``refused`` is why a frame that
+    was there could not be had: it counts as a failed one.
     """
 
     def __call__(
@@ -132,7 +132,7 @@ class Source(ABC):
         """A frame of a source that ``holds`` is done with."""
 
     def _set(self, state: SourceState, reason: str = "") -> None:
-        """Be in another state; trouble is said once, however long it lasts."""
+        """Be in another state; trouble is logged once, however long it lasts."""
         if (state, reason) == (self._state, self._reason):
             return
         self._state, self._reason = state, reason

@@ -39,12 +39,12 @@ class CameraSource(Source):
         self, options: CameraOptions, folder: Path, *, max_bytes: int, changed: Callable[[], None] = lambda: None,
         backoff: Callable[[], Backoff] = Backoff,
     ) -> None:  # fmt: skip
-        found = target(options.source)
-        super().__init__(shown(found), changed)
-        if found.kind == "file":
-            found = Target("file", str(under(folder, str(found.address))))
-        self._target = found
-        self._label = options.name or label(found)
+        address = target(options.source)
+        super().__init__(shown(address), changed)
+        if address.kind == "file":
+            address = Target("file", str(under(folder, str(address.address))))
+        self._target = address
+        self._label = options.name or label(address)
         self._options = options
         self._max_bytes = max_bytes
         self._backoff = backoff

@@ -2,16 +2,18 @@
 
 Asked by a beat, the file whose turn it is is read anew, whatever it held before.  Watched, the folder is looked at
 every tenth of a second (less often where a look takes long, so that watching takes at most a tenth of a processor);
-what is ready waits as names, not as bytes, and is read when the stream has room for it.  Looking, rather than being
-told by inotify, works on network shares too, and needs no library.
+what is ready waits as names, not as bytes, and is read when the stream has room for it.  Looking, in place of
+inotify, works on network shares too, and needs no library.
 
-A file that is no picture counts as a failed frame; a folder or file that is not there is a state, said once.
+A file that is no picture counts as a failed frame; a folder or file that is not there is a state, logged once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,12 +24,11 @@ from typing import ClassVar, Literal, TypeVar
 from agent.config.streams import DirectoryOptions
 from agent.errors import FrameError
 from agent.mqtt.transport import Message
-from agent.sources.aside import aside
 from agent.sources.base import Receive, Source, SourceState, SourceStatus
-from agent.sources.folder import MAX_ENTRIES, FolderMissingError, Shot, look, read
+from agent.sources.folder import MAX_ENTRIES, FileContent, FolderMissingError, look, read
 from agent.sources.watch import Entry, Watch, pick
 
-__all__ = ["DirectorySource"]
+__all__ = ["DirectorySource", "in_thread"]
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class DirectorySource(Source):
     async def _each_beat(self) -> None:
         owed = False
         while True:
-            # A beat that found nothing is made good once there is a file: the next one may be an hour away.
+            # A beat that brought nothing is made good once there is a file: the next one may be an hour away.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_S if owed else None):
                     await self._asked.wait()
@@ -125,7 +126,7 @@ class DirectorySource(Source):
             finally:
                 self._busy = False
 
-    def _turn(self) -> Shot:
+    def _turn(self) -> FileContent:
         """The file whose turn it is (blocks)."""
         entries, more = look(self._folder, self._options.name)
         self._notice(more)
@@ -168,7 +169,7 @@ class DirectorySource(Source):
 
     # -- both --------------------------------------------------------------------------------------------------
 
-    async def _give(self, work: Callable[[], Shot]) -> bool:
+    async def _give(self, work: Callable[[], FileContent]) -> bool:
         """Have a file read and hand it over; False where there was none."""
         refused: FrameError | None = None
         try:
@@ -179,7 +180,7 @@ class DirectorySource(Source):
                 self._asked.set()  # nothing came of it: the stream still has room
             return False
         except FrameError as error:
-            shot, refused = Shot(self._last, b"", 0.0), error
+            shot, refused = FileContent(self._last, b"", 0.0), error
         self._set(SourceState.RUNNING)
         self._delivered += 1
         if self._receive is not None:
@@ -187,13 +188,13 @@ class DirectorySource(Source):
             self._receive(message, captured_at=shot.modified or None, refused=refused)
         return True
 
-    def _read(self, name: str) -> Shot:
+    def _read(self, name: str) -> FileContent:
         self._last = name
         return read(self._folder, name, max_bytes=self._max_bytes, settle_s=self._options.settle_s)
 
     async def _patiently(self, work: Callable[[], Outcome]) -> Outcome:
         """Wait for blocking work, and say so when it takes long; a second one is never begun beside it."""
-        doing = asyncio.ensure_future(aside(work, f"read {self._folder.name}"))
+        doing = asyncio.ensure_future(in_thread(work, f"read {self._folder.name}"))
         try:
             done, _ = await asyncio.wait({doing}, timeout=_SLOW_S)
             if not done:
@@ -211,3 +212,33 @@ class DirectorySource(Source):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("directory %s failed", self.name, exc_info=error)
             self._set(SourceState.BROKEN, f"{type(error).__name__}: {error}")
+
+
+async def in_thread(work: Callable[[], Outcome], name: str) -> Outcome:
+    """The result of blocking work, done in a thread that nobody waits for when the agent ends; raises what it raises.
+
+    Not the loop's executor: a file on a share that is gone blocks a read for ever, the executor has few threads, and
+    the interpreter waits for them when it ends.  A daemon thread costs about 0.1 ms, which is little beside a picture.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Outcome] = loop.create_future()
+
+    def settle(outcome: Outcome | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(outcome)  # type: ignore[arg-type]  # None only where the work's result is
+
+    def run() -> None:
+        outcome, error = None, None
+        try:
+            outcome = work()
+        except Exception as raised:  # noqa: BLE001 it is raised where it is waited for
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, outcome, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await done

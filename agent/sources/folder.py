@@ -18,7 +18,7 @@ from agent.config.streams import is_pattern, matches
 from agent.errors import FrameError, UnreachableError
 from agent.sources.watch import Entry
 
-__all__ = ["MAX_ENTRIES", "FolderMissingError", "Shot", "look", "read"]
+__all__ = ["MAX_ENTRIES", "FileContent", "FolderMissingError", "look", "read"]
 
 MAX_ENTRIES = 20_000
 """Files of a folder that are looked at; a look at so many takes about 0.1 s."""
@@ -33,7 +33,7 @@ class FolderMissingError(UnreachableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class FileContent:
     """A file's bytes and when they were written (seconds since the epoch)."""
 
     name: str
@@ -52,26 +52,26 @@ def look(folder: Path, name: str) -> tuple[list[Entry], bool]:
 
 
 def _scan(folder: Path, pattern: str) -> tuple[list[Entry], bool]:
-    found: list[Entry] = []
+    entries: list[Entry] = []
     with os.scandir(folder) as listed:
         for seen, item in enumerate(listed):
             if seen >= MAX_ENTRIES:
-                return found, True
+                return entries, True
             if matches(pattern, item.name):
                 try:
                     facts = item.stat()
                 except FileNotFoundError:  # gone since it was listed, or a link to nothing
                     continue
                 if stat.S_ISREG(facts.st_mode):
-                    found.append(_entry(item.name, facts))
-    return found, False
+                    entries.append(_entry(item.name, facts))
+    return entries, False
 
 
 def _entry(name: str, facts: os.stat_result) -> Entry:
     return Entry(facts.st_mtime_ns, name, facts.st_size, facts.st_ino)
 
 
-def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> Shot:
+def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> FileContent:
     """A file, whole: one that is being written is waited for, a little.
 
     Raises ``FolderMissingError`` where it is not there or is still being written, ``FrameError`` where it is refused.
@@ -97,7 +97,7 @@ def read(folder: Path, name: str, *, max_bytes: int, settle_s: float) -> Shot:
         raise FrameError(f"{name} cannot be read: {error.strerror}", code="file-unreadable") from error
     if _entry(name, after) != _entry(name, facts):
         raise FolderMissingError(f"{folder / name} is being written", code="file-in-work", hint=_RENAME)
-    return Shot(name, data, facts.st_mtime)
+    return FileContent(name, data, facts.st_mtime)
 
 
 _RENAME = "write beside it under another name, then rename"
@@ -121,7 +121,7 @@ def _settled(descriptor: int, name: str, settle_s: float) -> os.stat_result:
     while True:
         facts = os.fstat(descriptor)
         age = time.time() - facts.st_mtime
-        # A time of change in the future is another machine's clock and tells nothing.
+        # A time of change in the future is another machine's clock and means nothing.
         if age < 0 or age >= settle_s:
             return facts
         if time.monotonic() > until:

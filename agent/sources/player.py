@@ -1,4 +1,4 @@
-"""One process that plays a camera, as the core sees it: started, told what to open, asked, watched, ended.
+"""One process that plays a camera, as the core sees it: started, given its camera, asked for pictures, watched, ended.
 
 Both sides write lines of JSON to a socket; pictures cross in one slot of shared memory, which is free whenever the
 core asks for the next one.  The address goes over the socket and never into the process's arguments or environment,
@@ -9,7 +9,7 @@ the player     means
 =============  ======================================================================================
 ``ready``      its libraries are there
 ``opened``     the camera plays: its size, pace and how pictures will cross
-``seen``       pictures come; told once a second, so that silence means that the camera hangs
+``seen``       pictures come; sent once a second, so that silence means that the camera hangs
 ``frame``      the slot holds a picture that was asked for
 ``lost``       it cannot go on, and why; ``ended``: a file is over; ``wrong``: a person has to mend it
 =============  ======================================================================================
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -32,19 +33,20 @@ from msgspec import Struct
 
 from agent.config.streams import CameraOptions, Target
 from agent.errors import InvalidInputError, VergeError
-from agent.inference.child import shortage
+from agent.inference.child import Child, shortage
 from agent.inference.runtime.ring import Ring
-from agent.sources.child import CameraChild
 from agent.sources.secrecy import scrubber
 
-__all__ = ["Loss", "Opened", "Player", "Shot", "refusal"]
+__all__ = ["CameraChild", "Loss", "Opened", "Player", "Shot", "refusal"]
 
 _LAUNCHER = Path(__file__).parent / "runtime" / "__main__.py"
 _START_S = 60.0
 """For an interpreter that imports OpenCV on a machine that has much else to do."""
 _LINE_BYTES = 64 * 1024
 _SURROUNDINGS = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "24"}
-"""FFmpeg's warnings tell what its errors do not, such as a wrong password."""
+"""FFmpeg's warnings say what its errors do not, such as a wrong password."""
+_STDERR_LINE_BYTES = 8192
+_DECORATION = re.compile(r"^\[.*?\]\s*")
 
 
 class Opened(Struct, frozen=True):
@@ -71,7 +73,7 @@ class Loss(Struct, frozen=True, omit_defaults=True):
     wrong: bool = False
 
 
-class _Said(Struct, frozen=True):
+class _Message(Struct, frozen=True):
     """A line of the player; one of the keys is there."""
 
     ready: bool = False
@@ -82,7 +84,7 @@ class _Said(Struct, frozen=True):
     lost: Loss | None = None
 
 
-_said = msgspec.json.Decoder(_Said).decode
+_message = msgspec.json.Decoder(_Message).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -106,17 +108,17 @@ class Player(asyncio.Protocol):
         self._child: CameraChild | None = None
         self._ring: Ring | None = None
         self._buffer = b""
-        self._heard = self._loop.time()
+        self._last_message_at = self._loop.time()
         self._limit_s = _START_S
         self._waits_for = "it did not start"
         self._asked = self._played = False
         self._scrub = scrubber(target)
-        self._farewell: Loss | None = None
+        self._last_loss: Loss | None = None
         self._transport: asyncio.Transport | None = None
-        self._timer = self._loop.call_later(_START_S, self._look)
+        self._timer = self._loop.call_later(_START_S, self._check_silence)
 
     async def start(self) -> None:
-        """Run the process and tell it what to open.
+        """Run the process and send it what to open.
 
         Raises ``ModelRefusedError`` when the interpreter cannot be run, ``WorkerLostError`` when the system lacks
         the means now.
@@ -161,11 +163,11 @@ class Player(asyncio.Protocol):
         """Have the newest picture that was not handed over yet; ``on_frame`` gets it."""
         self._asked = True
         if self._follows:
-            self._heard = self._loop.time()
+            self._last_message_at = self._loop.time()
         self._write(b"{}\n")
 
     async def end(self) -> None:
-        """End the process now and wait until it is gone; nothing more is heard of it."""
+        """End the process now and wait until it is gone; no event of it follows."""
         self._timer.cancel()
         self._lose(Loss("closed"))
         self.kill()
@@ -184,17 +186,17 @@ class Player(asyncio.Protocol):
         self._transport.write(line)
 
     def _request(self) -> dict[str, Any]:
-        wish = self._options
+        options = self._options
         return {
             "kind": self._target.kind,
             "address": self._target.address,
-            "width": wish.width,
-            "height": wish.height,
-            "fps": wish.fps,
-            "fourcc": wish.fourcc,
+            "width": options.width,
+            "height": options.height,
+            "fps": options.fps,
+            "fourcc": options.fourcc,
             "asked": self._follows,
-            "loop": wish.loop,
-            "timeout_s": wish.timeout_s,
+            "loop": options.loop,
+            "timeout_s": options.timeout_s,
         }
 
     @property
@@ -203,30 +205,31 @@ class Player(asyncio.Protocol):
         return self._target.kind == "file" and self._options.pace == "asked"
 
     async def _watch(self, child: CameraChild) -> None:
-        """Wait for its end; by then, what it last said and what its libraries wrote is there."""
+        """Wait for its end; by then, its last message and what its libraries wrote is there."""
         status = await child.ended()
-        loss = self._farewell or Loss(_cause(status))
-        # Of a camera that played, the last complaint may be an old one, about something else.
-        told = child.complaint if self._farewell is None or not self._played else ""
-        self._lose(msgspec.structs.replace(loss, reason=": ".join(filter(None, (self._scrub(loss.reason), told)))))
+        loss = self._last_loss or Loss(_cause(status))
+        # Of a camera that played, the last error may be an old one, about something else.
+        last_error = child.last_error if self._last_loss is None or not self._played else ""
+        reason = ": ".join(filter(None, (self._scrub(loss.reason), last_error)))
+        self._lose(msgspec.structs.replace(loss, reason=reason))
         self.kill()
 
     def _lose(self, loss: Loss) -> None:
         if not self.lost.done():
             self.lost.set_result(loss)
 
-    def _look(self) -> None:
-        """Is something heard of it often enough?"""
+    def _check_silence(self) -> None:
+        """Does it send something often enough?"""
         if self.lost.done():
             return
         now = self._loop.time()
         idle = self._follows and self._played and not self._asked
-        due = (now if idle else self._heard) + self._limit_s
+        due = (now if idle else self._last_message_at) + self._limit_s
         if now >= due:
             self._lose(Loss(f"{self._waits_for} within {self._limit_s:g} s"))
             self.kill()
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._check_silence)
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------
 
@@ -236,7 +239,7 @@ class Player(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Lines came: perform what they say."""
+        """Lines came: handle the messages."""
         *lines, rest = (self._buffer + data).split(b"\n")
         # A line without an end is no line; it is read as one, and refused.
         if len(rest) > _LINE_BYTES:
@@ -245,7 +248,7 @@ class Player(asyncio.Protocol):
         try:
             for line in lines:
                 if not self.lost.done():
-                    self._hear(_said(line))
+                    self._handle(_message(line))
         except (msgspec.DecodeError, ValueError) as error:
             self._lose(Loss(f"its process spoke nonsense: {error}"))
             self.kill()
@@ -257,19 +260,19 @@ class Player(asyncio.Protocol):
             self._ring.close()
             self._ring = None
 
-    def _hear(self, said: _Said) -> None:
-        self._heard = self._loop.time()
-        self.skipped = max(self.skipped, said.skipped)
-        if said.frame is not None:
-            self._take(said.frame)
-        elif said.opened is not None:
+    def _handle(self, message: _Message) -> None:
+        self._last_message_at = self._loop.time()
+        self.skipped = max(self.skipped, message.skipped)
+        if message.frame is not None:
+            self._take(message.frame)
+        elif message.opened is not None:
             self._played = True
             self._expect("no picture came")
-            self._on_opened(said.opened)
-        elif said.ready:
+            self._on_opened(message.opened)
+        elif message.ready:
             self._expect("it could not be opened")
-        elif said.lost is not None:
-            self._farewell = said.lost
+        elif message.lost is not None:
+            self._last_loss = message.lost
 
     def _take(self, shot: Shot) -> None:
         if self._ring is None:
@@ -283,10 +286,10 @@ class Player(asyncio.Protocol):
         self._on_frame(shot, data)
 
     def _expect(self, failing: str) -> None:
-        """From now on, not hearing anything for ``timeout_s`` means this."""
+        """From now on, no message for ``timeout_s`` means this."""
         self._waits_for, self._limit_s = failing, self._options.timeout_s
         self._timer.cancel()
-        self._timer = self._loop.call_later(self._limit_s, self._look)
+        self._timer = self._loop.call_later(self._limit_s, self._check_silence)
 
 
 def _cause(status: int) -> str:
@@ -300,3 +303,33 @@ def _cause(status: int) -> str:
 def refusal(error: VergeError) -> Loss:
     """A process that could not be started."""
     return Loss(str(error), wrong=isinstance(error, InvalidInputError))
+
+
+class CameraChild(Child):
+    """The process, as a worker's is; ``scrub`` takes credentials out of each line before it is logged or kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scrub: Callable[[str], str] = str
+        self._rest = b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Keep and log whole lines: a secret must not slip through in two halves."""
+        lines, newline, rest = (self._rest + data).rpartition(b"\n")
+        if len(rest) > _STDERR_LINE_BYTES:
+            lines, newline, rest = lines + newline + rest, b"\n", b""
+        self._rest = rest
+        if newline:
+            super().pipe_data_received(fd, self.scrub(lines.decode(errors="replace")).encode() + b"\n")
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """What was not ended by a newline is a last line."""
+        if self._rest:
+            self.pipe_data_received(fd, b"\n")
+        super().pipe_connection_lost(fd, exc)
+
+    @property
+    def last_error(self) -> str:
+        """The last line that a library wrote, without its decoration."""
+        lines = [_DECORATION.sub("", line) for line in self.last_words]
+        return next((line for line in reversed(lines) if line), "")

@@ -76,7 +76,7 @@ def _secrets(address: str) -> set[str]:
         parts = urlsplit(address)
     except ValueError:
         return set()
-    found = set(parts.netloc.rpartition("@")[0].split(":", 1)) | {value for _, value in parse_qsl(parts.query)}
-    found |= {unquote(secret) for secret in found} | ({parts.query} if parts.query else set())
-    found |= {match[0].partition("=")[2].strip(' "') for match in _PROPERTY.finditer(address)}
-    return {secret for secret in found if len(secret) > _SHORT}
+    secrets = set(parts.netloc.rpartition("@")[0].split(":", 1)) | {value for _, value in parse_qsl(parts.query)}
+    secrets |= {unquote(secret) for secret in secrets} | ({parts.query} if parts.query else set())
+    secrets |= {match[0].partition("=")[2].strip(' "') for match in _PROPERTY.finditer(address)}
+    return {secret for secret in secrets if len(secret) > _SHORT}

@@ -52,15 +52,15 @@ class TopicSource(Source):
     def camera(self, message: Message) -> str:
         """What the filter's wildcards stand for."""
         topic = message.topic
-        found = self._cameras.get(topic)
-        if found is None:
+        camera = self._cameras.get(topic)
+        if camera is None:
             if len(self._cameras) >= _NAMES:
                 self._cameras.clear()
-            found = self._cameras[topic] = camera_of(self.name, topic)
-        return found
+            camera = self._cameras[topic] = camera_of(self.name, topic)
+        return camera
 
     def acknowledge(self, message: Message) -> None:
-        """Tell the broker that a message is done with."""
+        """Acknowledge a message to the broker: it is done with."""
         self._transport.acknowledge(message)
 
     @property

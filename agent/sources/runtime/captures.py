@@ -56,20 +56,20 @@ class Captured(NamedTuple):
 Camera = Tuple[Facts, Iterator[Captured]]
 
 
-def open_camera(wish: Mapping[str, Any]) -> Camera:
-    """Open what ``wish`` names; the iterator ends where a file ends.  Both raise ``CameraError``."""
-    kind = wish["kind"]
+def open_camera(request: Mapping[str, Any]) -> Camera:
+    """Open the camera that ``request`` names; the iterator ends where a file ends.  Both raise ``CameraError``."""
+    kind = request["kind"]
     if kind == "picamera2":
-        return _picamera(wish)
+        return _picamera(request)
     if kind == "file":
-        return _file(wish)
+        return _file(request)
     if kind == "gstreamer" and "GStreamer" not in _built_with():
         raise CameraError(
             "this interpreter's OpenCV was built without GStreamer: name an interpreter whose cv2 has it, "
             "such as the system's (apt install python3-opencv)",
             wrong=True,
         )
-    capture = _opened(wish)
+    capture = _opened(request)
     return _facts(capture), _live(capture)
 
 
@@ -80,19 +80,19 @@ def _built_with() -> List[str]:
     ]
 
 
-def _opened(wish: Mapping[str, Any]) -> Any:
-    kind = wish["kind"]
+def _opened(request: Mapping[str, Any]) -> Any:
+    kind = request["kind"]
     backend = {"device": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}.get(kind, cv2.CAP_FFMPEG)
-    limit_ms = max(1, int(wish["timeout_s"] * 1000))
+    limit_ms = max(1, int(request["timeout_s"] * 1000))
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
     try:
-        capture = cv2.VideoCapture(wish["address"], backend, limits if kind == "url" else [])
+        capture = cv2.VideoCapture(request["address"], backend, limits if kind == "url" else [])
     except cv2.error as error:
         raise CameraError(f"it cannot be opened: {error.err or error}") from error
     if not capture.isOpened():
-        raise CameraError(_unopened(kind, wish["address"]))
+        raise CameraError(_unopened(kind, request["address"]))
     if kind == "device":
-        _ask_for(capture, wish)
+        _ask_for(capture, request)
     if _is_mjpeg(capture):
         capture.set(*((cv2.CAP_PROP_CONVERT_RGB, 0) if kind == "device" else (cv2.CAP_PROP_FORMAT, -1)))
     return capture
@@ -109,14 +109,14 @@ def _unopened(kind: str, address: Union[str, int]) -> str:
     return f"{path} cannot be opened" + (": another program may use it" if kind == "device" else ": is it a video?")
 
 
-def _ask_for(capture: Any, wish: Mapping[str, Any]) -> None:
+def _ask_for(capture: Any, request: Mapping[str, Any]) -> None:
     """A device's format, size and pace: it takes what is nearest to what it is asked for."""
-    if wish["fourcc"]:
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wish["fourcc"]))
-    wishes = {"width": cv2.CAP_PROP_FRAME_WIDTH, "height": cv2.CAP_PROP_FRAME_HEIGHT, "fps": cv2.CAP_PROP_FPS}
-    for name, setting in wishes.items():
-        if wish[name]:
-            capture.set(setting, wish[name])
+    if request["fourcc"]:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*request["fourcc"]))
+    settings = {"width": cv2.CAP_PROP_FRAME_WIDTH, "height": cv2.CAP_PROP_FRAME_HEIGHT, "fps": cv2.CAP_PROP_FPS}
+    for name, setting in settings.items():
+        if request[name]:
+            capture.set(setting, request[name])
 
 
 def _is_mjpeg(capture: Any) -> bool:
@@ -157,14 +157,14 @@ def _picture(pixels: Optional[Pixels]) -> Optional[Union[bytes, Pixels]]:
     return pixels if pixels.shape[2] == 3 else cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)  # noqa: PLR2004 - channels
 
 
-def _file(wish: Mapping[str, Any]) -> Camera:
+def _file(request: Mapping[str, Any]) -> Camera:
     """A file: at its own pace, by an absolute grid, or as fast as it is read."""
-    capture = _opened(wish)
+    capture = _opened(request)
     facts = _facts(capture)
-    return facts, _played(wish, capture, 0.0 if wish["asked"] else 1.0 / (facts.fps or _USUAL_FPS))
+    return facts, _played(request, capture, 0.0 if request["asked"] else 1.0 / (facts.fps or _USUAL_FPS))
 
 
-def _played(wish: Mapping[str, Any], capture: Any, period_s: float) -> Iterator[Captured]:
+def _played(request: Mapping[str, Any], capture: Any, period_s: float) -> Iterator[Captured]:
     began, shown = time.monotonic(), 0
     while True:
         some = False
@@ -180,12 +180,12 @@ def _played(wish: Mapping[str, Any], capture: Any, period_s: float) -> Iterator[
                 yield Captured(picture, time.time())
         if not some:
             raise CameraError("the file holds no picture", wrong=True)
-        if not wish["loop"]:
+        if not request["loop"]:
             return
-        capture = _opened(wish)
+        capture = _opened(request)
 
 
-def _picamera(wish: Mapping[str, Any]) -> Camera:
+def _picamera(request: Mapping[str, Any]) -> Camera:
     """A Raspberry Pi's camera; what picamera2 calls RGB888 lies in memory as blue, green, red."""
     try:
         from picamera2 import Picamera2  # noqa: PLC0415
@@ -195,17 +195,17 @@ def _picamera(wish: Mapping[str, Any]) -> Camera:
             wrong=True,
         ) from error
     try:
-        camera = Picamera2(wish["address"])
+        camera = Picamera2(request["address"])
         main: Dict[str, Any] = {"format": "RGB888"}
-        if wish["width"] and wish["height"]:
-            main["size"] = (wish["width"], wish["height"])
-        controls = {"FrameRate": wish["fps"]} if wish["fps"] else {}
+        if request["width"] and request["height"]:
+            main["size"] = (request["width"], request["height"])
+        controls = {"FrameRate": request["fps"]} if request["fps"] else {}
         camera.configure(camera.create_video_configuration(main=main, controls=controls))
         camera.start()
         width, height = camera.camera_configuration()["main"]["size"]
     except (RuntimeError, IndexError, OSError) as error:
         raise CameraError(f"it cannot be opened: {error}") from error
-    return Facts(width, height, float(wish["fps"])), _shots(camera)
+    return Facts(width, height, float(request["fps"])), _shots(camera)
 
 
 def _shots(camera: Any) -> Iterator[Captured]:

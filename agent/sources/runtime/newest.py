@@ -1,4 +1,4 @@
-"""The newest picture of a camera, until it is taken or replaced; each is given at most once, and none that is old.
+"""The newest picture of a camera, until it is taken or replaced: given at most once, and never when it is old.
 
 ``seen = taken + skipped + (1 where one is held)`` holds after every call.  A picture is too old when the camera should
 have taken two others since, and a second has passed: whoever asks then waits for the next one.  The clock is the

@@ -1,4 +1,4 @@
-"""A camera's program: one thread plays the camera, the other hears when a picture is wanted.
+"""A camera's program: one thread plays the camera, the other reads when a picture is wanted.
 
 Playing goes on all the time, so that a driver's or network's buffers never fill with old pictures; only the newest one
 is kept, and written to the shared slot when the core asks.  Pixels cross as an ``.npy`` (RGB, as the recogniser takes
@@ -48,17 +48,17 @@ def main(arguments: List[str]) -> None:
 
 
 class _Program:
-    def __init__(self, link: socket.socket, ring: Ring, wish: Mapping[str, Any]) -> None:
+    def __init__(self, link: socket.socket, ring: Ring, request: Mapping[str, Any]) -> None:
         from agent.sources.runtime.newest import Newest  # noqa: PLC0415
 
         self._link = link
         self._ring = ring
-        self._wish = wish
+        self._request = request
         self._lock = threading.Lock()
         self._newest: Newest[Any] = Newest()
         self._wanted = False
         self._go = threading.Event()
-        self._told_at = 0.0
+        self._sent_at = 0.0
 
     def want(self) -> None:
         """The core asks for the newest picture."""
@@ -72,13 +72,13 @@ class _Program:
         lost: Dict[str, Any] = {"reason": "the file is over", "ended": True}
         try:
             self._play()
-        except BaseException as error:  # noqa: BLE001 whatever a library raises ends this camera, and is told
+        except BaseException as error:  # noqa: BLE001 whatever a library raises ends this camera, and is its reason
             wrong = bool(getattr(error, "wrong", False))
             lost = {"reason": getattr(error, "reason", None) or f"{type(error).__name__}: {error}", "wrong": wrong}
             if not hasattr(error, "reason"):
                 traceback.print_exc()
         with self._lock:
-            self._tell({"lost": lost})
+            self._send({"lost": lost})
         os._exit(0)
 
     def _play(self) -> None:
@@ -89,12 +89,12 @@ class _Program:
 
         cv2.setNumThreads(1)
         with self._lock:
-            self._tell({"ready": True})
-        facts, pictures = open_camera(self._wish)
+            self._send({"ready": True})
+        facts, pictures = open_camera(self._request)
         with self._lock:
-            self._tell({"opened": facts._asdict()})
+            self._send({"opened": facts._asdict()})
         while True:
-            if self._wish["asked"]:
+            if self._request["asked"]:
                 self._go.wait()
                 self._go.clear()
             picture = next(pictures, None)
@@ -103,8 +103,8 @@ class _Program:
             with self._lock:
                 self._newest.put(picture, time.monotonic())
                 self._hand_over()
-                if time.monotonic() - self._told_at > _SEEN_S:
-                    self._tell({"seen": self._newest.seen})
+                if time.monotonic() - self._sent_at > _SEEN_S:
+                    self._send({"seen": self._newest.seen})
 
     def _hand_over(self) -> None:
         """Write the newest picture to the slot, if one is wanted and there is one."""
@@ -113,13 +113,13 @@ class _Program:
             return
         self._wanted = False
         encoding, length = _write(self._ring, captured.picture)
-        self._tell({"frame": {"length": length, "encoding": encoding, "captured_at": captured.captured_at}})
+        self._send({"frame": {"length": length, "encoding": encoding, "captured_at": captured.captured_at}})
 
-    def _tell(self, said: Dict[str, Any]) -> None:
-        self._told_at = time.monotonic()
-        said["skipped"] = self._newest.skipped
+    def _send(self, message: Dict[str, Any]) -> None:
+        self._sent_at = time.monotonic()
+        message["skipped"] = self._newest.skipped
         try:
-            self._link.sendall(json.dumps(said).encode() + b"\n")
+            self._link.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             os._exit(0)  # the core is gone
 
