@@ -36,23 +36,23 @@ from agent.topics import RESULTS, valid_filter, valid_topic
 __all__ = [
     "EXTENSIONS",
     "SHORTEST_S",
+    "CameraAddress",
+    "CameraKind",
     "CameraOptions",
     "DirectoryOptions",
     "FileSinkOptions",
     "FilterOptions",
     "FrameLimits",
     "InputOptions",
-    "Kind",
     "OutputOptions",
     "Policy",
     "SnapshotOptions",
     "StreamOptions",
-    "Target",
+    "camera_address",
     "check_template",
     "is_pattern",
     "matches",
     "problems",
-    "target",
 ]
 
 SHORTEST_S: Final = 0.01
@@ -64,7 +64,7 @@ TEMPLATE_FIELDS: Final = ("thing", "stream", "camera", "label")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _GSTREAMER, _PICAMERA = "gstreamer:", "picamera2"
 
-Kind: TypeAlias = Literal["device", "url", "file", "gstreamer", "picamera2"]
+CameraKind: TypeAlias = Literal["device", "url", "file", "gstreamer", "picamera2"]
 Size: TypeAlias = Annotated[int, Meta(ge=0, le=16384)]
 Cameras: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
 Interval: TypeAlias = Annotated[float, Meta(ge=0, le=LONGEST_S)]
@@ -309,30 +309,32 @@ def _of_directory(options: DirectoryOptions) -> Iterator[ConfigError]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CameraAddress:
     """What a camera's ``source`` means."""
 
-    kind: Kind
+    kind: CameraKind
     address: str | int
 
 
-def target(source: str | int) -> Target:
+def camera_address(source: str | int) -> CameraAddress:
     """Tell the kinds of cameras apart.
 
-    >>> target("0"), target("rtsp://door/1").kind, target("gstreamer: videotestsrc ! appsink").address
-    (Target(kind='device', address=0), 'url', 'videotestsrc ! appsink')
+    >>> camera_address("0"), camera_address("rtsp://door/1").kind
+    (CameraAddress(kind='device', address=0), 'url')
+    >>> camera_address("gstreamer: videotestsrc ! appsink").address
+    'videotestsrc ! appsink'
     """
     if isinstance(source, int) or source.isdecimal():
-        return Target("device", int(source))
+        return CameraAddress("device", int(source))
     if source.lower().startswith(_GSTREAMER):
-        return Target("gstreamer", source[len(_GSTREAMER) :].strip())
+        return CameraAddress("gstreamer", source[len(_GSTREAMER) :].strip())
     if source.lower() == _PICAMERA or re.fullmatch(rf"{_PICAMERA}:\d+", source.lower()):
-        return Target("picamera2", int(source.partition(":")[2] or 0))
+        return CameraAddress("picamera2", int(source.partition(":")[2] or 0))
     if source.startswith("/dev/"):
-        return Target("device", source)
+        return CameraAddress("device", source)
     if source.lower().startswith("file://"):
-        return Target("file", source[len("file://") :])
-    return Target("url" if _SCHEME.match(source) else "file", source)
+        return CameraAddress("file", source[len("file://") :])
+    return CameraAddress("url" if _SCHEME.match(source) else "file", source)
 
 
 def is_pattern(name: str) -> bool:

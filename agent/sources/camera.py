@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from agent.config.streams import CameraOptions, Target, target
+from agent.config.streams import CameraAddress, CameraOptions, camera_address
 from agent.errors import VergeError
 from agent.files import under
 from agent.mqtt.backoff import Backoff
@@ -39,10 +39,10 @@ class CameraSource(Source):
         self, options: CameraOptions, folder: Path, *, max_bytes: int, changed: Callable[[], None] = lambda: None,
         backoff: Callable[[], Backoff] = Backoff,
     ) -> None:  # fmt: skip
-        address = target(options.source)
+        address = camera_address(options.source)
         super().__init__(shown(address), changed)
         if address.kind == "file":
-            address = Target("file", str(under(folder, str(address.address))))
+            address = CameraAddress("file", str(under(folder, str(address.address))))
         self._target = address
         self._label = options.name or label(address)
         self._options = options

@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from agent.config.streams import CameraOptions, Target
+from agent.config.streams import CameraAddress, CameraOptions
 from agent.errors import InvalidInputError, VergeError
 from agent.inference.child import Child, shortage
 from agent.inference.runtime.ring import Ring
@@ -95,7 +95,7 @@ class Player(asyncio.Protocol):
     """
 
     def __init__(
-        self, options: CameraOptions, target: Target, *, slot_bytes: int,
+        self, options: CameraOptions, target: CameraAddress, *, slot_bytes: int,
         on_opened: Callable[[Opened], None], on_frame: Callable[[Shot, bytes], None],
     ) -> None:  # fmt: skip
         self._options = options

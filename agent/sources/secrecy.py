@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from agent.config.streams import Target
+from agent.config.streams import CameraAddress
 
 __all__ = ["label", "scrubber", "shown"]
 
@@ -23,10 +23,10 @@ _SHORT = 3
 """A secret of fewer characters is not looked for in text: too much else looks like it."""
 
 
-def shown(target: Target) -> str:
+def shown(target: CameraAddress) -> str:
     """The camera as people may see it.
 
-    >>> shown(Target("url", "rtsp://admin:hunter2@door.local:554/live?token=a1b2"))
+    >>> shown(CameraAddress("url", "rtsp://admin:hunter2@door.local:554/live?token=a1b2"))
     'rtsp://door.local:554/live'
     """
     if target.kind == "url":
@@ -38,10 +38,10 @@ def shown(target: Target) -> str:
     return f"number {target.address}" if isinstance(target.address, int) else target.address
 
 
-def label(target: Target) -> str:
+def label(target: CameraAddress) -> str:
     """A short name for the camera.
 
-    >>> label(Target("device", "/dev/video2")), label(Target("url", "http://u:p@10.0.0.7/mjpeg"))
+    >>> label(CameraAddress("device", "/dev/video2")), label(CameraAddress("url", "http://u:p@10.0.0.7/mjpeg"))
     ('video2', '10.0.0.7')
     """
     if target.kind in {"gstreamer", "picamera2"}:
@@ -51,7 +51,7 @@ def label(target: Target) -> str:
     return f"camera-{target.address}" if isinstance(target.address, int) else PurePath(target.address).stem or "camera"
 
 
-def scrubber(target: Target) -> Callable[[str], str]:
+def scrubber(target: CameraAddress) -> Callable[[str], str]:
     """A function that takes the camera's credentials, and what looks like some, out of a text."""
     secrets = sorted(_secrets(str(target.address)), key=len, reverse=True)
 

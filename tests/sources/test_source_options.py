@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.streams import Target, matches, target
+from agent.config.streams import CameraAddress, camera_address, matches
 from agent.sources.secrecy import label, scrubber, shown
 
 
@@ -28,7 +28,7 @@ from agent.sources.secrecy import label, scrubber, shown
     ],
 )
 def test_a_source_says_what_kind_of_camera_it_is(source, kind, address) -> None:
-    assert target(source) == Target(kind, address)
+    assert camera_address(source) == CameraAddress(kind, address)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_a_pattern_takes_pictures_with_their_extension_in_any_case(pattern, name
     ],
 )
 def test_credentials_are_not_shown(address, seen) -> None:
-    assert shown(target(address)) == seen
-    assert "hunter2" not in label(target(address))
+    assert shown(camera_address(address)) == seen
+    assert "hunter2" not in label(camera_address(address))
 
 
 WORDS = st.text(
@@ -76,7 +76,7 @@ WORDS = st.text(
 def test_whatever_a_library_prints_of_an_address_its_secrets_are_not_in_it(user, password, token) -> None:
     secret = f"~{password}"
     address = f"rtsp://{user}:{secret}@cam/x?token={token}x"
-    scrub = scrubber(target(address))
+    scrub = scrubber(camera_address(address))
     for text in (
         f"cannot open {address}: 401",
         f"'{address}'",
@@ -89,6 +89,6 @@ def test_whatever_a_library_prints_of_an_address_its_secrets_are_not_in_it(user,
 
 def test_a_pipeline_is_never_shown_and_its_properties_are_scrubbed() -> None:
     pipeline = 'gstreamer: rtspsrc location=rtsp://u:hunter2@cam user-id=boss user-pw="open sesame" ! appsink'
-    assert shown(target(pipeline)) == "gstreamer pipeline"
-    said = scrubber(target(pipeline))("no element in: " + pipeline)
+    assert shown(camera_address(pipeline)) == "gstreamer pipeline"
+    said = scrubber(camera_address(pipeline))("no element in: " + pipeline)
     assert not any(word in said for word in ("hunter2", "boss", "sesame"))

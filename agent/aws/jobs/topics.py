@@ -155,7 +155,7 @@ def read_request(prefix: str, topic: str) -> RequestTopic | None:
     """The request that is made on ``topic``; None when it is none under ``prefix``.
 
     >>> read_request("$aws", "$aws/things/line-3/jobs/j1/namespace-n/update")
-    RequestTopic(thing='line-3', operation=<Operation.UPDATE: 'update'>, job_id='j1', namespace='n')
+    RequestTopic(thing='line-3', operation=<JobOperation.UPDATE: 'update'>, job_id='j1', namespace='n')
     """
     match = _REQUEST.fullmatch(topic.removeprefix(prefix))
     if not topic.startswith(f"{prefix}/") or match is None:
