@@ -112,9 +112,9 @@ def open_envelope(text: bytes, max_depth: int) -> Envelope:
 
 
 def captured_at(facts: Mapping[str, Fact]) -> float | None:
-    """When the picture was taken, in seconds since the epoch, if one of the facts tells."""
-    told = {_plain(key): fact for key, fact in facts.items()}
-    times = (_epoch(told[key]) for key in TIME_KEYS if key in told)
+    """When the picture was taken, in seconds since the epoch, if one of the facts says it."""
+    plain = {_plain(key): fact for key, fact in facts.items()}
+    times = (_epoch(plain[key]) for key in TIME_KEYS if key in plain)
     return next((time for time in times if time is not None), None)
 
 

@@ -10,7 +10,7 @@ __all__ = ["Frame", "Picture"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image found in a payload: its encoded bytes and what its header tells."""
+    """An image found in a payload: its encoded bytes and what its header says."""
 
     data: bytes | memoryview
     encoding: str
@@ -20,7 +20,7 @@ class Picture:
     metadata: Mapping[str, object] = field(default_factory=dict)
     """What stood beside the image in a JSON envelope, small values only."""
     captured_at: float | None = None
-    """Seconds since the epoch, when the sender told."""
+    """Seconds since the epoch, where the sender says it."""
 
 
 @dataclass(frozen=True, slots=True)

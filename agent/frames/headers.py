@@ -1,4 +1,4 @@
-"""What the first bytes of an encoded picture tell: its encoding, its size and how it is turned.
+"""What the first bytes of an encoded picture say: its encoding, its size and how it is turned.
 
 Theory of operation: each encoding announces itself by its first bytes (``MAGIC``) and has one reader
 that finds the size where the format's specification puts it.  Nothing is decoded and nothing is copied
@@ -116,7 +116,7 @@ def _jpeg(data: Buffer) -> tuple[int, int, int]:
 
 
 def _orientation(tiff: Buffer) -> int:
-    """EXIF's orientation, 1 (upright) where the block does not tell or cannot be read."""
+    """EXIF's orientation, 1 (upright) where the block does not say it or cannot be read."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(tiff[:4]))
     if order is None:
         return 1
@@ -207,8 +207,8 @@ def _npy(data: Buffer) -> tuple[int, int, int]:
 
 def _npy_shape(header: bytes) -> tuple[int, int, int]:
     """Height, width and channels of a uint8 array; ``header`` is the text of a Python dictionary."""
-    told = [field.search(header) for field in _NPY_FIELDS]
-    dtype, order, sides = (match[1].decode("latin-1") if match else "" for match in told)
+    fields = [field.search(header) for field in _NPY_FIELDS]
+    dtype, order, sides = (match[1].decode("latin-1") if match else "" for match in fields)
     shape = tuple(int(side) for side in sides.split(",") if side.strip())
     picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
     if not picture or not order or dtype not in _UINT8:

@@ -2,7 +2,7 @@
 
 Theory of operation: the bytes decide.  A payload that starts like a picture is one; a known format that
 is not taken is refused by its name; what is left is text: a JSON envelope, a data URI or base64.  The
-content type never overrules the bytes, it only words the refusal when they tell nothing.  Bytes are
+content type never overrules the bytes, it only words the refusal when they say nothing.  Bytes are
 bounded first and pixels before the picture is handed on, both from the header alone; every unwrapping
 makes a payload smaller, so the bound on its bytes bounds what it holds.
 """
@@ -28,7 +28,7 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
     {
         "empty-payload": "The message, or the value under its image key, is empty.",
         "too-many-bytes": "The payload is larger than the stream's limit.",
-        "too-many-pixels": "The picture's header tells more pixels than the stream's limit.",
+        "too-many-pixels": "The picture's header says more pixels than the stream's limit.",
         "truncated": "The bytes end before the picture's header does, or before the array of an .npy.",
         "not-an-image": "The bytes are no picture in a format that the agent takes.",
         "unsupported-format": "The bytes are a known format, or a kind of .npy, that the agent does not take.",
@@ -170,7 +170,7 @@ def _usual_base64(quoted: bytes | Raw) -> bytes | None:
 
 
 def _unrecognised(payload: bytes, content_type: str | None, refused: FrameError) -> FrameError:
-    """The refusal of bytes that tell nothing themselves, worded by what the sender declared them to be."""
+    """The refusal of bytes that say nothing themselves, worded by what the sender declared them to be."""
     declared = (content_type or "").lower()
     if refused.code != "bad-base64":
         return refused

@@ -230,9 +230,9 @@ def read(payload: Sequence[Mapping[str, Any]]) -> tuple[Prediction, ...]:
     Raises ``msgspec.ValidationError`` for what is none.
     """
     made = []
-    for told in payload:
-        of = KINDS.get(kinds.kind_of(told), Classification)
-        made.append(msgspec.convert({key: told[key] for key in of.__struct_fields__ if key in told}, of))
+    for entry in payload:
+        of = KINDS.get(kinds.kind_of(entry), Classification)
+        made.append(msgspec.convert({key: entry[key] for key in of.__struct_fields__ if key in entry}, of))
     return tuple(made)
 
 
@@ -244,8 +244,8 @@ def _items(group: Group, segments: Sequence[bytes]) -> tuple[Prediction, ...]:
     def placed(value: dict[str, Any]) -> Any:
         return segments[value["segment"]] if value.keys() == {"segment"} else value
 
-    told = json.loads(bytes(group.items), object_hook=placed)
-    items = msgspec.convert(told, _TUPLES[group.kind])
+    builtins = json.loads(bytes(group.items), object_hook=placed)
+    items = msgspec.convert(builtins, _TUPLES[group.kind])
     return tuple([_unfolded(one) if isinstance(one, Tensor) else one for one in items])
 
 

@@ -1,10 +1,19 @@
-"""What a stream says about its frames: the result value, its formats, filters and sinks.
+"""What a stream publishes about its frames: the result value, its formats, filters and sinks.
 
 ::
 
-    prediction → Result → Filters → Format.encode → Sink.write
+    predictions → Result → Filters → Format.encode → Sink.write
 
-``result`` and ``ulid`` are the values, ``filters`` and ``formats`` are pure, ``sinks`` and ``snapshots``
-touch the world; ``options`` is what the configuration says about them, and ``schemas`` tells strangers
-what the payloads look like.
+================  ==================================================================================
+``result``        the result of a frame, the failure of one that has none
+``filters``       which results are published, and which of their predictions
+``formats``       how a result is written
+``schemas``       what these payloads look like, as JSON Schema
+``sinks``         where they go: a topic, a file, the log
+``snapshots``     annotated pictures: when, and a bounded folder of them
+``comparison``    whether answers say the same: for canaries, golden frames and tuning
+``recent``        what is remembered of each camera, bounded
+``disk``          what becomes of a write when the disk is full, read-only or gone
+``ulid``          sortable unique ids
+================  ==================================================================================
 """

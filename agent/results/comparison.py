@@ -12,8 +12,8 @@ embedding         the vectors point the same way
 tensor            names and shapes are the same and every number is close
 ================  ==================================================================================
 
-What is expected (``parse``, ``compare``, ``record``) is one of three, told apart by its key; what an answer may differ
-by stands beside it.  More than what is expected is no difference: a lower class, another box, another output.
+What is expected (``parse``, ``compare``, ``record``) is one of three, known by its key; what an answer may differ by
+stands beside it.  More than what is expected is no difference: a lower class, another box, another output.
 
 - ``label``: the best class is this one, with at least ``score - tolerance``;
 - ``boxes``: each expected box has one to itself, of the same label, that covers it (to ``iou``) with at least

@@ -1,4 +1,4 @@
-"""What is remembered of each camera, bounded: topics name cameras, and strangers name topics."""
+"""What is remembered of each camera, bounded: topics name cameras, and anyone may name topics."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class FrameFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @classmethod
     def of(cls, frame: Frame, *, width: int | None = None, height: int | None = None) -> Self:
-        """The facts of a frame; its size as the decoder found it where given, else as the header told."""
+        """The facts of a frame; its size as the decoder found it where given, else as its header says."""
         picture = frame.picture
         return cls(
             topic=frame.topic,

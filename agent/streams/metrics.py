@@ -1,7 +1,7 @@
-"""The books of one stream: every frame received is answered, dropped, failed or still pending.
+"""The counts of one stream, and how often a refusal is reported.
 
-``received = answered + dropped + failed + pending`` holds after every call, for the stream and for each of
-its cameras.
+Every frame received is answered, dropped, failed or still pending: ``received = answered + dropped + failed + pending``
+holds after every call, for the stream and for each of its cameras.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-__all__ = ["CameraMetrics", "Latency", "StreamMetrics"]
+__all__ = ["CameraMetrics", "Latency", "Report", "Reports", "StreamMetrics"]
 
 _LATENCIES = 512
 _RATE_WINDOW_S = 10.0
@@ -37,7 +37,7 @@ class Latency:
 
 @dataclass(slots=True)
 class StreamMetrics:
-    """A stream's counts, rates and latencies; at most ``max_cameras`` cameras are told apart."""
+    """A stream's counts, rates and latencies; at most ``max_cameras`` cameras are counted separately."""
 
     max_cameras: int = 256
     received: int = 0
@@ -99,3 +99,41 @@ class StreamMetrics:
             key = name if len(self.cameras) < self.max_cameras else "*"
             found = self.cameras.setdefault(key, CameraMetrics())
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A refusal to be reported; ``suppressed`` were refused on the topic since its last report."""
+
+    topic: str
+    code: str
+    suppressed: int
+
+
+class Reports:
+    """Decides which refusals are reported: at most one per topic in ``per_s`` seconds.
+
+    A camera that sends what cannot be read sends it many times a second.  Its first refusal is reported at once, later
+    ones are counted, and the next report carries the count.  Topics are remembered up to a bound, the least recently
+    refused is forgotten first, so that a publisher who invents topics cannot fill the memory.
+    """
+
+    def __init__(self, per_s: float = 60.0, max_topics: int = 1024) -> None:
+        self._per_s = per_s
+        self._max_topics = max_topics
+        # topic → (time of its last report, refusals since); kept in the order of the latest refusal.
+        self._topics: dict[str, tuple[float, int]] = {}
+
+    def note(self, topic: str, code: str, now: float) -> Report | None:
+        """Take note of a refusal at ``now`` (monotonic seconds): the report to make, or None."""
+        known = self._topics.pop(topic, None)
+        if known is not None and now - known[0] < self._per_s:
+            self._topics[topic] = (known[0], known[1] + 1)
+            return None
+        self._topics[topic] = (now, 0)
+        if len(self._topics) > self._max_topics:
+            del self._topics[next(iter(self._topics))]
+        return Report(topic, code, suppressed=known[1] if known else 0)
+
+    def __len__(self) -> int:
+        return len(self._topics)

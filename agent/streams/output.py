@@ -1,4 +1,4 @@
-"""The way out of a stream: an answer becomes a result, the result is filtered, formatted and handed to sinks.
+"""A stream's output: an answer becomes a result, the result is filtered, formatted and handed to sinks.
 
 A sender that asked for an answer (MQTT 5 response topic) gets the native result, unfiltered, or the reason
 why there is none.  What a sink cannot deliver is counted there and never stops the stream.
@@ -142,7 +142,7 @@ class StreamOutput:
             payload = output.format.encode(result, output.context)
         except VergeError:
             raise
-        except Exception as error:  # a stranger's format may raise anything; it costs this result only
+        except Exception as error:  # a user's format may raise anything; it costs this result only
             log.exception("stream %s: a format failed", self._stream)
             raise ConfigError(f"the format failed: {error}", code="format-failed") from error
         output.sink.write(payload, result)
@@ -163,18 +163,20 @@ class _Snapshots:
     """Annotated pictures: when, and where to."""
 
     def __init__(self, options: StreamOptions, transports: Mapping[str, Transport], folder: Path) -> None:
-        wish = options.snapshots
-        assert wish is not None  # noqa: S101 asked by the caller
-        self._pace = SnapshotPace(wish)
-        self._wish = Snapshot(quality=wish.quality, max_side=wish.max_side)
-        self._folder = SnapshotFolder(under(folder, wish.folder), wish.keep) if wish.folder else None
-        publish = transports[wish.transport or options.input.transport].publish
+        given = options.snapshots
+        assert given is not None  # noqa: S101 asked by the caller
+        self._pace = SnapshotPace(given)
+        self._snapshot = Snapshot(quality=given.quality, max_side=given.max_side)
+        self._folder = SnapshotFolder(under(folder, given.folder), given.keep) if given.folder else None
+        publish = transports[given.transport or options.input.transport].publish
         self._topic = (
-            TopicSink(publish, wish.topic, content_type="image/jpeg", qos=0, retain=wish.retain) if wish.topic else None
+            TopicSink(publish, given.topic, content_type="image/jpeg", qos=0, retain=given.retain)
+            if given.topic
+            else None
         )
 
     def wanted(self, camera: str, now: float) -> Snapshot | None:
-        return self._wish if self._pace.wanted(camera, now) else None
+        return self._snapshot if self._pace.wanted(camera, now) else None
 
     def put(self, jpeg: bytes, result: Result) -> None:
         if self._folder:

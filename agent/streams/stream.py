@@ -1,4 +1,4 @@
-"""One stream at work: payloads in, frames to the model, results out, the books kept.
+"""One stream at work: payloads in, frames to the model, results out, each frame counted.
 
 ::
 
@@ -31,13 +31,12 @@ from agent.config.streams import FrameLimits, StreamOptions
 from agent.errors import FrameError, VergeError
 from agent.frames.frame import Frame
 from agent.frames.recognise import recognise
-from agent.frames.reports import Reports
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, InferenceRequest, PoolState
 from agent.mqtt.transport import Message
 from agent.sources.base import Source, SourceStatus
 from agent.sources.pacer import Pacer
-from agent.streams.metrics import StreamMetrics
+from agent.streams.metrics import Reports, StreamMetrics
 from agent.streams.output import StreamOutput
 from agent.streams.queue import CameraQueues, Drop
 
@@ -205,7 +204,7 @@ class Stream:
         return True
 
     def fail_waiting(self) -> None:
-        """The model is broken: whoever waits for it is told so now."""
+        """The model is broken: the frames that wait for it fail now."""
         for drop in self._queues.clear(BROKEN):
             reason = VergeError(f"the model {self.options.model} is broken", code=BROKEN)
             self._fail(drop.frame, reason)
@@ -231,9 +230,7 @@ class Stream:
 
     def _refuse(self, camera: str, message: Message, error: FrameError) -> None:
         self.metrics.fail(camera, error.code)
-        report = self._reports.note(message.topic, error.code, time.monotonic())
-        if report is not None:
-            log.warning("stream %s: %s: %s", self.name, message.topic, error)
+        self._warn(message.topic, error, message.topic)
         self._output.refuse(message, camera, self._sequence, error)
         if message.packet_id and self.source.holds:
             self.source.acknowledge(message)
@@ -248,11 +245,16 @@ class Stream:
 
     def _fail(self, frame: Frame, error: VergeError) -> None:
         self.metrics.fail(frame.camera, error.code)
-        if self._reports.note(frame.topic, error.code, time.monotonic()) is not None:
-            log.warning("stream %s: frame %d of %s: %s", self.name, frame.sequence, frame.camera, error)
+        self._warn(frame.topic, error, f"frame {frame.sequence} of {frame.camera}")
         self._output.fail(frame, error)
         self._done(frame)
         self._changed()
+
+    def _warn(self, topic: str, error: VergeError, what: str) -> None:
+        report = self._reports.note(topic, error.code, time.monotonic())
+        if report is not None:
+            more = f" (and {report.suppressed} more since the last report)" if report.suppressed else ""
+            log.warning("stream %s: %s: %s%s", self.name, what, error, more)
 
     def _done(self, frame: Frame) -> None:
         source = self._owed.pop(frame.sequence, None)

@@ -1,7 +1,7 @@
 """The streams that run, by name: added, switched and removed while the others go on.
 
-Whether a stream comes from the configuration or from a deployment makes no difference here.  Streams whose model
-breaks are told, so that what waits for it is failed and not left waiting.
+Whether a stream comes from the configuration or from a deployment makes no difference here.  When a model breaks, its
+streams fail the frames that wait for it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from agent.config.streams import FrameLimits, Policy, StreamOptions, problems
+from agent.config.streams import FrameLimits, InputOptions, Policy, StreamOptions, problems
 from agent.config.strict import nearest
 from agent.errors import ConfigError
+from agent.files import under
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus
 from agent.mqtt.transport import Transport
 from agent.results.formats import Context
 from agent.sources.base import Source
-from agent.streams.inputs import same_source, source
+from agent.sources.camera import CameraSource
+from agent.sources.directory import DirectorySource
+from agent.sources.topic import TopicSource
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 
-__all__ = ["Streams", "Switched"]
+__all__ = ["Streams", "Switched", "same_source", "source"]
 
 Added = Callable[[Stream], None]
 Room = Callable[[str], int]
@@ -44,8 +47,8 @@ class Switched:
 class Streams:
     """Running streams; leaving removes them, each within its own deadline.
 
-    ``room`` tells how many unacknowledged messages the broker of a transport may send; ``added`` and ``removed``
-    hear of streams that come and go, ``changed`` of anything worth a look at their books.
+    ``room`` says how many unacknowledged messages the broker of a transport may send; ``added`` and ``removed`` are
+    called with streams that come and go, ``changed`` whenever their counts or states may have changed.
     """
 
     def __init__(
@@ -150,3 +153,32 @@ class Streams:
 
     def _output(self, name: str, options: StreamOptions, context: Context) -> StreamOutput:
         return StreamOutput(name, self._thing, options, self._transports, self._folder, context)
+
+
+def source(
+    options: StreamOptions, transports: Mapping[str, Transport], folder: Path, *, max_bytes: int,
+    changed: Callable[[], None],
+) -> Source:  # fmt: skip
+    """The source of a stream whose input has no objection; relative paths start at ``folder``."""
+    given = options.input
+    if given.directory is not None:
+        path, watched = under(folder, given.directory.path), not given.interval_s
+        return DirectorySource(given.directory, path, watched=watched, max_bytes=max_bytes, changed=changed)
+    if given.camera is not None:
+        return CameraSource(given.camera, folder, max_bytes=max_bytes, changed=changed)
+    holds = options.policy is Policy.ALL
+    return TopicSource(transports[given.transport], given.topic, qos=given.qos, holds=holds, changed=changed)
+
+
+def same_source(one: StreamOptions, other: StreamOptions) -> bool:
+    """Whether both mean the same source, so that a camera plays on when only its interval or the model is another."""
+    return _source_key(one) == _source_key(other)
+
+
+def _source_key(options: StreamOptions) -> tuple[InputOptions, bool]:
+    given = options.input
+    if given.camera is not None:
+        return InputOptions(camera=given.camera), False
+    if given.directory is not None:
+        return InputOptions(directory=given.directory), not given.interval_s
+    return replace(given, interval_s=0.0), options.policy is Policy.ALL

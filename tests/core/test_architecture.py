@@ -71,7 +71,6 @@ PURE = [
     "frames/envelope.py",
     "frames/headers.py",
     "frames/recognise.py",
-    "frames/reports.py",
     "greengrass/artifacts/stores/s3answers.py",
     "greengrass/catalog/access.py",
     "greengrass/catalog/entries.py",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.inference.runtime.base import Geometry, Labels, TensorInfo
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.tasks.classification import Classification
+from agent.inference.runtime.tasks.classification import ImageClassification
 
 FRAME = Geometry(640, 480, 224, 224)
 INPUTS = [TensorInfo("image", (1, 224, 224, 3), "float32")]
@@ -19,7 +19,9 @@ INPUTS = [TensorInfo("image", (1, 224, 224, 3), "float32")]
 def classify(values, names=(), shape=None, **options):
     values = np.asarray(values, dtype=np.float32)
     shape = shape or (1, values.size)
-    task = Classification(options, Labels(dict(enumerate(names))), INPUTS, [TensorInfo("scores", shape, "float32")])
+    task = ImageClassification(
+        options, Labels(dict(enumerate(names))), INPUTS, [TensorInfo("scores", shape, "float32")]
+    )
     return task.predictions([values.reshape(shape)], FRAME)
 
 
@@ -71,7 +73,7 @@ def test_a_flat_distribution_in_eight_bits_stays_a_distribution():
     info = TensorInfo("scores", (1, 1000), "uint8", scale=1 / 256)
     values = np.zeros((1, 1000), np.float32)  # a thousandth each is below the smallest step
     values[0, 7] = 1 / 256
-    told = Classification({}, Labels(), INPUTS, [info]).predictions([values], FRAME)
+    told = ImageClassification({}, Labels(), INPUTS, [info]).predictions([values], FRAME)
     assert told[0] == {"label": "class 7", "label_id": 7, "score": 0.003906}
 
 
@@ -101,7 +103,7 @@ def test_one_of_several_outputs_is_chosen_by_shape_name_or_index():
     outputs = [TensorInfo("features", (1, 7, 7, 64), "float32"), TensorInfo("scores", (1, 2), "float32")]
     arrays = [np.zeros((1, 7, 7, 64), np.float32), np.array([[0.2, 0.8]], np.float32)]
     for options in ({}, {"output": "scores"}, {"output": 1}):
-        task = Classification(options, Labels(), INPUTS, outputs)
+        task = ImageClassification(options, Labels(), INPUTS, outputs)
         assert task.predictions(arrays, FRAME)[0]["label_id"] == 1
 
 
@@ -109,7 +111,7 @@ def test_one_of_several_outputs_is_chosen_by_shape_name_or_index():
 def test_an_output_that_cannot_be_told_is_an_error_that_lists_them(options):
     outputs = [TensorInfo("age", (1, 90), "float32"), TensorInfo("mood", (1, 6), "float32")]
     with pytest.raises(ModelError, match=r"0: age \[1, 90\], 1: mood \[1, 6\]") as caught:
-        Classification(options, Labels(), INPUTS, outputs)
+        ImageClassification(options, Labels(), INPUTS, outputs)
     assert caught.value.code == "outputs-not-recognised"
     assert "options.output" in caught.value.hint
 
@@ -126,7 +128,7 @@ def test_an_option_misspelt_is_an_error_with_a_guess():
 )
 def test_one_vector_is_recognised_as_a_classification(shapes, known):
     outputs = [TensorInfo(f"out{n}", shape, "float32") for n, shape in enumerate(shapes)]
-    assert Classification.recognises(INPUTS, outputs) is known
+    assert ImageClassification.recognises(INPUTS, outputs) is known
 
 
 @settings(max_examples=100, deadline=None)

@@ -17,7 +17,7 @@ from agent.inference.runtime import labels
 from agent.inference.runtime.base import Geometry, Labels, TensorInfo
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.tasks.decoders.yolox import grid
-from agent.inference.runtime.tasks.detection import DECODERS, Detection
+from agent.inference.runtime.tasks.detection import DECODERS, ObjectDetection
 
 SAMPLES = Path(agent.__file__).parent / "samples"
 SEEDS = st.integers(0, 2**32 - 1)
@@ -35,7 +35,7 @@ def network(*shapes, names=None, size=64):
 
 def detect(outputs, *, names=None, size=64, classes=(), geometry=None, **options):
     inputs, infos = network(*[np.shape(output) for output in outputs], names=names, size=size)
-    task = Detection(options, Labels(dict(enumerate(classes))), inputs, infos)
+    task = ObjectDetection(options, Labels(dict(enumerate(classes))), inputs, infos)
     return task.predictions([np.asarray(output, np.float32) for output in outputs], geometry or stretched(size))
 
 
@@ -108,7 +108,7 @@ def test_a_misspelt_option_and_one_of_another_decoder_are_refused():
 def test_outputs_that_no_decoder_knows_are_an_error_that_shows_them_and_what_is_known():
     inputs, outputs = network((1, 10))
     with pytest.raises(ModelError, match=r"outputs out0 \[1, 10\]: no detection head is known") as caught:
-        Detection({}, Labels(), inputs, outputs)
+        ObjectDetection({}, Labels(), inputs, outputs)
     assert caught.value.code == "outputs-not-recognised"
     for decoder in DECODERS:
         assert decoder.name in caught.value.hint
@@ -119,7 +119,7 @@ def test_outputs_that_no_decoder_knows_are_an_error_that_shows_them_and_what_is_
 def test_a_decoder_chosen_for_outputs_it_cannot_read_says_what_it_reads(name):
     inputs, outputs = network((1, 10))
     with pytest.raises(ModelError, match=rf"decoder {name} reads .*; the network has out0 \[1, 10\]") as caught:
-        Detection({"decoder": name}, Labels(), inputs, outputs)
+        ObjectDetection({"decoder": name}, Labels(), inputs, outputs)
     assert caught.value.code == "outputs-not-recognised"
 
 
@@ -151,7 +151,7 @@ AUTO = [
 @pytest.mark.parametrize(("decoder", "size", "shapes", "names", "count"), AUTO)
 def test_the_decoder_is_told_by_shapes_names_and_number_of_labels(decoder, size, shapes, names, count):
     inputs, outputs = network(*shapes, names=names, size=size)
-    task = Detection({}, Labels({n: f"class {n}" for n in range(count)}), inputs, outputs)
+    task = ObjectDetection({}, Labels({n: f"class {n}" for n in range(count)}), inputs, outputs)
     assert task._decoder.name == decoder
 
 
@@ -166,12 +166,12 @@ def test_a_network_whose_only_class_is_no_object_is_refused(decoder, options):
 
 def test_four_heads_with_telling_names_but_other_shapes_are_no_detector():
     names = ["age_class", "mood_score", "gender", "glasses"]
-    assert not Detection.recognises(*network((1, 90), (1, 6), (1, 2), (1, 2), names=names))
+    assert not ObjectDetection.recognises(*network((1, 90), (1, 6), (1, 2), (1, 2), names=names))
 
 
 def test_other_networks_are_not_taken_for_detectors():
     for shapes in ([(1, 1000)], [(1, 21, 65, 65)], [(1, 256, 256)], [(1, 5000, 6)], [(1, 300, 7)], [(1, 1, 4)]):
-        assert not Detection.recognises(*network(*shapes))
+        assert not ObjectDetection.recognises(*network(*shapes))
 
 
 NAN_OUTPUTS = {
@@ -377,7 +377,7 @@ def test_yolox_cells_are_decoded_as_a_plain_loop_decodes_them(seed, size, thresh
     rows[:, :4] = random.normal(size=(count, 4))
     inputs = [TensorInfo("image", (1, 3, size[1], size[0]), "float32")]
     options = {"decoder": "yolox", "nms": "none", "threshold": threshold, "max_detections": 1000}
-    task = Detection(options, Labels(), inputs, [TensorInfo("output", (1, count, 9), "float32")])
+    task = ObjectDetection(options, Labels(), inputs, [TensorInfo("output", (1, count, 9), "float32")])
     told = task.predictions([rows[None]], Geometry(640, 480, *size))
     assert_same(told, yolox_one_by_one(rows, size, threshold))
 
@@ -459,7 +459,7 @@ def shipped():
         [TensorInfo(one["name"], tuple(map(int, one["shape"])), "float32") for one in details]
         for details in ([given], taken)
     )
-    task = Detection(manifest["options"], labels.read(folder / manifest["labels"]), inputs, outputs)
+    task = ObjectDetection(manifest["options"], labels.read(folder / manifest["labels"]), inputs, outputs)
 
     def run(name):
         picture = cv2.imread(str(SAMPLES / "images" / name))

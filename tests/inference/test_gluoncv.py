@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.inference.runtime.base import Geometry, Labels, TensorInfo
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.tasks.detection import Detection
+from agent.inference.runtime.tasks.detection import ObjectDetection
 
 SEEDS = st.integers(0, 2**32 - 1)
 WIDTH, HEIGHT = 512, 256
@@ -19,7 +19,7 @@ def detect(outputs, *, classes=(), geometry=None, **options):
     outputs = [np.asarray(output, np.float32) for output in outputs]
     told = [TensorInfo(f"output{n}", output.shape, "float32") for n, output in enumerate(outputs)]
     given = [TensorInfo("data", (1, 3, HEIGHT, WIDTH), "float32")]
-    task = Detection({"max_detections": 1000, **options}, Labels(dict(enumerate(classes))), given, told)
+    task = ObjectDetection({"max_detections": 1000, **options}, Labels(dict(enumerate(classes))), given, told)
     return task.predictions(outputs, geometry or Geometry(1024, 768, WIDTH, HEIGHT))
 
 

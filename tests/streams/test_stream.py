@@ -16,9 +16,9 @@ from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import Source
-from agent.streams.inputs import source
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
+from agent.streams.streams import source
 from tests.support import unruly
 
 OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))

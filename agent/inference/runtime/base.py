@@ -33,10 +33,10 @@ class TensorInfo:
 
     def as_dict(self) -> Dict[str, Any]:
         """The tensor as JSON."""
-        told: Dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        described: Dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
         if self.scale is not None:
-            told["quantization"] = {"scale": self.scale, "zero_point": self.zero_point}
-        return told
+            described["quantization"] = {"scale": self.scale, "zero_point": self.zero_point}
+        return described
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def from_centres(centre_x: np.ndarray, centre_y: np.ndarray, width: np.ndarray, 
 def to_frame(boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Boxes in fractions of the network's picture as fractions of the frame, clipped to it, in float64.
 
-    Rounded to six digits (a hundredth of a pixel of an 8K frame), so that what is told is what was compared.
+    Rounded to six digits (a hundredth of a pixel of an 8K frame), so that what is published is what was compared.
     """
     extent = np.array([geometry.extent_x, geometry.extent_y] * 2)
     offset = np.array([geometry.offset_x, geometry.offset_y] * 2)

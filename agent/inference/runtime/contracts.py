@@ -1,4 +1,4 @@
-"""What a stranger's code must give, looked at whenever it gives something.
+"""What a user's code must give, checked whenever it gives something.
 
 The agent's own backends and tasks are held to this by their tests; code that came with a model is held to
 it at run time, so that a mistake is an error that names it and not a result that cannot be read.
@@ -28,30 +28,30 @@ _FAR = 1.0
 
 
 def network(backend: Backend, who: str) -> None:
-    """A loaded backend tells what its network takes and gives."""
+    """A loaded backend says what its network takes and gives."""
     for key in ("inputs", "outputs"):
         tensors = getattr(backend, key)
         if not isinstance(tensors, (list, tuple)) or not all(isinstance(each, TensorInfo) for each in tensors):
             _wrong(who, f"its {key} are {_short(tensors)}", f"set self.{key} to a list of TensorInfo")
 
 
-def arrays(told: Any, count: int, who: str) -> Sequence[np.ndarray]:
+def arrays(given: Any, count: int, who: str) -> Sequence[np.ndarray]:
     """What ``run`` returns: one array for each output."""
-    if isinstance(told, (list, tuple)) and len(told) == count and all(isinstance(each, np.ndarray) for each in told):
-        return told
-    _wrong(who, f"run gave {_short(told)}", f"return a list of NumPy arrays, one for each of the {count} outputs")
+    if isinstance(given, (list, tuple)) and len(given) == count and all(isinstance(each, np.ndarray) for each in given):
+        return given
+    _wrong(who, f"run gave {_short(given)}", f"return a list of NumPy arrays, one for each of the {count} outputs")
 
 
-def picture(told: Any, who: str) -> Picture:
+def picture(given: Any, who: str) -> Picture:
     """What preprocessing returns: a picture whose pixels are one."""
-    if not isinstance(told, Picture):
+    if not isinstance(given, Picture):
         hint = "return picture.crop(…) for a part of it, picture.replace(pixels) for other pixels of the same part"
-        _wrong(who, f"it returned {_short(told)}", hint)
-    for pixels in (told.pixels, told.frame):
+        _wrong(who, f"it returned {_short(given)}", hint)
+    for pixels in (given.pixels, given.frame):
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or not _is_colour(pixels):
             hint = "pixels are uint8 of height × width × 3, BGR"
             _wrong(who, f"the pixels it returned are {_short(pixels)}", hint)
-    return told
+    return given
 
 
 def predictions(given: Any, who: str) -> List[Prediction]:
@@ -219,23 +219,23 @@ def _whole(given: Any, where: str, key: str, who: str) -> int:
     return value
 
 
-def _keys(told: Any, needed: Sequence[str], others: Sequence[str], where: str, who: str) -> Mapping[str, Any]:
+def _keys(given: Any, needed: Sequence[str], others: Sequence[str], where: str, who: str) -> Mapping[str, Any]:
     known = (*needed, *others)
     hint = f"give it {', '.join(needed)}{' and perhaps ' + ', '.join(others) if others else ''}, and nothing else"
-    if not isinstance(told, Mapping):
-        _wrong(who, f"{where} is {_short(told)}", hint)
-    missing, strange = [key for key in needed if key not in told], [key for key in told if key not in known]
+    if not isinstance(given, Mapping):
+        _wrong(who, f"{where} is {_short(given)}", hint)
+    missing, strange = [key for key in needed if key not in given], [key for key in given if key not in known]
     if missing:
         _wrong(who, f"{where} has no {missing[0]}", hint)
     if strange:
         _wrong(who, f"{where} has {_short(strange[0])}, which no result carries", hint)
-    return told
+    return given
 
 
-def _number(told: Any, where: str, who: str) -> float:
-    value = _plain(told)
+def _number(given: Any, where: str, who: str) -> float:
+    value = _plain(given)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        _wrong(who, f"{where} is {_short(told)}", "give a finite number")
+        _wrong(who, f"{where} is {_short(given)}", "give a finite number")
     return float(value)
 
 

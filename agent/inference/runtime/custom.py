@@ -4,7 +4,7 @@ The file becomes a module of a private package that stands for its folder.  It f
 ``from .neighbour import …``, whatever they are called, and by ``import neighbour`` where neither Python nor
 an installed package has a module of that name: the folder is the last place that is searched.
 
-Whatever goes wrong is told with the file and line of that code, and stays an error of the model or of the
+Whatever goes wrong is reported with the file and line of that code, and stays an error of the model or of the
 picture: the worker lives.
 """
 
@@ -26,7 +26,7 @@ from agent.inference.runtime.errors import ModelError
 __all__ = ["find", "is_file", "made", "refusal", "shown", "watch"]
 
 _PLACES: List[str] = []
-"""Where strangers' code lies: folders with a separator at the end, and single files."""
+"""Where users' code lies: folders with a separator at the end, and single files."""
 
 
 def is_file(name: str) -> bool:
@@ -35,7 +35,7 @@ def is_file(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """The name as errors tell it: without the way to the file."""
+    """The name as errors show it: without the path of the file's folder."""
     path, _, attribute = name.rpartition(":")
     return f"{os.path.basename(path)}:{attribute}" if is_file(name) else name
 
@@ -74,7 +74,7 @@ def made(name: str, found: Any, options: Mapping[str, Any], key: str) -> Callabl
 
 
 def watch(found: Any) -> None:
-    """Have errors tell the lines of a stranger's class that came as ``module:Class`` or by an entry point."""
+    """Have errors name the lines of a user's class that came as ``module:Class`` or by an entry point."""
     path = getattr(sys.modules.get(getattr(found, "__module__", "")), "__file__", None)
     if path and path not in _PLACES:
         _PLACES.append(path)
@@ -131,11 +131,11 @@ def _broken(path: str, error: BaseException) -> ModelError:
         version = ".".join(map(str, sys.version_info[:2]))
         hint = f"mend {error.filename or path}; the model's worker runs Python {version}"
         return ModelError("code-broken", f"{type(error).__name__}: {error.msg} ({where})", hint)
-    told = refusal(error)
-    hint = told.hint or f"mend {path}"
+    refused = refusal(error)
+    hint = refused.hint or f"mend {path}"
     if isinstance(error, ModuleNotFoundError):
         hint = f"install {error.name} for {sys.executable}, or put {error.name}.py beside {os.path.basename(path)}"
-    return ModelError("code-broken", told.message, hint)
+    return ModelError("code-broken", refused.message, hint)
 
 
 def _uncallable(name: str, key: str) -> ModelError:

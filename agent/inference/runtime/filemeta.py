@@ -1,4 +1,4 @@
-"""What model files tell beyond their tensors, read without the libraries that wrote them.
+"""What model files say beyond their tensors, read without the libraries that wrote them.
 
 =============  ======================================================================================
 file           what is read
@@ -45,32 +45,32 @@ _LABELS = (2, 3)
 
 
 def tflite(path: str) -> Dict[str, Any]:
-    """What a TFLite file's metadata tells; empty where it has none."""
+    """What a TFLite file's metadata says; empty where it has none."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            told = _tflite(data)
+            facts = _tflite(data)
         except _BROKEN as error:
-            told = {"problem": f"the metadata table is broken: {error}"}
-    wanted = told.pop("files", [])
-    return {**told, **_appended(path, wanted)}
+            facts = {"problem": f"the metadata table is broken: {error}"}
+    label_files = facts.pop("files", [])
+    return {**facts, **_appended(path, label_files)}
 
 
 def properties(entries: Mapping[str, str], description: str = "") -> Dict[str, Any]:
-    """What a model's string properties tell: those that Ultralytics writes, Python literals parsed, never evaluated."""
-    told: Dict[str, Any] = {key: entries[key] for key in (*_ABOUT, "task") if entries.get(key)}
+    """What a model's string properties say: those that Ultralytics writes, Python literals parsed, never evaluated."""
+    facts: Dict[str, Any] = {key: entries[key] for key in (*_ABOUT, "task") if entries.get(key)}
     if description:
-        told.setdefault("description", description)
+        facts.setdefault("description", description)
     names, size, stride = (_literal(entries.get(key)) for key in ("names", "imgsz", "stride"))
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))
     if isinstance(names, dict) and names and all(str(key).isdecimal() and len(str(key)) <= _DIGITS for key in names):
         by_number = {int(key): str(name) for key, name in names.items()}
-        told["labels"] = [by_number.get(number, "") for number in range(max(by_number) + 1)]
+        facts["labels"] = [by_number.get(number, "") for number in range(max(by_number) + 1)]
     if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) for side in size):  # noqa: PLR2004 - height, width
-        told["size"] = (size[1], size[0])
+        facts["size"] = (size[1], size[0])
     if isinstance(stride, int):
-        told["stride"] = stride
-    return told
+        facts["stride"] = stride
+    return facts
 
 
 class _Table:
@@ -145,30 +145,30 @@ def _tflite(data: Data) -> Dict[str, Any]:
 
 
 def _about(table: _Table) -> Dict[str, Any]:
-    """What the root of the metadata tells of the first subgraph's first input and of its outputs."""
-    told: Dict[str, Any] = {key: table.text(field) for key, field in _ABOUT.items() if table.text(field)}
+    """What the root of the metadata says of the first subgraph's first input and of its outputs."""
+    facts: Dict[str, Any] = {key: table.text(field) for key, field in _ABOUT.items() if table.text(field)}
     files = table.tables(_ASSOCIATED_FILES)
     for graph in table.tables(_SUBGRAPHS)[:1]:
         for tensor in graph.tables(_INPUTS)[:1]:
-            told.update(_image(tensor))
+            facts.update(_image(tensor))
         files += graph.tables(_GRAPH_FILES)
         for tensor in graph.tables(_OUTPUTS):
             files = tensor.tables(_TENSOR_FILES) + files
-            told.update(_threshold(tensor))
-    told["files"] = [file.text(0) for file in files if file.number(2, "<b") in _LABELS]
-    return told
+            facts.update(_threshold(tensor))
+    facts["files"] = [file.text(0) for file in files if file.number(2, "<b") in _LABELS]
+    return facts
 
 
 def _image(tensor: _Table) -> Dict[str, Any]:
-    told: Dict[str, Any] = {}
+    facts: Dict[str, Any] = {}
     for unit in tensor.tables(_PROCESS_UNITS):
         options = unit.table(1)
         if unit.number(0, "<B") == _NORMALIZATION and options and options.floats(0) and all(options.floats(1)):
-            told.update(mean=options.floats(0), std=options.floats(1) or [1.0])
+            facts.update(mean=options.floats(0), std=options.floats(1) or [1.0])
     content = tensor.table(_CONTENT)
     image = content.table(1) if content and content.number(0, "<B") == _IMAGE else None
     color = _COLORS.get(image.number(0, "<b")) if image else None
-    return {**told, "color": color} if color else told
+    return {**facts, "color": color} if color else facts
 
 
 def _threshold(tensor: _Table) -> Dict[str, Any]:
@@ -179,7 +179,7 @@ def _threshold(tensor: _Table) -> Dict[str, Any]:
     return {}
 
 
-def _appended(path: str, wanted: List[str]) -> Dict[str, Any]:
+def _appended(path: str, label_files: List[str]) -> Dict[str, Any]:
     """What the zip behind the model holds: the label file, one name per line, or Ultralytics' properties."""
     if not zipfile.is_zipfile(path):
         return {}
@@ -188,8 +188,10 @@ def _appended(path: str, wanted: List[str]) -> Dict[str, Any]:
             names = archive.namelist()
             for name in names:
                 if name.endswith(("metadata.json", "temp_meta.txt")):
-                    return _told(_read(archive, name))
-            labels = [name for name in wanted if name in names] or [name for name in names if "label" in name.lower()]
+                    return _ultralytics(_read(archive, name))
+            labels = [name for name in label_files if name in names] or [
+                name for name in names if "label" in name.lower()
+            ]
             return {"labels": _read(archive, labels[0]).splitlines()} if labels else {}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, *_BROKEN) as error:
         return {"problem": f"the files appended to the model are broken: {error}"}
@@ -203,7 +205,7 @@ def _read(archive: zipfile.ZipFile, name: str) -> str:
     return data.decode("utf-8-sig")
 
 
-def _told(text: str) -> Dict[str, Any]:
+def _ultralytics(text: str) -> Dict[str, Any]:
     try:
         entries = json.loads(text)
     except ValueError:

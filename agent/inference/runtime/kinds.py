@@ -45,7 +45,7 @@ _OWN_KEYS = (
     ("mask", SEGMENTATION),
 )
 """In the order in which they decide: text may have a box, and a detection a mask."""
-_TELLING = frozenset({"kind", *dict(_OWN_KEYS)})
+_DISTINCTIVE = frozenset({"kind", *dict(_OWN_KEYS)})
 
 
 def kind_of(prediction: Mapping[str, Any]) -> str:
@@ -54,7 +54,7 @@ def kind_of(prediction: Mapping[str, Any]) -> str:
     >>> kind_of({"label": "Cat", "label_id": 8, "score": 0.5})
     'classification'
     """
-    if _TELLING.isdisjoint(prediction):
+    if _DISTINCTIVE.isdisjoint(prediction):
         return CLASSIFICATION  # most are, and there are many of them
     named = prediction.get("kind")
     if named is not None:

@@ -1,6 +1,6 @@
 """The names of a model's classes, read from every form that label files have.
 
-Four forms are told apart by their first characters:
+Four forms are distinguished by their first characters:
 
 =====================================  ============================================================
 ``tench`` ⏎ ``goldfish`` ⏎ …           one name per line; a blank line inside is a class without name

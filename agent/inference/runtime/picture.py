@@ -40,8 +40,8 @@ class Picture:
         left, right = (round(min(max(edge, 0.0), 1.0) * columns) for edge in (x, x + width))
         top, bottom = (round(min(max(edge, 0.0), 1.0) * rows) for edge in (y, y + height))
         if left >= right or top >= bottom:
-            told = f"crop({x:g}, {y:g}, {width:g}, {height:g})"
-            raise ValueError(f"{told} leaves nothing of the picture: give fractions of it, from 0 to 1")
+            call = f"crop({x:g}, {y:g}, {width:g}, {height:g})"
+            raise ValueError(f"{call} leaves nothing of the picture: give fractions of it, from 0 to 1")
         return replace(
             self,
             pixels=self.pixels[top:bottom, left:right],

@@ -1,6 +1,6 @@
 """Backends, tasks and a model's own steps by name: built in, from an entry point, or the user's own code.
 
-Nothing is imported until it is asked for.  A stranger's code is named by an entry point of its group
+Nothing is imported until it is asked for.  A user's code is named by an entry point of its group
 (``verge.backends``, ``verge.tasks``, ``verge.preprocess``, ``verge.postprocess``), as ``module:Class`` of
 what is installed, or as ``file.py:Name`` of a file beside the model (``custom.py``).
 """
@@ -43,8 +43,8 @@ BACKENDS: Mapping[str, str] = {
 """In the order in which ``auto`` tries them."""
 
 TASKS: Mapping[str, str] = {
-    "image-classification": f"{_HERE}.tasks.classification:Classification",
-    "object-detection": f"{_HERE}.tasks.detection:Detection",
+    "image-classification": f"{_HERE}.tasks.classification:ImageClassification",
+    "object-detection": f"{_HERE}.tasks.detection:ObjectDetection",
     "tensors": f"{_HERE}.tasks.tensors:Tensors",
 }
 """In the order in which ``auto`` asks them; the last one takes anything."""
@@ -74,7 +74,7 @@ def step(word: str, name: str, options: Mapping[str, Any]) -> Callable[[Any], An
 
 
 def is_own(kind: type) -> bool:
-    """Whether a class is the agent's and no stranger's."""
+    """Whether a class is the agent's own."""
     return kind.__module__.startswith(f"{_HERE}.")
 
 
@@ -117,7 +117,7 @@ def task_for(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Typ
 
 
 def _accepts(found: Type[Backend], path: str) -> bool:
-    """Whether the backend takes the file; a stranger's that cannot even look is passed over."""
+    """Whether the backend takes the file; a user's that cannot even look is passed over."""
     try:
         return found.accepts(path)
     except Exception as error:
@@ -128,7 +128,7 @@ def _accepts(found: Type[Backend], path: str) -> bool:
 
 
 def _recognises(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> bool:
-    """Whether the task knows the outputs; a stranger's that cannot even be imported is passed over."""
+    """Whether the task knows the outputs; a user's that cannot even be imported is passed over."""
     try:
         return task(name).recognises(inputs, outputs)
     except Exception as error:

@@ -9,7 +9,7 @@ Linear and cubic interpolation look at a few pixels only and alias when they shr
 by half.  A larger one is therefore halved first, which is what JPEG's reduced decoding has done already: a
 picture gives the same answer however it was encoded, and whether it was decoded at full scale or not.
 
-What the model file tells (size, layout, type, quantisation, TFLite metadata) need not be said in the
+What the model file says (size, layout, type, quantisation, TFLite metadata) need not be said in the
 manifest.  Where neither tells how pixels become numbers:
 
 =========================  =====================================================================
@@ -22,8 +22,8 @@ wider, not quantised       the pixel itself
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, NoReturn, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -31,12 +31,69 @@ import numpy as np
 from agent.inference.runtime.base import Geometry, TensorInfo
 from agent.inference.runtime.decode import Decoded, Fit
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.inputspec import COLORS, INTERPOLATIONS, LAYOUTS, InputSpec
+from agent.inference.runtime.options import Options
 
-__all__ = ["InputSpec", "Preprocessor"]
+__all__ = ["COLORS", "INTERPOLATIONS", "LAYOUTS", "RESIZES", "InputSpec", "Preprocessor"]
 
+LAYOUTS = ("NHWC", "NCHW")
+COLORS: Mapping[str, Optional[int]] = {"RGB": cv2.COLOR_BGR2RGB, "BGR": None, "GRAY": cv2.COLOR_BGR2GRAY}
+RESIZES = ("stretch", "crop", "letterbox")
+INTERPOLATIONS = {
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "cubic": cv2.INTER_CUBIC,
+}
+_YOLO_GREY = 114
+_MAX_SIDE = 8192
 _CARRIERS = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.float64}
 """Types that OpenCV's table look-up moves in every version, by size in bytes."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A manifest's ``[input]``: what is said of the network's picture; ``auto`` and None ask the model file."""
+
+    width: Optional[int] = None
+    height: Optional[int] = None
+    layout: str = "auto"
+    color: str = "auto"
+    mean: Optional[Tuple[float, ...]] = None
+    std: Optional[Tuple[float, ...]] = None
+    """The network reads (pixel - mean) / std, one number for all channels or one for each, in ``color``'s order.
+
+    The manifest may say ``scale`` in place of ``std``: (pixel - mean) × scale.
+    """
+    resize: str = "stretch"
+    interpolation: str = "linear"
+    pad: Tuple[float, ...] = (_YOLO_GREY,)
+    """The pixel around a letterboxed picture."""
+    file: Mapping[str, Any] = field(default_factory=dict)
+    """What the model file's metadata says, for what the manifest leaves open."""
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any], metadata: Optional[Mapping[str, Any]] = None) -> InputSpec:
+        """The manifest's ``input`` table, strictly; raises ``ModelError`` naming the key and the nearest known one."""
+        numbers = ("mean", "std", "scale", "pad")
+        listed = {key: [value] if key in numbers and _is_number(value) else value for key, value in table.items()}
+        options = Options(listed, "input")
+        mean, std, scale = (_numbers(options, key) for key in ("mean", "std", "scale"))
+        if std and scale:
+            raise ModelError("options-wrong", "input says both std and scale", "scale is 1 / std: give one of them")
+        spec = cls(
+            width=options.integer("width", 0, 0, _MAX_SIDE) or None,
+            height=options.integer("height", 0, 0, _MAX_SIDE) or None,
+            layout=options.choice("layout", "auto", ("auto", *LAYOUTS)),
+            color=options.choice("color", "auto", ("auto", *COLORS)),
+            mean=mean,
+            std=tuple(1 / factor for factor in scale) if scale else std,
+            resize=options.choice("resize", cls.resize, RESIZES),
+            interpolation=options.choice("interpolation", cls.interpolation, tuple(INTERPOLATIONS)),
+            pad=_numbers(options, "pad") or cls.pad,
+            file=dict(metadata or {}),
+        )
+        options.done()
+        return spec
 
 
 class Preprocessor:
@@ -117,7 +174,9 @@ class _Planes:
     def of(cls, spec: InputSpec, tensor: TensorInfo) -> _Planes:
         *batch, first, second, third = tensor.shape if len(tensor.shape) in (3, 4) else _no_picture(tensor)
         if any(size not in (-1, 1) for size in batch):
-            raise ModelError("input-unsupported", f"{_told(tensor)} wants a batch", "export the model for a batch of 1")
+            raise ModelError(
+                "input-unsupported", f"{_shape(tensor)} wants a batch", "export the model for a batch of 1"
+            )
         planar = spec.layout == "NCHW" if spec.layout != "auto" else _is_planar(first, third, tensor)
         channels, height, width = (first, second, third) if planar else (third, first, second)
         color = _color(spec, channels, tensor)
@@ -189,7 +248,7 @@ def _normalisation(spec: InputSpec, tensor: TensorInfo, channels: int) -> Tuple[
     mean, std = spec.mean, spec.std
     dtype = np.dtype(tensor.dtype)
     if dtype.kind not in "fiu" or dtype.itemsize not in _CARRIERS:
-        raise ModelError("input-unsupported", f"{_told(tensor)} holds no pixels", "export it for float32 or uint8")
+        raise ModelError("input-unsupported", f"{_shape(tensor)} holds no pixels", "export it for float32 or uint8")
     if mean is None and std is None:
         if dtype.kind == "f":
             mean, std = spec.file.get("mean", (0.0,)), spec.file.get("std", (255.0,))
@@ -216,7 +275,7 @@ def _is_planar(first: int, third: int, tensor: TensorInfo) -> bool:
         return False
     if first in (1, 3):
         return True
-    _wrong(f"{_told(tensor)}: which axis holds the colours?", f"give input.layout: {' or '.join(LAYOUTS)}")
+    _wrong(f"{_shape(tensor)}: which axis holds the colours?", f"give input.layout: {' or '.join(LAYOUTS)}")
 
 
 def _color(spec: InputSpec, channels: int, tensor: TensorInfo) -> str:
@@ -224,18 +283,18 @@ def _color(spec: InputSpec, channels: int, tensor: TensorInfo) -> str:
     if spec.color == "auto" and channels in (1, 3):
         known = "GRAY" if channels == 1 else known.replace("GRAY", "RGB")
     if channels not in (-1, 1 if known == "GRAY" else 3):
-        _wrong(f"{_told(tensor)} has not the channels of a {known} picture", "check input.color and input.layout")
+        _wrong(f"{_shape(tensor)} has not the channels of a {known} picture", "check input.color and input.layout")
     return known
 
 
-def _side(key: str, told: Optional[int], tensor_side: int, file_side: Optional[int], tensor: TensorInfo) -> int:
+def _side(key: str, given: Optional[int], tensor_side: int, file_side: Optional[int], tensor: TensorInfo) -> int:
     if tensor_side > 0:
-        if told not in (None, tensor_side):
-            _wrong(f"input.{key} is {told}, but the file has {_told(tensor)}", f"leave input.{key} out")
+        if given not in (None, tensor_side):
+            _wrong(f"input.{key} is {given}, but the file has {_shape(tensor)}", f"leave input.{key} out")
         return tensor_side
-    side = told or file_side
+    side = given or file_side
     if not side:
-        _wrong(f"{_told(tensor)} leaves the {key} open", f"choose one with input.{key}")
+        _wrong(f"{_shape(tensor)} leaves the {key} open", f"choose one with input.{key}")
     return side
 
 
@@ -244,8 +303,18 @@ def _wrong(message: str, hint: str) -> NoReturn:
 
 
 def _no_picture(tensor: TensorInfo) -> NoReturn:
-    raise ModelError("input-unsupported", f"{_told(tensor)} is no picture", "give a model whose first input is one")
+    raise ModelError("input-unsupported", f"{_shape(tensor)} is no picture", "give a model whose first input is one")
 
 
-def _told(tensor: TensorInfo) -> str:
+def _shape(tensor: TensorInfo) -> str:
     return f"the input {tensor.name!r} of {tensor.dtype} {list(tensor.shape)}"
+
+
+def _numbers(options: Options, key: str) -> Optional[Tuple[float, ...]]:
+    low = {"mean": -np.inf, "pad": -1.0}.get(key, 0.0)
+    values = options.numbers(key, (1.0,), low)
+    return values if key in options else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -140,14 +140,14 @@ def _task(model: Mapping[str, Any], backend: Backend, names: Labels) -> Task:
 
 
 def _runner(backend: Backend) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
-    """How the network is run: a stranger's backend is looked at whenever it answers."""
+    """How the network is run: a user's backend is checked whenever it answers."""
     if plugins.is_own(type(backend)):
         return backend.run
     return lambda given: contracts.arrays(backend.run(given), len(backend.outputs), _name(backend))
 
 
 def _predictor(task: Task, after: Optional[_Step]) -> _Predictor:
-    """What the outputs say: a stranger's task is looked at too, and a step behind it has the last word."""
+    """What the outputs say: a user's task is checked too, and a step behind it has the last word."""
 
     def checked(outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
         return contracts.predictions(task.predictions(outputs, geometry), _name(task))
@@ -157,13 +157,13 @@ def _predictor(task: Task, after: Optional[_Step]) -> _Predictor:
 
 
 def _step(word: str, model: Mapping[str, Any]) -> Optional[_Step]:
-    """A model's own step, whose answers are looked at; None where it has none."""
+    """A model's own step, whose answers are checked; None where it has none."""
     name = model.get(word)
     if not name:
         return None
     call, who = plugins.step(word, name, model.get(f"{word}_options") or {}), custom.shown(name)
-    look = {"preprocess": contracts.picture, "postprocess": contracts.predictions}[word]
-    return lambda given: look(call(given), who)
+    check = {"preprocess": contracts.picture, "postprocess": contracts.predictions}[word]
+    return lambda given: check(call(given), who)
 
 
 def _name(part: Any) -> str:
@@ -194,8 +194,8 @@ def _digest(path: str) -> str:
     digest = hashlib.sha256()
     if os.path.isdir(path):
         for name in _files(path):
-            told = f"{name}\0{_digest(os.path.join(path, name))}\n"
-            digest.update(told.encode("utf-8", "surrogateescape"))
+            entry = f"{name}\0{_digest(os.path.join(path, name))}\n"
+            digest.update(entry.encode("utf-8", "surrogateescape"))
     else:
         with open(path, "rb") as file:
             for chunk in iter(lambda: file.read(1 << 20), b""):

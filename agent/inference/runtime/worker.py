@@ -69,10 +69,10 @@ class _Worker:
             return _error(content.get("id"), error.code, error.message, error.hint)
         except MemoryError:
             return _error(content.get("id"), "out-of-memory", "the worker ran out of memory", "raise memory_mb")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 a stranger's code may raise anything; it crosses as text
+        except (Exception, SystemExit) as error:  # noqa: BLE001 a user's code may raise anything; it crosses as text
             traceback.print_exc()
-            told = custom.refusal(error)
-            return _error(content.get("id"), told.code, told.message, told.hint)
+            refused = custom.refusal(error)
+            return _error(content.get("id"), refused.code, refused.message, refused.hint)
 
     def _load(self, content: Mapping[str, Any]) -> bytes:
         # Imported here: what NumPy, OpenCV or a backend print or break at import is then an answer too.

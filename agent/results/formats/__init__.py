@@ -1,7 +1,14 @@
 """How a result is written: a table of formats, each one module, loaded when it is asked for.
 
-A format is a pure function from result to bytes and what a reader has to know of the bytes.  A stranger's
-format comes by entry point: group ``verge.formats``, name the format's, value a ``Format``.
+A format is a pure function from result to bytes and what a reader has to know of the bytes.  A user's format comes by
+entry point: group ``verge.formats``, name the format's, value a ``Format``.
+
+==============  ====================================================================================
+``native``      the result field by field, as JSON
+``aws``         the payload of the Greengrass samples for TensorFlow Lite
+``aws_dlr``     the same with boxes as the samples for DLR print them
+``numpy_text``  how NumPy prints a row of numbers, which readers of these payloads parse
+==============  ====================================================================================
 """
 
 from __future__ import annotations

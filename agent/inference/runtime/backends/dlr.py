@@ -128,9 +128,9 @@ def _device(folder: Folder, accelerator: str) -> str:
 
 def _inputs(folder: Folder, network: Network) -> List[TensorInfo]:
     """The inputs as the graph tells them, which libdlr sorts by name and mistakes for the weights before them."""
-    told = network.inputs()
-    names = {tensor.name for tensor in told}
-    return folder.arguments(names) or [tensor for tensor in folder.told("Inputs") if tensor.name in names] or told
+    inputs = network.inputs()
+    names = {tensor.name for tensor in inputs}
+    return folder.arguments(names) or [tensor for tensor in folder.tensors("Inputs") if tensor.name in names] or inputs
 
 
 def _convention(inputs: Sequence[TensorInfo]) -> Mapping[str, Any]:
@@ -147,7 +147,7 @@ def _convention(inputs: Sequence[TensorInfo]) -> Mapping[str, Any]:
 
 def _outputs(folder: Folder, network: Network) -> List[TensorInfo]:
     """The outputs; those of a dynamic graph have shapes only after a run, and are as the metadata tells them."""
-    return folder.told("Outputs") if folder.kind == "relayvm" else network.outputs()
+    return folder.tensors("Outputs") if folder.kind == "relayvm" else network.outputs()
 
 
 def _check_type(path: str, tensor: TensorInfo) -> None:

@@ -55,11 +55,11 @@ class Folder:
     @property
     def device(self) -> Optional[str]:
         """What the model was compiled for, where its metadata tells: ``cpu``, ``gpu``, ``opencl``."""
-        told: Optional[str] = self.metadata.get("Requirements", {}).get("TargetDeviceType")
-        return told
+        target: Optional[str] = self.metadata.get("Requirements", {}).get("TargetDeviceType")
+        return target
 
-    def told(self, end: str) -> List[TensorInfo]:
-        """The ``Inputs`` or ``Outputs`` of the metadata, as far as they are told."""
+    def tensors(self, end: str) -> List[TensorInfo]:
+        """The ``Inputs`` or ``Outputs`` of the metadata, as far as they are there."""
         return [_tensor(one) for one in self.metadata.get("Model", {}).get(end, [])]
 
     def arguments(self, names: Collection[str]) -> List[TensorInfo]:
@@ -201,11 +201,11 @@ def _json(path: str) -> Any:
         return None
 
 
-def _tensor(told: Mapping[str, Any]) -> TensorInfo:
-    shape = told.get("shape")
+def _tensor(entry: Mapping[str, Any]) -> TensorInfo:
+    shape = entry.get("shape")
     sides = shape if isinstance(shape, list) else []
     known = [side if isinstance(side, int) and side > 0 else -1 for side in sides]
-    return TensorInfo(told["name"], tuple(known), str(told.get("dtype", "float32")))
+    return TensorInfo(entry["name"], tuple(known), str(entry.get("dtype", "float32")))
 
 
 def _check_machine(library: str) -> None:

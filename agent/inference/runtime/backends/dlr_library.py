@@ -7,7 +7,7 @@ replaced by an empty one first, which leaves the installation as it is.
 
 libdlr tells why a load failed on standard error alone (its "last error" is empty, or an older one), and a broken
 model may as well kill the process.  ``Library.trial`` therefore loads a model first in a forked child, whose
-standard error is kept: whatever becomes of the child, there is a reason to tell.
+standard error is kept: whatever becomes of the child, there is a reason to report.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Onnx(Backend):
 
     @classmethod
     def accepts(cls, path: str) -> bool:
-        """Whether the file's name is ONNX's; its first bytes tell nothing."""
+        """Whether the file's name is ONNX's; its first bytes say nothing."""
         return path.endswith((".onnx", ".ort")) and os.path.isfile(path)
 
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:

@@ -48,9 +48,9 @@ class OpenCV(Backend):
         _check_head(path)
         self.inputs, self.outputs = [_UNKNOWN], []
         if path.endswith(".onnx"):
-            told = onnxfile.read(path)
-            self.inputs, self.outputs = list(told.inputs), list(told.outputs)
-            self.metadata = filemeta.properties(told.properties)
+            file = onnxfile.read(path)
+            self.inputs, self.outputs = list(file.inputs), list(file.outputs)
+            self.metadata = filemeta.properties(file.properties)
         try:
             self._net = cv2.dnn.readNet(path, config)
             self._names = list(self._net.getUnconnectedOutLayersNames())
@@ -104,8 +104,8 @@ def _said(error: cv2.error) -> str:
     return " ".join((error.err or str(error)).split())
 
 
-def _order(told: Sequence[str], names: Sequence[str]) -> Tuple[int, ...]:
+def _order(listed: Sequence[str], names: Sequence[str]) -> Tuple[int, ...]:
     """Where each output that the file tells is among those that OpenCV has, which may name and sort them otherwise."""
-    if sorted(told) == sorted(names):
-        return tuple(names.index(name) for name in told)
+    if sorted(listed) == sorted(names):
+        return tuple(names.index(name) for name in listed)
     return tuple(range(len(names)))

@@ -18,7 +18,7 @@ from agent.inference.runtime.labels import shift
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import ACTIVATIONS, finite, probabilities
 
-__all__ = ["Classification"]
+__all__ = ["ImageClassification"]
 
 _MAX_CLASSES = 1_000_000
 
@@ -26,7 +26,7 @@ _MAX_CLASSES = 1_000_000
 _PROBABILITY_SCALE = 1 / 256
 
 
-class Classification(Task):
+class ImageClassification(Task):
     """The best classes of a frame; options ``top_k``, ``threshold``, ``activation``, ``background``, ``output``."""
 
     name = "image-classification"
@@ -86,7 +86,7 @@ def _is_vector(shape: Sequence[int]) -> bool:
 
 def _choose(outputs: Sequence[TensorInfo], wanted: Union[int, str, None]) -> int:
     """The index of the output that holds the scores."""
-    told = ", ".join(f"{index}: {info.name} {list(info.shape)}" for index, info in enumerate(outputs))
+    shapes = ", ".join(f"{index}: {info.name} {list(info.shape)}" for index, info in enumerate(outputs))
     if wanted is None:
         fitting = [index for index, info in enumerate(outputs) if _is_vector(info.shape)]
     elif isinstance(wanted, str):
@@ -97,6 +97,6 @@ def _choose(outputs: Sequence[TensorInfo], wanted: Union[int, str, None]) -> int
         return fitting[0]
     raise ModelError(
         "outputs-not-recognised",
-        f"image classification wants one vector of scores; the network's outputs are {told}",
+        f"image classification wants one vector of scores; the network's outputs are {shapes}",
         hint="name it: options.output = an index or a name of these",
     )

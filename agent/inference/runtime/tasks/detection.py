@@ -25,7 +25,7 @@ from agent.inference.runtime.tasks.decoders.ssd_raw import SsdRaw
 from agent.inference.runtime.tasks.decoders.yolo import YoloV5, YoloV8
 from agent.inference.runtime.tasks.decoders.yolox import YoloX
 
-__all__ = ["DECODERS", "Detection"]
+__all__ = ["DECODERS", "ObjectDetection"]
 
 DECODERS: Tuple[Type[Decoder], ...] = (
     SsdPost,
@@ -40,7 +40,7 @@ DECODERS: Tuple[Type[Decoder], ...] = (
 """Every head, in the order in which ``decoder = "auto"`` asks them; the first that recognises its own is taken."""
 
 
-class Detection(Task):
+class ObjectDetection(Task):
     """The objects of a frame.
 
     Options: ``decoder``, ``threshold``, ``nms``, ``iou``, ``top_k`` (candidates that enter the suppression),

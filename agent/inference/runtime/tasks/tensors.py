@@ -52,7 +52,7 @@ class Tensors(Task):
         return [self._tensor(name, output) for name, output in zip(self._names, outputs)]
 
     def _tensor(self, name: str, values: np.ndarray) -> Prediction:
-        told = {"name": name, "shape": list(values.shape), "dtype": values.dtype.name}
+        entry = {"name": name, "shape": list(values.shape), "dtype": values.dtype.name}
         if self._format == "list" and values.size > self._max_values:
             raise ModelError(
                 "outputs-too-large",
@@ -60,8 +60,8 @@ class Tensors(Task):
                 hint="use options.format = auto or base64, or raise options.max_values",
             )
         if self._format == "base64" or values.size > self._max_values or not _is_json(values):
-            return {**told, "data": values, "encoding": "base64"}
-        return {**told, "data": values}
+            return {**entry, "data": values, "encoding": "base64"}
+        return {**entry, "data": values}
 
 
 def _is_json(values: np.ndarray) -> bool:

@@ -56,7 +56,7 @@ class Detr(Decoder):
 
 
 def _outputs(network: Network) -> Optional[Tuple[int, int]]:
-    """(boxes, logits); None where they cannot be told."""
+    """(boxes, logits); None where they cannot be distinguished."""
     boxes = find(network.outputs, are_boxes, ("box",))
     if boxes is None:
         return None

@@ -1,7 +1,7 @@
 """Detectors of GluonCV (SSD, YOLOv3, CenterNet, Faster R-CNN), as SageMaker Neo compiles them.
 
 Three outputs in this order: ids [1,N,1], scores [1,N,1] and corners [1,N,4] in pixels of the network's picture,
-suppressed already; rows of -1 are not used.  Names tell nothing (``output0`` …) and are not asked, but where the
+suppressed already; rows of -1 are not used.  Names say nothing (``output0`` …) and are not asked, but where the
 numbers say that ids and scores are the other way round, they are.
 """
 

@@ -1,7 +1,7 @@
 """Detectors that end in TFLite's post-processing operation: boxes, classes, scores and how many count.
 
-Exporters shuffle the four outputs and rename them.  Boxes and the count are told by their shapes; classes
-and scores have the same shape and are told by their names, and failing that by their numbers: scores
+Exporters shuffle the four outputs and rename them.  Boxes and the count are known by their shapes; classes
+and scores have the same shape and are known by their names, and failing that by their numbers: scores
 end at 1, classes are whole.
 """
 
@@ -85,7 +85,7 @@ def _by_shape(outputs: Sequence[TensorInfo]) -> bool:
 
 
 def _named(outputs: Sequence[TensorInfo]) -> Optional[Tuple[int, int]]:
-    """(classes, scores) where the names tell both."""
+    """(classes, scores) where the names say both."""
     names = [info.name.lower() for info in outputs]
     scores = [n for n, name in enumerate(names) if any(word in name for word in _SCORES)]
     classes = [n for n, name in enumerate(names) if n not in scores and any(word in name for word in _CLASSES)]

@@ -79,7 +79,7 @@ class SsdRaw(Decoder):
 
 
 def _outputs(network: Network) -> Optional[Tuple[int, int]]:
-    """(boxes, scores); None where they cannot be told.  Some exports give the boxes as [1,N,1,4]."""
+    """(boxes, scores); None where they cannot be distinguished.  Some exports give the boxes as [1,N,1,4]."""
     boxes = find(
         network.outputs, lambda shape: are_boxes(shape) or are_boxes((*shape[:2], *shape[3:])), ("box", "loc", "reg")
     )

@@ -5,7 +5,7 @@
 ``yolov8``  [1, 4+C, N]  classes alone, transposed; also versions 9, 11 and 12
 =========  ============  ====================================================================
 
-Either may come transposed.  Which axis is which is told by the number of labels, and without labels by
+Either may come transposed.  Which axis is which follows from the number of labels, and without labels by
 length: there are more boxes than features.  ONNX exports give pixels of the input, TFLite exports
 fractions: ``normalized`` says which, and left open it is seen from the largest coordinate.
 """
@@ -142,7 +142,7 @@ def products(rows: np.ndarray, threshold: float, activation: str = "none") -> Tu
 
 
 def _feature_axis(axes: Tuple[int, int], leading: int, labels: int) -> int:
-    """The axis that has room for just the labels; where that does not tell, the known or the shorter one."""
+    """The axis that has room for just the labels; where that decides nothing, the known or the shorter one."""
     fitting = [axis for axis in (0, 1) if labels and axes[axis] == leading + labels]
     if len(fitting) == 1:
         return fitting[0]

@@ -12,7 +12,7 @@ import pytest
 from agent.config.load import parse
 from agent.config.streams import CameraOptions, DirectoryOptions, InputOptions, Policy, StreamOptions, problems
 from agent.errors import ConfigError
-from agent.streams.inputs import same_source
+from agent.streams.streams import same_source
 
 FOLDER = {"directory": {"path": "pictures"}}
 CAMERA = {"camera": {"source": 0}}
@@ -113,7 +113,7 @@ def test_a_source_stays_unless_what_it_is_changes(one, other, same) -> None:
 
 
 def test_relative_paths_start_at_the_folder_of_the_configuration() -> None:
-    from agent.streams.inputs import source  # noqa: PLC0415
+    from agent.streams.streams import source  # noqa: PLC0415
 
     made = source(
         stream(directory=DirectoryOptions(path="pictures", name="cat.jpg")), {}, Path("/etc/verge"), max_bytes=1,

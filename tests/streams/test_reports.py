@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.frames.reports import Report, Reports
+from agent.streams.metrics import Report, Reports
 
 
 def test_the_first_refusal_on_a_topic_is_reported_at_once():
