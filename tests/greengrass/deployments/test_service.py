@@ -1,0 +1,204 @@
+"""A service with real scripts, a real ledger and a bus in memory: what is written when, and who is informed."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config.streams import FrameLimits
+from agent.greengrass.artifacts.cache import Cache
+from agent.greengrass.artifacts.fetch import Fetcher
+from agent.greengrass.components.spec import RunAs
+from agent.greengrass.components.supervisor import Supervisor
+from agent.greengrass.deployments.activation import Activator
+from agent.greengrass.deployments.layout import Layout
+from agent.greengrass.deployments.ledger import Ledger, Step
+from agent.greengrass.deployments.outcome import DetailedStatus, Outcome
+from agent.greengrass.deployments.repository import RecipeStore
+from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.requesters import Arrival, Requester
+from agent.greengrass.deployments.service import DeploymentService
+from agent.greengrass.deployments.target import EnvironmentManager
+from agent.greengrass.deployments.transaction import Workspace
+from agent.greengrass.deployments.trust import Link, LinkKind, TrustPolicy
+from agent.greengrass.recipes import platform
+from agent.inference.environments.provider import Provider
+from agent.inference.plane import InferencePlane
+from agent.inference.tuning.tuner import Tuner
+from agent.mqtt.memory import MemoryBus, MemoryTransport
+from agent.streams.streams import Streams
+from agent.topics import Topics
+
+NOTHING = {"components": {}}
+
+
+class Waiting(Requester):
+    """Keeps what it is informed of."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def progress(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def ended(self, identity: str, outcome: Outcome) -> None:
+        del identity
+        self.end.set_result(outcome)
+
+
+class Recording(Ledger):
+    """Keeps the steps that are written, and calls ``after_step`` then."""
+
+    after_step: Callable[[Step], None] = staticmethod(lambda _step: None)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.steps: list[Step] = []
+
+    async def step(self, seq: int, step: Step) -> None:
+        await super().step(seq, step)
+        self.steps.append(step)
+        self.after_step(step)
+
+
+class Device:
+    """A service at work, its ledger, and a way to deploy."""
+
+    def __init__(self, service: DeploymentService, ledger: Recording, workspace: Workspace) -> None:
+        self.service = service
+        self.ledger = ledger
+        self.workspace = workspace
+
+    async def deploy(self, document: Mapping[str, Any]) -> tuple[Outcome, list[Step]]:
+        """The end, and the steps that the requester was informed of."""
+        requester = Waiting()
+        self.service.submit(Arrival(Source.TOPIC, json.dumps(document).encode(), requester))
+        async with asyncio.timeout(20):
+            return await requester.end, requester.steps
+
+
+@asynccontextmanager
+async def running(folder: Path, change: Callable[[Workspace], Workspace] = lambda it: it) -> AsyncIterator[Device]:
+    layout = Layout(folder)
+    async with (
+        MemoryTransport(MemoryBus(), "agent") as transport,
+        Recording(layout.ledger) as ledger,
+        Supervisor(run=layout.run, logs=layout.logs, env={}, run_as=RunAs(getpass.getuser())) as supervisor,
+        asyncio.TaskGroup() as tasks,
+        InferencePlane(tasks, folder / "quarantine") as plane,
+    ):
+        nothing = {"added": lambda _stream: None, "removed": lambda _stream: None, "changed": lambda: None}
+        streams = Streams(
+            "t", plane, {"local": transport}, folder, limits=FrameLimits(), room=lambda _transport: 1, **nothing
+        )
+        workspace = Workspace(
+            "t", layout, RecipeStore(layout.recipes), Fetcher(Cache(layout.cache)),
+            EnvironmentManager(Provider(), layout), Activator(plane, Tuner(plane, folder), streams, supervisor),
+            platform.detect(), {},
+        )  # fmt: skip
+        trust = TrustPolicy(Link(LinkKind.LOCAL))
+        service = DeploymentService(change(workspace), ledger, transport, Topics("t"), trust)
+        await service.open()
+        serving = tasks.create_task(service.serve(tasks))
+        yield Device(service, ledger, workspace)
+        serving.cancel()
+        await service.close()
+
+
+def scripts(version: str, **lifecycle: str) -> dict[str, Any]:
+    """A document that brings one component of scripts."""
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25", "ComponentName": "app", "ComponentVersion": version,
+        "Manifests": [{"Lifecycle": lifecycle}],
+    }  # fmt: skip
+    return {"components": {"app": {"version": version}}, "recipes": [recipe]}
+
+
+async def test_each_step_is_written_before_it_is_reported_and_taken(tmp_path) -> None:
+    async with running(tmp_path) as device:
+        outcome, reported = await device.deploy(NOTHING)
+        steps = [Step.RESOLVED, Step.STAGED, Step.ACTIVATING, Step.VERIFYING]
+        assert (outcome.status, device.ledger.steps, reported) == (DetailedStatus.SUCCESSFUL, steps, steps)
+
+
+async def test_a_deployment_that_is_cancelled_while_it_is_staged_is_rejected_and_changes_nothing(tmp_path) -> None:
+    async with running(tmp_path) as device:
+        before = device.service.state
+        device.ledger.after_step = lambda step: device.service.cancel("mine") if step is Step.STAGED else None
+        outcome, _ = await device.deploy({"deploymentId": "mine", **NOTHING})
+        assert (outcome.status, device.service.state) == (DetailedStatus.REJECTED, before)
+        assert Step.ACTIVATING not in device.ledger.steps
+
+
+async def test_a_deployment_that_is_cancelled_once_it_changes_something_goes_on(tmp_path) -> None:
+    async with running(tmp_path) as device:
+        device.ledger.after_step = lambda step: device.service.cancel("mine") if step is Step.ACTIVATING else None
+        outcome, _ = await device.deploy({"deploymentId": "mine", **NOTHING})
+        assert outcome.status is DetailedStatus.SUCCESSFUL
+
+
+async def test_a_set_that_gets_unhealthy_is_rolled_back_with_the_cause_the_hint_and_the_last_failure(tmp_path) -> None:
+    async with running(tmp_path) as device:
+        assert (await device.deploy(scripts("1.0.0", Run="sleep 600")))[0].status is DetailedStatus.SUCCESSFUL
+        outcome, _ = await device.deploy(scripts("2.0.0", Startup="exit 3"))
+        assert outcome.status is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+        assert (outcome.cause.startswith("app is BROKEN"), "hint" in outcome.cause) == (True, False)
+        assert outcome.hint == "the log of app tells what its scripts wrote"
+        state = device.service.state
+        assert str(state.current.active.versions["app"]) == "1.0.0"
+        assert set(state.last_failures) == {"app"}
+
+
+async def test_a_ledger_that_fails_at_the_commit_brings_the_old_set_back(tmp_path, monkeypatch) -> None:
+    async with running(tmp_path) as device:
+        await device.deploy(scripts("1.0.0", Run="sleep 600"))
+
+        async def full(*_arguments: object) -> None:
+            raise OSError(28, "no space left on device")
+
+        monkeypatch.setattr(device.ledger, "commit", full)
+        outcome, _ = await device.deploy(scripts("2.0.0", Run="sleep 600"))
+        assert outcome.status is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+        assert device.ledger.steps[-2:] == [Step.VERIFYING, Step.ROLLING_BACK]
+        assert device.workspace.activator.supervisor.states()["app"].version == "1.0.0"
+
+
+class Faulty(RecipeStore):
+    """Has a fault where what was replaced is cleared away."""
+
+    faulty = False
+
+    def prune(self, kept: Any) -> list[Any]:
+        if self.faulty:
+            raise RuntimeError("a fault")
+        return super().prune(kept)
+
+
+async def test_a_fault_in_clearing_away_does_not_turn_a_committed_deployment_into_a_failed_one(tmp_path) -> None:
+    recipes = Faulty(tmp_path / "recipes")
+    async with running(tmp_path, lambda workspace: replace(workspace, recipes=recipes)) as device:
+        recipes.faulty = True
+        outcome, _ = await device.deploy(NOTHING)
+        (entry,) = await device.ledger.entries()
+        assert (outcome.status, entry.step) == (DetailedStatus.SUCCESSFUL, Step.COMMITTED)
+
+
+@pytest.mark.parametrize("document", [NOTHING, scripts("1.0.0", Run="sleep 600")])
+async def test_what_is_active_is_live_again_after_a_restart_with_what_was_before_it(tmp_path, document) -> None:
+    async with running(tmp_path) as device:
+        for one in (scripts("0.1.0", Run="sleep 600"), document):
+            assert (await device.deploy(one))[0].status is DetailedStatus.SUCCESSFUL
+        state = device.service.state
+    async with running(tmp_path) as device:
+        assert device.service.state.current.active.versions == state.current.active.versions
+        assert device.service.state.previous is not None
+        assert str(device.service.state.previous.active.versions["app"]) == "0.1.0"
