@@ -215,6 +215,6 @@ def _published(visitor: Visitor, need: Need, granted: Sequence[str]) -> _Permiss
     if refusal is not None:
         return _Permission(need, _Verdict.REFUSED, refusal)
     listens = probe.answer and any(matches(topic_filter, probe.answer) for topic_filter in granted)
-    if listens and not visitor.hears(probe.answer, _ECHO_S):
+    if listens and not visitor.receives(probe.answer, _ECHO_S):
         return _Permission(need, _Verdict.UNANSWERED, f"nothing came on {probe.answer}")
     return _Permission(need, _Verdict.GRANTED)

@@ -1,4 +1,4 @@
-"""A transport for what the configuration says: a table of types, each loaded only where one is configured."""
+"""A transport from its options: a table of types, of which only those are loaded that are configured."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def _class(name: str, kind: str) -> _TransportClass:
     # Imported here: an agent without IoT Core does not carry what it needs.
     module, class_name, package, install = TYPES[kind]
     try:
-        found: _TransportClass = getattr(importlib.import_module(module), class_name)
+        transport_class: _TransportClass = getattr(importlib.import_module(module), class_name)
     except ImportError as error:
         raise ConfigError(
             f"transport {name} needs {package}, which is not installed ({error})", code="not-installed", hint=install
         ) from error
-    return found
+    return transport_class

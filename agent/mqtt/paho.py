@@ -80,7 +80,7 @@ class PahoClient:
     def publish(self, message: Message) -> int | None:
         """Send a message; its packet id, or None for QoS 0 that is written already."""
         properties = publish_properties(message) if self._five else None
-        # Whether QoS 0 was written at once the result says; to be called back costs paho as much as to write.
+        # The result says whether QoS 0 was written at once; to call back costs paho as much as to write.
         quiet = not message.qos and not self.paho.want_write()
         if quiet:
             self.paho.on_publish = None
@@ -239,7 +239,7 @@ def _connect_properties(*, session_expiry_s: int, receive_maximum: int) -> Prope
 
 
 def _subscribe_properties(identifier: int) -> Properties:
-    """What a SUBSCRIBE carries so that its messages tell that they are for it."""
+    """What a SUBSCRIBE carries so that its messages name it."""
     properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
     properties.SubscriptionIdentifier = identifier
     return properties

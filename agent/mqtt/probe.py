@@ -2,7 +2,7 @@
 
 It is paho's, pumped by hand without a thread: one question, one answer, and a broker that hangs up instead of answering
 has answered too.  Nothing that comes is acknowledged: what waits in a session that the agent keeps at the broker is
-there for the agent afterwards.  The ``Transport`` seam tells neither SUBACK from silence nor leaves a message
+there for the agent afterwards.  The ``Transport`` seam neither knows SUBACK from silence nor leaves a message
 unacknowledged, so it is not used here.
 """
 
@@ -39,7 +39,7 @@ class Visitor:
 
     def __init__(self, options: MqttOptions) -> None:
         self.five = options.version != "3.1.1"
-        """Whether the broker tells of refused publications."""
+        """Whether the broker reports refused publications."""
         self._options = options
         version = MQTTProtocolVersion.MQTTv5 if self.five else MQTTProtocolVersion.MQTTv311
         self._client = new_client(options, version, None, tls_context(options.tls) if options.tls else None)
@@ -52,7 +52,7 @@ class Visitor:
         self._connack: ReasonCode | None = None
         self._lost: ReasonCode | None = None
         self._reasons: dict[int, ReasonCode] = {}
-        self._heard: list[str] = []
+        self._received: list[str] = []
 
     def __enter__(self) -> Self:
         self._connect()
@@ -68,15 +68,15 @@ class Visitor:
 
     def publish(self, topic: str, payload: bytes = b"", *, retain: bool = False) -> str | None:
         """Send a message with QoS 1; why it is refused, None when the broker has it."""
-        self._heard.clear()
+        self._received.clear()
         properties = publish_properties(Message(topic, payload)) if self.five else None
         return self._question(lambda: self._client.publish(topic, payload, 1, retain, properties).mid)
 
-    def hears(self, topic_filter: str, timeout_s: float) -> bool:
+    def receives(self, topic_filter: str, timeout_s: float) -> bool:
         """Whether something comes under the filter in time, counted from the last ``publish``."""
 
         def came() -> bool:
-            return any(matches(topic_filter, topic) for topic in self._heard)
+            return any(matches(topic_filter, topic) for topic in self._received)
 
         self._pump(came, timeout_s)
         return came()
@@ -131,4 +131,4 @@ class Visitor:
         self._reasons[number] = reason
 
     def _on_message(self, _client: Client, _data: Any, received: MQTTMessage) -> None:
-        self._heard.append(received.topic)
+        self._received.append(received.topic)

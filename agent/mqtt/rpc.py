@@ -1,7 +1,7 @@
-"""Requests and their responses over MQTT 5: a response topic of one's own, and correlation data for each request.
+"""Requests and their responses over MQTT 5: a response topic of one's own, correlation data for every request.
 
 The pattern is that of the standard (MQTT 5.0, section 4.10).  A broker drops a request that nobody subscribes to, so a
-request without a response means that nobody is there, or that the link is down; the deadline tells.
+request without a response means that nobody is there, or that the link is down; the deadline decides.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Session:
         self.refused.clear()
 
     def hopeless(self, objection: Callable[[str], str | None]) -> dict[str, str]:
-        """Refuse, without asking, each wanted filter to which there is an ``objection``; those are returned."""
+        """Refuse, without asking, every wanted filter to which there is an ``objection``; those are returned."""
         news = self._wanted.keys() - self._known
         refused = {topic_filter: why for topic_filter in news if (why := objection(topic_filter)) is not None}
         self.refused.update(refused)
@@ -81,10 +81,10 @@ class Session:
         """What to subscribe, in batches that every broker takes; a number needs a batch of its own."""
         known = self._known
         wanted = [(topic_filter, qos) for topic_filter, qos in self._wanted.items() if topic_filter not in known]
-        alone = [each for each in wanted if numbered and each[0] in self._numbers]
-        rest = [each for each in wanted if each not in alone]
+        alone = [item for item in wanted if numbered and item[0] in self._numbers]
+        rest = [item for item in wanted if item not in alone]
         batches = [rest[start : start + FILTERS_PER_SUBSCRIBE] for start in range(0, len(rest), FILTERS_PER_SUBSCRIBE)]
-        return batches + [[each] for each in alone]
+        return batches + [[item] for item in alone]
 
     def surplus(self) -> list[str]:
         """What to unsubscribe."""

@@ -1,4 +1,4 @@
-"""What awscrt is told: from the options to its objects.
+"""The options as awscrt's objects.
 
 Its thread, one for all clients of this process, lives as long as the process: taking it down while Python ends is what
 makes such processes crash.
@@ -47,7 +47,7 @@ def tls_context(options: IotCoreOptions) -> Any:
 
 
 def client_options(options: IotCoreOptions, tls: Any, will: Message | None) -> Any:
-    """All that awscrt's client is told, but whom to call; ``tls`` is what ``tls_context`` gives."""
+    """The options of awscrt's client, without its callbacks; ``tls`` is the result of ``tls_context``."""
     return mqtt5.ClientOptions(
         host_name=options.endpoint,
         port=options.port_used,
@@ -58,7 +58,7 @@ def client_options(options: IotCoreOptions, tls: Any, will: Message | None) -> A
         websocket_handshake_transform=_handshake(options),
         connect_options=_connect_packet(options, will),
         session_behavior=_session(options),
-        # What IoT Core takes is in the configuration, obeyed and told by us.
+        # What IoT Core takes is in the configuration, obeyed and reported by us.
         extended_validation_and_flow_control_options=mqtt5.ExtendedValidationAndFlowControlOptions.NONE,
         # What waits is kept by us; awscrt keeps only what it has sent.
         offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
@@ -107,20 +107,20 @@ def _tls_options(options: IotCoreOptions) -> Any:
 
 
 def _pkcs11(options: IotCoreOptions) -> Any:
-    told = options.pkcs11
-    assert told is not None  # noqa: S101 the caller looked
+    module = options.pkcs11
+    assert module is not None  # noqa: S101 the caller looked
     try:
         return io.TlsContextOptions.create_client_with_mtls_pkcs11(
-            pkcs11_lib=io.Pkcs11Lib(file=told.library),
-            user_pin=told.pin,
-            slot_id=told.slot,
-            token_label=told.token_label,
-            private_key_label=told.key_label,
+            pkcs11_lib=io.Pkcs11Lib(file=module.library),
+            user_pin=module.pin,
+            slot_id=module.slot,
+            token_label=module.token_label,
+            private_key_label=module.key_label,
             cert_file_path=options.cert_file,
         )
     except Exception as error:
         raise ConfigError(
-            f"the PKCS#11 library {told.library} cannot be used ({text_of(error) or name_of(error)})",
+            f"the PKCS#11 library {module.library} cannot be used ({text_of(error) or name_of(error)})",
             code="no-pkcs11",
             hint="check pkcs11.library, or name a key_file instead",
         ) from error
@@ -164,9 +164,9 @@ def _session(options: IotCoreOptions) -> Any:
 
 
 def _socket_options(options: IotCoreOptions) -> Any:
-    told = io.SocketOptions()
-    told.connect_timeout_ms = _ms(options.connect_timeout_s)
-    return told
+    socket_options = io.SocketOptions()
+    socket_options.connect_timeout_ms = _ms(options.connect_timeout_s)
+    return socket_options
 
 
 def _proxy(options: IotCoreOptions) -> Any:

@@ -66,7 +66,7 @@ class Batcher:
     def __init__(self, options: BatchOptions) -> None:
         self._options = options
         self._pending: dict[str, _Pending] = {}
-        self._wanted: dict[str, bool] = {}
+        self._batched: dict[str, bool] = {}
         self.messages = self.bytes = 0
         """What waits, all topics together."""
 
@@ -82,13 +82,13 @@ class Batcher:
         alone = message.retain or message.response_topic or message.correlation_data or message.expiry_s is not None
         if alone or not message.qos:
             return False
-        wanted = self._wanted.get(message.topic)
-        if wanted is None:
-            if len(self._wanted) >= _REMEMBERED:
-                self._wanted.clear()
-            wanted = any(matches(each, message.topic) for each in self._options.topics)
-            self._wanted[message.topic] = wanted
-        return wanted
+        batched = self._batched.get(message.topic)
+        if batched is None:
+            if len(self._batched) >= _REMEMBERED:
+                self._batched.clear()
+            batched = any(matches(topic_filter, message.topic) for topic_filter in self._options.topics)
+            self._batched[message.topic] = batched
+        return batched
 
     def add(self, outgoing: OutgoingMessage, now: float) -> list[Batch]:
         """Take a message; gives what is to be published now, in this order."""

@@ -100,7 +100,7 @@ class IotCoreConnection:
                 self._quiet.clear()
                 await _within(within_s, self._quiet)
         finally:
-            # It is let go only when nothing of it runs any more, and only one that began says when it ended.
+            # The client is let go only when nothing of it runs any more, and only one that began reports its end.
             await _within(_STOP_S, self._began)
             client.stop()
             if not await _within(_STOP_S, self._stopped):

@@ -1,6 +1,6 @@
 """What awscrt's errors and IoT Core's reason codes mean, as an error with a sentence and a hint.
 
-Pure.  What is the same with every broker is told by ``agent.mqtt.reasons``.
+Pure.  What is the same with every broker stands in ``agent.mqtt.reasons``.
 """
 
 from __future__ import annotations

@@ -3,17 +3,12 @@
 ===============  ==================================================================================
 module           what it holds
 ===============  ==================================================================================
-``spool``        ``Outbox``: the wrapper, itself a ``Transport``
-``writer``       its thread: one batch after the other goes to the store
-``options``      what an outbox can be told
-``record``        one message in the outbox, its number and rank; who may go through (pure)
-``schedule``     what is sent next: ranks, live against replayed, read-ahead (pure)
-``events``       what the schedule hears and answers (pure)
-``store``        the disk, and the memory in its place while it fails
-``database``         one SQLite database: what is kept, superseded, dropped, too old
-``quarantine_file``        what can be wrong with a file, and what is saved of a broken one
-``clock``        ages that no step of the wall clock can change
-``status``       what the outbox says of itself
+``outbox``       ``Outbox``: the wrapper, itself a ``Transport``, and what it says of itself
+``record``       one message in the outbox, its number and rank, how it is written down (pure)
+``scheduler``    what is sent next: ranks, live against replayed, read-ahead (pure)
+``store``        the thread that writes; the disk, and the memory in its place while it fails
+``database``     one SQLite database: what is kept, superseded, dropped, too old
+``recovery``     what can be wrong with a file, and what is salvaged from a broken one
 ===============  ==================================================================================
 
 What is promised:

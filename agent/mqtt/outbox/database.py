@@ -1,8 +1,8 @@
 """One SQLite database of messages that wait, on disk or in memory.
 
 WAL mode appends: a transaction is one write and one synchronisation.  ``synchronous=FULL`` synchronises at every
-commit, so what is committed is there after a power cut; ``NORMAL`` would only at checkpoints, and what was said to be
-kept could be gone.  The cost is one synchronisation for each batch, however many messages are in it.
+commit, so what is committed is there after a power cut; ``NORMAL`` would only at checkpoints, and what was acknowledged
+could be gone.  The cost is one synchronisation for each batch, however many messages are in it.
 
 What gives way when there is no room is of the lowest rank that has something, what just came included:
 
@@ -140,8 +140,8 @@ class Database:
 
     def topics(self) -> dict[str, int] | None:
         """How many messages of which topic; None where there are too many topics."""
-        found = self._all("SELECT topic, count(*) FROM messages GROUP BY topic LIMIT ?", TOPICS + 1)
-        return dict(found) if len(found) <= TOPICS else None
+        rows = self._all("SELECT topic, count(*) FROM messages GROUP BY topic LIMIT ?", TOPICS + 1)
+        return dict(rows) if len(rows) <= TOPICS else None
 
     def apply(self, adds: Sequence[Record], removes: Sequence[int], spared: AbstractSet[int]) -> list[Drop]:
         """Add and remove; gives what had to give way, which may be among the added."""
@@ -158,16 +158,16 @@ class Database:
 
     def expire(self, now_ms: int, spared: AbstractSet[int]) -> list[Drop]:
         """Drop what is too old, some of it: what is left is dropped next time."""
-        rows = []
+        old = []
         for rank in range(len(RANKS)):
-            found = self._all(
+            rows = self._all(
                 f"SELECT seq, topic, at_ms {_OF_RANK} ORDER BY seq LIMIT ?", rank, rank, _EXPIRE_AT_ONCE
             )  # fmt: skip
-            rows += [row for row in found if row[2] < now_ms - self._bounds.max_age_ms and row[0] not in spared]
-        if rows:
+            old += [row for row in rows if row[2] < now_ms - self._bounds.max_age_ms and row[0] not in spared]
+        if old:
             with self._transaction():
-                self._delete([seq for seq, _, _ in rows])
-        return [Drop(seq, topic, "expired") for seq, topic, _ in rows]
+                self._delete([seq for seq, _, _ in old])
+        return [Drop(seq, topic, "expired") for seq, topic, _ in old]
 
     def shrink(self) -> None:
         """Give disk space back when nothing waits."""
@@ -186,20 +186,20 @@ class Database:
         return self._between(after, last), len(sizes) < limit
 
     def everything(self) -> list[Record]:
-        """All messages; for a small book."""
+        """All messages; for a small database."""
         return self._between(-1, 1 << 62)
 
     def reclassify(self, rank: Callable[[str], int]) -> None:
-        """Move what the table of ranks says otherwise of than when it was written."""
+        """Move messages whose topics have another rank now than when they were written."""
         topics = self._all("SELECT topic, min(seq) >> ?, max(seq) >> ? FROM messages GROUP BY topic", SHIFT, SHIFT)
         moved = [(topic, rank(topic)) for topic, low, high in topics if not low == high == rank(topic)]
         if not moved:
             return
         with self._transaction():
-            for topic, wanted in moved:
+            for topic, new in moved:
                 self._connection.execute(
                     "UPDATE messages SET seq = (seq & ?) | (? << ?) WHERE topic = ? AND seq >> ? != ?",
-                    ((1 << SHIFT) - 1, wanted, SHIFT, topic, SHIFT, wanted),
+                    ((1 << SHIFT) - 1, new, SHIFT, topic, SHIFT, new),
                 )
             self._connection.execute(
                 "UPDATE totals SET (messages, bytes) = (SELECT count(*), coalesce(sum(size), 0) FROM messages"

@@ -25,8 +25,7 @@ from agent.mqtt.outbox import scheduler
 from agent.mqtt.outbox.database import Connect, Drop
 from agent.mqtt.outbox.record import SHIFT, Record, Sorting, identified, written
 from agent.mqtt.outbox.scheduler import Scheduler
-from agent.mqtt.outbox.store import Job, Report, Store, connect
-from agent.mqtt.outbox.writer import Clock, Writer
+from agent.mqtt.outbox.store import Clock, Job, Report, Store, Writer, connect
 from agent.mqtt.transport import Checked, Counts, Delivered, Handler, Limits, LinkState, Message, Transport
 
 __all__ = ["Outbox", "OutboxStatus"]
@@ -358,7 +357,7 @@ class Outbox:
     # -- leaving --------------------------------------------------------------------------------------------
 
     async def _settle(self) -> None:
-        """Wait until all is stored, and what was published last is delivered where the link is up."""
+        """Wait until everything is stored, and what was published last is delivered where the link is up."""
         self._feed(scheduler.Leaving())
         self._check_settled()
         await self._settled.wait()

@@ -85,7 +85,7 @@ class Sorting:
 
 
 def route(options: OutboxOptions, topic: str) -> Route:
-    """What the options say of a topic."""
+    """The route of a topic by the options."""
     rank = 1
     for number, filters in ((2, options.last), (0, options.first)):
         rank = number if _any(filters, topic) else rank

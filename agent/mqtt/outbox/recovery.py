@@ -61,8 +61,8 @@ class Trouble:
 
 def trouble_of(error: Exception, path: Path) -> Trouble:
     """The trouble in an error of SQLite or of the system."""
-    found = _OF_SYSTEM.get(error.errno or 0) if isinstance(error, OSError) else _OF_SQLITE.get(_primary(error))
-    code = found or "disk-error"
+    code = _OF_SYSTEM.get(error.errno or 0) if isinstance(error, OSError) else _OF_SQLITE.get(_primary(error))
+    code = code or "disk-error"
     return Trouble(code, f"the outbox {path} cannot be written: {error}", _HINTS[code], reopen=code != "disk-full")
 
 
@@ -81,10 +81,10 @@ def quarantine_file(path: Path) -> Path:
         if part.exists():
             part.replace(name.with_name(name.name + suffix))
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-    older = sorted(found for found in path.parent.glob(f"{path.name}.broken-*Z"))[:-KEPT]
-    for found in older:
+    older = sorted(path.parent.glob(f"{path.name}.broken-*Z"))[:-KEPT]
+    for file in older:
         for suffix in ("-wal", "-shm", ""):
-            found.with_name(found.name + suffix).unlink(missing_ok=True)
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
     return name
 
 

@@ -1,12 +1,17 @@
-"""The store of an outbox: a book on disk, and one in memory while the disk takes nothing.
+"""The store of an outbox, and the thread that works on it.
 
-``perform`` is the only way in and is called by one thread.  It never raises for what a disk does:
+``Writer`` collects what is to be written, and gives one batch after the other to the store.  While one batch is
+written the next is collected (group commit).  Removals have no hurry: they ride with the next batch, and go alone a
+second later at the latest.
+
+``Store`` is a database on disk, and one in memory while the disk takes nothing.  ``perform`` is the only way in and is
+called by the writer's thread.  It never raises for what a disk does:
 
 ===================  =========================================================================================
 the disk             what is done
 ===================  =========================================================================================
 is full, fails       what comes is kept in memory, bounded; what is removed is remembered; the disk is tried again
-                     with growing patience and gets all of it at once
+                     after growing delays and gets all of it at once
 holds a broken file  the file is set aside under a name with the time; what can be read of it goes into a new one
 cannot be opened     memory, and again later: another process has it, or nobody may write there
 ===================  =========================================================================================
@@ -16,9 +21,13 @@ While a disk with messages on it cannot be read, later ones in memory go out bef
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,12 +38,18 @@ from agent.mqtt.outbox.record import Record
 from agent.mqtt.outbox.recovery import Trouble, is_broken, quarantine_file, salvage, trouble_of
 from agent.mqtt.outbox.scheduler import Load, Loaded
 
-__all__ = ["Job", "Report", "Store", "connect"]
+__all__ = ["Clock", "Job", "Report", "Store", "Writer", "connect"]
 
 log = logging.getLogger("agent.mqtt.outbox")
 
-_SHORTEST_PAUSE_MS = 1000
-_LONGEST_PAUSE_MS = 30_000
+_SHORTEST_BACKOFF_MS = 1000
+_LONGEST_BACKOFF_MS = 30_000
+_TICK_S = 1.0
+_BATCH = 2000
+_PENDING_MESSAGES = 10_000
+_PENDING_BYTES = 16 * 1024 * 1024
+_REMOVALS = 500
+"""So many have company enough."""
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -57,7 +72,7 @@ class Job:
 
 @dataclass(slots=True)
 class Report:
-    """What came of a job."""
+    """The outcome of a job."""
 
     opened: bool = False
     """The file is open as of now, or is a new one."""
@@ -75,8 +90,129 @@ class Report:
     bytes: int = 0
 
 
+class Clock:
+    """Milliseconds that never go back, whatever is done to the wall clock; ``wall`` and ``steady`` give seconds.
+
+    Edge devices often start without the right time and get it later, by months.  The outbox's clock begins at the wall
+    clock, or at the newest message in the store where that is later, and then goes on with the steady clock only.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._ahead = wall() - steady()
+
+    def now_ms(self) -> int:
+        """The time now."""
+        return int((self._steady() + self._ahead) * 1e3)
+
+    def not_before(self, at_ms: int) -> None:
+        """It is at least ``at_ms``: something in the store was written then."""
+        self._ahead += max(0.0, (at_ms - self.now_ms()) / 1e3)
+
+
+class Writer:
+    """Writes to ``store``, whose messages that are in memory are ``held``; ``on_report`` gets each job's outcome."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        clock: Clock,
+        held: Callable[[], Iterable[Record]],
+        on_report: Callable[[Job, Report], None],
+    ) -> None:
+        self.bytes = 0
+        """Of what is not written yet."""
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._held = held
+        self._on_report = on_report
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"agent.outbox.{name}")
+        self._adds: deque[Record] = deque()
+        self._removes: list[int] = []
+        self._loads: list[Load] = []
+        self._writing = 0
+        self._work = asyncio.Event()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._adds) + self._writing
+
+    async def open(self) -> None:
+        """Open the store, and write from now on."""
+        self._loop = asyncio.get_running_loop()
+        await self._turn(tick=True)
+        self._task = self._loop.create_task(self._run(), name=f"agent.outbox.{self._name}")
+
+    async def close(self) -> None:
+        """Write what there is, and close the store."""
+        self._closing = True
+        self._work.set()
+        await self._task
+        await self._loop.run_in_executor(self._thread, self._store.close)
+        self._thread.shutdown()
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message of so many bytes can wait to be written."""
+        return len(self._adds) < _PENDING_MESSAGES and (not self._adds or self.bytes + size <= _PENDING_BYTES)
+
+    def add(self, record: Record) -> None:
+        """Write a message, as soon as possible."""
+        self._adds.append(record)
+        self.bytes += record.size
+        self._work.set()
+
+    def remove(self, seq: int) -> None:
+        """Remove a message, in no hurry."""
+        self._removes.append(seq)
+        if len(self._removes) >= _REMOVALS:
+            self._work.set()
+
+    def load(self, load: Load) -> None:
+        """Read, as soon as possible."""
+        self._loads.append(load)
+        self._work.set()
+
+    async def _run(self) -> None:
+        due = self._loop.time() + _TICK_S
+        while not self._closing or self._adds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._work.wait()
+            self._work.clear()
+            tick = self._loop.time() >= due
+            due = self._loop.time() + _TICK_S if tick else due
+            await self._turn(tick=tick)
+        await self._turn(tick=False)
+
+    async def _turn(self, *, tick: bool) -> None:
+        job = self._job(tick=tick)
+        try:
+            report = await self._loop.run_in_executor(self._thread, self._store.perform, job)
+        except Exception:
+            log.exception("the outbox of %s failed unexpectedly; a batch is lost", self._name)
+            report = Report(
+                drops=[Drop(record.seq, record.message.topic, "outbox-failed") for record in job.adds],
+                loaded=[Loaded(load, None, exhausted=False) for load in job.loads],
+            )
+            self._removes += job.removes
+        self._writing = 0
+        self._on_report(job, report)
+
+    def _job(self, *, tick: bool) -> Job:
+        adds = [self._adds.popleft() for _ in range(min(len(self._adds), _BATCH))]
+        self._writing = len(adds)
+        self.bytes -= sum(record.size for record in adds)
+        removes, self._removes = self._removes, []
+        loads, self._loads = self._loads, []
+        if self._adds:
+            self._work.set()
+        return Job(self._clock.now_ms(), adds, removes, tuple(self._held()), loads, tick)
+
+
 class Store:
-    """The messages that wait, in the file ``path``; ``rank`` tells a topic's rank."""
+    """The messages that wait, in the file ``path``; ``rank`` gives a topic's rank."""
 
     def __init__(
         self, path: Path, options: OutboxOptions, rank: Callable[[str], int], connecting: Connect = connect
@@ -97,7 +233,7 @@ class Store:
         """What is on disk and should not be."""
         self._on_disk = 0
         self._again_ms = 0
-        self._pause_ms = _SHORTEST_PAUSE_MS
+        self._backoff_ms = _SHORTEST_BACKOFF_MS
 
     def perform(self, job: Job) -> Report:
         """Do a job."""
@@ -214,15 +350,15 @@ class Store:
         self.trouble = self._memory = None
         self._unsaved.clear()
         self._unremoved.clear()
-        self._pause_ms = _SHORTEST_PAUSE_MS
+        self._backoff_ms = _SHORTEST_BACKOFF_MS
 
     def _failed(self, error: Exception, job: Job) -> None:
         trouble = trouble_of(error, self._path)
         if self.trouble is None or self.trouble.code != trouble.code:
             log.error("%s; what comes is kept in memory (hint: %s)", trouble.reason, trouble.hint)
         self.trouble = trouble
-        self._again_ms = job.now_ms + self._pause_ms
-        self._pause_ms = min(2 * self._pause_ms, _LONGEST_PAUSE_MS)
+        self._again_ms = job.now_ms + self._backoff_ms
+        self._backoff_ms = min(2 * self._backoff_ms, _LONGEST_BACKOFF_MS)
         if trouble.reopen:
             self._close_disk()
 
@@ -235,19 +371,19 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------
 
     def _load(self, load: Load, job: Job, report: Report) -> Loaded:
-        found: list[Record] = []
+        records: list[Record] = []
         exhausted = True
         if self._disk is not None:
             try:
-                found, exhausted = self._disk.load(load.rank, load.after)
+                records, exhausted = self._disk.load(load.rank, load.after)
             except sqlite3.Error as error:
                 self._unreadable(error, job, report)
                 return Loaded(load, None, exhausted=False)
         if exhausted and self._memory is not None:
             # All that is in memory came after what is on disk.
-            later, exhausted = self._memory.load(load.rank, max(load.after, found[-1].seq if found else 0))
-            found += later
-        return Loaded(load, found, exhausted)
+            later, exhausted = self._memory.load(load.rank, max(load.after, records[-1].seq if records else 0))
+            records += later
+        return Loaded(load, records, exhausted)
 
     def _tend(self, job: Job, report: Report) -> None:
         spared = {record.seq for record in job.held} | self._unremoved
@@ -280,7 +416,7 @@ class Store:
             if report.opened and self._disk is not None:
                 report.last, report.newest_ms = self._disk.last, self._disk.newest_ms
                 topics = [database.topics() for database in databases]
-                report.topics = _together([each for each in topics if each is not None], len(databases))
+                report.topics = _together([counts for counts in topics if counts is not None], len(databases))
         except sqlite3.Error as error:  # the next job meets it, too, and sees to it
             log.debug("the outbox %s cannot be counted: %s", self._path, error)
             return
@@ -289,9 +425,9 @@ class Store:
         report.bytes = sum(size for _, size in totals)
 
 
-def _together(counts: Sequence[dict[str, int]], wanted: int) -> dict[str, int] | None:
+def _together(counts: Sequence[dict[str, int]], databases: int) -> dict[str, int] | None:
     """One count of all; None where one is missing."""
-    if len(counts) < wanted:
+    if len(counts) < databases:
         return None
     topics: dict[str, int] = {}
     for count in counts:

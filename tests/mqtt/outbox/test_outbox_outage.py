@@ -11,7 +11,7 @@ import pytest
 from agent.config.transports import OutboxOptions
 from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
-from agent.mqtt.outbox.writer import Clock
+from agent.mqtt.outbox.store import Clock
 from agent.mqtt.transport import Message
 from tests.support.inbox import connected
 
