@@ -93,6 +93,9 @@ def coloured(payload: Payload, colours: Mapping[str, str]) -> str:
     return f"[{colours.get(state, 'default')}]{escape(state)}[/]"
 
 
+# -- answers --------------------------------------------------------------------------------------------------
+
+
 def show_model(model: ModelMetadata) -> None:
     """One line: which model answers, and what runs it."""
     name = f"{model.name} {model.version}".rstrip()
@@ -170,6 +173,9 @@ def _first(data: Any) -> str:
     return shown + (", …" if len(values) > _VALUES else "")
 
 
+# -- models ---------------------------------------------------------------------------------------------------
+
+
 def show_samples(samples: Sequence[Mapping[str, Any]]) -> None:
     """A line a model."""
     made = table("sample", "model", "task", "size", right=("size",))
@@ -231,6 +237,9 @@ def _near(path: str) -> str:
     return min(path, os.path.relpath(path), key=len)
 
 
+# -- tuning ---------------------------------------------------------------------------------------------------
+
+
 def show_tuning(tuning: Tuning, kept: Path | None) -> None:
     """A row a combination, which one is chosen and why, which ones are out and why, and where all that is kept."""
     out = console()
@@ -272,6 +281,9 @@ def _combination(measured: Measured) -> str:
 def _problem(measured: Measured, problem: Reason) -> str:
     line = f"[yellow]out: {escape(_combination(measured))}[/]: {escape(' '.join(problem.message.split()))}"
     return line + (f"\n[dim]     {escape(problem.hint)}[/]" if problem.hint else "")
+
+
+# -- jobs -----------------------------------------------------------------------------------------------------
 
 
 def show_jobs(jobs: Sequence[Payload]) -> None:

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -41,25 +42,31 @@ __all__ = [
     "Swap",
     "aws_prefix",
     "deploying",
-    "install",
-    "rehearse",
 ]
 
+THING, STREAM = "demo", "cameras"
 FAILED = ("FAILED_ROLLBACK_COMPLETE", "FAILED_NO_STATE_CHANGE")
 """How a bad deployment may end."""
 
+_READY_S = 60.0
+_SILENCE_S = 5.0
 _SWAP_S = 1.5
 _FAILURE_S = 2.0
+_SETTLE_S = 5.0
 _WARM_UP = 10
 _AFTER = 10
 """Frames that are waited for after each deployment."""
-_SETTLE_S = 5.0
 _SHOWN = 120
 
-Say = Callable[[str], None]
-THING, STREAM = "demo", "cameras"
-_READY_S = 60.0
-_SILENCE_S = 5.0
+Say: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """How many frames and seconds there are at the least."""
+
+    frames: int
+    seconds: float
 
 
 class Swap(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,12 +113,53 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
         return broken
 
 
-async def install(jobs: Jobs, kit: Kit) -> JobEnd:
-    """The first deployment: the classifier on a device that has nothing."""
-    return await jobs.run(kit.document(CLASSIFIER))
+class DeployDemo:
+    """The course of ``--deploy``: the first deployment, then good and bad ones while frames come."""
+
+    def __init__(self, minimum: Minimum, jobs: Jobs, kit: Kit, listener: ResultListener) -> None:
+        self.rehearsal: Rehearsal | None = None
+        self._minimum = minimum
+        self._jobs = jobs
+        self._kit = kit
+        self._listener = listener
+
+    async def install(self) -> None:
+        """Deploy the classifier on a device that has nothing; raises ``UnreachableError`` where no stream comes of it."""
+        done = await self._jobs.run(self._kit.document(CLASSIFIER))
+        if not await self._listener.until(lambda scores: scores.report.state != "", _READY_S):
+            raise UnreachableError(f"the first deployment brought no stream: {done.status} {done.reason}")
+
+    async def run(self, say: Say) -> None:
+        """Deploy, and go on until there were as many frames and seconds as the minimum says."""
+        began, minimum = time.monotonic(), self._minimum
+        self.rehearsal = await _rehearse(self._jobs, self._kit, self._listener, say)
+        await asyncio.sleep(max(0.0, minimum.seconds - (time.monotonic() - began)))
+        await self._listener.until(lambda scores: scores.report.received >= minimum.frames, _SILENCE_S)
 
 
-async def rehearse(jobs: Jobs, kit: Kit, listener: ResultListener, say: Say) -> Rehearsal:
+@asynccontextmanager
+async def deploying(
+    minimum: Minimum, broker: Broker, listener: ResultListener, folder: Path, snapshots: Path
+) -> AsyncIterator[DeployDemo]:
+    """The deployments on a broker until the context is left; their files are made in ``folder``."""
+    stream = {
+        "Input": {"Topic": "cameras/+/frame", "Qos": 1},
+        # A swap takes processors from the model that serves: frames wait for it rather than make room.
+        "Policy": "fifo",
+        "Depth": 64,
+        "Snapshots": {"Folder": str(snapshots), "Keep": 60},
+    }
+    kit = await asyncio.to_thread(Kit, folder / "components", STREAM, stream)
+    async with Jobs.serving(broker.port, THING, aws_prefix(broker), folder) as jobs:
+        yield DeployDemo(minimum, jobs, kit, listener)
+
+
+def aws_prefix(broker: Broker) -> str:
+    """The prefix of AWS's topics there: rumqttd drops a client that publishes to one with a leading ``$``."""
+    return PREFIX if broker.kind == "mosquitto" else "verge/aws"
+
+
+async def _rehearse(jobs: Jobs, kit: Kit, listener: ResultListener, say: Say) -> Rehearsal:
     """Swap and fail while frames come; ``say`` gets a line of each deployment."""
     await listener.until(lambda scores: scores.sequences.highest >= _WARM_UP, _SETTLE_S)
     runner = _Runner(jobs, kit, listener, say)
@@ -168,57 +216,3 @@ class _Runner:
         except TimeoutError:
             upto = sequences.highest
         return sequences.missing(after, upto) + sequences.twice(after, upto)
-
-
-@dataclass(frozen=True, slots=True)
-class Minimum:
-    """How many frames and seconds there are at the least."""
-
-    frames: int
-    seconds: float
-
-
-class DeployDemo:
-    """The course of ``--deploy``: the first deployment, then good and bad ones while frames come."""
-
-    def __init__(self, minimum: Minimum, jobs: Jobs, kit: Kit, listener: ResultListener) -> None:
-        self.rehearsal: Rehearsal | None = None
-        self._minimum = minimum
-        self._jobs = jobs
-        self._kit = kit
-        self._listener = listener
-
-    async def install(self) -> None:
-        """Raises ``UnreachableError`` when there is no stream then."""
-        done = await install(self._jobs, self._kit)
-        if not await self._listener.until(lambda scores: scores.report.state != "", _READY_S):
-            raise UnreachableError(f"the first deployment brought no stream: {done.status} {done.reason}")
-
-    async def run(self, say: Callable[[str], None]) -> None:
-        """Deploy, and go on until there were as many frames and seconds as the minimum says."""
-        began, minimum = time.monotonic(), self._minimum
-        self.rehearsal = await rehearse(self._jobs, self._kit, self._listener, say)
-        await asyncio.sleep(max(0.0, minimum.seconds - (time.monotonic() - began)))
-        await self._listener.until(lambda scores: scores.report.received >= minimum.frames, _SILENCE_S)
-
-
-@asynccontextmanager
-async def deploying(
-    minimum: Minimum, broker: Broker, listener: ResultListener, folder: Path, snapshots: Path
-) -> AsyncIterator[DeployDemo]:
-    """The deployments on a broker until the context is left; their files are made in ``folder``."""
-    stream = {
-        "Input": {"Topic": "cameras/+/frame", "Qos": 1},
-        # A swap takes processors from the model that serves: frames wait for it rather than make room.
-        "Policy": "fifo",
-        "Depth": 64,
-        "Snapshots": {"Folder": str(snapshots), "Keep": 60},
-    }
-    kit = await asyncio.to_thread(Kit, folder / "components", STREAM, stream)
-    async with Jobs.serving(broker.port, THING, aws_prefix(broker), folder) as jobs:
-        yield DeployDemo(minimum, jobs, kit, listener)
-
-
-def aws_prefix(broker: Broker) -> str:
-    """The prefix of AWS's topics there: rumqttd drops a client that publishes to one with a leading ``$``."""
-    return PREFIX if broker.kind == "mosquitto" else "verge/aws"

@@ -106,15 +106,18 @@ def _unreadable(check: str, path: Path, error: OSError) -> Finding:
     return Finding.fail(check, f"{path}: {error.strerror}", "check the path and who may read it")
 
 
+# -- a certificate's validity, from its DER ---------------------------------------------------------------------
+
+
 class Validity(NamedTuple):
-    """Both ends, in UTC."""
+    """From when to when a certificate is valid, in UTC."""
 
     begins: datetime
     ends: datetime
 
 
 def validity(pem: str) -> Validity:
-    """Of the first certificate in the text; raises ``ValueError`` where there is none."""
+    """The validity of the first certificate in the text; raises ``ValueError`` where there is none."""
     block = _PEM.search(pem)
     if block is None:
         raise ValueError("there is no certificate in it")

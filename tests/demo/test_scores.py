@@ -6,9 +6,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.demo.scores import CameraCounts, Percentiles, ResultSeen, Scores, StreamReport, percentiles
+from agent.demo.scores import CameraCounts, Percentiles, ResultSeen, Scores, Sequences, StreamReport, percentiles
 
 CAMERA = "front-door"
+NUMBERS = st.lists(st.integers(1, 30))
 
 
 def a_result(camera: str = CAMERA, total: float = 20.0, *found: tuple[str, float]) -> ResultSeen:
@@ -135,3 +136,14 @@ def test_percentiles_lie_in_the_data_and_in_order(latencies):
     told = percentiles(latencies)
     assert min(latencies) - 0.01 <= told.p50 <= told.p95 <= max(latencies) + 0.01
     assert sum(value <= told.p50 + 0.01 for value in latencies) * 2 >= len(latencies)
+
+
+@given(NUMBERS, st.integers(0, 30), st.integers(0, 30))
+def test_missing_and_twice_are_what_a_plain_count_says(numbers, after, upto):
+    sequences = Sequences()
+    for number in numbers:
+        sequences.add(number)
+    wanted = range(after + 1, upto + 1)
+    assert sequences.missing(after, upto) == len([number for number in wanted if number not in numbers])
+    assert sequences.twice(after, upto) == sum(numbers.count(number) - 1 for number in wanted if number in numbers)
+    assert sequences.highest == max(numbers, default=0)

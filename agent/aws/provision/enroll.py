@@ -172,6 +172,9 @@ def _named(path: Path, enrollment: Enrollment) -> str:
     return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)
 
 
+# -- the configuration: the shipped one, with the thing's own values in it --------------------------------------
+
+
 def configuration(thing: str, cloud: Mapping[str, str | int]) -> str:
     """TOML for ``thing``, with these values in ``[transports.cloud]``; each has a line there, maybe a commented one."""
     before, table, after = _SHIPPED.read_text().partition(_TABLE)
