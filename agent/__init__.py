@@ -8,7 +8,7 @@ Two sentences describe the program; the packages are named after their words::
 ==============  =================================================================================
 package         what it holds
 ==============  =================================================================================
-``transport``   a connected pub/sub bus: ``mqtt`` and ``memory``
+``transport``   a connected pub/sub bus: ``mqtt`` and ``iotcore``
 ``frames``      where pictures come from and how a payload is recognised as one
 ``sources``     directories and cameras, each camera played by a process of its own
 ``streams``     one input's way from frame to result: queue policies, fairness, counters

@@ -36,7 +36,6 @@ __all__ = [
     "IotCoreLimits",
     "IotCoreOptions",
     "LinkSecurity",
-    "MemoryOptions",
     "MqttOptions",
     "OutboxOptions",
     "Pkcs11Options",
@@ -559,14 +558,6 @@ class IotCoreOptions(
         if (proxy := self.proxy) is not None:
             allowed, has = proxy.allow_plaintext_password, proxy.password is not None
             check_plaintext(f"{name}.proxy", proxy.host, tls=None, password=has, allowed=allowed)
-
-
-class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A bus inside this process; transports that name the same ``bus`` meet there."""
-
-    kind: ClassVar[str] = "memory"
-
-    bus: Name = "default"
 
 
 TransportOptions: TypeAlias = MqttOptions | IotCoreOptions

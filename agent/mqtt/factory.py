@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from agent.config.transports import MemoryOptions, TransportOptions
+from agent.config.transports import TransportOptions
 from agent.errors import ConfigError
-from agent.mqtt.memory import MemoryTransport, shared_bus
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message, Transport
 
@@ -37,15 +36,13 @@ class _TransportClass(Protocol):
 
 
 def create(
-    name: str, options: TransportOptions | MemoryOptions, *, will: Message | None = None, folder: Path | None = None
+    name: str, options: TransportOptions, *, will: Message | None = None, folder: Path | None = None
 ) -> Transport:
     """A transport called ``name``; ``will`` is what others read when it is gone without a goodbye.
 
     ``folder`` is where the outbox is, if there is to be one.  Raises ``ConfigError`` when the options cannot be used,
     or need what is not installed.
     """
-    if isinstance(options, MemoryOptions):
-        return MemoryTransport(shared_bus(options.bus), name, will=will)
     transport = _class(name, options.kind)(name, options, will=will)
     outbox = options.outbox_used
     if outbox is None:

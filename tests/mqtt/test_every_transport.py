@@ -14,11 +14,11 @@ import pytest
 from agent.config.transports import TlsOptions, TransportOptions
 from agent.errors import NotConnectedError, PublishError
 from agent.mqtt.factory import create
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import LinkState, Message, Transport
 from tests.support import websocket
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, subscribed
+from tests.support.memory import MemoryBus, MemoryTransport
 
 KINDS = ["memory", "mqtt-5", "mqtt-3.1.1", "websockets", "mutual-tls", "iotcore"]
 WITH_PROPERTIES = ["memory", "mqtt-5", "websockets", "mutual-tls", "iotcore"]

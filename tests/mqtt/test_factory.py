@@ -4,32 +4,15 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from agent.config.transports import MemoryOptions, MqttOptions, TlsOptions
+from agent.config.transports import MqttOptions, TlsOptions
 from agent.errors import ConfigError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.factory import create
-from agent.mqtt.memory import MemoryTransport
-from agent.mqtt.transport import Message
 from tests.support.certs import Certificates
-from tests.support.inbox import Inbox, connected
 
 
 def test_the_options_choose_the_transport():
     assert isinstance(create("a", MqttOptions()), MqttTransport)
-    assert isinstance(create("a", MemoryOptions()), MemoryTransport)
-
-
-async def test_memory_transports_meet_on_the_bus_they_name(thing: str):
-    one, two, stranger = create("one", MemoryOptions(bus=thing)), create("two", MemoryOptions(bus=thing)), Inbox()
-    async with one, two, create("three", MemoryOptions(bus="another")) as three:
-        for each in (one, two, three):
-            await connected(each)
-        inbox = Inbox()
-        two.subscribe("a", inbox)
-        three.subscribe("a", stranger)
-        one.publish(Message("a", b"x"))
-        await inbox.wait(1)
-        assert (inbox.payloads, stranger.payloads) == ([b"x"], [])
 
 
 def test_an_unknown_option_is_refused():

@@ -1,9 +1,9 @@
 import pytest
 
 from agent.errors import NotConnectedError
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
 from tests.support.inbox import Inbox, connected, delivered
+from tests.support.memory import MemoryBus, MemoryTransport
 
 
 async def test_a_dropped_transport_leaves_its_will():

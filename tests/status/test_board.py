@@ -11,13 +11,13 @@ import msgspec
 
 from agent.config.streams import FrameLimits, InputOptions, StreamOptions
 from agent.inference.plane import InferencePlane
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.results.formats import Context
 from agent.sources.topic import TopicSource
 from agent.status.board import StatusBoard
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from agent.topics import Topics
+from tests.support.memory import MemoryBus, MemoryTransport
 
 TOPICS = Topics("box")
 OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))

@@ -9,12 +9,12 @@ import jsonschema
 import msgspec
 
 from agent.config.transports import OutboxOptions
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message
 from agent.results.schemas import schema
 from agent.status.transports import TransportStatusPublisher
 from agent.topics import Topics
+from tests.support.memory import MemoryBus, MemoryTransport
 
 
 async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_link_is_back(tmp_path: Path) -> None:

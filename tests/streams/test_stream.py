@@ -12,7 +12,6 @@ import msgspec
 from agent.config.streams import FrameLimits, InputOptions, Policy, StreamOptions
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import Source
@@ -20,6 +19,7 @@ from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from agent.streams.streams import source
 from tests.support import unruly
+from tests.support.memory import MemoryBus, MemoryTransport
 
 OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))
 

@@ -13,7 +13,6 @@ import msgspec
 
 from agent.config.streams import CameraOptions, DirectoryOptions, FrameLimits, InputOptions, Policy, StreamOptions
 from agent.inference.plane import InferencePlane
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import SourceState
@@ -23,6 +22,7 @@ from agent.streams.stream import Stream
 from agent.streams.streams import Streams
 from tests.sources.cameras import video
 from tests.support import unruly
+from tests.support.memory import MemoryBus, MemoryTransport
 
 
 class Box:

@@ -30,7 +30,7 @@ from agent.aws.jobs.shadow import (
     step,
 )
 from agent.aws.jobs.topics import ShadowTopics
-from agent.mqtt.memory import MemoryBus, MemoryTransport
+from tests.support.memory import MemoryBus, MemoryTransport
 from tests.support.shadow import CloudShadow
 
 PACE = Pace(first_s=10, backoff_s=1, cap_s=60, refresh_s=300)

@@ -32,8 +32,8 @@ from agent.greengrass.recipes.versions import Version
 from agent.inference.manifest import Manifest as ModelManifest
 from agent.inference.manifest import ModelSpec
 from agent.inference.values import PoolState, PoolStatus
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from tests.support.inbox import Inbox, connected
+from tests.support.memory import MemoryBus, MemoryTransport
 
 TOPIC = health_topic("thing", "verge/aws")
 ARN = "arn:aws:greengrass:eu-west-1:1:configuration:thinggroup/lab:7"

@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from agent.config.transports import MqttOptions, OutboxOptions
 from agent.errors import NotConnectedError, PublishError, VergeError
 from agent.mqtt.factory import create
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.record import ID
 from agent.mqtt.outbox.store import Clock
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
+from tests.support.memory import MemoryBus, MemoryTransport
 from tests.support.wire import Wire
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.config.transports import OutboxOptions
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.store import Clock
 from agent.mqtt.transport import Message
 from tests.support.inbox import connected
+from tests.support.memory import MemoryBus, MemoryTransport
 
 RESULTS = int(os.environ.get("VERGE_OUTAGE_RESULTS", "40000"))
 """VERGE_OUTAGE_RESULTS=1000000 is the whole day."""

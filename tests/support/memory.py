@@ -1,4 +1,4 @@
-"""A bus inside this process that keeps the promises of a broker, for tests and for parts that live together.
+"""A bus inside this process that keeps the promises of a broker.
 
 Order, retained messages, last wills and the acknowledgement of QoS 1 and 2 are as over MQTT; everything is
 delivered by the event loop after the publisher returned, never inside ``publish``.
@@ -17,7 +17,7 @@ from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.transport import Checked, Counts, Delivered, Handler, LinkState, Message
 from agent.topics import TopicTable, matches, valid_filter
 
-__all__ = ["MemoryBus", "MemoryTransport", "shared_bus"]
+__all__ = ["MemoryBus", "MemoryTransport"]
 
 _MAX_PACKET_ID = 65_535
 
@@ -73,14 +73,6 @@ class MemoryBus:
                 yield subscription
         for members in groups.values():
             yield from list(members.values())[self._turn % len(members)]
-
-
-_SHARED: dict[str, MemoryBus] = {}
-
-
-def shared_bus(name: str) -> MemoryBus:
-    """The bus of that name in this process."""
-    return _SHARED.setdefault(name, MemoryBus())
 
 
 class MemoryTransport:
