@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests.support import certs
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
+from tests.support.ports import HeldPort
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("verge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +30,13 @@ def broker() -> Iterator[Broker]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A test authority, a server's and a client's certificate."""
     return certs.create(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A loopback port of this test's own; connections are refused until the test has something listen there."""
+    with HeldPort() as held:
+        yield held.number
 
 
 @pytest.fixture

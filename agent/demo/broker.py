@@ -12,8 +12,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +81,11 @@ async def running(kind: str, port: int, folder: Path) -> AsyncIterator[Broker]:
     mosquitto = None if kind == "embedded" else shutil.which("mosquitto")
     if kind == "mosquitto" and mosquitto is None:
         raise BackendUnavailableError("mosquitto is not on the PATH", hint="install it, or use --broker embedded")
-    port = _free_port(port)
-    arguments = _mosquitto(mosquitto, port, folder) if mosquitto else _embedded(port, folder)
-    async with ChildProgram("broker", arguments, folder / "broker.log") as child:
-        await _until_it_accepts(child, port)
-        yield Broker("mosquitto" if mosquitto else "embedded rumqttd", port, child)
+    with _held(port) as own_port:
+        arguments = _mosquitto(mosquitto, own_port, folder) if mosquitto else _embedded(own_port, folder)
+        async with ChildProgram("broker", arguments, folder / "broker.log") as child:
+            await _until_it_accepts(child, own_port)
+            yield Broker("mosquitto" if mosquitto else "embedded rumqttd", own_port, child)
 
 
 def _mosquitto(program: str, port: int, folder: Path) -> list[str]:
@@ -108,17 +108,18 @@ def _embedded(port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
 
 
-def _free_port(wanted: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+@contextmanager
+def _held(wanted: int) -> Iterator[int]:
+    """The port, which nobody else is given: bound here and not listened on, so that the broker can listen there."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, wanted))
+            holder.bind((HOST, wanted))
         except OSError as error:
             raise ConfigError(
                 f"port {wanted} cannot be used: {error.strerror}", code="port-in-use", hint="leave --port out"
             ) from error
-        port: int = probe.getsockname()[1]
-        return port
+        yield holder.getsockname()[1]
 
 
 async def _until_it_accepts(child: ChildProgram, port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,16 +96,13 @@ def test_a_clock_that_was_set_back_makes_no_refusal_last_longer(device, endpoint
     assert device.get().access_key == "ASIAROLE"
 
 
-def test_that_nobody_answered_is_not_held(certificates, clock):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        device = provider(certificates, clock, f"localhost:{port}")
-        with pytest.raises(CredentialsUnreachableError, match="refused") as failure:
-            device.get()
+def test_that_nobody_answered_is_not_held(certificates, clock, free_port):
+    device = provider(certificates, clock, f"localhost:{free_port}")
+    with pytest.raises(CredentialsUnreachableError, match="refused") as failure:
+        device.get()
     assert failure.value.code == "NETWORK_ERROR"
     assert failure.value.status is None
-    with Endpoint(certificates, port=port):
+    with Endpoint(certificates, port=free_port):
         assert device.get().access_key == "ASIAROLE"
 
 

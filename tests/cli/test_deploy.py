@@ -17,7 +17,7 @@ import pytest
 
 from agent.topics import Topics
 from tests.support import agent as agents
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.commands import invoke
 from tests.support.fleet import Fleet
 from tests.support.peer import peer
@@ -186,11 +186,11 @@ def test_whom_it_is_for_has_to_be_said_where_several_are_online(run, press, brok
     assert "other is online and takes no deployments here" in silent.stderr
 
 
-def test_who_cannot_be_reached_is_status_3(run, tmp_path, press):
+def test_who_cannot_be_reached_is_status_3(run, tmp_path, press, free_port):
     nobody = run("deploy", "--remove", STREAM, "--to", "press-8")
     assert nobody.returncode == 3
     assert "there is no agent called press-8" in nobody.stderr
-    nowhere = invoke(tmp_path, "components", "--broker", f"mqtt://127.0.0.1:{free_port()}")
+    nowhere = invoke(tmp_path, "components", "--broker", f"mqtt://127.0.0.1:{free_port}")
     assert nowhere.returncode == 3
     assert "connection refused" in nowhere.stderr
 

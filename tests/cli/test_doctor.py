@@ -18,7 +18,7 @@ from agent.doctor.tls import validity
 from agent.inference.environments.host import Host, Interpreter
 from agent.mqtt.limits import BrokerLimits
 from tests.support import certs
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 
 NOW = datetime.now(UTC)
 
@@ -52,13 +52,12 @@ def test_a_machine_and_a_configuration_that_are_well_pass(verge, broker, tmp_pat
     assert not (tmp_path / "data").exists()
 
 
-def test_people_get_a_line_a_check_and_the_fix_below_it(verge, tmp_path):
-    port = free_port()
-    done = verge("doctor", "-c", write(tmp_path, port), COLUMNS="80")
+def test_people_get_a_line_a_check_and_the_fix_below_it(verge, tmp_path, free_port):
+    done = verge("doctor", "-c", write(tmp_path, free_port), COLUMNS="80")
     lines = done.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("FAIL"))
     assert done.returncode == 1
-    assert lines[at] == f"FAIL  broker local     no connection to 127.0.0.1:{port}: connection refused"
+    assert lines[at] == f"FAIL  broker local     no connection to 127.0.0.1:{free_port}: connection refused"
     assert lines[at + 1].strip() == "→ check that the broker runs, host and port"
     assert max(map(len, lines)) <= 80
     assert lines[-1].startswith("1 failed, ")

@@ -16,7 +16,6 @@ from agent.cli.lines import Lines, as_json, labels
 from agent.cli.watch import configured, usual
 from agent.config.load import parse
 from agent.errors import ConfigError
-from tests.support.broker import free_port
 
 KEYS = ["thing", "stream", "frame", "camera", "timing_ms", "total", "predictions", "label", "score", "model", "state"]
 CAT = {"label": "Cat", "label_id": 8, "score": 0.853}
@@ -95,14 +94,13 @@ def test_ctrl_c_ends_with_a_summary(started, broker, send, thing):
     assert "Traceback" not in words
 
 
-def test_a_broker_that_is_not_there_is_told_with_what_to_check(verge):
-    port = free_port()
+def test_a_broker_that_is_not_there_is_told_with_what_to_check(verge, free_port):
     began = time.monotonic()
-    done = verge("watch", "--port", port)
+    done = verge("watch", "--port", free_port)
     assert done.returncode == 3
     assert 4.5 < time.monotonic() - began < 15
     assert done.stderr.splitlines() == [
-        f"verge: no connection to 127.0.0.1:{port}: connection refused",
+        f"verge: no connection to 127.0.0.1:{free_port}: connection refused",
         "       check that the broker runs, host and port",
     ]
     assert done.stdout == ""

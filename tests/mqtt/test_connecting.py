@@ -12,7 +12,7 @@ from agent.config.transports import MqttOptions
 from agent.mqtt.connection import connect
 from agent.mqtt.limits import MQTT_5
 from agent.mqtt.paho import new_client
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.inbox import wait_for
 
 
@@ -46,7 +46,7 @@ async def test_an_attempt_that_outlives_its_loop_says_goodbye_too(own_broker: Br
     assert client.socket() is None
 
 
-async def test_what_kept_an_attempt_from_a_connection_is_raised():
-    client = new_client(MqttOptions(port=free_port()), MQTT_5, None, None)
+async def test_what_kept_an_attempt_from_a_connection_is_raised(free_port: int):
+    client = new_client(MqttOptions(port=free_port), MQTT_5, None, None)
     with pytest.raises(ConnectionRefusedError):
         await connect(client)

@@ -16,7 +16,7 @@ from agent.config.transports import MqttOptions, TlsOptions
 from agent.errors import BrokerUnreachableError, NotConnectedError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import LinkState, Message
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
 from tests.support.wire import Wire
@@ -166,9 +166,8 @@ async def test_the_broker_publishes_the_will_when_the_wire_is_cut(wire: Wire, br
         assert (message.payload, message.content_type) == (b"offline", "text/plain")
 
 
-async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(topic: str):
-    port = free_port()
-    options = MqttOptions(port=port, backoff_base_s=0.05, backoff_cap_s=0.1)
+async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(free_port: int, topic: str):
+    options = MqttOptions(port=free_port, backoff_base_s=0.05, backoff_cap_s=0.1)
     started = time.monotonic()
     async with MqttTransport("early", options) as transport:
         assert time.monotonic() - started < 0.5
@@ -176,7 +175,7 @@ async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(
         transport.subscribe(topic, inbox, qos=1)
         transport.publish(Message(topic, b"early", qos=1))
         state = await state_of(transport, lambda state: "refused" in state.reason)
-        assert f"127.0.0.1:{port}" in state.reason
+        assert f"127.0.0.1:{free_port}" in state.reason
         assert "hint: check that the broker runs" in state.reason
         with pytest.raises(BrokerUnreachableError) as unreachable:
             await transport.wait_connected(0.01)
@@ -184,15 +183,15 @@ async def test_a_broker_that_is_absent_at_the_start_is_reported_and_found_later(
         assert "connection refused" in error.message
         assert error.hint == "check that the broker runs, host and port"
         assert error.code == "connection-refused"
-        with Broker(port=port):
+        with Broker(port=free_port):
             await transport.wait_connected(10)
             await inbox.wait(1)
             assert inbox.payloads == [b"early"]
 
 
-async def test_leaving_during_an_outage_is_quick_and_ends_what_waits(topic: str):
+async def test_leaving_during_an_outage_is_quick_and_ends_what_waits(free_port: int, topic: str):
     ends: list[Any] = []
-    transport = MqttTransport("early", MqttOptions(port=free_port(), backoff_base_s=20, backoff_cap_s=30))
+    transport = MqttTransport("early", MqttOptions(port=free_port, backoff_base_s=20, backoff_cap_s=30))
     async with transport:
         transport.publish(Message(topic, b"x", qos=1), ends.append)
         await state_of(transport, lambda state: "refused" in state.reason)
@@ -201,17 +200,18 @@ async def test_leaving_during_an_outage_is_quick_and_ends_what_waits(topic: str)
     assert [type(end) for end in ends] == [NotConnectedError]
 
 
-async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(caplog: pytest.LogCaptureFixture):
-    port = free_port()
-    options = MqttOptions(port=port, backoff_base_s=0.001, backoff_cap_s=0.002)
-    with caplog.at_level(logging.INFO, "agent.mqtt.client"):
+async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(
+    free_port: int, caplog: pytest.LogCaptureFixture
+):
+    options = MqttOptions(port=free_port, backoff_base_s=0.001, backoff_cap_s=0.002)
+    with caplog.at_level(logging.INFO, "agent.transport.mqtt"):
         async with MqttTransport("early", options) as transport:
             await state_of(transport, lambda state: "refused" in state.reason)
             backoff = transport._connection._backoff
             delays: list[float] = []
             backoff._uniform = lambda _low, high: delays.append(high) or high
             await wait_for(lambda: len(delays) >= 10)
-            with Broker(port=port):
+            with Broker(port=free_port):
                 await connected(transport)
                 await wait_for(lambda: len(caplog.records) >= 2)
     levels = [(record.levelname, "refused" in record.getMessage()) for record in caplog.records]
@@ -319,8 +319,8 @@ async def test_leaving_does_not_wait_for_a_peer_that_never_ends_the_handshake(
     assert [type(end) for end in ends] == [NotConnectedError] * waiting
 
 
-async def test_the_queue_is_bounded_in_messages_and_in_bytes(topic: str):
-    options = MqttOptions(port=free_port(), max_queued_messages=3, max_queued_bytes=1000)
+async def test_the_queue_is_bounded_in_messages_and_in_bytes(free_port: int, topic: str):
+    options = MqttOptions(port=free_port, max_queued_messages=3, max_queued_bytes=1000)
     transport = MqttTransport("down", options)
     async with transport:
         for _ in range(3):

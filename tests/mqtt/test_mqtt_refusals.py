@@ -16,7 +16,7 @@ from agent.errors import PublishError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support import certs
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, wait_for
 from tests.support.wire import Wire
@@ -123,8 +123,8 @@ async def test_large_qos_0_messages_that_make_an_old_broker_hang_up_are_refused_
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_configured_maximum_is_held_before_any_connection(version: str, topic: str):
-    options = MqttOptions(port=free_port(), version=version, max_packet_bytes=1000)
+async def test_the_configured_maximum_is_held_before_any_connection(free_port: int, version: str, topic: str):
+    options = MqttOptions(port=free_port, version=version, max_packet_bytes=1000)
     with pytest.raises(PublishError, match="max_packet_bytes of the configuration"):
         MqttTransport("small", options).publish(Message(topic, bytes(1000), qos=1))
 

@@ -1,10 +1,8 @@
-"""A real mosquitto on a free loopback port; a test stops, kills and restarts it as the world would."""
+"""A real mosquitto on a loopback port of its own; a test stops, kills and restarts it as the world would."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -20,28 +18,17 @@ import pytest
 
 from agent.config.transports import MqttOptions
 from tests.support.certs import Certificates
+from tests.support.ports import HeldPort
 
 _READY_S = 10.0
 INSTALL = "apt-get install mosquitto"
 
 
-def free_port() -> int:
-    """A loopback port that is free now.
-
-    Below the range from which the kernel takes the source ports of clients: one that tries again and again would
-    in the end connect to itself.
-    """
-    while True:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 class Broker:
     """mosquitto with a configuration of its own; ``start`` returns when it accepts connections.
 
-    ``lines`` are added to the configuration before the listener, ``listener`` to the listener itself.
+    ``lines`` are added to the configuration before the listener, ``listener`` to the listener itself; ``port`` is one
+    that the caller holds, without it the broker holds one of its own.
     """
 
     def __init__(
@@ -54,7 +41,8 @@ class Broker:
         passwords: dict[str, str] | None = None,
         port: int | None = None,
     ) -> None:
-        self.port = port or free_port()
+        self._held = HeldPort() if port is None else None
+        self.port = self._held.number if self._held else port
         self._lines = tuple(lines)
         self._listener = tuple(listener)
         self._tls = tls
@@ -127,6 +115,8 @@ class Broker:
     def close(self) -> None:
         """End the broker and remove its files."""
         self.kill()
+        if self._held:
+            self._held.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _config(self) -> list[str]:

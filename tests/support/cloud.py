@@ -15,9 +15,10 @@ from typing import Any, Self
 import pytest
 
 from agent.config.transports import IotCoreOptions, MqttOptions
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.certs import Certificates
 from tests.support.mosquitto_acl import Access
+from tests.support.ports import HeldPort
 
 PLUGIN = "mosquitto_dynamic_security.so"
 _PLACES = ("/usr/lib", "/usr/local/lib")
@@ -37,7 +38,8 @@ class Cloud:
 
     def __init__(self, certificates: Certificates, access: Access | None = None) -> None:
         self.certificates = certificates
-        self.back_port = free_port()
+        self._held = HeldPort()
+        self.back_port = self._held.number
         self._folder = Path(tempfile.mkdtemp(prefix="verge-cloud-"))
         lines: list[str] = []
         if access is not None:
@@ -71,6 +73,7 @@ class Cloud:
 
     def __exit__(self, *exc_info: object) -> None:
         self.broker.close()
+        self._held.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -123,12 +122,9 @@ async def test_a_refusal_is_told_at_once(web, store, tmp_path, retry, status, co
     assert len(web.requests) == 1
 
 
-async def test_a_server_that_is_not_there_is_unreachable(store, tmp_path, short_retry):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
-        with pytest.raises(ArtifactUnreachableError, match="refused"):
-            await store.fetch(url, tmp_path / "a", retry=short_retry)
+async def test_a_server_that_is_not_there_is_unreachable(store, tmp_path, short_retry, free_port):
+    with pytest.raises(ArtifactUnreachableError, match="refused"):
+        await store.fetch(f"http://127.0.0.1:{free_port}/a", tmp_path / "a", retry=short_retry)
 
 
 async def test_a_server_that_falls_silent_is_unreachable_after_the_read_timeout(web, tmp_path):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -346,13 +345,11 @@ async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, 
             assert failure.value.code == code
 
 
-async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, short_retry):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        store = S3Store(options(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-        with pytest.raises(ArtifactUnreachableError) as failure:
-            await store.fetch("s3://models/a", tmp_path / "a", retry=short_retry)
-        await store.close()
+async def test_an_s3_that_is_not_there_is_unreachable(tmp_path, short_retry, free_port):
+    store = S3Store(options(f"http://127.0.0.1:{free_port}"))
+    with pytest.raises(ArtifactUnreachableError) as failure:
+        await store.fetch("s3://models/a", tmp_path / "a", retry=short_retry)
+    await store.close()
     assert failure.value.code == "NETWORK_ERROR"
 
 

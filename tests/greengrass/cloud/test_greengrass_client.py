@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import threading
 import time
 
@@ -100,7 +99,7 @@ async def test_trouble_at_the_cloud_is_tried_again(cloud, plane, status):
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "THROTTLING_ERROR"), (503, "SERVER_ERROR")])
-async def test_who_has_something_to_fall_back_on_has_little_patience(cloud, plane, status, code):
+async def test_who_has_something_to_fall_back_on_has_short_retry(cloud, plane, status, code):
     cloud.replies[RESOLVE].extend([Reply(status)] * 1000)
     with pytest.raises(GreengrassUnreachableError) as failure:
         await plane(cloud, short_retry=IMPATIENT).resolve(ASKED, LINUX, Version(1, 0, 0))
@@ -108,12 +107,10 @@ async def test_who_has_something_to_fall_back_on_has_little_patience(cloud, plan
     assert len(cloud.requests) > 1
 
 
-async def test_a_cloud_that_is_not_there_is_unreachable(cloud, plane):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        client = plane(cloud, data_endpoint=f"localhost:{taken.getsockname()[1]}", retry=IMPATIENT)
-        with pytest.raises(GreengrassUnreachableError, match="refused") as failure:
-            await client.resolve(ASKED, LINUX)
+async def test_a_cloud_that_is_not_there_is_unreachable(cloud, plane, free_port):
+    client = plane(cloud, data_endpoint=f"localhost:{free_port}", retry=IMPATIENT)
+    with pytest.raises(GreengrassUnreachableError, match="refused") as failure:
+        await client.resolve(ASKED, LINUX)
     assert failure.value.code == "NETWORK_ERROR"
 
 

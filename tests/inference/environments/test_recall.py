@@ -35,11 +35,11 @@ def asked(index: socket.socket) -> bool:
 
 
 async def test_the_agents_own_python_is_recalled_by_the_next_start_without_asking_the_index(
-    tmp_path, silent_index, monkeypatch
+    tmp_path, silent_index, free_port, monkeypatch
 ) -> None:
     spec = RuntimeSpec("com.acme.Runtime", "opencv", tmp_path / "root")
     assert await Provider().recall(spec) is None
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{free_port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     first = await Provider().provide(spec)
     assert first.own

@@ -21,7 +21,7 @@ from agent.errors import BrokerUnreachableError, NotConnectedError, PublishError
 from agent.mqtt.factory import create
 from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
 from tests.support.provisioning import Authority
@@ -205,12 +205,14 @@ def test_a_will_that_iot_core_would_not_take_is_refused_at_once(iotcore: Options
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"port": free_port()}, "connection-refused"),
+        ({}, "connection-refused"),
         ({"endpoint": "no-such-host.invalid"}, "dns"),
     ],
 )
-async def test_why_there_is_no_connection_is_told(iotcore: Options, changes: dict[str, object], code: str):
-    async with IotCoreTransport("cloud", iotcore(**changes)) as transport:
+async def test_why_there_is_no_connection_is_told(
+    iotcore: Options, free_port: int, changes: dict[str, object], code: str
+):
+    async with IotCoreTransport("cloud", iotcore(port=free_port, **changes)) as transport:
         with pytest.raises(BrokerUnreachableError, match="cloud: no connection to") as unreachable:
             await transport.wait_connected(0.5)
         assert unreachable.value.code == code
@@ -289,8 +291,8 @@ async def test_a_payload_at_the_limit_goes_and_one_past_it_is_refused_and_counte
 
 
 @pytest.mark.parametrize(("waiting", "fits"), [(2, True), (3, False)])
-async def test_the_queue_is_bounded(iotcore: Options, topic: str, waiting: int, fits: bool):
-    transport = IotCoreTransport("t", iotcore(port=free_port(), max_queued_messages=3))
+async def test_the_queue_is_bounded(iotcore: Options, free_port: int, topic: str, waiting: int, fits: bool):
+    transport = IotCoreTransport("t", iotcore(port=free_port, max_queued_messages=3))
     async with transport:
         for _ in range(waiting):
             transport.publish(Message(topic, b"x", qos=1))
@@ -404,8 +406,8 @@ async def test_a_batch_that_waits_goes_out_before_a_goodbye(iotcore: Options, to
         assert ends == [None] * 3
 
 
-async def test_what_waits_for_its_batch_counts_as_waiting(iotcore: Options, topic: str):
-    options = iotcore(port=free_port(), max_queued_messages=3, batch=BatchOptions(topics=(f"{topic}/#",), max_s=60.0))
+async def test_what_waits_for_its_batch_counts_as_waiting(iotcore: Options, free_port: int, topic: str):
+    options = iotcore(port=free_port, max_queued_messages=3, batch=BatchOptions(topics=(f"{topic}/#",), max_s=60.0))
     async with IotCoreTransport("t", options) as transport:
         for number in range(3):
             transport.publish(Message(f"{topic}/{number}", b"x", qos=1))
