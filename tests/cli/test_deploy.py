@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.broker import Broker
 from tests.support.commands import invoke
 from tests.support.fleet import Fleet
 from tests.support.peer import peer
+from tests.support.until import until_sync
 
 STREAM, MODEL = "com.acme.Inspect", "com.acme.Model"
 Run = Callable[..., CompletedProcess[str]]
@@ -166,11 +166,11 @@ def test_without_wait_it_is_sent_and_ends_by_itself(run, press):
     known = {each["id"] for each in ended(run("deployments", "--json"))}
     done = run("deploy", "--component", f"{STREAM}=9.9.9", "--no-wait")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "sent\n")
-    deadline = time.monotonic() + 10
-    while not [
-        each for each in ended(run("deployments", "--json")) if each["id"] not in known and "failureCause" in each
-    ]:
-        assert time.monotonic() < deadline
+    until_sync(
+        lambda: [
+            each for each in ended(run("deployments", "--json")) if each["id"] not in known and "failureCause" in each
+        ]
+    )
 
 
 def test_whom_it_is_for_has_to_be_said_where_several_are_online(run, press, broker):
@@ -265,9 +265,8 @@ def jobs_service(url, tmp_path) -> Iterator[None]:
 
 
 def test_a_group_is_deployed_to_by_a_job(run, url, press, jobs_service, tmp_path):
-    deadline = time.monotonic() + 20
-    while invoke(tmp_path, "jobs", "groups", "hall", "--add", "press-7", "--broker", url).returncode:
-        assert time.monotonic() < deadline
+    added = ("jobs", "groups", "hall", "--add", "press-7", "--broker", url)
+    until_sync(lambda: invoke(tmp_path, *added).returncode == 0)
     recipe = Fleet(tmp_path / "fleet").stream("com.acme.Other", MODEL, "others/+/frame")
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "recipe.json").write_text(json.dumps(recipe))

@@ -25,6 +25,7 @@ from agent.inference.plane import InferencePlane
 from agent.inference.predictions import Classification
 from agent.inference.values import PoolState, PoolStatus, Snapshot
 from tests.support import unruly
+from tests.support.until import until
 
 
 @asynccontextmanager
@@ -44,13 +45,6 @@ async def load_timed(plane: InferencePlane, folder: Path) -> float:
     began = asyncio.get_running_loop().time()
     await plane.load("m", unruly.spec(folder))
     return asyncio.get_running_loop().time() - began
-
-
-async def until(condition, timeout_s: float = 10.0) -> None:
-    """Wait for something that another process brings about."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_loaded_model_says_what_it_is_and_answers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agent.mqtt.connection import connect
 from agent.mqtt.limits import MQTT_5
 from agent.mqtt.paho import new_client
 from tests.support.broker import Broker
-from tests.support.inbox import wait_for
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def client(own_broker: Broker) -> Client:
     return new_client(own_broker.options, MQTT_5, None, None)
 
 
-async def leave_behind(client: Client, until: threading.Event) -> None:
-    client.on_pre_connect = lambda *_: until.wait(10)
+async def leave_behind(client: Client, gate: threading.Event) -> None:
+    client.on_pre_connect = lambda *_: gate.wait(10)
     attempt = asyncio.create_task(connect(client))
     await asyncio.sleep(0)
     attempt.cancel()
@@ -31,18 +31,18 @@ async def leave_behind(client: Client, until: threading.Event) -> None:
 
 
 async def test_an_attempt_that_is_left_behind_says_goodbye_when_it_gets_through(own_broker: Broker, client: Client):
-    until = threading.Event()
-    await leave_behind(client, until)
-    until.set()
-    await wait_for(lambda: " disconnected." in own_broker.log)
+    gate = threading.Event()
+    await leave_behind(client, gate)
+    gate.set()
+    await until(lambda: " disconnected." in own_broker.log)
     assert client.socket() is None
 
 
 async def test_an_attempt_that_outlives_its_loop_says_goodbye_too(own_broker: Broker, client: Client):
-    until = threading.Event()
-    await asyncio.to_thread(asyncio.run, leave_behind(client, until))
-    until.set()
-    await wait_for(lambda: " disconnected." in own_broker.log)
+    gate = threading.Event()
+    await asyncio.to_thread(asyncio.run, leave_behind(client, gate))
+    gate.set()
+    await until(lambda: " disconnected." in own_broker.log)
     assert client.socket() is None
 
 

@@ -18,7 +18,8 @@ from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import LinkState, Message
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
-from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
+from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed
+from tests.support.until import until
 from tests.support.wire import Wire
 
 VERSIONS = ["5", "3.1.1"]
@@ -58,7 +59,7 @@ async def test_what_is_published_while_the_broker_restarts_arrives_after_it(
         await late.wait(1)
         assert inbox.payloads == [b"%d" % number for number in range(200)]
         assert late.payloads == [b"late"]
-        await wait_for(lambda: len(ends) >= 200)
+        await until(lambda: len(ends) >= 200)
         assert ends == [None] * 200
 
 
@@ -210,10 +211,10 @@ async def test_each_change_of_the_link_is_logged_once_and_not_each_attempt(
             backoff = transport._connection._backoff
             delays: list[float] = []
             backoff._uniform = lambda _low, high: delays.append(high) or high
-            await wait_for(lambda: len(delays) >= 10)
+            await until(lambda: len(delays) >= 10)
             with Broker(port=free_port):
                 await connected(transport)
-                await wait_for(lambda: len(caplog.records) >= 2)
+                await until(lambda: len(caplog.records) >= 2)
     levels = [(record.levelname, "refused" in record.getMessage()) for record in caplog.records]
     assert levels[:2] == [("WARNING", True), ("INFO", False)]
 
@@ -257,7 +258,7 @@ async def test_a_flood_is_read_in_small_bites_between_which_the_loop_breathes(
                 transport.publish(Message(topic, b"x"))
             stand_still(0.3)
             loop.call_soon(breathe)
-            await wait_for(lambda: bites.total() == 500)
+            await until(lambda: bites.total() == 500)
     assert max(bites.values()) <= 32
 
 

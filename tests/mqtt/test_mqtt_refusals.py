@@ -18,7 +18,8 @@ from agent.mqtt.transport import Message
 from tests.support import certs
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
-from tests.support.inbox import Inbox, connected, delivered, state_of, wait_for
+from tests.support.inbox import Inbox, connected, delivered, state_of
+from tests.support.until import until
 from tests.support.wire import Wire
 
 VERSIONS = ["5", "3.1.1"]
@@ -164,7 +165,7 @@ async def test_a_subscription_that_the_broker_refuses_is_visible(broker: Broker,
     ):
         transport.subscribe("secret", Inbox())
         transport.subscribe("public", Inbox())
-        await wait_for(lambda: transport.refused == {"secret": "Not authorized"})
+        await until(lambda: transport.refused == {"secret": "Not authorized"})
         transport.unsubscribe("secret", Inbox())
     assert "refuses the subscription to 'secret': Not authorized" in caplog.text
 
@@ -176,7 +177,7 @@ async def test_a_broker_without_shared_subscriptions_is_not_asked_for_one(broker
         MqttTransport("t", replace(broker.options, port=wire.port)) as transport,
     ):
         transport.subscribe("$share/group/a", Inbox())
-        await wait_for(lambda: transport.refused == {"$share/group/a": "the broker has no shared subscriptions"})
+        await until(lambda: transport.refused == {"$share/group/a": "the broker has no shared subscriptions"})
         assert transport.state.connected
 
 

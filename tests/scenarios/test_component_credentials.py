@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.aws.endpoint import Endpoint
 from tests.support import agent as agents
 from tests.support.fleet import Fleet, deploy, document
 from tests.support.moto import Moto
+from tests.support.until import until_sync
 
 READER, STRANGER = "com.acme.reader", "com.acme.stranger"
 EXCHANGE = {"aws.greengrass.TokenExchangeService": {"VersionRequirement": "^2.0.0", "DependencyType": "HARD"}}
@@ -47,10 +47,7 @@ def config(broker, thing, tmp_path) -> dict[str, Any]:
 
 
 def written(path: Path, agent: agents.Agent) -> dict[str, Any]:
-    deadline = time.monotonic() + 30
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline, agent.log
-        time.sleep(0.02)
+    until_sync(lambda: path.exists() and path.read_text(), why=lambda: agent.log)
     return json.loads(path.read_text())
 
 

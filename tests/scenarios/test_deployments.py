@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agent.results.result import utc
 from tests.support import agent as agents
 from tests.support import unruly
 from tests.support.fleet import Fleet, deploy, document, outcome, send
+from tests.support.until import until_sync
 
 
 @pytest.fixture
@@ -70,10 +72,7 @@ def answering(agent: agents.Agent) -> str:
     """The version of the model that answers a frame now."""
     before = len(agent.results("com.cameras"))
     agent.frame("door", unruly.jpeg("answer"))
-    deadline = time.monotonic() + 20
-    while len(agent.results("com.cameras")) == before:
-        assert time.monotonic() < deadline, agent.log
-        time.sleep(0.01)
+    until_sync(lambda: len(agent.results("com.cameras")) > before, why=lambda: agent.log)
     return agent.results("com.cameras")[-1]["model"]["version"]
 
 
@@ -344,10 +343,7 @@ def test_the_plug_pulled_after_any_step_leaves_exactly_the_old_set_or_the_new_on
         if step is Step.ROLLING_BACK:
             _make_commit_fail(tmp_path / "data" / "deployments" / "ledger.db")
         send(agent, told)
-        deadline = time.monotonic() + 30
-        while "HELD" not in agent.log:
-            assert time.monotonic() < deadline, agent.log
-            time.sleep(0.01)
+        until_sync(lambda: "HELD" in agent.log, why=lambda: agent.log)
         agent.process.send_signal(signal.SIGKILL)
         agent.process.wait()
     if step is Step.ROLLING_BACK:
@@ -379,16 +375,13 @@ def test_the_plug_pulled_after_any_step_leaves_exactly_the_old_set_or_the_new_on
 
 def _final(agent: agents.Agent) -> dict[str, Any]:
     """How the second deployment ended, as it is retained at the broker now."""
-    deadline = time.monotonic() + 30
-    while True:
-        database = sqlite3.connect(agent.folder / "data" / "deployments" / "ledger.db")
-        rows = database.execute("SELECT outcome FROM deployments WHERE id = 'second' AND reported = 1").fetchall()
-        database.close()
-        if rows:
-            told = json.loads(rows[0][0])
-            return {"detailedStatus": told["status"], "failureCause": told["cause"]}
-        assert time.monotonic() < deadline, agent.log
-        time.sleep(0.02)
+
+    def reported() -> list[Any]:
+        with closing(sqlite3.connect(agent.folder / "data" / "deployments" / "ledger.db")) as database:
+            return database.execute("SELECT outcome FROM deployments WHERE id = 'second' AND reported = 1").fetchall()
+
+    told = json.loads(until_sync(reported, why=lambda: agent.log)[0][0])
+    return {"detailedStatus": told["status"], "failureCause": told["cause"]}
 
 
 def _script_version(agent: agents.Agent, since: str) -> str:

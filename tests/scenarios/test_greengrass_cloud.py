@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.support import unruly
 from tests.support.certs import Certificates
 from tests.support.fleet import SHELL, Fleet, deploy, document
 from tests.support.greengrass_cloud import ARTIFACT, GreengrassCloud
+from tests.support.until import until_sync
 
 CAMERAS, MODEL = "com.cameras", "com.model"
 DOCUMENT = document("first", [], {CAMERAS: "^1.0.0"})
@@ -67,10 +67,7 @@ def served(agent: agents.Agent) -> None:
     """A frame is answered."""
     before = len(agent.results(CAMERAS))
     agent.frame("door", unruly.jpeg("answer"))
-    deadline = time.monotonic() + 20
-    while len(agent.results(CAMERAS)) == before:
-        assert time.monotonic() < deadline, agent.log
-        time.sleep(0.01)
+    until_sync(lambda: len(agent.results(CAMERAS)) > before, why=lambda: agent.log)
     assert agent.results(CAMERAS)[-1]["model"]["version"] == "1.0.0"
 
 

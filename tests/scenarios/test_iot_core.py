@@ -14,7 +14,6 @@ import json
 import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ from tests.support.fleet import Fleet, document
 from tests.support.moto import Moto
 from tests.support.peer import Peer, peer
 from tests.support.shadow import CloudShadow
+from tests.support.until import until_sync
 
 BUCKET = "fleet-models"
 PATIENCE_S = 20.0
@@ -192,14 +192,13 @@ class Site:
 
     def ended(self, job: str) -> dict[str, Any]:
         """The one execution of a job, at its end."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
+
+        def at_its_end() -> list[dict[str, Any]]:
             executions = self.ask("executions", jobId=job)
-            if all(Status(one["status"]).terminal for one in executions):
-                (execution,) = executions
-                return execution
-            assert time.monotonic() < deadline, (executions, self.words)
-            time.sleep(0.02)
+            return executions if all(Status(one["status"]).terminal for one in executions) else []
+
+        (execution,) = until_sync(at_its_end, PATIENCE_S, why=lambda: self.words)
+        return execution
 
     def history(self, job: str) -> list[tuple[str, str, int]]:
         """Status, step and version as the service took them, in its order."""
@@ -328,10 +327,7 @@ def results(agent: agents.Agent, cloud: Peer) -> list[dict[str, Any]]:
 
 
 def wait(condition: Callable[[], object], agent: agents.Agent) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, agent.log
-        time.sleep(0.01)
+    until_sync(condition, PATIENCE_S, why=lambda: agent.log)
 
 
 def over(agent: agents.Agent, identity: str) -> bool:

@@ -20,8 +20,9 @@ from agent.aws.provision.home import Home
 from agent.mqtt.client import MqttTransport
 from tests.support import agent as agents
 from tests.support.cloud import Cloud
-from tests.support.inbox import connected, subscribed, wait_for
+from tests.support.inbox import connected, subscribed
 from tests.support.provisioning import CSR, REGISTER, Authority, ProvisioningService
+from tests.support.until import until
 
 DOCUMENT = {"operation": "verge:rotate-certificate", "template": "rotation"}
 
@@ -37,12 +38,11 @@ class Site:
     config: dict[str, Any]
 
     async def ended(self, job: str) -> dict[str, Any]:
-        async with asyncio.timeout(60):
-            while True:
-                (told,) = await self.caller.ask("executions", {"jobId": job})
-                if told["status"] not in {"QUEUED", "IN_PROGRESS"}:
-                    return told
-                await asyncio.sleep(0.05)
+        async def over() -> dict[str, Any] | None:
+            (told,) = await self.caller.ask("executions", {"jobId": job})
+            return told if told["status"] not in {"QUEUED", "IN_PROGRESS"} else None
+
+        return await until(over)
 
     async def rotated(self, job: str, thing: str) -> dict[str, Any]:
         await self.caller.ask("create", {"jobId": job, "targets": [thing], "document": DOCUMENT})
@@ -101,7 +101,7 @@ async def test_a_running_agent_rotates_its_certificate_by_job_and_is_there_for_t
         assert told["statusDetails"]["proof"].startswith("connected")
         # The agent itself goes over to it when its connection ends; the authority names every certificate so.
         site.cloud.broker.restart()
-        await wait_for(lambda: "with the new certificate" in agent.log, 30.0)
+        await until(lambda: "with the new certificate" in agent.log, 30.0)
         asked = [topic for topic, _ in site.service.asked]
         again = await site.rotated(f"{thing}-2", thing)
         assert again["statusDetails"]["previousCertificateId"] == told["statusDetails"]["certificateId"]
@@ -133,7 +133,7 @@ async def test_an_agent_that_is_stopped_amid_a_rotation_stops_at_once_and_begins
     entering = agents.running(site.config, tmp_path)
     agent = await asyncio.to_thread(entering.__enter__)
     try:
-        await wait_for(lambda: bool(site.service.asked))
+        await until(lambda: bool(site.service.asked))
         assert await asyncio.to_thread(agent.stop, signal.SIGTERM, 10.0) == -signal.SIGTERM
         assert "not stopped within" not in agent.log
     finally:

@@ -52,9 +52,9 @@ from tests.support.samples import (
     Pictures,
     Site,
     film,
-    patiently,
     stores,
 )
+from tests.support.until import until_sync
 
 TFLITE, DLR = "variant.TensorFlowLite", "variant.DLR"
 IMAGES = SAMPLES.parent / "images"
@@ -291,11 +291,11 @@ def test_6_a_model_that_dies_costs_its_worker_and_the_schedule_goes_on(bare, cue
 
 def test_7_a_camera_needs_no_picture_and_no_certain_host_and_is_opened_again_without_a_leak(site, tmp_path):
     def playing(count: int) -> list[int]:
-        for seen in patiently(f"{count} camera processes"):
-            seen.append(processes(site.agent.process.pid, "agent/sources/runtime"))
-            if len(seen[-1]) == count:
-                return seen[-1]
-        raise AssertionError
+        def cameras() -> list[int]:
+            return processes(site.agent.process.pid, "agent/sources/runtime")
+
+        until_sync(lambda: len(cameras()) == count, why=cameras)
+        return cameras()
 
     absent, taken = str(tmp_path / "absent"), film(tmp_path / "film.avi", "red")
     site.configure(CLASSIFIER, UseCamera="true", ImageDirectory=absent, InferenceInterval=0.2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import FrameError
 from agent.mqtt.transport import Message
 from agent.sources.base import Source
+from tests.support.until import until
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,3 @@ class Receiver:
 
     async def has(self, count: int) -> None:
         await until(lambda: len(self.given) >= count)
-
-
-async def until(true: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Look until something is so."""
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.01)

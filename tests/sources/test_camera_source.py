@@ -26,7 +26,8 @@ from agent.mqtt.backoff import Backoff
 from agent.sources.base import SourceState
 from agent.sources.camera import CameraSource
 from tests.sources.cameras import HEIGHT, WIDTH, number, serving, video
-from tests.sources.receiver import Given, Receiver, until
+from tests.sources.receiver import Given, Receiver
+from tests.support.until import until
 
 LIMIT = FrameLimits().max_bytes
 

@@ -16,7 +16,8 @@ from agent.config.streams import DirectoryOptions
 from agent.sources import folder as disk
 from agent.sources.base import SourceState
 from agent.sources.directory import DirectorySource
-from tests.sources.receiver import Receiver, until
+from tests.sources.receiver import Receiver
+from tests.support.until import until
 
 
 @asynccontextmanager
@@ -248,5 +249,4 @@ async def test_a_beat_that_found_nothing_is_made_good_when_there_is_a_picture(tm
         await beat(receiver)
         assert receiver.source.status.state == "waiting"
         (tmp_path / "cat.jpg").write_bytes(b"late")
-        while receiver.source.status.delivered != 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: receiver.source.status.delivered == 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.sources.pacer import Pacer
-from tests.sources.receiver import until
+from tests.support.until import until
 
 
 async def test_beats_keep_to_the_grid_while_serving_takes_its_time() -> None:

@@ -15,13 +15,13 @@ from agent.results.schemas import schema
 from agent.status.transports import TransportStatusPublisher
 from agent.topics import Topics
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 
 async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_link_is_back(tmp_path: Path) -> None:
     bus, retained, topics = MemoryBus(), {}, Topics("box")
     ours = MemoryTransport(bus, "agent")
     async with (
-        asyncio.timeout(20),
         asyncio.TaskGroup() as tasks,
         Outbox(ours, OutboxOptions(), tmp_path / "o.db") as outbox,
     ):
@@ -29,8 +29,7 @@ async def test_a_transport_s_topic_tells_what_waits_in_its_outbox_and_when_the_l
         running = tasks.create_task(uplinks.run())
 
         async def says(check) -> None:
-            while not check(msgspec.json.decode(retained.get(topics.transport("cloud"), b"null")) or {}):
-                await asyncio.sleep(0.005)
+            await until(lambda: check(msgspec.json.decode(retained.get(topics.transport("cloud"), b"null")) or {}))
 
         await says(lambda told: told.get("connected") and told["outbox"]["depth"] == 0)
         ours.drop()

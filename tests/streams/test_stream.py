@@ -20,6 +20,7 @@ from agent.streams.stream import Stream
 from agent.streams.streams import source
 from tests.support import unruly
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transport="bus"))
 
@@ -60,9 +61,7 @@ def _named(folder: Path) -> ModelSpec:
 
 
 async def done(stream: Stream, received: int) -> None:
-    async with asyncio.timeout(20):
-        while stream.metrics.received < received or stream.metrics.pending:
-            await asyncio.sleep(0.005)
+    await until(lambda: stream.metrics.received >= received and not stream.metrics.pending)
 
 
 async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_not_before(tmp_path) -> None:
@@ -70,9 +69,7 @@ async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_
     async with stream_in(tmp_path, options, backend_options={"slow_s": 0.2}) as (stream, ours, theirs):
         theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
         theirs.publish(Message("cameras/a", b"\x80 no picture", qos=1))
-        async with asyncio.timeout(5):
-            while stream.metrics.received < 2:
-                await asyncio.sleep(0)
+        await until(lambda: stream.metrics.received >= 2)
         assert len(ours.unacknowledged) == 1
         await done(stream, 2)
         assert len(ours.unacknowledged) == 0
@@ -87,9 +84,7 @@ async def test_a_dropped_frame_that_asked_for_an_answer_is_told_why(tmp_path) ->
                 Message("cameras/a", unruly.jpeg("slow"), response_topic="answers", correlation_data=bytes([number]))
             )
         await done(stream, 5)
-        async with asyncio.timeout(5):
-            while len(answers) < 5:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(answers) >= 5)
     told = {answer.correlation_data: msgspec.json.decode(answer.payload) for answer in answers}
     assert len(told) == 5
     codes = [told[bytes([number])].get("error", {}).get("code", "answered") for number in range(5)]
@@ -107,9 +102,7 @@ async def test_a_slow_camera_gets_its_turn_beside_a_fast_one(tmp_path) -> None:
             theirs.publish(Message("cameras/fast", unruly.jpeg("slow")))
         theirs.publish(Message("cameras/slow", unruly.jpeg("slow")))
         await done(stream, 21)
-        async with asyncio.timeout(5):
-            while len(order) < 21:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(order) >= 21)
     assert order.index("slow") <= 4
 
 
@@ -121,15 +114,11 @@ async def test_a_stream_switches_models_between_two_frames_and_loses_none(tmp_pa
         await stream._plane.load("n", _named(tmp_path / "other"))
         for _ in range(40):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
-        async with asyncio.timeout(5):
-            while stream.metrics.answered < 5:
-                await asyncio.sleep(0.005)
+        await until(lambda: stream.metrics.answered >= 5)
         changed = msgspec.structs.replace(options, model="n")
         stream.switch(changed, stream.source, StreamOutput("line", "box", changed, {"bus": ours}, tmp_path, Context()))
         await done(stream, 40)
-        async with asyncio.timeout(5):
-            while len(results) < 40:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(results) >= 40)
         await stream._plane.unload("m")
     assert (stream.metrics.answered, stream.metrics.dropped.total()) == (40, 0)
     assert {result["frame"]["sequence"] for result in results} == set(range(1, 41))
@@ -141,9 +130,7 @@ async def test_a_switch_to_other_topics_takes_effect_at_once_and_keeps_what_wait
     async with stream_in(tmp_path, options, backend_options={"slow_s": 0.05}) as (stream, ours, theirs):
         for _ in range(5):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow")))
-        async with asyncio.timeout(5):
-            while stream.metrics.received < 5:
-                await asyncio.sleep(0)
+        await until(lambda: stream.metrics.received >= 5)
         changed = msgspec.structs.replace(options, input=InputOptions(topic="doors/+", transport="bus"))
         stream.switch(
             changed, listening(changed, ours), StreamOutput("line", "box", changed, {"bus": ours}, tmp_path, Context())
@@ -160,9 +147,7 @@ async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_p
     async with stream_in(tmp_path, options, backend_options={"slow_s": 0.1}) as (stream, ours, theirs):
         for _ in range(3):
             theirs.publish(Message("cameras/a", unruly.jpeg("slow"), qos=1))
-        async with asyncio.timeout(5):
-            while stream.metrics.received < 3:
-                await asyncio.sleep(0)
+        await until(lambda: stream.metrics.received >= 3)
         assert len(ours.unacknowledged) == 3
         changed = msgspec.structs.replace(options, policy=Policy.FIFO)
         stream.switch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from agent.streams.streams import Streams
 from tests.sources.cameras import video
 from tests.support import unruly
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 
 class Box:
@@ -65,12 +66,6 @@ async def box(folder: Path, models: tuple[str, ...] = ("m",)) -> AsyncIterator[B
 
 def wish(model: str = "m", policy: Policy = Policy.LATEST, **how) -> StreamOptions:
     return StreamOptions(model=model, input=InputOptions(**how), policy=policy)
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 def put(folder: Path, name: str, data: bytes) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tests.support.peer import Peer
+from tests.support.until import until_sync
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ class Heard:
 
 def heard(peer: Peer, topic: str, count: int, since: float = 0.0, timeout_s: float = 60.0) -> list[Heard]:
     """The first ``count`` messages on a topic that came after ``since``."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = [message for message in list(peer.heard) if message.topic == topic and message.timestamp > since]
-        if len(found) >= count:
-            return [Heard(message.timestamp, json.loads(message.payload)) for message in found[:count]]
-        assert time.monotonic() < deadline, f"{len(found)} of {count} messages came on {topic} in {timeout_s:g} s"
-        time.sleep(0.02)
+
+    def found() -> list[Any]:
+        return [message for message in list(peer.heard) if message.topic == topic and message.timestamp > since]
+
+    until_sync(lambda: len(found()) >= count, timeout_s, why=lambda: f"{len(found())} of {count} came on {topic}")
+    return [Heard(message.timestamp, json.loads(message.payload)) for message in found()[:count]]

@@ -78,10 +78,3 @@ async def subscribed(transport: Transport, topic: str) -> None:
     await delivered(transport, Message(f"{topic}/mark", b"", qos=1))
     await mark.wait(1)
     transport.unsubscribe(f"{topic}/mark", mark)
-
-
-async def wait_for(condition: Callable[[], bool], timeout_s: float = _PATIENCE_S) -> None:
-    """Return when ``condition`` holds, for what no event tells."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.002)

@@ -10,10 +10,8 @@ import hashlib
 import itertools
 import json
 import os
-import time
 import zipfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 from tests.support import models, tvm
 from tests.support.agent import Agent
 from tests.support.fleet import deploy, document, recipe
+from tests.support.until import until_sync
 
 CLASSIFIER = "aws.greengrass.TensorFlowLiteImageClassification"
 DETECTOR = "aws.greengrass.TensorFlowLiteObjectDetection"
@@ -182,33 +181,26 @@ class Site:
     def heard(self, topic: str, check: Check = lambda _: True, count: int = 1) -> list[Any]:
         """As ``next``, with their times."""
         told, looked, found = self.agent.peer.heard, len(self.agent.peer.heard), []
-        for _ in patiently(f"{count} fitting messages on {topic}"):
-            while looked < len(told):
+
+        def enough() -> bool:
+            nonlocal looked
+            while looked < len(told) and len(found) < count:
                 message = told[looked]
                 looked += 1
                 if message.topic == topic and check(json.loads(message.payload)):
                     found.append(message)
-                    if len(found) == count:
-                        return found
-        raise AssertionError
+            return len(found) == count
+
+        until_sync(enough, why=lambda: f"{len(found)} of {count} fitting messages on {topic}")
+        return found
 
     def _latest(self, topic: str, check: Check) -> Any:
-        for last in patiently(topic):
-            for message in reversed(self.agent.peer.heard):
-                if message.topic == topic:
-                    told = json.loads(message.payload)
-                    if check(told):
-                        return told
-                    last.append(told)
-                    break
-        raise AssertionError
+        def last() -> Any:
+            heard = reversed(self.agent.peer.heard)
+            return next((json.loads(message.payload) for message in heard if message.topic == topic), None)
 
+        def fitting() -> Any:
+            told = last()
+            return told if told is not None and check(told) else None
 
-def patiently(what: str, timeout_s: float = 30.0) -> Iterator[deque[Any]]:
-    """Look again and again; a list for what was seen, to be shown when time is up."""
-    seen: deque[Any] = deque(maxlen=1)
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        yield seen
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not come within {timeout_s:g} s; last: {list(seen)}")
+        return until_sync(fitting, why=lambda: f"last on {topic}: {last()}")

@@ -26,6 +26,7 @@ from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.inbox import Inbox, connected, subscribed
+from tests.support.until import until
 
 DOCUMENT = {"components": {"com.acme.A": {"version": "1.0.0"}}}
 PACE = Pace(first_s=0.5, backoff_s=0.05, cap_s=1.0, refresh_s=300)
@@ -97,9 +98,11 @@ async def answered(caller, verb, request):
 
 async def ended(caller, job_id, status="COMPLETED"):
     """The executions of a job, once it stands so."""
-    async with asyncio.timeout(10):
-        while (await answered(caller, "describe", {"jobId": job_id}))["status"] != status:
-            await asyncio.sleep(0.01)
+
+    async def stands_so():
+        return (await answered(caller, "describe", {"jobId": job_id}))["status"] == status
+
+    await until(stands_so)
     return await caller.ask("executions", {"jobId": job_id})
 
 
@@ -199,9 +202,7 @@ async def test_a_status_is_kept_while_the_broker_is_away(tmp_path, thing):
             await caller.ask("create", job("j1", thing))
             await owner.until(lambda one: one.jobs)
         broker.kill()
-        async with asyncio.timeout(10):
-            while client.state.connected:
-                await asyncio.sleep(0.005)
+        await until(lambda: not client.state.connected)
         client.report(owner.jobs[0], Status.SUCCEEDED, {"told": "late"})
         broker.start()
         async with operator(broker.options) as caller:

@@ -19,6 +19,7 @@ from agent.aws.provision.rotate import Rotation
 from agent.mqtt.factory import create
 from tests.support.inbox import connected
 from tests.support.provisioning import REGISTER
+from tests.support.until import until
 
 PACE = Pace(first_s=0.5, backoff_s=0.05, cap_s=1.0, refresh_s=300)
 DOCUMENT = {"operation": "verge:rotate-certificate", "template": "rotation"}
@@ -58,9 +59,13 @@ async def test_a_rotation_job_ends_once_with_what_happened(site, tmp_path, docum
                         others.append(job)
 
                 client = JobsClient(transport, JobTopics("edge-1"), on_job=on_job, on_cancel=lambda _: None, pace=PACE)
-                async with client, asyncio.timeout(30):
-                    while (told := (await caller.ask("executions", {"jobId": "j1"}))[0])["status"] != ends:
-                        await asyncio.sleep(0.05)
+
+                async def ended():
+                    (told,) = await caller.ask("executions", {"jobId": "j1"})
+                    return told if told["status"] == ends else None
+
+                async with client:
+                    told = await until(ended)
     details = told["statusDetails"]
     assert others == []
     assert (home.current.certificate.read_bytes() == before) is (ends == "FAILED"), json.dumps(told)

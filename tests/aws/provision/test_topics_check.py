@@ -141,8 +141,9 @@ async def test_a_local_broker_is_asked_by_a_second_client_and_keeps_its_own_word
 
 
 async def test_a_broker_that_is_not_there_is_a_finding(certificates, broker) -> None:
-    running = cloud(certificates)
-    [failure] = failures(await asked(running, broker))
+    with cloud(certificates) as gone:
+        gone.broker.stop()
+        [failure] = failures(await asked(gone, broker))
     assert "connection refused" in failure.detail
 
 

@@ -19,6 +19,7 @@ from agent.aws.tes.exchange import PATH, TOKEN_VARIABLE, URI_VARIABLE
 from agent.aws.tes.server import TokenExchange
 from agent.errors import ConfigError
 from tests.support.s3 import FakeS3, Object
+from tests.support.until import until
 
 GIVEN = Credentials("ASIAROLE", "hush-secret", "hush-session", datetime(2099, 1, 1, 12, 30, tzinfo=UTC))
 TOKEN = "COMPONENT-TOKEN"
@@ -144,8 +145,11 @@ async def test_an_endpoint_that_does_not_answer_in_time_is_a_504_and_one_request
         assert {status for status, *_ in answers} == {504}
         assert provider.asked == 1
         provider.hold.set()
-        while (await send(tes, request(Authorization=TOKEN)))[0] != 200:
-            await asyncio.sleep(0.01)
+
+        async def answers_now():
+            return (await send(tes, request(Authorization=TOKEN)))[0] == 200
+
+        await until(answers_now)
 
 
 async def test_a_head_that_does_not_come_is_given_up(provider):
@@ -163,8 +167,7 @@ async def test_silent_clients_do_not_keep_others_waiting_until_there_are_too_man
         for _, writer in silent:
             writer.close()
             await writer.wait_closed()
-    while tes._serving:
-        await asyncio.sleep(0.01)
+    await until(lambda: not tes._serving)
     assert (await send(tes, request(Authorization=TOKEN)))[0] == 200
 
 
@@ -173,8 +176,7 @@ async def test_who_is_still_served_when_it_ends_is_let_go(provider):
     async with TokenExchange(provider, lambda _: True) as tes:
         reader, writer = await asyncio.open_connection("127.0.0.1", tes._port)
         writer.write(request(Authorization=TOKEN))
-        while not provider.asked:
-            await asyncio.sleep(0.01)
+        await until(lambda: provider.asked)
     assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
 

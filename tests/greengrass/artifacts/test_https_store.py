@@ -20,6 +20,7 @@ from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.stores.https import HttpsStore
 from tests.greengrass.artifacts.web import Act, Web
 from tests.support import certs
+from tests.support.until import until
 
 DATA = os.urandom(700_000)
 
@@ -171,8 +172,8 @@ async def test_a_cancellation_does_not_wait_for_an_answer(web, store, tmp_path):
         await task
     assert time.monotonic() - started < 10
     let_go.set()
-    while any(thread.name == "verge-https" for thread in threading.enumerate()):
-        await asyncio.sleep(0.01)  # it closes what came too late; an open socket would be told by pytest
+    # It closes what came too late; an open socket would be told by pytest.
+    await until(lambda: not any(thread.name == "verge-https" for thread in threading.enumerate()))
 
 
 async def test_redirects_are_followed_a_few_times_and_not_in_circles(web, store, tmp_path, retry):
@@ -313,9 +314,7 @@ async def test_a_download_goes_on_after_its_process_was_killed(web, store, tmp_p
     web.put("/a", DATA).acts.append(Act(cut_after=300_000, hold=let_go))
     target, digest = tmp_path / "a", digest_of(DATA)
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, web.url("/a"), str(target), str(digest))
-    while not partial_of(target).exists() or partial_of(target).stat().st_size < 300_000:
-        assert child.returncode is None
-        await asyncio.sleep(0.01)
+    await until(lambda: partial_of(target).exists() and partial_of(target).stat().st_size == 300_000)
     child.kill()
     await child.wait()
     let_go.set()

@@ -27,6 +27,7 @@ from agent.greengrass.artifacts.stores.s3 import PARALLEL, PART_BYTES, S3Store
 from agent.greengrass.artifacts.stores.s3answers import S3_TYPES
 from tests.support.moto import ACCOUNT, Moto
 from tests.support.s3 import FakeS3, Link, Object, Refusal
+from tests.support.until import until
 
 DATA = os.urandom(700_000)
 LARGE = os.urandom(5 * PART_BYTES + 12_345)
@@ -382,8 +383,7 @@ async def test_a_cancellation_waits_neither_for_a_head_nor_for_a_body(fake, tmp_
         await store.close()
         assert time.monotonic() - started < 10
     let_go.set()
-    while any(thread.name == "verge-s3" for thread in threading.enumerate()):
-        await asyncio.sleep(0.01)
+    await until(lambda: not any(thread.name == "verge-s3" for thread in threading.enumerate()))
 
 
 async def test_without_credentials_it_says_what_to_set(fake, monkeypatch, tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from agent.greengrass.components.spec import ComponentSpec, RunAs
 from agent.greengrass.components.states import State
 from agent.greengrass.components.supervisor import Supervisor
 from agent.greengrass.recipes.lifecycle import parse
+from tests.support.until import until
 
 ROOT = RunAs("0") if os.geteuid() == 0 else None
 
@@ -45,24 +44,12 @@ def device(tmp_path: Path) -> Device:
     return Device(tmp_path)
 
 
-async def _until(true: Callable[[], object], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def until():
-    """Wait until something that another process brings about is so."""
-    return _until
-
-
 @pytest.fixture
 def becomes():
     """Wait until a component is in a state."""
 
     async def wait(supervisor: Supervisor, name: str, state: State) -> None:
-        await _until(lambda: supervisor.states()[name].state is state)
+        await until(lambda: supervisor.states()[name].state is state)
 
     return wait
 

@@ -14,6 +14,7 @@ from agent.greengrass.components.spec import Change, Limits
 from agent.greengrass.components.states import REINSTALL, RESTART, START, STOP, State, StatusCode
 from agent.greengrass.components.supervisor import Settled
 from agent.greengrass.recipes.lifecycle import StepName
+from tests.support.until import until
 
 FOREVER = "echo $$ > pid; exec sleep 1000"
 
@@ -43,7 +44,7 @@ async def test_a_component_with_nothing_to_run_finishes(device):
         assert supervisor.states()["model"].state is State.FINISHED
 
 
-async def test_run_that_exits_0_finishes_and_its_daemons_go_with_it(device, until, alive):
+async def test_run_that_exits_0_finishes_and_its_daemons_go_with_it(device, alive):
     spec = device.spec("a", Run="sleep 1000 & echo $! > daemon")
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(spec))
@@ -79,7 +80,7 @@ async def test_an_install_that_hangs_times_out_and_is_ended(device, alive):
         assert not alive(int(device.file("a", "pid")))
 
 
-async def test_a_startup_that_is_not_done_in_time_is_killed(device, until, alive):
+async def test_a_startup_that_is_not_done_in_time_is_killed(device, alive):
     startup = {"Startup": {"Script": "echo $$ > pid; sleep 1000", "Timeout": 0.5}}
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", steps=startup)))
@@ -111,7 +112,7 @@ async def test_reports_that_come_faster_than_they_are_heard_are_dropped(device):
         assert 0 < sum(taken) < 100
 
 
-async def test_a_daemon_that_left_session_and_parents_dies_with_its_component(device, until, alive):
+async def test_a_daemon_that_left_session_and_parents_dies_with_its_component(device, alive):
     startup = "setsid sh -c 'sleep 1000 & echo $! > daemon' &"
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Startup=startup)))
@@ -148,7 +149,7 @@ async def test_a_line_without_end_is_logged_in_pieces(device, becomes):
     assert sum(line.count("x") for line in lines) == 100_000
 
 
-async def test_leaving_kills_what_does_not_stop_in_time(device, alive, until):
+async def test_leaving_kills_what_does_not_stop_in_time(device, alive):
     shutdown = {"Shutdown": {"Script": "sleep 1000", "Timeout": 1000}}
     async with device.supervisor(grace_s=0.2) as supervisor:
         await supervisor.apply(target(device.spec("a", Run=FOREVER, steps=shutdown)))
@@ -180,7 +181,7 @@ async def test_dependencies_start_first_and_stop_last(device):
     assert log.read_text().split() == ["+base", "+middle", "+top", "-top", "-middle", "-base"]
 
 
-async def test_a_hard_dependency_that_fails_restarts_its_depender_and_a_soft_one_does_not(device, until, becomes):
+async def test_a_hard_dependency_that_fails_restarts_its_depender_and_a_soft_one_does_not(device, becomes):
     base = device.spec("base", Run=FOREVER)
     hard = device.spec("hard", hard=["base"], Run=f"echo x >> runs; {FOREVER}")
     soft = device.spec("soft", facts={"soft": frozenset({"base"})}, Run=f"echo x >> runs; {FOREVER}")
@@ -213,7 +214,7 @@ async def test_a_kind_that_nobody_runs_is_refused_and_nothing_has_changed(device
 # -- changes --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_did_not_change_or_only_in_its_shutdown_runs_on(device, until):
+async def test_what_did_not_change_or_only_in_its_shutdown_runs_on(device):
     run = f"rm -f pid; {FOREVER}"
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Run=run)))
@@ -237,7 +238,7 @@ async def test_another_version_is_installed_and_the_old_one_stopped_by_its_own_s
     assert said == ["i1", "s1", "i2", "s2"]
 
 
-async def test_a_changed_run_restarts_without_install(device, until):
+async def test_a_changed_run_restarts_without_install(device):
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Install="echo install >> installs", Run=FOREVER)))
         await supervisor.settled(["a"], 10)
@@ -272,7 +273,7 @@ async def test_what_is_not_in_the_target_is_stopped_uninstalled_and_gone(device)
     assert {("base", True), ("top", True)} <= set(told)
 
 
-async def test_a_restart_gives_a_new_process_and_never_two(device, until, alive):
+async def test_a_restart_gives_a_new_process_and_never_two(device, alive):
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Run=f"rm -f pid; {FOREVER}")))
         await until(lambda: device.file("a", "pid"))
@@ -311,7 +312,7 @@ class Stream:
         return ""
 
 
-async def test_a_component_inside_the_agent_lives_by_the_same_table(device, until):
+async def test_a_component_inside_the_agent_lives_by_the_same_table(device):
     made = []
 
     def make(spec, token):
@@ -332,7 +333,7 @@ async def test_a_component_inside_the_agent_lives_by_the_same_table(device, unti
 # -- limits and tumbling wishes ----------------------------------------------------------------------------------------
 
 
-async def test_memory_is_limited_and_the_status_says_what_is_not(device, until):
+async def test_memory_is_limited_and_the_status_says_what_is_not(device):
     limits = Limits(memory_kb=100_000, cpus=0.5)
     run = "python3 -c 'bytearray(300_000_000)' || touch refused; sleep 1000"
     async with device.supervisor() as supervisor:
@@ -345,7 +346,7 @@ async def test_memory_is_limited_and_the_status_says_what_is_not(device, until):
         assert supervisor.states()["a"].note == ""
 
 
-async def test_wishes_that_tumble_over_each_other_never_leave_two_processes(device, until, alive):
+async def test_wishes_that_tumble_over_each_other_never_leave_two_processes(device, alive):
     chance = random.Random(7)
     run = "echo $$ >> pids; exec sleep 1000"
     async with device.supervisor() as supervisor:

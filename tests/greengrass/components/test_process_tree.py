@@ -17,6 +17,7 @@ import pytest
 from agent.greengrass.components import process_tree
 from agent.greengrass.components.process_tree import ProcessId
 from agent.greengrass.components.record import Record, end_survivors
+from tests.support.until import until, until_sync
 
 AGENT = """
 import asyncio, sys
@@ -55,10 +56,8 @@ def test_the_family_is_the_session_the_children_and_whoever_carries_the_token():
     script = "sleep 1000 & setsid sleep 1000 & exec sleep 1000"
     leader = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True)
     try:
-        by_token = {pid.pid for pid in process_tree.members((), "TOKEN-OF-THIS-TEST")}
-        while len(by_token) < 3:
-            by_token = {pid.pid for pid in process_tree.members((), "TOKEN-OF-THIS-TEST")}
-        assert leader.pid in by_token
+        until_sync(lambda: len(process_tree.members((), "TOKEN-OF-THIS-TEST")) == 3)
+        assert leader.pid in {pid.pid for pid in process_tree.members((), "TOKEN-OF-THIS-TEST")}
         assert process_tree.members({process_tree.process_id(leader.pid)}) == process_tree.members(
             (), "TOKEN-OF-THIS-TEST"
         )
@@ -152,7 +151,7 @@ def test_a_record_is_there_only_while_there_may_be_processes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_agent_killed_at_once_and_started_again_has_one_copy_running(tmp_path, until, alive):
+async def test_an_agent_killed_at_once_and_started_again_has_one_copy_running(tmp_path, alive):
     def start() -> subprocess.Popen:
         return subprocess.Popen([sys.executable, "-c", AGENT, str(tmp_path)], cwd=Path(__file__).parents[3])
 

@@ -34,6 +34,7 @@ from agent.inference.manifest import ModelSpec
 from agent.inference.values import PoolState, PoolStatus
 from tests.support.inbox import Inbox, connected
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 TOPIC = health_topic("thing", "verge/aws")
 ARN = "arn:aws:greengrass:eu-west-1:1:configuration:thinggroup/lab:7"
@@ -227,8 +228,11 @@ async def test_the_end_of_a_cloud_deployment_waits_for_the_link(device) -> None:
         await device.hears("NUCLEUS_LAUNCH")
         at.link.drop()
         at.status.ended(end(Source.JOB))
-        while await at.ledger.number("fleet-status-sequence") < 2:  # until it is on its way
-            await asyncio.sleep(0)
+
+        async def on_its_way():
+            return await at.ledger.number("fleet-status-sequence") == 2
+
+        await until(on_its_way)
         await asyncio.sleep(0)
         assert [told["trigger"] for told in device.heard] == ["NUCLEUS_LAUNCH"]
         at.link.restore()

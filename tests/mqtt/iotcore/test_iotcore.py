@@ -23,8 +23,9 @@ from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
-from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
+from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed
 from tests.support.provisioning import Authority
+from tests.support.until import until
 from tests.support.wire import Wire
 
 Options = Callable[..., IotCoreOptions]
@@ -130,7 +131,7 @@ async def test_what_is_published_during_an_outage_arrives_after_it_in_order(
             sender.publish(Message(topic, b"x", qos=0))
         wire.mend()
         await inbox.until(lambda messages: messages[-1].payload == b"299")
-        await wait_for(lambda: len(ends) == 300)
+        await until(lambda: len(ends) == 300)
         assert ends == [None] * 300
         assert list(dict.fromkeys(inbox.payloads)) == [b"%d" % number for number in range(300)]
 
@@ -256,7 +257,7 @@ async def arrivals(iotcore: Options, topic: str, messages: list[Message], limits
         began = time.monotonic()
         for message in messages:
             sender.publish(message)
-        await wait_for(lambda: len(came) == len(messages), 20)
+        await until(lambda: len(came) == len(messages), 20)
         assert (sender.counts["messages"]["postponed"] > 0) == (came[-1] - began >= 1)
         return [at - began for at in came]
 
@@ -320,7 +321,7 @@ async def test_a_flood_of_qos_0_that_finds_no_room_is_dropped_and_counted_and_qo
             sender.publish(Message(topic, b"x", qos=0))
         for _ in range(20):
             sender.publish(Message(f"{topic}/1", b"y", qos=1))
-        await wait_for(lambda: not stand_still(0.05) and len(mark.messages) == 20)
+        await until(lambda: not stand_still(0.05) and len(mark.messages) == 20)
         await subscribed(receiver, f"{topic}/end")
         assert len(inbox.messages) + receiver.counts["messages"]["dropped"] == 500
 
@@ -353,7 +354,7 @@ async def test_a_new_certificate_is_used_from_the_next_connection_on_and_nothing
                 more = ends_of(transport, [Message(topic, b"%d" % number, qos=1) for number in range(50, 60)])
                 wire.mend()
                 await connected(transport)
-                await wait_for(lambda: [*ends, *more] == [None] * 60)
+                await until(lambda: [*ends, *more] == [None] * 60)
                 await inbox.until(lambda messages: len({message.payload for message in messages}) == 60)
                 assert list(dict.fromkeys(inbox.payloads)) == [b"%d" % number for number in range(60)]
                 await delivered(receiver, Message(f"{topic}/answer", b"x", qos=1))
@@ -383,7 +384,7 @@ async def test_results_go_up_in_batches_compressed_and_each_hears_of_its_end(iot
         ends = ends_of(sender, [*results[:20], Message(f"{topic}/other", b"alone", qos=1), *results[20:]])
         assert ends == []
         await inbox.wait(4)
-        await wait_for(lambda: len(ends) == 26)
+        await until(lambda: len(ends) == 26)
         assert ends == [None] * 26
         batches = [message for message in inbox.messages if message.topic.endswith("door")]
         assert all(("content-encoding", "gzip") in message.user_properties for message in batches)
@@ -447,7 +448,7 @@ async def test_behind_an_outbox_results_wait_on_disk_and_go_up_in_batches(
         async with create("cloud", options, folder=tmp_path) as outbox:
             for number in range(20):
                 outbox.publish(Message(topic, b"%d" % number, qos=1), ends.append)
-            await wait_for(lambda: len(ends) == 20)  # they are on disk
+            await until(lambda: len(ends) == 20)  # they are on disk
             wire.mend()
             await connected(outbox)
             numbers: list[int] = []

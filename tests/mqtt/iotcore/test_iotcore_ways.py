@@ -22,7 +22,8 @@ from agent.mqtt.transport import Message
 from tests.support import certs, websocket
 from tests.support.broker import Broker
 from tests.support.certs import Certificates
-from tests.support.inbox import Inbox, connected, delivered, state_of, wait_for
+from tests.support.inbox import Inbox, connected, delivered, state_of
+from tests.support.until import until
 
 Options = Callable[..., IotCoreOptions]
 WITHOUT_CERTIFICATE = {"cert_file": None, "key_file": None}
@@ -368,7 +369,7 @@ async def test_a_filter_that_is_refused_is_visible(broker: Broker, certificates:
         IotCoreTransport("t", iotcore(port=seen.port)) as transport,
     ):
         transport.subscribe("secret", Inbox(), qos=1)
-        await wait_for(lambda: transport.refused == {"secret": "Not authorized"})
+        await until(lambda: transport.refused == {"secret": "Not authorized"})
 
 
 async def test_what_exceeds_a_quota_is_sent_again_a_second_later(

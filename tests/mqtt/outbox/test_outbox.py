@@ -20,8 +20,9 @@ from agent.mqtt.outbox.record import ID
 from agent.mqtt.outbox.store import Clock
 from agent.mqtt.transport import Message
 from tests.support.broker import Broker
-from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed, wait_for
+from tests.support.inbox import Inbox, connected, delivered, state_of, subscribed
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 from tests.support.wire import Wire
 
 
@@ -97,7 +98,7 @@ async def test_what_an_earlier_process_left_is_delivered_in_order(site: Site):
         for text in texts(300, 300):
             outbox.publish(Message("a", text, 1))
         await site.inbox.wait(600)
-        await wait_for(lambda: not outbox.status.depth)
+        await until(lambda: not outbox.status.depth)
         assert outbox.status.replayed >= 300
     assert site.inbox.payloads == texts(600)
     assert len(set(ids(site.inbox.messages))) == 600
@@ -110,7 +111,7 @@ async def test_on_delivered_is_called_once_and_never_before_publish_returned(sit
             outbox.publish(Message("a", b"x", 1), lambda error, number=number: ends.append((number, error)))
             assert ends == []
         await site.inbox.wait(500)
-        await wait_for(lambda: len(ends) >= 500)
+        await until(lambda: len(ends) >= 500)
     assert ends == [(number, None) for number in range(500)]
 
 
@@ -153,7 +154,7 @@ async def test_a_live_message_does_not_wait_for_what_is_replayed_on_other_topics
     async with site.outbox(up=False, in_flight=1) as outbox:
         for _ in range(3000):
             outbox.publish(Message("old", b"x", 1))
-        await wait_for(lambda: outbox.status.depth == 3000 and not len(outbox._writer))
+        await until(lambda: outbox.status.depth == 3000 and not len(outbox._writer))
         site.mend()
         await site.inbox.wait(20)
         outbox.publish(Message("new", b"live", 1))
@@ -190,7 +191,7 @@ async def test_of_a_retained_state_only_the_newest_waits(site: Site):
     async with site.outbox(up=False) as outbox:
         for text in texts(1000):
             outbox.publish(Message("verge/t/status", text, 1, retain=True), ends.append)
-        await wait_for(lambda: len(ends) == 1000)
+        await until(lambda: len(ends) == 1000)
         assert (outbox.status.depth, outbox.status.superseded, outbox.status.lost) == (1, 999, {})
         site.mend()
         await site.inbox.wait(1)
@@ -204,7 +205,7 @@ async def test_first_things_first(site: Site):
         for topic in topics:
             for _ in range(5):
                 outbox.publish(Message(topic, b"x", 1))
-        await wait_for(lambda: outbox.status.depth == 15 and not len(outbox._writer))
+        await until(lambda: outbox.status.depth == 15 and not len(outbox._writer))
         site.mend()
         await site.inbox.wait(15)
     assert [message.topic for message in site.inbox.messages] == [topic for topic in reversed(topics) for _ in range(5)]
@@ -255,7 +256,7 @@ async def test_who_is_refused_for_want_of_room_is_told(site: Site):
     async with site.outbox(up=False, policy="drop-new", max_bytes=10_000) as outbox:
         for _ in range(20):
             outbox.publish(Message("a", bytes(1000), 1), ends.append)
-        await wait_for(lambda: len(ends) == 20)
+        await until(lambda: len(ends) == 20)
         assert [error.code for error in ends if error] == ["outbox-full"] * outbox.status.lost["outbox-full"]
         assert ends.count(None) == outbox.status.depth
         assert outbox.status.bytes <= 10_000
@@ -268,7 +269,7 @@ async def test_what_expired_while_it_waited_is_not_sent_and_what_did_not_says_ho
         site.time.now_s += 20
         site.mend()
         (message,) = await site.inbox.wait(1)
-        await wait_for(lambda: not outbox.status.depth)
+        await until(lambda: not outbox.status.depth)
         assert outbox.status.lost == {"expired": 1}
     assert (message.payload, message.expiry_s) == (b"long", 40)
 
@@ -281,7 +282,7 @@ async def test_what_is_older_than_the_bound_is_not_sent(site: Site):
         site.time.now_s += 60
         site.mend()
         await site.inbox.wait(1)
-        await wait_for(lambda: outbox.status.lost == {"expired": 1})
+        await until(lambda: outbox.status.lost == {"expired": 1})
     assert site.inbox.payloads == [b"young"]
 
 
@@ -313,7 +314,7 @@ async def test_what_the_broker_refuses_is_counted_by_its_code_and_the_rest_goes_
             outbox.publish(Message("a", bytes(5000), 1))  # nobody knows the limit yet
             outbox.publish(Message("a", b"x", 1))
             await inbox.wait(1)
-            await wait_for(lambda: outbox.status.lost == {"packet-too-large": 1})
+            await until(lambda: outbox.status.lost == {"packet-too-large": 1})
             with pytest.raises(PublishError):
                 outbox.publish(Message("a", bytes(5000), 1))
 
@@ -349,7 +350,7 @@ async def test_with_a_full_disk_messages_go_on_and_are_told_when_the_broker_has_
         for text in texts(50, 1):
             outbox.publish(Message("a", text.ljust(5000), 1), ends.append)
         await site.inbox.wait(51)
-        await wait_for(lambda: len(ends) == 50)
+        await until(lambda: len(ends) == 50)
         assert (outbox.status.state, ends) == ("memory", [None] * 50)
         assert "full" in outbox.status.reason
         site.transport.drop()
@@ -357,7 +358,7 @@ async def test_with_a_full_disk_messages_go_on_and_are_told_when_the_broker_has_
         await in_thread(outbox, lambda disk: disk.execute("PRAGMA max_page_count = 100000").fetchall())
         assert len(ends) == 50
         site.time.now_s += 100
-        await wait_for(lambda: len(ends) == 51)  # it is on disk now
+        await until(lambda: len(ends) == 51)  # it is on disk now
         assert (outbox.status.state, outbox.status.lost) == ("disk", {})
     assert [int(payload) for payload in site.inbox.payloads] == list(range(51))
 
@@ -419,12 +420,12 @@ async def test_leaving_does_not_wait_for_all_that_is_to_be_replayed(site: Site):
     async with site.outbox(up=False) as outbox:
         for _ in range(5000):
             outbox.publish(Message("a", b"x", 1))
-        await wait_for(lambda: not len(outbox._writer))
+        await until(lambda: not len(outbox._writer))
         outbox.publish(Message("verge/t/status", b"offline", 1, retain=True))
         site.mend()
     async with site.outbox() as outbox:
         await site.inbox.wait(5001, 60)
-        await wait_for(lambda: not outbox.status.depth)
+        await until(lambda: not outbox.status.depth)
     assert "verge/t/status" in {message.topic for message in site.inbox.messages[:200]}
 
 
@@ -451,7 +452,7 @@ async def test_over_a_real_broker_everything_arrives_in_order_whatever_is_cut(
                 wire.mend()
                 await connected(sender)
         await inbox.until(lambda messages: bool(messages) and messages[-1].payload == b"1999", 60)
-        await wait_for(lambda: not sender.status.depth)
+        await until(lambda: not sender.status.depth)
     assert list(dict.fromkeys(inbox.payloads)) == texts(2000)
     if version == "5":
         by_id = {(message.payload, *ids([message])) for message in inbox.messages}

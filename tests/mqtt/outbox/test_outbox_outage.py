@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from agent.mqtt.outbox.store import Clock
 from agent.mqtt.transport import Message
 from tests.support.inbox import connected
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 RESULTS = int(os.environ.get("VERGE_OUTAGE_RESULTS", "40000"))
 """VERGE_OUTAGE_RESULTS=1000000 is the whole day."""
@@ -55,19 +55,14 @@ async def test_after_a_day_offline_everything_within_the_bound_arrives_in_order(
             topic = f"verge/thing/results/line-{day.results % STREAMS}"
             outbox.publish(Message(topic, b'{"n": %d' % day.results + FILLING, 1))
             day.results += 1
-            while len(outbox._writer) > 4000:
-                await asyncio.sleep(0.001)
-        async with asyncio.timeout(PATIENCE_S):
-            while len(outbox._writer):
-                await asyncio.sleep(0.01)
+            await until(lambda: len(outbox._writer) <= 4000)
+        await until(lambda: not len(outbox._writer))
         kept = outbox.status.depth
         assert 0 < outbox.status.bytes <= options.max_bytes
         assert outbox.status.lost == {"outbox-full": RESULTS - kept}
         assert path.stat().st_size < options.max_bytes * 1.3
         transport.restore()
-        async with asyncio.timeout(PATIENCE_S):
-            while outbox.status.depth:
-                await asyncio.sleep(0.01)
+        await until(lambda: not outbox.status.depth)
         assert outbox.status.replayed == kept
     assert sorted(arrived) == [f"verge/thing/results/line-{stream}" for stream in range(STREAMS)]
     for stream, topic in enumerate(sorted(arrived)):
