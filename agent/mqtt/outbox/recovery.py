@@ -6,7 +6,7 @@ import errno
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -91,12 +91,12 @@ def quarantine_file(path: Path) -> Path:
 def salvage(path: Path, database: Database, connect: Connect) -> None:
     """Copy what can be read: from the beginning until something is wrong, and from the end back to there."""
     for direction in ("ASC", "DESC"):
-        records = _readable(path, direction, connect)
-        while chunk := list(islice(records, _AT_ONCE)):
-            database.restore(chunk)
+        with closing(_readable(path, direction, connect)) as records:
+            while chunk := list(islice(records, _AT_ONCE)):
+                database.restore(chunk)
 
 
-def _readable(path: Path, direction: str, connect: Connect) -> Iterator[Record]:
+def _readable(path: Path, direction: str, connect: Connect) -> Generator[Record]:
     query = f"SELECT seq, topic, at_ms, size, facts, payload FROM messages ORDER BY seq {direction}"  # noqa: S608
     try:
         with closing(connect(str(path))) as connection:

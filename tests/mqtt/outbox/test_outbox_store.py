@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,7 +37,9 @@ def numbers(records: list[Record]) -> list[int]:
 
 
 class Box:
-    """A store with a clock."""
+    """A store with a clock; it is closed when the test ends."""
+
+    opened: ClassVar[list[Box]] = []
 
     def __init__(self, path: Path, connecting: Callable[[str], sqlite3.Connection] = connect, **options: Any) -> None:
         self.path = path
@@ -45,6 +47,7 @@ class Box:
         self.held: list[Record] = []
         self.store = Store(path, OutboxOptions(**options), lambda topic: RANK.get(topic, 1), connecting)
         self.reports: list[Report] = []
+        Box.opened.append(self)
 
     def do(self, *adds: Record, **job: Any) -> Report:
         self.reports.append(self.store.perform(Job(self.now_ms, adds, **{"held": self.held, **job})))
@@ -73,6 +76,14 @@ class Box:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "outbox.db"
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    Watched.before = staticmethod(lambda _: None)
+    while Box.opened:
+        Box.opened.pop().store.close()
 
 
 def test_a_message_is_the_same_after_a_restart(path: Path):
