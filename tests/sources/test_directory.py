@@ -51,9 +51,11 @@ async def beat(receiver: Receiver) -> None:
 
 
 def put(folder: Path, name: str, data: bytes = b"picture", age_s: float = 60.0) -> None:
-    (folder / name).write_bytes(data)
-    then = time.time() - age_s
-    os.utime(folder / name, (then, then))
+    """Put a whole file there at once, as old as it is to be."""
+    part, then = folder.parent / f"{name}.part", time.time() - age_s
+    part.write_bytes(data)
+    os.utime(part, (then, then))
+    part.replace(folder / name)
 
 
 async def test_a_file_is_read_anew_at_every_beat(tmp_path) -> None:

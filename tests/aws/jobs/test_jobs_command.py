@@ -19,6 +19,7 @@ from agent.cli.jobs import command
 from agent.errors import VergeError
 from agent.mqtt.client import MqttTransport
 from tests.support.broker import Broker
+from tests.support.commands import own_logging
 from tests.support.inbox import connected, subscribed
 
 
@@ -71,7 +72,8 @@ def verge_jobs(served):
     def run(*arguments, status=0):
         name, *rest = arguments
         broker = ["--broker", f"mqtt://127.0.0.1:{served.port}"]
-        result = CliRunner().invoke(command, [name, *broker, *rest], catch_exceptions=False)
+        with own_logging():
+            result = CliRunner().invoke(command, [name, *broker, *rest], catch_exceptions=False)
         assert result.exit_code == status, result.output
         return result.output
 
