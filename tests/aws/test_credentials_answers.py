@@ -12,7 +12,7 @@ from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import InvalidInputError, UnreachableError
 from agent.greengrass.deployments.errors import TYPES
-from tests.aws.endpoint import EXPIRES, SECRET, TOKEN, body, said
+from tests.support.credentials_endpoint import EXPIRES, SECRET, TOKEN, body, refusal
 
 NOW = (EXPIRES - timedelta(hours=1)).timestamp()
 ASKER = CredentialsRequest("camera-7", "device-alias", "eu-west-1", "123456789012")
@@ -53,7 +53,7 @@ def test_a_refusal_holds_120_60_or_300_seconds(status, held_s):
     ],
 )
 def test_a_client_s_mistake_is_told_with_what_to_do(status, message, words):
-    error = answers.refused(answers.parse(status, said(message), NOW), ASKER)
+    error = answers.refused(answers.parse(status, refusal(message), NOW), ASKER)
     assert isinstance(error, CredentialsError)
     assert isinstance(error, InvalidInputError)
     assert TYPES[error.code] == "PERMISSION_ERROR"

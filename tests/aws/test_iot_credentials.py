@@ -14,8 +14,8 @@ from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
 from agent.config.strict import convert
 from agent.errors import ConfigError
-from tests.aws.endpoint import EXPIRES, Endpoint, said
 from tests.support import certs
+from tests.support.credentials_endpoint import EXPIRES, Endpoint, refusal
 
 HOUR = 3600.0
 
@@ -57,39 +57,39 @@ def device(certificates, clock, endpoint):
 
 def test_the_certificate_and_the_thing_s_name_are_what_it_asks_with(device, endpoint):
     assert device.get().access_key == "ASIAROLE"
-    asked = endpoint.asked[0]
+    asked = endpoint.requests[0]
     assert asked.path == "/role-aliases/device-alias/credentials"
     assert asked.headers["x-amzn-iot-thingname"] == "camera-7"
-    assert ((("commonName", "client"),)) in asked.subject
+    assert asked.common_name == "client"
 
 
 def test_credentials_are_asked_for_anew_300_seconds_before_they_expire(device, endpoint, clock):
     first = device.get()
     clock.now = EXPIRES.timestamp() - 300.5
     assert device.get() is first
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
     clock.now = EXPIRES.timestamp() - 300
     device.get()
-    assert len(endpoint.asked) == 2
+    assert len(endpoint.requests) == 2
     device.get()  # less than 300 s are left of these: given, and not held
-    assert len(endpoint.asked) == 3
+    assert len(endpoint.requests) == 3
 
 
 @pytest.mark.parametrize(("status", "held_s"), [(403, 120), (404, 120), (503, 60), (302, 300)])
 def test_a_refusal_is_held_as_long_as_the_nucleus_holds_it(device, endpoint, clock, status, held_s):
-    endpoint.answers.append((status, said("Access Denied")))
+    endpoint.answers.append((status, refusal("Access Denied")))
     for _ in range(3):
         with pytest.raises((CredentialsError, CredentialsUnreachableError)) as failure:
             device.get()
         assert failure.value.status == status
         clock.now += held_s / 2 - 0.5
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
     clock.now += 2
     assert device.get().access_key == "ASIAROLE"
 
 
 def test_a_clock_that_was_set_back_makes_no_refusal_last_longer(device, endpoint, clock):
-    endpoint.answers.append((403, said("Access Denied")))
+    endpoint.answers.append((403, refusal("Access Denied")))
     with pytest.raises(CredentialsError):
         device.get()
     clock.now -= 86_400
@@ -113,7 +113,7 @@ def test_many_at_once_are_one_request(device, endpoint):
         pending = [threads.submit(device.get) for _ in range(8)]
         first.set()
         assert len({each.result(20) for each in pending}) == 1
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_a_server_that_cannot_be_trusted_is_told_at_once(certificates, clock, endpoint, tmp_path):
@@ -121,7 +121,7 @@ def test_a_server_that_cannot_be_trusted_is_told_at_once(certificates, clock, en
     with pytest.raises(CredentialsError, match=r"no TLS.*certificate") as failure:
         provider(certificates, clock, endpoint.host, ca_file=str(stranger.ca)).get()
     assert failure.value.code == "TLS_HANDSHAKE_FAILURE"
-    assert endpoint.asked == []
+    assert endpoint.requests == []
 
 
 def test_a_certificate_that_the_server_does_not_take_gets_no_credentials(certificates, clock, endpoint, tmp_path):
@@ -130,7 +130,7 @@ def test_a_certificate_that_the_server_does_not_take_gets_no_credentials(certifi
     with pytest.raises((CredentialsError, CredentialsUnreachableError)) as failure:
         provider(certificates, clock, endpoint.host, **files).get()
     assert failure.value.code in {"TLS_HANDSHAKE_FAILURE", "NETWORK_ERROR"}
-    assert endpoint.asked == []
+    assert endpoint.requests == []
 
 
 def test_files_that_cannot_be_used_are_named(certificates, clock, endpoint, tmp_path):

@@ -14,7 +14,7 @@ from agent.aws.iot import IotCredentials
 from agent.config.aws import AwsOptions
 from agent.greengrass.artifacts.store import AwsStoreOptions
 from agent.greengrass.artifacts.stores.s3 import S3Store
-from tests.aws.endpoint import TOKEN, Endpoint, body, said
+from tests.support.credentials_endpoint import TOKEN, Endpoint, body, refusal
 from tests.support.s3 import FakeS3, Object
 
 DATA = os.urandom(10_000)
@@ -45,7 +45,7 @@ def heads(fake, provider, count: int) -> list[str]:
     for _ in range(count):
         client.head_object(Bucket="models", Key="a")
     client.close()
-    return [each.headers["authorization"].partition("Credential=")[2].partition("/")[0] for each in fake.asked]
+    return [each.headers["authorization"].partition("Credential=")[2].partition("/")[0] for each in fake.requests]
 
 
 def test_credentials_that_hold_sign_every_request(fake):
@@ -82,13 +82,13 @@ async def test_a_certificate_is_all_that_a_device_needs_for_a_model_in_s3(fake, 
             store = S3Store(AwsStoreOptions(aws=aws, credentials=provider))
             await store.fetch("s3://models/a", tmp_path / name)
             await store.close()
-        assert len(endpoint.asked) == 1
-        endpoint.answers.append((403, said("Access Denied")))
+        assert len(endpoint.requests) == 1
+        endpoint.answers.append((403, refusal("Access Denied")))
         store = S3Store(AwsStoreOptions(aws=aws, credentials=IotCredentials.of(aws, "camera-7")))
         with pytest.raises(Exception, match="rolealias/device-alias") as failure:
             await store.size("s3://models/a")
     assert failure.value.code == "CREDENTIAL_ENDPOINT_AUTH_FAILURE"
     assert failure.value.error_type == "PERMISSION_ERROR"
     assert (tmp_path / "b").read_bytes() == DATA
-    assert {each.headers["x-amz-security-token"] for each in fake.asked} == {TOKEN}
-    assert all("ASIAROLE" in each.headers["authorization"] for each in fake.asked)
+    assert {each.headers["x-amz-security-token"] for each in fake.requests} == {TOKEN}
+    assert all("ASIAROLE" in each.headers["authorization"] for each in fake.requests)

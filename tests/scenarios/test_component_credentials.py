@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.aws.endpoint import Endpoint
 from tests.support import agent as agents
+from tests.support.credentials_endpoint import Endpoint
 from tests.support.fleet import Fleet, deploy, document
 from tests.support.moto import Moto
 from tests.support.until import until_sync
@@ -77,4 +77,4 @@ def test_a_component_that_depends_on_the_token_exchange_reads_s3_with_the_device
             assert deploy(agent, both)["status"] == "SUCCEEDED"
             assert written(pried, agent) == {"status": 403, "uri": None}
             assert "hush" not in agent.log  # the role's secrets
-    assert [asked.path for asked in provider.asked] == ["/role-aliases/Devices/credentials"]
+    assert [asked.path for asked in provider.requests] == ["/role-aliases/Devices/credentials"]

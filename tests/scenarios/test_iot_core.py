@@ -33,10 +33,10 @@ from agent.greengrass.fleet.service import health_topic
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.outbox.record import route
 from agent.mqtt.transport import Delivered, Handler, Message, Transport
-from tests.aws.endpoint import Endpoint
 from tests.support import agent as agents
 from tests.support import unruly
 from tests.support.cloud import Cloud
+from tests.support.credentials_endpoint import Endpoint
 from tests.support.cutter import Cutter
 from tests.support.fleet import Fleet, document
 from tests.support.moto import Moto
@@ -375,7 +375,7 @@ def test_frames_of_the_local_broker_give_results_in_the_cloud_by_a_model_from_s3
             assert health["deploymentInformation"]["deploymentId"] == "d1"
             assert agent.peer.all(agent.topic("results/com.cameras")) == []  # not on the local broker
             assert f" as {thing} " in site.cloud.broker.log
-    assert {(asked.path, asked.headers["x-amzn-iot-thingname"]) for asked in provider.asked} == {
+    assert {(asked.path, asked.headers["x-amzn-iot-thingname"]) for asked in provider.requests} == {
         ("/role-aliases/Devices/credentials", thing)
     }
 

@@ -25,7 +25,7 @@ from agent.inference.runtime.decode import decode
 from agent.mqtt.backoff import Backoff
 from agent.sources.base import SourceState
 from agent.sources.camera import CameraSource
-from tests.sources.cameras import HEIGHT, WIDTH, number, serving, video
+from tests.sources.cameras import HEIGHT, WIDTH, Camera, number, video
 from tests.sources.receiver import Given, Receiver
 from tests.support.until import until
 
@@ -133,7 +133,7 @@ async def test_a_file_can_begin_again_at_its_end(tmp_path) -> None:
 
 
 async def test_the_newest_picture_is_given_and_each_at_most_once() -> None:
-    with serving(fps=100) as server:
+    with Camera(fps=100) as server:
         async with playing(f"http://127.0.0.1:{server.port}/", eager=False) as receiver:
             for count in range(1, 6):
                 before = server.served
@@ -151,7 +151,7 @@ async def test_the_newest_picture_is_given_and_each_at_most_once() -> None:
 
 
 async def test_a_beat_is_missed_while_the_camera_is_away_and_its_picture_is_not_given_later() -> None:
-    with serving() as server:
+    with Camera() as server:
         url = f"http://127.0.0.1:{server.port}/"
         async with playing(url, eager=False) as receiver:
             camera = receiver.source
@@ -170,7 +170,7 @@ async def test_a_beat_is_missed_while_the_camera_is_away_and_its_picture_is_not_
 
 
 async def test_a_camera_that_drops_the_connection_is_connected_again() -> None:
-    with serving() as server:
+    with Camera() as server:
         async with playing(f"http://127.0.0.1:{server.port}/") as receiver:
             await receiver.has(3)
             server.refusing.set()
@@ -184,7 +184,7 @@ async def test_a_camera_that_drops_the_connection_is_connected_again() -> None:
 
 
 async def test_a_camera_that_hangs_is_killed_and_opened_anew_and_nothing_stale_is_given() -> None:
-    with serving() as server:
+    with Camera() as server:
         async with playing(f"http://127.0.0.1:{server.port}/", timeout_s=1.5) as receiver:
             await receiver.has(3)
             hung = receiver.source.pid
@@ -215,7 +215,7 @@ async def test_a_camera_that_is_not_there_is_waited_for_and_found_when_it_comes(
 
 
 async def test_a_process_that_is_killed_is_replaced() -> None:
-    with serving() as server:
+    with Camera() as server:
         async with playing(f"http://127.0.0.1:{server.port}/") as receiver:
             await receiver.has(1)
             pid = receiver.source.pid
@@ -228,7 +228,7 @@ async def test_a_process_that_is_killed_is_replaced() -> None:
 
 async def test_credentials_are_in_no_status_log_topic_or_argument(caplog, tmp_path) -> None:
     caplog.set_level(logging.DEBUG)
-    with serving(credentials="admin:hunter2secret") as server:
+    with Camera(credentials="admin:hunter2secret") as server:
         good = f"http://admin:hunter2secret@127.0.0.1:{server.port}/live?token=tok3ntok3n"
         async with playing(good) as receiver:
             await receiver.has(1)

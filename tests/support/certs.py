@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def create(folder: Path, *, expired: bool = False) -> Certificates:
     server = _signed(folder, "server", ca, ca_key, ExtendedKeyUsageOID.SERVER_AUTH, expired=expired)
     client = _signed(folder, "client", ca, ca_key, ExtendedKeyUsageOID.CLIENT_AUTH)
     return Certificates(ca_path, *server, *client)
+
+
+def server_tls(files: Certificates, *protocols: str, client: bool = True) -> ssl.SSLContext:
+    """The server's side of TLS; ``client``: only for who has a certificate, ``protocols``: what ALPN may choose."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca if client else None)
+    tls.load_cert_chain(files.server_cert, files.server_key)
+    tls.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_NONE
+    if protocols:
+        tls.set_alpn_protocols(list(protocols))
+    return tls
 
 
 def _signed(

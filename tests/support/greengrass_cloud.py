@@ -11,11 +11,10 @@ import hashlib
 import json
 import re
 import ssl
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -23,8 +22,9 @@ from agent.greengrass.recipes import platform, reader
 from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement
-from tests.greengrass.artifacts.web import Page, Web
-from tests.support.certs import Certificates
+from tests.support.certs import Certificates, server_tls
+from tests.support.http import HttpServer, Request, Response
+from tests.support.web import Page, Web
 
 RESOLVE = "ResolveComponentCandidates"
 ARTIFACT = "GetComponentVersionArtifact"
@@ -57,7 +57,7 @@ class Asked:
     operation: str
     path: str
     body: Any
-    peer: str
+    peer: str | None
     alpn: str | None
 
 
@@ -96,35 +96,27 @@ class GreengrassCloud:
     """Looked at where ``replies`` has none: another way to tell what goes wrong."""
 
     def __post_init__(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificates.server_cert, self.certificates.server_key)
-        context.load_verify_locations(self.certificates.ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+        tls = server_tls(self.certificates, *([self.alpn] if self.alpn else []))
         if self.tls12:
             # With 1.3 the client is done before the server has seen its certificate.
-            context.maximum_version = ssl.TLSVersion.TLSv1_2
-        if self.alpn:
-            context.set_alpn_protocols([self.alpn])
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.cloud = self
-        self._server.context = context
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+            tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        self._server = HttpServer(self._answered, tls=tls)
         self._signed = 0
 
     def __enter__(self) -> Self:
         self.storage.__enter__()
-        self._thread.start()
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self.storage.__exit__(*exc_info)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.__exit__(kind, error, trace)
+        self.storage.__exit__(kind, error, trace)
 
     @property
     def endpoint(self) -> str:
-        return f"localhost:{self._server.server_address[1]}"
+        return f"localhost:{self._server.port}"
 
     def publish(self, name: str, version: str, needs: dict[str, str] | None = None, **manifest: Any) -> Recipe:
         """Keep a component version."""
@@ -165,6 +157,18 @@ class GreengrassCloud:
             return told
         return {RESOLVE: self._resolve, ARTIFACT: self._artifact}[operation](path, body)
 
+    def _answered(self, request: Request) -> Response:
+        operation = RESOLVE if request.method == "POST" else ARTIFACT
+        assert operation == ARTIFACT or request.path == "/greengrass/v2/resolveComponentCandidates"
+        body = json.loads(request.body) if request.body else None
+        self.requests.append(Asked(operation, request.path, body, request.common_name, request.alpn))
+        reply = self.answer(operation, request.path, body)
+        error = _ERRORS.get(reply.status)
+        told = {"message": f"{error or 'Trouble'} in so many words"} if reply.body is None else reply.body
+        data = told if isinstance(told, bytes) else json.dumps(told).encode()
+        headers = {"content-type": "application/json", **({"x-amzn-errortype": error} if error else {})}
+        return Response(reply.status, data, headers)
+
     def _resolve(self, _path: str, body: Any) -> Reply:
         attributes = body["platform"]["attributes"]
         (asked,) = body["componentCandidates"]
@@ -203,58 +207,3 @@ def _is_for(recipe: Recipe, attributes: dict[str, str]) -> bool:
     except NoManifestError:
         return False
     return True
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    cloud: GreengrassCloud
-    context: ssl.SSLContext
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the thread of the connection: a handshake must not hold up the others."""
-        try:
-            wrapped = self.context.wrap_socket(request, server_side=True)
-        except OSError:
-            return  # who is not known does not get in
-        with wrapped:
-            super().finish_request(wrapped, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
-        self._answer(ARTIFACT, None)
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        assert self.path == "/greengrass/v2/resolveComponentCandidates"
-        self._answer(RESOLVE, body)
-
-    def _answer(self, operation: str, body: Any) -> None:
-        connection: Any = self.connection
-        subject = dict(part[0] for part in connection.getpeercert()["subject"])
-        cloud = self.server.cloud
-        asked = Asked(operation, self.path, body, subject["commonName"], connection.selected_alpn_protocol())
-        cloud.requests.append(asked)
-        reply = cloud.answer(operation, self.path, body)
-        told = (
-            {"message": f"{_ERRORS.get(reply.status, 'Trouble')} in so many words"}
-            if reply.body is None
-            else reply.body
-        )
-        data = told if isinstance(told, bytes) else json.dumps(told).encode()
-        self.send_response(reply.status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        if reply.status in _ERRORS:
-            self.send_header("x-amzn-errortype", _ERRORS[reply.status])
-        self.end_headers()
-        self.wfile.write(data)

@@ -9,8 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
+
+from tests.support.http import HttpServer, Request, Response
 
 XML = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
 
@@ -35,112 +36,54 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One request; header names in lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
+Act = Callable[[Request], Refusal | None]
 
 
-class FakeS3:
+class FakeS3(HttpServer):
     """``with`` serves ``objects`` by path (``/bucket/key``); ``acts`` may answer instead, or wait."""
 
     def __init__(self) -> None:
+        super().__init__(self._answered)
         self.objects: dict[str, Object] = {}
-        self.asked: list[Asked] = []
-        self.acts: deque[Callable[[Asked], Refusal | None]] = deque()
-        self.always: Callable[[Asked], Refusal | None] = lambda _: None
+        self.acts: deque[Act] = deque()
+        self.always: Act = lambda _: None
         self.busy = self.busiest = 0
         self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.fake = self
-        self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def ranges(self) -> list[str]:
         """The ranges that were asked for."""
-        return [each.headers["range"] for each in self.asked if "range" in each.headers]
+        return [request.headers["range"] for request in self.requests if "range" in request.headers]
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-    fake: FakeS3
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        fake = self.server.fake
-        asked = Asked(self.command, self.path, {key.lower(): value for key, value in self.headers.items()})
-        with fake.lock:
-            fake.asked.append(asked)
-            fake.busy += 1
-            fake.busiest = max(fake.busiest, fake.busy)
-            act = fake.acts.popleft() if fake.acts else fake.always
+    def _answered(self, request: Request) -> Response:
+        with self.lock:
+            self.busy += 1
+            self.busiest = max(self.busiest, self.busy)
+            act = self.acts.popleft() if self.acts else self.always
         try:
-            refusal = act(asked)
-            self._refuse(refusal) if refusal else self._give(asked)
-        except OSError:
-            self.close_connection = True  # the client went away: that is what it may do
+            refusal = act(request)
+            return _refused(refusal) if refusal else self._given(request)
         finally:
-            with fake.lock:
-                fake.busy -= 1
+            with self.lock:
+                self.busy -= 1
 
-    def _refuse(self, refusal: Refusal) -> None:
-        body = XML.format(code=refusal.code, message=refusal.message, more=refusal.more).encode()
-        self.send_response(refusal.status)
-        self.send_header("Content-Type", "application/xml")
-        for name, value in refusal.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(0 if self.command == "HEAD" else len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def _give(self, asked: Asked) -> None:
-        found = self.server.fake.objects.get(asked.path)
+    def _given(self, request: Request) -> Response:
+        found = self.objects.get(request.path)
         if found is None:
-            self._refuse(Refusal(404, "NoSuchKey", "The specified key does not exist."))
-            return
-        if asked.headers.get("if-match", found.etag) != found.etag:
-            self._refuse(Refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold"))
-            return
-        span = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.headers.get("range", ""))
+            return _refused(Refusal(404, "NoSuchKey", "The specified key does not exist."))
+        if request.headers.get("if-match", found.etag) != found.etag:
+            return _refused(Refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold"))
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
         body = found.data[int(span[1]) : int(span[2]) + 1] if span else found.data
-        self.send_response(206 if span else 200)
-        self.send_header("ETag", found.etag)
-        self.send_header("Content-Length", str(len(body)))
+        headers = {"ETag": found.etag, **found.headers}
         if span:
-            self.send_header("Content-Range", f"bytes {span[1]}-{span[2]}/{len(found.data)}")
-        for name, value in found.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+            headers["Content-Range"] = f"bytes {span[1]}-{span[2]}/{len(found.data)}"
+        return Response(206 if span else 200, body, headers)
+
+
+def _refused(refusal: Refusal) -> Response:
+    body = XML.format(code=refusal.code, message=refusal.message, more=refusal.more).encode()
+    return Response(refusal.status, body, {"Content-Type": "application/xml", **refusal.headers})
 
 
 class Link:

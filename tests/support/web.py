@@ -1,16 +1,14 @@
-"""A web server that answers as told: ranges, cuts, refusals, changes under way."""
+"""A web server with files that answers as told: ranges, cuts, refusals, changes under way."""
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 
-from tests.support.certs import Certificates
+from tests.support.certs import Certificates, server_tls
+from tests.support.http import HttpServer, Request, Response
 
 
 @dataclass
@@ -40,31 +38,13 @@ class Page:
     always: Act | None = None
 
 
-class Web:
-    """``with`` serves; ``url(path)`` is where, ``requests`` is what was asked."""
+class Web(HttpServer):
+    """``with`` serves; ``url(path)`` is where."""
 
     def __init__(self, certificates: Certificates | None = None) -> None:
+        super().__init__(self._answered, tls=server_tls(certificates, client=False) if certificates else None)
         self.pages: dict[str, Page] = {}
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.web = self
-        self._scheme = "http"
-        if certificates:
-            self._scheme = "https"
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificates.server_cert, certificates.server_key)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._scheme = "https" if certificates else "http"
 
     def url(self, path: str, *, user: str = "", host: str = "localhost") -> str:
         return f"{self._scheme}://{user}{host}:{self.port}{path}"
@@ -75,90 +55,58 @@ class Web:
 
     def ranges(self) -> list[str | None]:
         """The ranges asked for, in order."""
-        return [headers.get("range") for _, headers in self.requests]
+        return [request.headers.get("range") for request in self.requests]
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    web: Web
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def _note(self) -> None:
-        headers = {key.lower(): value for key, value in self.headers.items()}
-        self.server.web.requests.append((self.path, headers))
-
-    def do_CONNECT(self) -> None:
-        self._note()
-        self.send_error(407)
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self._note()
-        page = self.server.web.pages.get(path)
+    def _answered(self, request: Request) -> Response:
+        if request.method == "CONNECT":
+            return Response(407)
+        page = self.pages.get(request.path.partition("?")[0])
         if page is None:
-            self.send_error(404)
-            return
+            return Response(404)
         act = page.acts.popleft() if page.acts else page.always or Act()
         act.before()
-        self._answer(page, act)
-
-    def _answer(self, page: Page, act: Act) -> None:
-        status, start = self._start(page, act)
+        status, start = (act.status, 0) if act.status else _start(request, page)
         body = page.data[start:] if status in {200, 206} else b""
-        self.send_response(status)
-        if act.chunked:
-            self.send_header("Transfer-Encoding", "chunked")
-        else:
-            self.send_header("Content-Length", str(act.declared_length or len(body)))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(page.data) - 1}/{len(page.data)}")
-        if status == 416:
-            self.send_header("Content-Range", f"bytes */{len(page.data)}")
-        if page.etag:
-            self.send_header("ETag", page.etag)
-        if page.modified:
-            self.send_header("Last-Modified", page.modified)
-        for name, value in act.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self._body(body, act)
+        headers = {
+            "Content-Range": {
+                206: f"bytes {start}-{len(page.data) - 1}/{len(page.data)}",
+                416: f"bytes */{len(page.data)}",
+            }.get(status),
+            "ETag": page.etag,
+            "Last-Modified": page.modified,
+            **({"Transfer-Encoding": "chunked"} if act.chunked else _length(act.declared_length or len(body))),
+            **act.headers,
+        }
+        told = {name: value for name, value in headers.items() if value is not None}
+        return Response(status, _pieces(body, act), told, close=act.cut_after is not None and act.hold is None)
 
-    def _start(self, page: Page, act: Act) -> tuple[int, int]:
-        asked = self.headers.get("range")
-        condition = self.headers.get("if-range")
-        if act.status:
-            return act.status, 0
-        if not asked or not page.ranges:
-            return 200, 0
-        if condition and page.heed_if_range and condition not in {page.etag, page.modified}:
-            return 200, 0
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        return (206, start) if start < len(page.data) else (416, 0)
 
-    def _body(self, body: bytes, act: Act) -> None:
-        end = len(body) if act.cut_after is None else act.cut_after
-        self._send(body[:end], act)
-        if act.hold:
-            act.hold.wait(40)
-            self._send(body[end:], act)
-        elif act.cut_after is not None:
-            self.close_connection = True
-            return
-        if act.chunked:
-            self.wfile.write(b"0\r\n\r\n")
+def _length(count: int) -> dict[str, str]:
+    return {"Content-Length": str(count)}
 
-    def _send(self, part: bytes, act: Act) -> None:
-        try:
-            for at in range(0, len(part), 65536):
-                piece = part[at : at + 65536]
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if act.chunked else piece)
-            self.wfile.flush()
-        except OSError:
-            self.close_connection = True  # the client went away: that is what it may do
+
+def _start(request: Request, page: Page) -> tuple[int, int]:
+    """The status, and where the body begins."""
+    asked, condition = request.headers.get("range"), request.headers.get("if-range")
+    if not asked or not page.ranges:
+        return 200, 0
+    if condition and page.heed_if_range and condition not in {page.etag, page.modified}:
+        return 200, 0
+    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    return (206, start) if start < len(page.data) else (416, 0)
+
+
+def _pieces(body: bytes, act: Act) -> Iterator[bytes]:
+    end = len(body) if act.cut_after is None else act.cut_after
+    yield from _sent(body[:end], act)
+    if act.hold:
+        act.hold.wait(40)
+        yield from _sent(body[end:], act)
+    if act.chunked and (act.hold or act.cut_after is None):
+        yield b"0\r\n\r\n"
+
+
+def _sent(part: bytes, act: Act) -> Iterator[bytes]:
+    for at in range(0, len(part), 65536):
+        piece = part[at : at + 65536]
+        yield b"%x\r\n%b\r\n" % (len(piece), piece) if act.chunked else piece

@@ -9,34 +9,22 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from tests.support.tcp import GONE, connection, serving
+
 _KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _BINARY, _CLOSE = 0x2, 0x8
-_GONE = (ConnectionError, asyncio.IncompleteReadError)
 
 
 @asynccontextmanager
 async def bridge(broker_port: int, *, path: str = "/mqtt") -> AsyncIterator[int]:
     """Serve WebSockets on ``path`` in front of the broker; gives the port."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        with suppress(*_GONE, asyncio.CancelledError):
-            if await _handshake(reader, writer, path):
-                await _relay(reader, writer, broker_port)
-        writer.close()
-        tasks.discard(task)
+        if await _handshake(reader, writer, path):
+            await _relay(reader, writer, broker_port)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(serve) as port:
+        yield port
 
 
 async def _handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> bool:
@@ -56,20 +44,16 @@ async def _handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    from_broker, to_broker = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            up = tasks.create_task(_up(reader, to_broker))
-            down = tasks.create_task(_down(from_broker, writer))
-            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-            up.cancel()
-            down.cancel()
-    finally:
-        to_broker.close()
+    async with connection(port) as (from_broker, to_broker), asyncio.TaskGroup() as tasks:
+        up = tasks.create_task(_up(reader, to_broker))
+        down = tasks.create_task(_down(from_broker, writer))
+        await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        down.cancel()
 
 
 async def _up(reader: asyncio.StreamReader, to_broker: asyncio.StreamWriter) -> None:
-    with suppress(*_GONE):
+    with suppress(*GONE):
         while True:
             first, second = await reader.readexactly(2)
             length = second & 0x7F
@@ -85,7 +69,7 @@ async def _up(reader: asyncio.StreamReader, to_broker: asyncio.StreamWriter) -> 
 
 
 async def _down(from_broker: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(*_GONE):
+    with suppress(*GONE):
         while data := await from_broker.read(65_535):
             header = bytes([0x80 | _BINARY])
             header += bytes([len(data)]) if len(data) < 126 else struct.pack("!BH", 126, len(data))

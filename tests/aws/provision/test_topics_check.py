@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,8 +19,11 @@ from agent.doctor import topics
 from agent.doctor.finding import Finding, FindingStatus
 from agent.mqtt.client import MqttTransport
 from tests.support.broker import Broker
+from tests.support.certs import server_tls
 from tests.support.cloud import Cloud
 from tests.support.commands import invoke
+from tests.support.credentials_endpoint import body, refusal
+from tests.support.http import HttpServer, Request, Response
 from tests.support.inbox import Inbox, connected
 from tests.support.iot_policy import Connection, Policy, read
 from tests.support.mosquitto_acl import access
@@ -150,41 +150,21 @@ async def test_a_broker_that_is_not_there_is_a_finding(certificates, broker) -> 
 # -- the role alias, and the command --------------------------------------------------------------------------------
 
 
-class _Credentials(BaseHTTPRequestHandler):
-    """The credentials provider, as far as the policy lets it."""
-
-    policy: Policy
-
-    def do_GET(self) -> None:
-        alias = self.path.split("/")[2]
-        allowed = self.policy.allows("AssumeRoleWithCertificate", "rolealias", alias, Connection("edge-1"))
-        keys = {"accessKeyId": "A", "secretAccessKey": "S", "sessionToken": "T", "expiration": "2100-01-01T00:00:00Z"}
-        body = json.dumps({"credentials": keys} if allowed else {"message": "Access Denied"}).encode()
-        self.send_response(200 if allowed else 403)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_told: object) -> None:
-        """Nothing."""
-
-
 @contextmanager
 def provider(certificates, policy: Policy) -> Iterator[AwsOptions]:
-    handler = type("Handler", (_Credentials,), {"policy": policy})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(certificates.server_cert, certificates.server_key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    """The credentials provider, as far as the policy lets it."""
+
+    def answer(request: Request) -> Response:
+        allowed = policy.allows(
+            "AssumeRoleWithCertificate", "rolealias", request.path.split("/")[2], Connection("edge-1")
+        )
+        return Response(200, body()) if allowed else Response(403, refusal("Access Denied"))
+
     files = {"cert_file": certificates.client_cert, "key_file": certificates.client_key, "ca_file": certificates.ca}
-    host = f"localhost:{server.server_address[1]}"
     told = {name: str(path) for name, path in files.items()}
-    yield AwsOptions(region="REGION", account="", role_alias="ROLE_ALIAS", credentials_endpoint=host, **told)
-    server.shutdown()
-    server.server_close()
+    with HttpServer(answer, tls=server_tls(certificates)) as server:
+        host = f"localhost:{server.port}"
+        yield AwsOptions(region="REGION", account="", role_alias="ROLE_ALIAS", credentials_endpoint=host, **told)
 
 
 async def test_a_role_alias_that_may_not_be_used_is_named(certificates) -> None:

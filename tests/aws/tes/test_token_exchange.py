@@ -241,5 +241,5 @@ async def test_a_real_sdk_in_a_component_s_process_reaches_s3_by_the_variables_a
         )
         said, _ = await asyncio.wait_for(child.communicate(), 60)
         assert said == b"weights\n"
-        assert "ASIAROLE" in s3.asked[0].headers["authorization"]
-        assert s3.asked[0].headers["x-amz-security-token"] == "hush-session"
+        assert "ASIAROLE" in s3.requests[0].headers["authorization"]
+        assert s3.requests[0].headers["x-amz-security-token"] == "hush-session"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.config.deployments import RetryPolicy
-from tests.greengrass.artifacts.web import Web
+from tests.support.web import Web
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachable
 from agent.greengrass.artifacts.fetch import Fetcher, Wanted, mode_of
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 from tests.greengrass.artifacts import zips
-from tests.greengrass.artifacts.web import Act
+from tests.support.web import Act
 
 
 def digest_of(data: bytes) -> Digest:
@@ -83,7 +83,7 @@ async def test_one_content_wanted_twice_is_fetched_once(web, fetcher, tmp_path):
     second = wanted_file(web, tmp_path, "b", b"weights")
     found = await fetcher.fetch_all([first, second])
     assert found == {first: digest_of(b"weights"), second: digest_of(b"weights")}
-    assert {path for path, _ in web.requests} == {"/a"}
+    assert {request.path for request in web.requests} == {"/a"}
 
 
 async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):

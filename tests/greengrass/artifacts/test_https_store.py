@@ -18,9 +18,9 @@ from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.stores.https import HttpsStore
-from tests.greengrass.artifacts.web import Act, Web
 from tests.support import certs
 from tests.support.until import until
+from tests.support.web import Act, Web
 
 DATA = os.urandom(700_000)
 
@@ -41,7 +41,7 @@ async def test_a_download_that_is_cut_goes_on_by_range_from_the_same_content(web
     await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
     assert web.ranges() == [None, "bytes=300000-"]
-    assert web.requests[1][1]["if-range"] == '"1"'
+    assert web.requests[1].headers["if-range"] == '"1"'
 
 
 async def test_without_an_etag_the_modification_time_tells_the_content(web, store, tmp_path, retry):
@@ -49,7 +49,7 @@ async def test_without_an_etag_the_modification_time_tells_the_content(web, stor
     page.acts.append(Act(cut_after=300_000))
     await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == DATA
-    assert web.requests[1][1]["if-range"] == page.modified
+    assert web.requests[1].headers["if-range"] == page.modified
 
 
 @pytest.mark.parametrize("heed_if_range", [True, False])
@@ -195,9 +195,9 @@ async def test_credentials_go_to_their_own_origin_only(web, store, tmp_path, ret
         web.put("/away", b"", always=Act(status=302, headers={"Location": other.url("/b")}))
         await store.fetch(web.url("/a", user="me:p%40ss@"), tmp_path / "a", retry=retry)
         await store.fetch(web.url("/away", user="me:p%40ss@"), tmp_path / "b", retry=retry)
-        assert web.requests[0][1]["authorization"] == "Basic bWU6cEBzcw=="
-        assert "authorization" in web.requests[1][1]
-        assert "authorization" not in other.requests[0][1]
+        assert web.requests[0].headers["authorization"] == "Basic bWU6cEBzcw=="
+        assert "authorization" in web.requests[1].headers
+        assert "authorization" not in other.requests[0].headers
 
 
 @pytest.mark.parametrize("host", ["example.org", "10.0.0.1", "127.0.0.1.example.org"])
@@ -216,7 +216,7 @@ async def test_a_plain_http_host_can_be_allowed_by_name(tmp_path, retry, monkeyp
         )
         await store.fetch("http://models.invalid/a", tmp_path / "a", retry=retry)
         await store.close()
-        assert proxy.requests[0][1]["proxy-authorization"] == "Basic bWU6c2VjcmV0"
+        assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"
     assert (tmp_path / "a").read_bytes() == DATA
 
 
@@ -227,7 +227,7 @@ async def test_https_goes_through_the_proxy_of_the_environment(tmp_path, short_r
         with pytest.raises(ArtifactUnreachableError):
             await store.fetch("https://models.invalid/a", tmp_path / "a", retry=short_retry)
         await store.close()
-        assert proxy.requests[0][0] == "models.invalid:443"
+        assert proxy.requests[0].path == "models.invalid:443"
 
 
 async def test_https_is_verified_against_the_authority_that_was_named(certificates, tmp_path, retry):

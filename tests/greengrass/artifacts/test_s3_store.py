@@ -150,7 +150,7 @@ async def test_parts_go_side_by_side_and_never_more_than_the_gate_lets_through(f
 async def test_every_part_names_the_etag_that_was_seen_first(fake, store, tmp_path):
     fake.objects["/models/a"] = Object(LARGE, '"7"')
     await store.fetch("s3://models/a", tmp_path / "a")
-    assert {each.headers.get("if-match") for each in fake.asked if each.method == "GET"} == {'"7"'}
+    assert {each.headers.get("if-match") for each in fake.requests if each.method == "GET"} == {'"7"'}
 
 
 async def test_an_object_that_is_replaced_under_way_begins_anew(fake, store, tmp_path, retry):
@@ -281,7 +281,7 @@ async def test_an_address_that_s3_cannot_have_is_refused_unasked(fake, store):
         with pytest.raises(ArtifactError, match=words) as failure:
             await store.size(uri)
         assert failure.value.code == "S3_ARTIFACT_URI_NOT_VALID"
-    assert fake.asked == []
+    assert fake.requests == []
 
 
 async def test_a_bucket_in_another_region_is_followed_and_told_once(fake, store, tmp_path, caplog):
@@ -319,7 +319,7 @@ async def test_each_request_names_the_account_while_the_bucket_is_its_own(fake, 
     store = S3Store(options(fake.url, account=ACCOUNT))
     await store.fetch("s3://models/a", tmp_path / "a")
     await store.close()
-    assert {each.headers.get("x-amz-expected-bucket-owner") for each in fake.asked} == {ACCOUNT}
+    assert {each.headers.get("x-amz-expected-bucket-owner") for each in fake.requests} == {ACCOUNT}
 
 
 async def test_moto_s_permissions_and_gaps_are_told_in_greengrass_s_codes(moto, bucket, tmp_path, retry):
@@ -405,7 +405,7 @@ async def test_the_sdk_s_own_chain_holds_without_a_provider(fake, monkeypatch):
     store = S3Store(AwsStoreOptions(aws=AwsOptions(region="us-east-1", s3_endpoint_url=fake.url)))
     assert await store.size("s3://models/a") == len(DATA)
     await store.close()
-    assert "AKIAENVIRONMENT" in fake.asked[0].headers["authorization"]
+    assert "AKIAENVIRONMENT" in fake.requests[0].headers["authorization"]
 
 
 async def test_why_a_provider_has_no_credentials_is_why_there_is_no_artifact(fake, short_retry):
@@ -430,7 +430,7 @@ async def test_secrets_are_in_no_log_and_no_error(fake, store, tmp_path, caplog,
     caplog.set_level(logging.DEBUG)
     fake.objects["/models/a"] = Object(DATA)
     await store.fetch("s3://models/a", tmp_path / "a")
-    assert fake.asked[0].headers["x-amz-security-token"] == "token-of-the-session"
+    assert fake.requests[0].headers["x-amz-security-token"] == "token-of-the-session"
     assert "token-of-the-session" not in caplog.text
     assert "secret" not in repr(Fixed().given)
 

@@ -129,7 +129,7 @@ async def test_the_cloud_is_reached_through_the_proxy(cloud, plane):
     client = plane(cloud, data_endpoint="greengrass.example", proxy=cloud.storage.url(""), retry=IMPATIENT)
     with pytest.raises(GreengrassUnreachableError):
         await client.resolve(ASKED, LINUX)
-    assert cloud.storage.requests[0][0] == "greengrass.example:8443"
+    assert cloud.storage.requests[0].path == "greengrass.example:8443"
 
 
 async def test_a_cancellation_does_not_wait_for_an_answer(cloud, plane):

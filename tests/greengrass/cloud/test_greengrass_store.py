@@ -19,9 +19,9 @@ from agent.greengrass.cloud.negotiation import negotiated
 from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
 from agent.greengrass.deployments.repository import RecipeStore
 from agent.greengrass.recipes.versions import Requirement
-from tests.greengrass.artifacts.web import Act
 from tests.greengrass.cloud.conftest import IMPATIENT, PATIENT
 from tests.support.greengrass_cloud import ARTIFACT, Reply, sha256
+from tests.support.web import Act
 
 DATA = os.urandom(700_000)
 DIGEST = Digest(hashlib.sha256(DATA).hexdigest())
@@ -73,7 +73,7 @@ async def test_a_url_that_has_run_out_is_replaced_and_the_download_goes_on(cloud
     await store.fetch(uri, tmp_path / "a", digest=DIGEST, retry=PATIENT)
     assert (tmp_path / "a").read_bytes() == DATA
     assert cloud.storage.ranges() == [None, "bytes=300000-", "bytes=300000-"]
-    signatures = [path.partition("?")[2] for path, _ in cloud.storage.requests]
+    signatures = [request.path.partition("?")[2] for request in cloud.storage.requests]
     assert signatures == ["X-Amz-Signature=secret1"] * 2 + ["X-Amz-Signature=secret2"]
 
 

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
@@ -21,8 +21,9 @@ from agent.mqtt.iotcore.client import IotCoreTransport
 from agent.mqtt.transport import Message
 from tests.support import certs, websocket
 from tests.support.broker import Broker
-from tests.support.certs import Certificates
+from tests.support.certs import Certificates, server_tls
 from tests.support.inbox import Inbox, connected, delivered, state_of
+from tests.support.tcp import pass_on, serving
 from tests.support.until import until
 
 Options = Callable[..., IotCoreOptions]
@@ -50,54 +51,21 @@ async def front(
     script: Callable[[bytes], bytes] | None = None,
 ) -> AsyncIterator[Front]:
     """Listens, decrypts, looks at the first bytes and passes on what ``first`` makes of them, or answers itself."""
-    seen, tasks = Front(), set()
+    seen = Front()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            secret = writer.get_extra_info("ssl_object")
-            seen.protocols.append(secret.selected_alpn_protocol() if secret else None)
+        secret = writer.get_extra_info("ssl_object")
+        seen.protocols.append(secret.selected_alpn_protocol() if secret else None)
+        data = await reader.read(65_536)
+        seen.firsts.append(data)
+        while script and data:
+            writer.write(script(data))
             data = await reader.read(65_536)
-            seen.firsts.append(data)
-            while script and data:
-                writer.write(script(data))
-                data = await reader.read(65_536)
-            if data:
-                await _relay(first(data), reader, writer, to_port)
-        writer.close()
+        if data:
+            await pass_on(reader, writer, to_port, first(data))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    seen.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(serve, tls=tls) as seen.port:
         yield seen
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _relay(first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    from_broker, to_broker = await asyncio.open_connection("127.0.0.1", port)
-    to_broker.write(first)
-
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
-        sink.close()
-
-    await asyncio.gather(copy(reader, to_broker), copy(from_broker, writer))
-
-
-def server_tls(files: Certificates, *protocols: str, client: bool = True) -> ssl.SSLContext:
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca)
-    tls.load_cert_chain(files.server_cert, files.server_key)
-    tls.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_NONE
-    if protocols:
-        tls.set_alpn_protocols(list(protocols))
-    return tls
 
 
 async def works(transport: IotCoreTransport, topic: str) -> None:
@@ -291,28 +259,17 @@ async def test_a_websocket_that_is_refused_is_told(broker: Broker, certificates:
 async def proxy(*, refuses: bool = False) -> AsyncIterator[tuple[int, list[str]]]:
     """An HTTP proxy that knows CONNECT; gives its port and the requests that it got."""
     requests: list[str] = []
-    tasks = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            if refuses:
-                writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-            else:
-                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                port = int(requests[-1].split(" ")[1].rpartition(":")[2])
-                await _relay(b"", reader, writer, port)
-        writer.close()
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        if refuses:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await pass_on(reader, writer, int(requests[-1].split(" ")[1].rpartition(":")[2]))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], requests
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(serve) as port:
+        yield port, requests
 
 
 async def test_a_proxy_is_gone_through_by_connect_and_told_who_asks(tls_broker: Broker, iotcore: Options, topic: str):
