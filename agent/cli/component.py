@@ -12,7 +12,7 @@ import click
 from agent.cli import goldens, loop, packing, skeletons
 from agent.cli.goldens import prove
 from agent.cli.output import json_option, print_json
-from agent.cli.packing import Packed, Source
+from agent.cli.packing import ComponentSource, Packed
 from agent.cli.skeletons import ARCHIVES, SkeletonKind
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError
@@ -131,7 +131,7 @@ def _begin_model(folder: Path, name: str, source: str, *, run: bool) -> None:
         raise
 
 
-def _json(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
+def _json(source: ComponentSource, packed: Packed, golden: int | None) -> dict[str, Any]:
     return {
         "name": packed.recipe.name,
         "version": str(packed.recipe.version),
@@ -145,7 +145,7 @@ def _json(source: Source, packed: Packed, golden: int | None) -> dict[str, Any]:
     }
 
 
-def _show(source: Source, packed: Packed, golden: int | None) -> None:
+def _show(source: ComponentSource, packed: Packed, golden: int | None) -> None:
     values = _json(source, packed, golden)
     click.secho(f"{values['name']} {values['version']}", bold=True)
     click.echo(f"  recipe    {packed.file}")

@@ -19,7 +19,7 @@ import msgspec
 from agent.errors import ConfigError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.uri import file_name
-from agent.greengrass.deployments.trust import Envelope
+from agent.greengrass.deployments.trust import SignedEnvelope
 from agent.greengrass.recipes import reader, writer
 from agent.greengrass.recipes.recipe import Artifact, Recipe
 
@@ -61,7 +61,7 @@ def identity_in(document: Mapping[str, Any]) -> str | None:
     """The id that a document has, in an envelope too; None where the agent will make one up."""
     if "signatures" in document:
         try:
-            opened = json.loads(base64.b64decode(msgspec.convert(document, Envelope).document))
+            opened = json.loads(base64.b64decode(msgspec.convert(document, SignedEnvelope).document))
         except (msgspec.ValidationError, ValueError) as error:
             raise _wrong(f"the envelope cannot be read: {error}", "sign it again: verge trust sign") from error
         document = opened if isinstance(opened, dict) else {}

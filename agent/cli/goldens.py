@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agent.cli import loop
-from agent.cli.packing import Source
+from agent.cli.packing import ComponentSource
 from agent.cli.pictures import PictureSource
 from agent.errors import ConfigError
 from agent.files import write_atomically
@@ -21,7 +21,7 @@ from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
 from agent.greengrass.deployments.golden import FOLDER, NAME, GoldenLimits, check, load
-from agent.greengrass.deployments.kinds import Kind, kind_of
+from agent.greengrass.deployments.kinds import ComponentKind, kind_of
 from agent.greengrass.deployments.kinds import model_of as model_block
 from agent.greengrass.recipes.recipe import Unarchive
 from agent.inference.alone import MODEL, loaded
@@ -31,7 +31,7 @@ from agent.results.comparison import record
 __all__ = ["model_of", "prove", "recorded"]
 
 
-def prove(source: Source, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
+def prove(source: ComponentSource, pictures: Sequence[Path] = (), *, run: bool = True) -> int | None:
     """How many golden frames the component's model answered as expected; None when none was run.
 
     ``pictures`` are recorded first.  Raises what is wrong with the component, ``GoldenMismatchError`` among it.
@@ -49,7 +49,7 @@ def prove(source: Source, pictures: Sequence[Path] = (), *, run: bool = True) ->
     return loop.run(_agrees(spec, folder))
 
 
-def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
+def model_of(source: ComponentSource) -> tuple[Path, ModelSpec] | None:
     """The model that the component brings and the folder it is in, as a device would load it.
 
     Raises what a device would have against the component's type or its Verge block.
@@ -57,11 +57,11 @@ def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
     recipe = source.recipe
     manifest = recipe.manifests[0]
     kind = kind_of(recipe, manifest, recipe.configuration, {})
-    if kind is Kind.INFERENCE:
+    if kind is ComponentKind.INFERENCE:
         blocks.inference(recipe.name, recipe.configuration, recipe.dependencies)
-    if kind is Kind.RUNTIME:
+    if kind is ComponentKind.RUNTIME:
         blocks.runtime(recipe.name, recipe.configuration)
-    if kind is not Kind.MODEL:
+    if kind is not ComponentKind.MODEL:
         return None
     block = model_block(recipe, manifest, recipe.configuration)
     folder = _folder(source, block)
@@ -70,7 +70,7 @@ def model_of(source: Source) -> tuple[Path, ModelSpec] | None:
     return folder, resolve(block.options(recipe.name, str(folder.resolve())), folder)
 
 
-def _folder(source: Source, model: ModelBlock) -> Path | None:
+def _folder(source: ComponentSource, model: ModelBlock) -> Path | None:
     """The folder that the model's archive is packed from; None when there is none here."""
     archives = [artifact for artifact in source.recipe.manifests[0].artifacts if artifact.unarchive is Unarchive.ZIP]
     named = [artifact for artifact in archives if not model.archive or file_name(artifact.uri) == model.archive]

@@ -31,7 +31,7 @@ from agent.greengrass.recipes.errors import Level, LintFinding
 from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
 from agent.greengrass.recipes.writer import to_dict
 
-__all__ = ["Packed", "Source", "find", "pack"]
+__all__ = ["ComponentSource", "Packed", "find", "pack"]
 
 _RECIPES = ("recipe.yaml", "recipe.yml", "recipe.json")
 _LOCAL = re.compile(r"file:([^/?#]+)", re.IGNORECASE)
@@ -41,7 +41,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ComponentSource:
     """A component as it is written: its folder, recipe, and what is odd in that."""
 
     folder: Path
@@ -67,7 +67,7 @@ class Packed:
     artifacts: tuple[Path, ...]
 
 
-def find(folder: Path) -> Source:
+def find(folder: Path) -> ComponentSource:
     """The component in a folder.  Raises ``ConfigError`` and ``RecipeError``, also for what no device would take."""
     path = next((folder / name for name in _RECIPES if (folder / name).is_file()), None)
     if path is None:
@@ -77,10 +77,10 @@ def find(folder: Path) -> Source:
     for finding in findings:
         if finding.level is Level.ERROR:
             raise _wrong(f"{path}: {finding.path}: {finding.message}", hint=finding.hint)
-    return Source(folder, recipe, findings)
+    return ComponentSource(folder, recipe, findings)
 
 
-def pack(source: Source, out: Path, base_uri: str = "file:") -> Packed:
+def pack(source: ComponentSource, out: Path, base_uri: str = "file:") -> Packed:
     """Write a component's recipe and artifacts below ``out``; ``base_uri`` is where devices will find the latter.
 
     Raises:

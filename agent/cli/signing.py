@@ -18,7 +18,7 @@ import msgspec
 
 from agent.errors import ConfigError
 from agent.greengrass.deployments.keys import PREFIX, PublicKey
-from agent.greengrass.deployments.trust import MAX_BYTES, Envelope, Kind, Sidecar, Signature, signed_content
+from agent.greengrass.deployments.trust import MAX_BYTES, Sidecar, Signature, SignedEnvelope, SignedKind, signed_content
 from agent.greengrass.recipes import document as texts
 from agent.greengrass.recipes.errors import RecipeError
 
@@ -59,7 +59,7 @@ class PrivateKey:
         locked = pem.BestAvailableEncryption(passphrase) if passphrase else pem.NoEncryption()
         return self._key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, locked)
 
-    def sign(self, kind: Kind, content: bytes) -> Signature:
+    def sign(self, kind: SignedKind, content: bytes) -> Signature:
         """The key's signature under exactly these bytes."""
         signature = self._key.sign(signed_content(kind, content))
         return Signature(self.public.id, base64.b64encode(signature).decode())
@@ -89,20 +89,20 @@ def public_key(path: Path, passphrase: bytes | None) -> PublicKey:
     return PrivateKey.read(path, passphrase).public
 
 
-def kind_of(text: bytes, name: str) -> Kind:
+def kind_of(text: bytes, name: str) -> SignedKind:
     """Whether a file is a recipe or a deployment document.  Raises ``ConfigError`` for what can be neither."""
     try:
         value = texts.load(text, name).value
         keys = {key.lower() for key in value} if isinstance(value, Mapping) else set()
         if "recipeformatversion" in keys:
-            return Kind.RECIPE
+            return SignedKind.RECIPE
         msgspec.json.decode(text, type=dict[str, Any])
     except (RecipeError, msgspec.DecodeError) as error:
         hint = "a document is a JSON object, a recipe JSON or YAML"
         raise ConfigError(f"{name} can be neither document nor recipe", code="not-signable", hint=hint) from error
     if "signatures" in keys:
         raise ConfigError(f"{name} is signed already", code="not-signable", hint="sign the document itself anew")
-    return Kind.DOCUMENT
+    return SignedKind.DOCUMENT
 
 
 def with_claims(document: bytes, thing: str | None, expires: datetime | None, now: datetime) -> bytes:
@@ -119,13 +119,13 @@ def with_claims(document: bytes, thing: str | None, expires: datetime | None, no
 
 def seal(document: bytes, key: PrivateKey) -> bytes:
     """The envelope of a document."""
-    signatures = (key.sign(Kind.DOCUMENT, document),)
-    return msgspec.json.encode(Envelope(base64.b64encode(document).decode(), signatures))
+    signatures = (key.sign(SignedKind.DOCUMENT, document),)
+    return msgspec.json.encode(SignedEnvelope(base64.b64encode(document).decode(), signatures))
 
 
 def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:
     """The content of ``<recipe>.sig``."""
-    return msgspec.json.encode(Sidecar((key.sign(Kind.RECIPE, recipe),)))
+    return msgspec.json.encode(Sidecar((key.sign(SignedKind.RECIPE, recipe),)))
 
 
 def content(path: Path) -> bytes:

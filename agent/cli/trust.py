@@ -17,7 +17,7 @@ from agent.errors import ConfigError
 from agent.files import write_atomically
 from agent.greengrass.deployments import keys
 from agent.greengrass.deployments.keys import PublicKey
-from agent.greengrass.deployments.trust import Kind, open_document, recipe_signer
+from agent.greengrass.deployments.trust import SignedKind, open_document, recipe_signer
 
 __all__ = ["command"]
 
@@ -98,7 +98,7 @@ def sign(
     text = signing.content(file)
     kind = signing.kind_of(text, str(file))
     key = PrivateKey.read(key_file, _passphrase(passphrase_file))
-    if kind is Kind.RECIPE:
+    if kind is SignedKind.RECIPE:
         if thing is not None or expires is not None:
             raise click.UsageError("a recipe is for every device and does not expire: no --thing, no --expires")
         sealed, usual = signing.seal_beside(text, key), file.with_name(f"{file.name}.sig")

@@ -124,7 +124,7 @@ class DeployDemo:
         self._listener = listener
 
     async def install(self) -> None:
-        """Deploy the classifier on a device that has nothing; raises ``UnreachableError`` where no stream comes of it."""
+        """Deploy the classifier on a device that has nothing; raises ``UnreachableError`` where no stream comes."""
         done = await self._jobs.run(self._kit.document(CLASSIFIER))
         if not await self._listener.until(lambda scores: scores.report.state != "", _READY_S):
             raise UnreachableError(f"the first deployment brought no stream: {done.status} {done.reason}")

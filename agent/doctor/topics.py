@@ -25,7 +25,7 @@ from agent.doctor.finding import Finding
 from agent.doctor.needs import Direction, Need, needs
 from agent.errors import VergeError
 from agent.greengrass.cloud.client import DataPlane
-from agent.greengrass.cloud.messages import Operation, Question
+from agent.greengrass.cloud.messages import DataPlaneOperation, Question
 from agent.greengrass.recipes import platform
 from agent.greengrass.recipes.versions import Requirement
 from agent.mqtt.probe import Visitor
@@ -85,16 +85,18 @@ async def data_plane(options: GreengrassOptions, aws: AwsOptions | None) -> list
         return []
     plane = DataPlane(options, retry=_ONCE, short_retry=_ONCE)
     question = Question(_NOBODY_HAS, (("verge-doctor", Requirement.parse("*")),))
-    resolved = await _allowed_by_cloud(Operation.RESOLVE, plane.resolve(question, platform.detect()))
+    resolved = await _allowed_by_cloud(DataPlaneOperation.RESOLVE, plane.resolve(question, platform.detect()))
     region, account = (aws.place(), aws.account) if aws else (None, "")
     if not (region and account):
-        missing = Finding.ok(f"greengrass {Operation.ARTIFACT}", "not asked: aws.region or aws.account is missing")
+        missing = Finding.ok(
+            f"greengrass {DataPlaneOperation.ARTIFACT}", "not asked: aws.region or aws.account is missing"
+        )
         return [resolved, missing]
     arn = f"arn:aws:greengrass:{region}:{account}:components:{_NOBODY_HAS}:versions:1.0.0"
-    return [resolved, await _allowed_by_cloud(Operation.ARTIFACT, plane.artifact_url(arn, "nothing"))]
+    return [resolved, await _allowed_by_cloud(DataPlaneOperation.ARTIFACT, plane.artifact_url(arn, "nothing"))]
 
 
-async def _allowed_by_cloud(operation: Operation, request: Awaitable[object]) -> Finding:
+async def _allowed_by_cloud(operation: DataPlaneOperation, request: Awaitable[object]) -> Finding:
     check = f"greengrass {operation}"
     try:
         await request

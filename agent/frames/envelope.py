@@ -32,8 +32,8 @@ __all__ = [
     "MAX_PARTS",
     "MAX_SPELLED",
     "TIME_KEYS",
-    "Candidate",
     "Envelope",
+    "ImageCandidate",
     "captured_at",
     "nesting",
     "open_envelope",
@@ -75,7 +75,7 @@ _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ImageCandidate:
     """A value that may be the picture, the path of keys to it, and the members of its object."""
 
     path: str
@@ -87,10 +87,10 @@ class Candidate:
 class Envelope:
     """An opened message: at least one candidate, likeliest first, and the objects around all of them."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ImageCandidate, ...]
     outer: tuple[Members, ...]
 
-    def facts(self, candidate: Candidate) -> Mapping[str, Fact]:
+    def facts(self, candidate: ImageCandidate) -> Mapping[str, Fact]:
         """The small scalars beside a candidate, those nearest to it first; at most ``MAX_FACTS``."""
         levels = (candidate.siblings, *self.outer)
         members = (pair for level in levels for pair in (*level.items(), *_declared(level)))
@@ -200,7 +200,7 @@ def _unreadable(error: Exception) -> FrameError:
     return FrameError(f"the JSON cannot be read: {error}"[:300], hint=hint, code="json-invalid")
 
 
-def _candidates(members: Members, path: str = "") -> Iterator[Candidate]:
+def _candidates(members: Members, path: str = "") -> Iterator[ImageCandidate]:
     """The strings and arrays under an image key, and those one object deeper."""
     for key, value in members.items():
         if _plain(key) not in IMAGE_KEYS:
@@ -208,7 +208,7 @@ def _candidates(members: Members, path: str = "") -> Iterator[Candidate]:
         if opening(value) == b"{" and not path:
             yield from _candidates(_object(value), f"{key}.")
         elif opening(value) in (b'"', b"["):
-            yield Candidate(path + key, value, members)
+            yield ImageCandidate(path + key, value, members)
 
 
 def _no_image(members: Members) -> FrameError:

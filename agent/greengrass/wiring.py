@@ -37,7 +37,7 @@ from agent.greengrass.deployments.ledger import Ledger, LedgerError
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS, RecipeStore
 from agent.greengrass.deployments.requesters import Operation, jobs_client, shadow_client
 from agent.greengrass.deployments.service import DeploymentService
-from agent.greengrass.deployments.status import ComponentStatusPublisher, component_statuses, observe
+from agent.greengrass.deployments.status import ComponentStatusPublisher, component_payload, component_statuses, observe
 from agent.greengrass.deployments.target import EnvironmentManager
 from agent.greengrass.deployments.transaction import Workspace
 from agent.greengrass.deployments.trust import Link, TrustPolicy
@@ -49,7 +49,6 @@ from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
 from agent.mqtt.transport import Transport
 from agent.status.board import StatusBoard
-from agent.status.components import component_payload
 from agent.streams.streams import Streams
 from agent.topics import Topics
 

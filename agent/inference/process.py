@@ -65,7 +65,7 @@ class Worker(asyncio.Protocol):
         self._deadline = Deadline(floor_s)
         self._on_answer, self._on_pace, self._on_lost = on_answer, on_pace, on_lost
         self._loop = asyncio.get_running_loop()
-        self._decoder = messages.Decoder()
+        self._decoder = messages.MessageDecoder()
         self._loaded: asyncio.Future[ModelMetadata] = self._loop.create_future()
         self._slots: dict[int, int] = {}
         self._next_id = 0

@@ -2,7 +2,6 @@
 
 ================  ====================================================================
 ``board``         the agent, its models and its streams; other topics are kept here too
-``components``    the states and the payload of components
 ``transports``    the links to brokers, with what waits in their outboxes
 ================  ====================================================================
 """

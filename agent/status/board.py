@@ -19,11 +19,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -32,11 +32,19 @@ from agent.errors import VergeError
 from agent.inference.values import PoolState, PoolStatus
 from agent.mqtt.transport import LinkState, Message, Transport
 from agent.results.result import utc
-from agent.status.components import POOL_STATES
 from agent.streams.stream import Stream
 from agent.topics import Topics
 
-__all__ = ["StatusBoard", "StreamReport", "agent_status"]
+__all__ = ["POOL_STATES", "StatusBoard", "StreamReport", "agent_status"]
+
+POOL_STATES: Final[Mapping[PoolState, str]] = {
+    PoolState.STARTING: "STARTING",
+    PoolState.RUNNING: "RUNNING",
+    PoolState.BACKOFF: "ERRORED",
+    PoolState.BROKEN: "BROKEN",
+    PoolState.STOPPED: "FINISHED",
+}
+"""The state of a model's workers in the words of Greengrass, for topics and for components alike."""
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +272,7 @@ class StatusBoard:
             status = others[-1] if others else status
         payload = {
             "component": name,
-            "state": POOL_STATES[status.state].value,
+            "state": POOL_STATES[status.state],
             "version": status.metadata.version if status.metadata else "",
             "reason": "; ".join(filter(None, (status.reason, remark, self._notes.get(name, "")))),
             "since": utc(time.time()),

@@ -254,7 +254,7 @@ def test_pictures_are_recorded_only_for_one_component_with_a_model(component):
 # -- packing -----------------------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, recipe: str, **files: str) -> packing.Source:
+def written(folder: Path, recipe: str, **files: str) -> packing.ComponentSource:
     folder.mkdir(parents=True, exist_ok=True)
     head = f"RecipeFormatVersion: 2020-01-25\nComponentName: {NAME}\nComponentVersion: 1.2.3\n"
     (folder / "recipe.yaml").write_text(head + recipe)

@@ -11,7 +11,7 @@ import pytest
 from agent.cli import documents
 from agent.errors import ConfigError, InvalidInputError
 from agent.greengrass.deployments.document import parse
-from agent.greengrass.deployments.request import FailurePolicy, Source
+from agent.greengrass.deployments.request import FailurePolicy, Origin
 
 RECIPE = {
     "RecipeFormatVersion": "2020-01-25",
@@ -25,7 +25,7 @@ def test_components_by_name_are_read_as_a_local_deployment_that_rolls_back():
     told = documents.local_document(
         "d1", components={"a": "^1.0.0"}, remove=["b"], update={"a": {"MERGE": {"x": 1}, "RESET": ["/y"]}}, group="hall"
     )
-    read = parse(json.dumps(told).encode(), source=Source.TOPIC, received_ms=1)
+    read = parse(json.dumps(told).encode(), source=Origin.TOPIC, received_ms=1)
     assert (read.id, read.group, read.additive, read.remove) == ("d1", "thinggroup/hall", True, ("b",))
     assert read.failure_policy is FailurePolicy.ROLLBACK
     assert (read.components["a"].merge, read.components["a"].reset) == ({"x": 1}, ("/y",))
@@ -44,8 +44,8 @@ def test_the_configuration_of_the_only_component_needs_no_name():
 
 
 def test_a_rollback_is_read_as_one():
-    assert parse(b'{"deploymentId": "d2", "rollback": true}', source=Source.TOPIC, received_ms=1).rollback
-    assert not parse(b'{"components": {}, "rollback": false}', source=Source.TOPIC, received_ms=1).rollback
+    assert parse(b'{"deploymentId": "d2", "rollback": true}', source=Origin.TOPIC, received_ms=1).rollback
+    assert not parse(b'{"components": {}, "rollback": false}', source=Origin.TOPIC, received_ms=1).rollback
     others = {
         "components": {},
         "componentsToMerge": {},
@@ -55,10 +55,10 @@ def test_a_rollback_is_read_as_one():
     }
     for other, value in others.items():
         with pytest.raises(InvalidInputError, match=f"{other} has no place beside it"):
-            parse(json.dumps({"rollback": True, other: value}).encode(), source=Source.TOPIC, received_ms=1)
+            parse(json.dumps({"rollback": True, other: value}).encode(), source=Origin.TOPIC, received_ms=1)
     for value in (1, "yes", {}, []):
         with pytest.raises(InvalidInputError, match="true or false"):
-            parse(json.dumps({"rollback": value}).encode(), source=Source.TOPIC, received_ms=1)
+            parse(json.dumps({"rollback": value}).encode(), source=Origin.TOPIC, received_ms=1)
 
 
 def test_a_file_of_the_folder_takes_the_place_of_where_the_recipe_says_it_is(tmp_path):

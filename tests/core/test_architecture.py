@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import agent
@@ -152,6 +154,16 @@ def arrows(path: Path) -> set[tuple[str, str]]:
     return {(here, there) for there in map(room, ours - packages) if here and there and here != there}
 
 
+def public_classes(path: Path) -> set[str]:
+    body = ast.parse(path.read_text()).body
+    return {node.name for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")}
+
+
+def mapped(docstring: str) -> set[str]:
+    """The names in the first column of a docstring's tables."""
+    return set(re.findall(r"^``(\w+)``  ", docstring, re.MULTILINE))
+
+
 def test_a_module_is_one_concept_and_no_longer() -> None:
     long = {name(path): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > LONGEST}
     assert long == {}
@@ -173,6 +185,34 @@ def test_the_worker_side_imports_nothing_of_the_core_and_parses_as_python_3_9() 
 
 def test_every_module_stands_in_a_room() -> None:
     assert {name(path) for path in SOURCES if room(name(path)) is None} == {"__init__", "__main__"}
+
+
+def test_a_package_maps_all_its_modules_and_nothing_else() -> None:
+    unmapped, gone = set(), set()
+    for init in ROOT.rglob("__init__.py"):
+        place = str(init.parent.relative_to(ROOT))
+        inside = {path.stem for path in init.parent.glob("*.py") if not path.stem.startswith("__")}
+        inside |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
+        docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
+        named = set(re.findall(r"``([\w]+)``", docstring))
+        unmapped |= {(place, one) for one in inside - named}
+        gone |= {(place, one) for one in mapped(docstring) - inside}
+    assert (unmapped, gone) == (set(), set())
+
+
+def test_no_two_public_classes_share_a_name_where_their_rooms_meet() -> None:
+    meeting = {frozenset(pair) for path in SOURCES for pair in arrows(path)}
+    places: dict[str, list[Path]] = {}
+    for path in SOURCES:
+        for public in public_classes(path):
+            places.setdefault(public, []).append(path)
+    shared = {
+        (public, name(one), name(other))
+        for public, paths in places.items()
+        for one, other in combinations(paths, 2)
+        if len(rooms := frozenset((room(name(one)), room(name(other))))) == 1 or rooms in meeting
+    }
+    assert shared == set()
 
 
 def test_arrows_point_one_way() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.inference.runtime import messages
-from agent.inference.runtime.messages import Decoder, Envelope, ProtocolError, encode
+from agent.inference.runtime.messages import Envelope, MessageDecoder, ProtocolError, encode
 from agent.inference.runtime.ring import Ring
 
 contents = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.booleans(), max_size=4)
@@ -22,7 +22,7 @@ conversation = st.lists(
 @given(conversation, st.data())
 def test_any_chunking_gives_the_same_messages(said, data) -> None:
     wire = b"".join(encode(kind, content, body) for kind, content, body in said)
-    decoder, heard = Decoder(), []
+    decoder, heard = MessageDecoder(), []
     while wire:
         length = data.draw(st.integers(1, len(wire)))
         heard += decoder.feed(wire[:length])
@@ -33,7 +33,7 @@ def test_any_chunking_gives_the_same_messages(said, data) -> None:
 @given(st.binary(max_size=100))
 def test_garbage_is_waited_for_or_refused_and_nothing_else(garbage) -> None:
     try:
-        for envelope in Decoder().feed(garbage):
+        for envelope in MessageDecoder().feed(garbage):
             assert envelope.content is not None
     except ProtocolError:
         pass
@@ -51,7 +51,7 @@ def test_garbage_is_waited_for_or_refused_and_nothing_else(garbage) -> None:
 )
 def test_a_header_that_is_none_is_refused_before_anything_is_waited_for(wire, complaint) -> None:
     with pytest.raises(ProtocolError, match=complaint):
-        list(Decoder().feed(wire))
+        list(MessageDecoder().feed(wire))
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b"3"])
@@ -61,7 +61,7 @@ def test_what_is_no_json_object_is_refused(text) -> None:
 
 
 def test_json_that_is_text_already_travels_as_it_is() -> None:
-    (heard,) = Decoder().feed(encode(messages.INFER, json.dumps({"id": 1}).encode()))
+    (heard,) = MessageDecoder().feed(encode(messages.INFER, json.dumps({"id": 1}).encode()))
     assert heard.content == {"id": 1}
 
 

@@ -31,7 +31,7 @@ from agent.inference.predictions import (
     read,
 )
 from agent.inference.runtime import contracts, kinds, messages
-from agent.inference.runtime.answers import Answer
+from agent.inference.runtime.answers import WorkerAnswer
 from agent.inference.runtime.errors import ModelError
 from tests.results.made_results import CLASSES, LATER, TENSORS
 from tests.support.answers import received
@@ -145,7 +145,7 @@ def test_tensors_stand_alone():
 def test_more_than_a_message_takes_is_an_error_of_its_picture(monkeypatch):
     monkeypatch.setattr(messages, "MAX_BODY", 10)
     with pytest.raises(ModelError, match="10 are the most"):
-        Answer([{"vector": np.zeros(3, np.float32)}], {}, 1, 1).message(1)
+        WorkerAnswer([{"vector": np.zeros(3, np.float32)}], {}, 1, 1).message(1)
 
 
 @given(CLASSES | LATER | TENSORS)

@@ -25,10 +25,10 @@ from agent.aws.jobs.messages import Status, clean_details
 from agent.aws.jobs.retry import Connected, Disconnected, Pace, RequestRejected, Tick
 from agent.aws.jobs.shadow import (
     CancelDeployment,
-    Deployment,
     GetShadow,
     ReportRequested,
     Shadow,
+    ShadowDeployment,
     ShadowReport,
     StartDeployment,
     UpdateShadow,
@@ -196,7 +196,7 @@ class ShadowClient(_Client[Shadow, shadow.Event, shadow.Effect]):
         transport: Transport,
         thing: str,
         *,
-        on_deployment: Callable[[Deployment], None],
+        on_deployment: Callable[[ShadowDeployment], None],
         on_cancel: Callable[[str], None],
         nucleus_version: str,
         prefix: str = PREFIX,

@@ -36,7 +36,7 @@ class JobCodec:
         elif topic == topics.notify_next:
             event = _next(decode(messages.NotifyNext, payload))
         elif topic.endswith("/rejected"):
-            rejected = decode(messages.Rejected, payload)
+            rejected = decode(messages.RejectedResponse, payload)
             event = RequestRejected(rejected.client_token or "", rejected.code or "", rejected.message or "")
         elif topic in {f"{topics.start_next}/accepted", f"{topics.describe_next}/accepted"}:
             described = decode(messages.DescribeAccepted, payload)

@@ -25,7 +25,7 @@ __all__ = [
     "JobExecution",
     "Notify",
     "NotifyNext",
-    "Rejected",
+    "RejectedResponse",
     "StartNextRequest",
     "Status",
     "UpdateAccepted",
@@ -178,7 +178,7 @@ class UpdateAccepted(Wire, frozen=True, kw_only=True):
     client_token: str | None = None
 
 
-class Rejected(Wire, frozen=True, kw_only=True):
+class RejectedResponse(Wire, frozen=True, kw_only=True):
     """A request was rejected; ``execution_state`` comes with a version mismatch or an invalid transition."""
 
     code: str | None = None

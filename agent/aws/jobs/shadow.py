@@ -23,7 +23,6 @@ from agent.aws.jobs.retry import Connected, Disconnected, ReportAccepted, Reques
 __all__ = [
     "CANCELED",
     "CancelDeployment",
-    "Deployment",
     "Effect",
     "Event",
     "GetRejected",
@@ -31,6 +30,7 @@ __all__ = [
     "ReportRequested",
     "Shadow",
     "ShadowChanged",
+    "ShadowDeployment",
     "ShadowReceived",
     "ShadowReport",
     "StartDeployment",
@@ -46,7 +46,7 @@ _NO_SHADOW = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class ShadowDeployment:
     """A single-thing deployment: its configuration's ARN and its document as JSON text."""
 
     arn: str
@@ -132,7 +132,7 @@ class UpdateShadow:
 class StartDeployment:
     """Hand the deployment to its owner, who reports on it."""
 
-    deployment: Deployment
+    deployment: ShadowDeployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ def _received(state: Shadow, received: ShadowReceived) -> Transition:
     return seen, () if cancelled or ended_before else (StartDeployment(deployment),)
 
 
-def _desired(desired: Mapping[str, Any]) -> tuple[Deployment | None, str]:
+def _desired(desired: Mapping[str, Any]) -> tuple[ShadowDeployment | None, str]:
     """The desired deployment and its desired status; None where the shadow does not hold a whole one."""
     text, status = desired.get("fleetConfig"), desired.get("desiredStatus")
     if not isinstance(text, str) or not isinstance(status, str):
@@ -269,7 +269,7 @@ def _desired(desired: Mapping[str, Any]) -> tuple[Deployment | None, str]:
     except msgspec.DecodeError:
         return None, ""
     arn = document.get("configurationArn") if isinstance(document, dict) else None
-    return (Deployment(arn, text.encode()), status) if isinstance(arn, str) and arn else (None, "")
+    return (ShadowDeployment(arn, text.encode()), status) if isinstance(arn, str) and arn else (None, "")
 
 
 def _reported_end(reported: Mapping[str, Any], arn: str) -> bool:

@@ -31,7 +31,7 @@ __all__ = [
     "MAX_ANSWER_BYTES",
     "NOT_FOUND",
     "OK",
-    "Operation",
+    "DataPlaneOperation",
     "Question",
     "Request",
     "Resolved",
@@ -49,16 +49,16 @@ _SERVER_ERRORS = range(500, 600)
 _LONGEST = 300
 
 
-class Operation(StrEnum):
+class DataPlaneOperation(StrEnum):
     """What the cloud is asked to do; the IoT policy's actions have the same names."""
 
     RESOLVE = "ResolveComponentCandidates"
     ARTIFACT = "GetComponentVersionArtifact"
 
 
-_DENIED: Mapping[Operation, str] = {
-    Operation.RESOLVE: "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",
-    Operation.ARTIFACT: "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",
+_DENIED: Mapping[DataPlaneOperation, str] = {
+    DataPlaneOperation.RESOLVE: "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",
+    DataPlaneOperation.ARTIFACT: "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",
 }
 _WRONG: Mapping[int, tuple[str, str]] = {
     400: ("BAD_REQUEST", "the cloud does not understand the request"),
@@ -75,7 +75,7 @@ _LATER: Mapping[int, tuple[str, str]] = {
 class Request:
     """What is sent for an operation; ``path`` is quoted."""
 
-    operation: Operation
+    operation: DataPlaneOperation
     method: str
     path: str
     body: bytes | None = None
@@ -109,11 +109,11 @@ class Question:
             asked["componentVersion"] = str(candidate)
         asked["versionRequirements"] = {by: str(requirement) for by, requirement in self.wanted}
         body = msgspec.json.encode({"platform": {"attributes": dict(attributes)}, "componentCandidates": [asked]})
-        return Request(Operation.RESOLVE, "POST", "/greengrass/v2/resolveComponentCandidates", body)
+        return Request(DataPlaneOperation.RESOLVE, "POST", "/greengrass/v2/resolveComponentCandidates", body)
 
     def answer(self, body: bytes) -> Resolved:
         """What the cloud chose.  Raises ``GreengrassError`` for what is no answer to the question."""
-        versions = _decoded(_Candidates, body, Operation.RESOLVE).resolvedComponentVersions
+        versions = _decoded(_Candidates, body, DataPlaneOperation.RESOLVE).resolvedComponentVersions
         if len(versions) != 1:
             raise self._no_answer(f"chose {len(versions)} versions")
         version = versions[0]
@@ -145,15 +145,15 @@ class Question:
 def artifact_request(arn: str, name: str) -> Request:
     """Where an artifact of a component version is; ``name`` is as the recipe has it, unquoted."""
     path = f"/greengrass/v2/components/{quote(arn, safe='')}/artifacts/{quote(name)}"
-    return Request(Operation.ARTIFACT, "GET", path)
+    return Request(DataPlaneOperation.ARTIFACT, "GET", path)
 
 
 def artifact_answer(body: bytes) -> str:
     """The signed URL.  Raises ``GreengrassError``."""
-    return _decoded(_Artifact, body, Operation.ARTIFACT).preSignedUrl
+    return _decoded(_Artifact, body, DataPlaneOperation.ARTIFACT).preSignedUrl
 
 
-def refusal(operation: Operation, status: int, body: bytes) -> GreengrassError | GreengrassUnreachableError:
+def refusal(operation: DataPlaneOperation, status: int, body: bytes) -> GreengrassError | GreengrassUnreachableError:
     """The error of an answer that is not ``OK``."""
     said = _message(body)
     message = f"{operation}: the Greengrass cloud answers {status}" + (f", {said}" if said else "")
@@ -189,7 +189,7 @@ class _Artifact(msgspec.Struct):
 Body = TypeVar("Body")
 
 
-def _decoded(kind: type[Body], body: bytes, operation: Operation) -> Body:
+def _decoded(kind: type[Body], body: bytes, operation: DataPlaneOperation) -> Body:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -197,7 +197,9 @@ def _decoded(kind: type[Body], body: bytes, operation: Operation) -> Body:
         raise GreengrassError(
             f"{operation}: the Greengrass cloud's answer cannot be read",
             hint="is greengrass.data_endpoint right?",
-            code="RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE" if operation == Operation.RESOLVE else "CLOUD_API_ERROR",
+            code="RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE"
+            if operation == DataPlaneOperation.RESOLVE
+            else "CLOUD_API_ERROR",
         ) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.greengrass.recipes.lifecycle import Lifecycle, Step
+from agent.greengrass.recipes.lifecycle import Lifecycle, LifecycleStep
 
 __all__ = ["NUCLEUS_VERSION", "inherited", "nucleus", "of_step"]
 
@@ -39,7 +39,7 @@ def nucleus(*, thing: str, region: str | None = None, root_ca: str | None = None
     return variables
 
 
-def of_step(base: Mapping[str, str], token: str, lifecycle: Lifecycle, step: Step) -> dict[str, str]:
+def of_step(base: Mapping[str, str], token: str, lifecycle: Lifecycle, step: LifecycleStep) -> dict[str, str]:
     """The whole environment of one script; ``token`` is what the component proves itself with."""
     mine = {"SVCUID": token, "AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
     return {**base, **mine, **lifecycle.setenv, **step.setenv}

@@ -37,7 +37,7 @@ from agent.greengrass.components.process_tree import ProcessId, process_id
 from agent.greengrass.components.record import Record
 from agent.greengrass.components.runner import NOTHING, OK, StepOutcome, failed
 from agent.greengrass.components.spec import ComponentSpec, RunAs
-from agent.greengrass.recipes.lifecycle import Condition, Skip, Step, StepName
+from agent.greengrass.recipes.lifecycle import Condition, LifecycleStep, Skip, StepName
 
 __all__ = ["Script", "ScriptContext", "ScriptRunner"]
 
@@ -117,7 +117,7 @@ class ScriptRunner:
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    def _who(self, step: Step) -> Identity | None:
+    def _who(self, step: LifecycleStep) -> Identity | None:
         """The user to switch to, None for no switch; raises ``LookupError`` with a sentence."""
         spec = self._spec
         if os.geteuid() != 0:
@@ -131,14 +131,14 @@ class ScriptRunner:
             raise LookupError("The agent is root, and no user is set for components to run as.")
         return look_up(who)
 
-    def _env(self, step: StepName, todo: Step, who: Identity | None) -> dict[str, str]:
+    def _env(self, step: StepName, todo: LifecycleStep, who: Identity | None) -> dict[str, str]:
         base = {**self._around.env, **(who.env if who else {}), **self._spec.env}
         if step is StepName.UNINSTALL:
             base["GREENGRASS_COMPONENT_VERSION"] = self._spec.version
         return environment.of_step(base, self._token, self._spec.lifecycle, todo)
 
     async def _start(
-        self, step: StepName, todo: Step, env: Mapping[str, str], who: Identity | None, owner: Identity | None
+        self, step: StepName, todo: LifecycleStep, env: Mapping[str, str], who: Identity | None, owner: Identity | None
     ) -> Script:
         if not self._prepared:
             await asyncio.to_thread(self._prepare, owner)

@@ -27,7 +27,7 @@ from agent.inference.values import Answer
 from agent.results.comparison import agree
 from agent.streams.stream import Stream
 
-__all__ = ["Decision", "Trial", "Verdict", "run", "verdict"]
+__all__ = ["CanaryVerdict", "Decision", "Trial", "run", "verdict"]
 
 MAX_LATENCIES: Final = 1024
 """The last ones count, so that a trial of hours stays small."""
@@ -74,7 +74,7 @@ class Trial:
         return replace(self, agreed=self.agreed + same, differed=self.differed + (not same))
 
 
-class Verdict(Enum):
+class CanaryVerdict(Enum):
     """What a trial says of the new model."""
 
     PASS = "pass"  # noqa: S105 a verdict
@@ -87,26 +87,26 @@ class Verdict(Enum):
 class Decision:
     """A verdict, and of a FAIL the reason: a sentence with the numbers."""
 
-    verdict: Verdict
+    verdict: CanaryVerdict
     reason: str = ""
 
 
 def verdict(canary: Canary, trial: Trial, *, elapsed_s: float) -> Decision:
     """The decision after ``elapsed_s`` seconds of trial; time without any frame is no proof, and asks for more."""
     if canary.frames is not None and (canary.frames - trial.differed) / canary.frames < canary.agreement:
-        return Decision(Verdict.FAIL, _disagreement(canary, trial))
+        return Decision(CanaryVerdict.FAIL, _disagreement(canary, trial))
     enough = trial.frames >= canary.frames if canary.frames is not None else elapsed_s >= (canary.seconds or 0)
     if not enough or not trial.frames:
-        return Decision(Verdict.MORE)
+        return Decision(CanaryVerdict.MORE)
     if trial.agreement < canary.agreement:
-        return Decision(Verdict.FAIL, _disagreement(canary, trial))
+        return Decision(CanaryVerdict.FAIL, _disagreement(canary, trial))
     if trial.latency_ratio > canary.latency_ratio:
         return Decision(
-            Verdict.FAIL,
+            CanaryVerdict.FAIL,
             f"the new model takes {trial.latency_ratio:.2f} times as long as the old one over {trial.frames} frames; "
             f"{canary.latency_ratio:g} times is allowed",
         )
-    return Decision(Verdict.PASS)
+    return Decision(CanaryVerdict.PASS)
 
 
 def _disagreement(canary: Canary, trial: Trial) -> str:
@@ -139,7 +139,7 @@ async def run(
             while True:
                 decision = verdict(asked, counter.trial, elapsed_s=loop.time() - began)
                 report(stream.name, counter.trial)
-                if decision.verdict is not Verdict.MORE:
+                if decision.verdict is not CanaryVerdict.MORE:
                     break
                 await counter.next(began + asked.seconds - loop.time() if asked.seconds else None)
             stream.observer = None
@@ -148,7 +148,7 @@ async def run(
         raise DeploymentError(reason, code="COMPONENT_UPDATE_ERROR", hint="is the camera sending?") from None
     finally:
         stream.observer = None
-    if decision.verdict is Verdict.FAIL:
+    if decision.verdict is CanaryVerdict.FAIL:
         raise GoldenMismatchError(f"the canary on {stream.name} decided against the new model: {decision.reason}")
 
 

@@ -39,8 +39,8 @@ from agent.greengrass.deployments.request import (
     ComponentRequest,
     Deployment,
     FailurePolicy,
+    Origin,
     RunWith,
-    Source,
 )
 from agent.greengrass.recipes import reader
 from agent.greengrass.recipes.errors import RecipeError
@@ -70,7 +70,7 @@ _FOLDER_KEYS = ("recipeDirectoryPath", "artifactsDirectoryPath")
 
 
 def parse(
-    document: Mapping[str, Any] | bytes, *, source: Source, received_ms: int, job_id: str | None = None
+    document: Mapping[str, Any] | bytes, *, source: Origin, received_ms: int, job_id: str | None = None
 ) -> Deployment:
     """Read a document in any of its forms; ``received_ms`` is its time where it has none.
 
@@ -136,10 +136,10 @@ def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
     return opened
 
 
-def _id(root: JsonNode, source: Source, arn: str | None, job_id: str | None) -> str | None:
+def _id(root: JsonNode, source: Origin, arn: str | None, job_id: str | None) -> str | None:
     node = root.get("deploymentId", "requestId")
     # A shadow holds one document per revision, whatever id that says.
-    identity = (arn if source is Source.SHADOW else None) or node.text() or job_id
+    identity = (arn if source is Origin.SHADOW else None) or node.text() or job_id
     if identity and (len(identity) > _MAX_ID or not _ID.fullmatch(identity)):
         raise node.wrong(f"an id of at most {_MAX_ID} characters, without +, # and control characters")
     return identity

@@ -19,10 +19,10 @@ from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.recipe import ComponentType, Manifest, Recipe, Unarchive
 
-__all__ = ["Kind", "kind_of", "model_of"]
+__all__ = ["ComponentKind", "kind_of", "model_of"]
 
 
-class Kind(StrEnum):
+class ComponentKind(StrEnum):
     """What a component is to the agent."""
 
     MODEL = "model"
@@ -39,29 +39,29 @@ class Kind(StrEnum):
     """Part of the agent."""
 
 
-_TYPES: Mapping[ComponentType, Kind] = {
-    ComponentType.MODEL: Kind.MODEL,
-    ComponentType.INFERENCE: Kind.INFERENCE,
-    ComponentType.RUNTIME: Kind.RUNTIME,
-    ComponentType.SERVER: Kind.SERVER,
-    ComponentType.GENERIC: Kind.GENERIC,
+_TYPES: Mapping[ComponentType, ComponentKind] = {
+    ComponentType.MODEL: ComponentKind.MODEL,
+    ComponentType.INFERENCE: ComponentKind.INFERENCE,
+    ComponentType.RUNTIME: ComponentKind.RUNTIME,
+    ComponentType.SERVER: ComponentKind.SERVER,
+    ComponentType.GENERIC: ComponentKind.GENERIC,
 }
-_SUBJECTS: Mapping[blocks.Subject, Kind] = {
-    blocks.Subject.STREAM: Kind.INFERENCE,
-    blocks.Subject.MODEL: Kind.MODEL,
-    blocks.Subject.RUNTIME: Kind.RUNTIME,
+_SUBJECTS: Mapping[blocks.Subject, ComponentKind] = {
+    blocks.Subject.STREAM: ComponentKind.INFERENCE,
+    blocks.Subject.MODEL: ComponentKind.MODEL,
+    blocks.Subject.RUNTIME: ComponentKind.RUNTIME,
 }
 _CONFIGURATION = "COMPONENT_CONFIGURATION_NOT_VALID"
 
 
-def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models: Mapping[str, str]) -> Kind:
+def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models: Mapping[str, str]) -> ComponentKind:
     """What a component is, with the configuration ``plain``.
 
     ``models`` are the components that streams name as their models, each with one of those streams.  Raises
     ``DeploymentError``, and ``LifecycleError`` for scripts of a named model that cannot be read.
     """
     if recipe.name in BUILTINS:
-        return Kind.BUILTIN
+        return ComponentKind.BUILTIN
     if recipe.type not in _TYPES:
         raise DeploymentError(
             f"{recipe.name} {recipe.version} is of the type {recipe.type}, which this agent does not run",
@@ -69,11 +69,11 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
             code="CUSTOM_PLUGIN_NOT_SUPPORTED",
         )
     kind = _TYPES[recipe.type]
-    if kind is Kind.GENERIC and (subject := blocks.subject(recipe.name, plain)):
+    if kind is ComponentKind.GENERIC and (subject := blocks.subject(recipe.name, plain)):
         kind = _SUBJECTS[subject]
-    if recipe.name in models and kind is Kind.GENERIC and _only_files(recipe, manifest):
-        kind = Kind.MODEL
-    if recipe.name in models and kind is not Kind.MODEL:
+    if recipe.name in models and kind is ComponentKind.GENERIC and _only_files(recipe, manifest):
+        kind = ComponentKind.MODEL
+    if recipe.name in models and kind is not ComponentKind.MODEL:
         raise DeploymentError(
             f"{models[recipe.name]} names {recipe.name} as its model, which is none: it is of the kind {kind}",
             hint="a model component has artifacts and no scripts",

@@ -39,7 +39,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from agent.errors import UnreachableError
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.request import Origin
 
 __all__ = ["Entry", "Ledger", "LedgerError", "LedgerReader", "Step"]
 
@@ -104,14 +104,14 @@ class Entry:
     reported: bool
 
     @property
-    def origin(self) -> Source:
+    def origin(self) -> Origin:
         """Where the document came from."""
-        return Source(self.source.partition("/")[0])
+        return Origin(self.source.partition("/")[0])
 
     @property
     def job_id(self) -> str | None:
         """The job that brought the document; None where none did."""
-        return self.source.split("/")[1] if self.origin is Source.JOB and "/" in self.source else None
+        return self.source.split("/")[1] if self.origin is Origin.JOB and "/" in self.source else None
 
 
 class Ledger:

@@ -35,7 +35,7 @@ from agent.errors import (
 )
 from agent.greengrass.deployments.errors import NONE, TYPES, DeploymentError
 from agent.greengrass.deployments.ledger import Entry, Step
-from agent.greengrass.deployments.request import Deployment, Source
+from agent.greengrass.deployments.request import Deployment, Origin
 from agent.inference.environments.errors import RuntimeUnreachableError, UnsupportedRuntimeError
 
 __all__ = [
@@ -112,7 +112,7 @@ class DeploymentEnded:
     """A deployment is over; ``deployment`` is None for a document that was not taken, or that a crash ended."""
 
     id: str
-    source: Source
+    source: Origin
     outcome: Outcome
     deployment: Deployment | None = None
 

@@ -28,7 +28,7 @@ from agent.greengrass.catalog.keys import Device
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import InferenceBlock, ModelBlock, RuntimeBlock
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.kinds import Kind, kind_of, model_of
+from agent.greengrass.deployments.kinds import ComponentKind, kind_of, model_of
 from agent.greengrass.deployments.request import Deployment, RunWith
 from agent.greengrass.deployments.resolver import Resolution
 from agent.greengrass.deployments.state import Active, ActiveSet
@@ -38,7 +38,7 @@ from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
 
-__all__ = ["Action", "Fetch", "Kind", "Plan", "Planned", "Removed", "plan", "removed"]
+__all__ = ["Action", "ComponentKind", "Fetch", "Plan", "Planned", "Removed", "plan", "removed"]
 
 
 DeviceOf: TypeAlias = Callable[[str], Device]
@@ -67,7 +67,7 @@ class Planned:
     """A component of the new set, and what becomes of it; ``old`` is None for one that is new."""
 
     action: Action
-    kind: Kind
+    kind: ComponentKind
     recipe: Recipe
     manifest: Manifest
     old: Version | None
@@ -112,7 +112,7 @@ class Removed:
 
     name: str
     version: Version
-    kind: Kind
+    kind: ComponentKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +219,9 @@ def _planned(
         old=old.recipe.version if old else None,
         configuration=after,
         run_with=run_with,
-        model=model_of(recipe, manifest, plain) if kind is Kind.MODEL else None,
-        inference=_stream(recipe, plain, *here) if kind is Kind.INFERENCE else None,
-        runtime=blocks.runtime(recipe.name, plain) if kind is Kind.RUNTIME else None,
+        model=model_of(recipe, manifest, plain) if kind is ComponentKind.MODEL else None,
+        inference=_stream(recipe, plain, *here) if kind is ComponentKind.INFERENCE else None,
+        runtime=blocks.runtime(recipe.name, plain) if kind is ComponentKind.RUNTIME else None,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from agent.greengrass.deployments.errors import DeploymentRejectedError
 from agent.greengrass.deployments.outcome import COMMITTED, DetailedStatus, Outcome, failed
-from agent.greengrass.deployments.request import Deployment, Source, group_label
+from agent.greengrass.deployments.request import Deployment, Origin, group_label
 
 __all__ = [
     "MAX_WAITING",
@@ -25,13 +25,13 @@ __all__ = [
     "Arrived",
     "Begin",
     "Cancelled",
+    "DropReason",
     "Dropped",
     "Effect",
     "Ended",
     "Event",
     "Interrupt",
     "Queue",
-    "Reason",
     "Rejected",
     "Running",
     "step",
@@ -78,7 +78,7 @@ Event: TypeAlias = Arrived | Cancelled | Activating | Ended
 # -- effects --------------------------------------------------------------------------------------------------
 
 
-class Reason(Enum):
+class DropReason(Enum):
     """Why a deployment was dropped without a report."""
 
     CANCELED = "canceled"
@@ -112,7 +112,7 @@ class Dropped:
     """It is over before it began, and nobody waits for a report."""
 
     deployment: Deployment
-    reason: Reason
+    reason: DropReason
 
 
 Effect: TypeAlias = Begin | Interrupt | Rejected | Dropped
@@ -167,7 +167,7 @@ def _handle(queue: Queue, event: Event) -> Moved:
 
 def _left(queue: Queue, cancelled: str) -> Moved:
     """The queue without the cancelled one, if it waits."""
-    dropped = tuple(Dropped(waiting, Reason.CANCELED) for waiting in queue.waiting if waiting.id == cancelled)
+    dropped = tuple(Dropped(waiting, DropReason.CANCELED) for waiting in queue.waiting if waiting.id == cancelled)
     return replace(queue, waiting=tuple(waiting for waiting in queue.waiting if waiting.id != cancelled)), dropped
 
 
@@ -175,10 +175,10 @@ def _arrived(queue: Queue, deployment: Deployment) -> Moved:
     known = {other.id for other in (*queue.waiting, *([queue.running.deployment] if queue.running else []))}
     if deployment.id in known:
         return queue, ()
-    shadow = next((other for other in queue.waiting if other.source is Source.SHADOW), None)
-    if deployment.source is Source.SHADOW and shadow:
+    shadow = next((other for other in queue.waiting if other.source is Origin.SHADOW), None)
+    if deployment.source is Origin.SHADOW and shadow:
         waiting = tuple(deployment if other is shadow else other for other in queue.waiting)
-        return replace(queue, waiting=waiting), (Dropped(shadow, Reason.SUPERSEDED),)
+        return replace(queue, waiting=waiting), (Dropped(shadow, DropReason.SUPERSEDED),)
     if len(queue.waiting) >= MAX_WAITING:
         full = DeploymentRejectedError(
             f"{MAX_WAITING} deployments wait already", hint="wait until some are done", code="THROTTLING_ERROR"
@@ -202,7 +202,7 @@ def _next(queue: Queue) -> Moved:
     while waiting and running is None:
         first = waiting.pop(0)
         last = queue.last_ms.get(first.group, 0)
-        if first.source is Source.JOB and first.timestamp_ms < last:
+        if first.source is Origin.JOB and first.timestamp_ms < last:
             effects.append(_rejected(first, _stale(first, last)))
         else:
             running = Running(first)

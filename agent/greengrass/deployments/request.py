@@ -24,9 +24,9 @@ __all__ = [
     "Deployment",
     "FailurePolicy",
     "Groups",
+    "Origin",
     "Requirements",
     "RunWith",
-    "Source",
     "group_label",
     "merge",
 ]
@@ -38,7 +38,7 @@ Requirements = Mapping[str, Mapping[str, Requirement]]
 """Component → group → the versions that it accepts: the roots of a resolution."""
 
 
-class Source(StrEnum):
+class Origin(StrEnum):
     """Where a deployment came from."""
 
     JOB = "IOT_JOBS"
@@ -113,7 +113,7 @@ class Deployment:
     """
 
     id: str
-    source: Source
+    source: Origin
     group: str
     timestamp_ms: int
     revision_arn: str | None = None

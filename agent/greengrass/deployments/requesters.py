@@ -25,11 +25,11 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.shadow import ShadowReport
 from agent.aws.jobs.topics import JobTopics
 from agent.errors import VergeError
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.deployments.outcome import Outcome, job_details, topic_payload
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
-from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.request import Origin
 from agent.greengrass.deployments.state import DeployedState, DeviceState
 from agent.mqtt.transport import Message, Transport
 
@@ -66,7 +66,7 @@ class Requester:
 class Arrival:
     """A document that came; ``key`` names its request again after a restart."""
 
-    source: Source
+    source: Origin
     payload: bytes
     requester: Requester
     key: str = ""
@@ -164,7 +164,7 @@ def jobs_client(
             operation.begin(job, client)
             return
         key = f"{job.job_id}/{job.execution_number}"
-        submit(Arrival(Source.JOB, job.document, JobRequester(client, job), key, job.job_id))
+        submit(Arrival(Origin.JOB, job.document, JobRequester(client, job), key, job.job_id))
 
     client = JobsClient(transport, topics, on_job=on_job, on_cancel=lambda job: cancel(job.job_id))
     return client
@@ -178,7 +178,7 @@ def shadow_client(
         transport,
         thing,
         on_deployment=lambda asked: submit(
-            Arrival(Source.SHADOW, asked.document, ShadowRequester(client, asked.arn), asked.arn)
+            Arrival(Origin.SHADOW, asked.document, ShadowRequester(client, asked.arn), asked.arn)
         ),
         on_cancel=cancel,
         nucleus_version=str(BUILTINS[NUCLEUS].version),
@@ -198,7 +198,7 @@ def answer(request: Message, thing: str, state: DeviceState) -> Message | None:
 
 def _versions(state: DeployedState) -> dict[str, str]:
     components = state.active.components
-    return {name: str(one.recipe.version) for name, one in components.items() if one.kind is not Kind.BUILTIN}
+    return {name: str(one.recipe.version) for name, one in components.items() if one.kind is not ComponentKind.BUILTIN}
 
 
 def _response(request: Message, payload: Mapping[str, Any]) -> Message:

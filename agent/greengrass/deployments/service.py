@@ -48,7 +48,7 @@ from agent.greengrass.deployments.queue import (
     Queue,
     Rejected,
 )
-from agent.greengrass.deployments.request import Deployment, Source
+from agent.greengrass.deployments.request import Deployment, Origin
 from agent.greengrass.deployments.requesters import QUERY, Arrival, Requester, TopicRequester, answer
 from agent.greengrass.deployments.state import DeployedState, DeviceState
 from agent.greengrass.deployments.transaction import DeploymentProgress, Transaction, Workspace
@@ -153,7 +153,7 @@ class DeploymentService:
 
     def _on_document(self, message: Message) -> None:
         requester = TopicRequester(self._transport, message) if message.response_topic else Requester()
-        self.submit(Arrival(Source.TOPIC, message.payload, requester, retained=message.retain))
+        self.submit(Arrival(Origin.TOPIC, message.payload, requester, retained=message.retain))
 
     def _on_query(self, message: Message) -> None:
         response = answer(message, self._workspace.thing, self.state)
@@ -229,7 +229,7 @@ class DeploymentService:
             await self._ledger.end(entry.seq, msgspec.json.encode(outcome))
         self._report_end(DeploymentEnded(entry.id, entry.origin, outcome), entry.seq, Requester())
 
-    def _read(self, payload: bytes, source: Source, received_ms: int, job_id: str | None) -> tuple[Deployment, bool]:
+    def _read(self, payload: bytes, source: Origin, received_ms: int, job_id: str | None) -> tuple[Deployment, bool]:
         """The deployment, and whether its artifacts need digests; raises why it is not taken."""
         document, digests = self._trust.admit(payload, thing=self._workspace.thing, now=time.time())
         return parse(document, source=source, received_ms=received_ms, job_id=job_id), digests

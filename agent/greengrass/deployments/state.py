@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.deployments.request import Deployment, Groups, RunWith
 from agent.greengrass.recipes import reader, writer
@@ -31,7 +31,7 @@ class Active:
 
     recipe: Recipe
     manifest: Manifest
-    kind: Kind
+    kind: ComponentKind
     run_with: RunWith | None = None
 
 
@@ -85,7 +85,7 @@ class DeployedState:
             active[name] = Active(
                 recipe,
                 recipe.manifests[component["manifest"]],
-                Kind(component["kind"]),
+                ComponentKind(component["kind"]),
                 _run_with(component["run_with"]),
             )
             if component["configuration"] is not None:

@@ -23,23 +23,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from agent.greengrass import catalog
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
 from agent.greengrass.deployments.activation import Activator
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.outcome import DeploymentEnded
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
 from agent.greengrass.deployments.service import DeploymentService
 from agent.greengrass.deployments.state import Active, DeployedState
 from agent.greengrass.deployments.target import Target
 from agent.inference.values import PoolState, PoolStatus
-from agent.status.board import StatusBoard
-from agent.status.components import POOL_STATES, component_payload
+from agent.results.result import utc
+from agent.status.board import POOL_STATES, StatusBoard
 from agent.streams.stream import Stream
 
-__all__ = ["ComponentStatusPublisher", "DeviceView", "Pools", "component_statuses", "observe"]
+__all__ = ["ComponentStatusPublisher", "DeviceView", "Pools", "component_payload", "component_statuses", "observe"]
 
 Pools = Callable[[str], PoolStatus]
 """How a model's workers are, by the model's key in the target."""
@@ -54,7 +54,7 @@ _WORST_FIRST: Final = (
 _NOT_LIVE: Final = Problem(
     StatusCode.STARTUP_ERROR, "The agent could not bring it back when it started; the agent's log tells why."
 )
-_PUBLISHED: Final = frozenset((Kind.INFERENCE, Kind.RUNTIME, Kind.SERVER))
+_PUBLISHED: Final = frozenset((ComponentKind.INFERENCE, ComponentKind.RUNTIME, ComponentKind.SERVER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +97,26 @@ def component_statuses(view: DeviceView) -> dict[str, ComponentStatus]:
     """Every component by name: of the active set, of what is live of it, and of the scripts that are supervised."""
     statuses = {NUCLEUS: _running(NUCLEUS)}
     for name, active in view.deployed.active.components.items():
-        statuses[name] = _running(name) if active.kind is Kind.BUILTIN else _noted(_status(name, active, view), view)
+        statuses[name] = (
+            _running(name) if active.kind is ComponentKind.BUILTIN else _noted(_status(name, active, view), view)
+        )
     return dict(view.scripts) | statuses
 
 
 def _status(name: str, active: Active, view: DeviceView) -> ComponentStatus:
     version, target = str(active.recipe.version), view.target
     match active.kind:
-        case Kind.GENERIC if name in view.scripts:
+        case ComponentKind.GENERIC if name in view.scripts:
             return view.scripts[name]
-        case Kind.INFERENCE if name in target.streams:
+        case ComponentKind.INFERENCE if name in target.streams:
             status = _of_workers(name, version, [view.pools(target.streams[name].model)])
             return replace(status, note=view.sources.get(name, ""))
-        case Kind.MODEL:
+        case ComponentKind.MODEL:
             keys = [key for key, model in target.models.items() if model.component == name]
             return _of_workers(name, version, [view.pools(key) for key in keys])
-        case Kind.RUNTIME if name in view.runtimes:
+        case ComponentKind.RUNTIME if name in view.runtimes:
             return ComponentStatus(name, version, State.FINISHED, note=view.runtimes[name])
-        case Kind.SERVER:
+        case ComponentKind.SERVER:
             return ComponentStatus(name, version, State.INSTALLED, note=catalog.NOT_YET_SERVED)
         case _:
             return ComponentStatus(name, version, State.BROKEN, _NOT_LIVE)
@@ -128,7 +130,7 @@ def _noted(status: ComponentStatus, view: DeviceView) -> ComponentStatus:
 def _of_workers(name: str, version: str, pools: Iterable[PoolStatus]) -> ComponentStatus:
     worst = min(pools, key=lambda pool: _WORST_FIRST.index(pool.state), default=PoolStatus(PoolState.STOPPED))
     problem = Problem(StatusCode.RUN_ERROR, worst.reason) if worst.reason else None
-    return ComponentStatus(name, version, POOL_STATES[worst.state], problem)
+    return ComponentStatus(name, version, State(POOL_STATES[worst.state]), problem)
 
 
 def _running(name: str) -> ComponentStatus:
@@ -157,7 +159,7 @@ class ComponentStatusPublisher:
         kinds = {name: active.kind for name, active in view.deployed.active.components.items()}
         statuses = component_statuses(view)
         for name, kind in kinds.items():
-            if kind is Kind.MODEL:
+            if kind is ComponentKind.MODEL:
                 self._board.annotate(name, statuses[name].note)
         now = {name: statuses[name] for name, kind in kinds.items() if kind in _PUBLISHED}
         for name in self._published.keys() - now.keys():
@@ -167,3 +169,10 @@ class ComponentStatusPublisher:
             if self._published.get(name) != status:
                 self._published[name] = status
                 self._board.component(name, component_payload(status, time.time()))
+
+
+def component_payload(status: ComponentStatus, since: float) -> dict[str, Any]:
+    """The payload of a component's topic; ``since`` is the Unix time of the last change."""
+    reasons = [status.problem.reason if status.problem else "", status.note]
+    reason = "; ".join(filter(None, reasons))
+    return {"state": status.state.value, "version": status.version, "reason": reason, "since": utc(since)}

@@ -25,7 +25,7 @@ from agent.config.streams import StreamOptions
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.components.spec import ComponentSpec, Limits, RunAs
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.plan import Action, Planned
 from agent.greengrass.deployments.repository import TOKEN_EXCHANGE
@@ -83,7 +83,7 @@ def target(
     scripts = {
         component.name: _scripts(component, known, layout, thing, granted)
         for component in components
-        if component.kind is Kind.GENERIC
+        if component.kind is ComponentKind.GENERIC
     }
     return Target(models, streams, scripts)
 
@@ -113,8 +113,8 @@ def _scripts(
         lifecycle=steps,
         work=layout.work(component.name),
         # What runs inside the agent is there when scripts start.
-        hard=frozenset(name for name in component.hard if known[name].kind is Kind.GENERIC),
-        soft=frozenset(name for name in component.soft if name in known and known[name].kind is Kind.GENERIC),
+        hard=frozenset(name for name in component.hard if known[name].kind is ComponentKind.GENERIC),
+        soft=frozenset(name for name in component.soft if name in known and known[name].kind is ComponentKind.GENERIC),
         run_as=RunAs.parse(run_with.posix_user) if run_with.posix_user else None,
         limits=Limits(run_with.memory_kb, run_with.cpus),
         env=granted if TOKEN_EXCHANGE in component.hard | component.soft else {},

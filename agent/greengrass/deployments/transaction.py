@@ -26,13 +26,13 @@ from agent.greengrass.components.order import start_order
 from agent.greengrass.deployments import canary
 from agent.greengrass.deployments.activation import Activation, Activator, RunCanary
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed
 from agent.greengrass.deployments.plan import Action, Plan, Planned, plan, removed
 from agent.greengrass.deployments.repository import BUILTINS, ComponentRepository, RecipeStore, unpinned
-from agent.greengrass.deployments.request import Deployment, FailurePolicy, Source, merge
+from agent.greengrass.deployments.request import Deployment, FailurePolicy, Origin, merge
 from agent.greengrass.deployments.resolver import Offers, Resolution, resolve
 from agent.greengrass.deployments.state import DeployedState, DeviceState
 from agent.greengrass.deployments.target import EnvironmentManager, Target, target
@@ -100,7 +100,7 @@ class Workspace:
             name: frozenset(other for other in recipe.dependencies if other in recipes)
             for name, recipe in recipes.items()
         }
-        nothing = Deployment(id="", source=Source.LOCAL, group="", timestamp_ms=0)
+        nothing = Deployment(id="", source=Origin.LOCAL, group="", timestamp_ms=0)
         return self.plan(state, Resolution(recipes, tuple(start_order(graph))), nothing)
 
     async def target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> Target:
@@ -113,7 +113,7 @@ class Workspace:
             active.recipe
             for components in state.sets
             for active in components.components.values()
-            if active.kind is not Kind.BUILTIN and not catalog.is_ours(active.recipe)
+            if active.kind is not ComponentKind.BUILTIN and not catalog.is_ours(active.recipe)
         )
         kept = {version for components in state.sets for version in components.versions.items()}
         self.recipes.prune(kept)
@@ -243,7 +243,7 @@ class Transaction:
     async def _stage(self, planned: Plan) -> None:
         layout = self._workspace.layout
         # The files of scripts are given to another user: they must not be links into the cache.
-        models = {component.name for component in planned.components if component.kind is not Kind.GENERIC}
+        models = {component.name for component in planned.components if component.kind is not ComponentKind.GENERIC}
         artifacts: Sequence[Wanted] = [
             Wanted.of(
                 fetch.artifact,
@@ -318,7 +318,7 @@ def _summary(planned: Plan) -> dict[str, Any]:
         "components": {
             component.name: f"{component.action} {component.new}"
             for component in planned.components
-            if component.kind is not Kind.BUILTIN
+            if component.kind is not ComponentKind.BUILTIN
         },
         "removed": [component.name for component in planned.removed],
     }

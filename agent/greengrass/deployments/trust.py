@@ -37,16 +37,16 @@ from agent.greengrass.deployments.keys import PublicKey, decoded
 __all__ = [
     "MAX_BYTES",
     "Accept",
-    "Envelope",
-    "Kind",
     "Link",
     "LinkKind",
     "NotTrustedError",
     "Opened",
     "Sidecar",
     "Signature",
+    "SignedEnvelope",
+    "SignedKind",
     "TrustPolicy",
-    "Verdict",
+    "TrustVerdict",
     "decide",
     "open_document",
     "recipe_signer",
@@ -98,7 +98,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrustVerdict:
     """Whether a document is taken, why, and whether each artifact it brings in needs a digest."""
 
     accepted: bool
@@ -106,32 +106,32 @@ class Verdict:
     digests: bool = True
 
 
-def decide(link: Link, signed_by: str | None, accept: Accept) -> Verdict:
+def decide(link: Link, signed_by: str | None, accept: Accept) -> TrustVerdict:
     """Whether a document that came over this link, signed by this trusted key or by none, is taken."""
     digests = signed_by is not None or not link.on_this_machine
     if signed_by is not None:
-        return Verdict(accepted=True, reason=f"it is signed by {signed_by}", digests=digests)
+        return TrustVerdict(accepted=True, reason=f"it is signed by {signed_by}", digests=digests)
     if accept == "anything-from-anyone":
-        return Verdict(accepted=True, reason="the configuration takes anything from anyone", digests=digests)
+        return TrustVerdict(accepted=True, reason="the configuration takes anything from anyone", digests=digests)
     if accept == "signed":
         why = "it is not signed by a trusted key, and the configuration takes nothing else"
-        return Verdict(accepted=False, reason=f"{why}; {_SIGN}", digests=digests)
+        return TrustVerdict(accepted=False, reason=f"{why}; {_SIGN}", digests=digests)
     return _by_link(link, digests=digests)
 
 
 _SIGN = "sign it with `verge trust sign` and list the key under deployments.trusted_keys"
 
 
-def _by_link(link: Link, *, digests: bool) -> Verdict:
+def _by_link(link: Link, *, digests: bool) -> TrustVerdict:
     if link.kind is LinkKind.IOT_CORE:
-        return Verdict(accepted=True, reason="it came from IoT Core", digests=digests)
+        return TrustVerdict(accepted=True, reason="it came from IoT Core", digests=digests)
     if link.on_this_machine:
-        return Verdict(accepted=True, reason="it came from this machine", digests=digests)
+        return TrustVerdict(accepted=True, reason="it came from this machine", digests=digests)
     if link.tls and link.client_authenticated:
-        return Verdict(accepted=True, reason="it came over TLS with client authentication", digests=digests)
+        return TrustVerdict(accepted=True, reason="it came over TLS with client authentication", digests=digests)
     lacking = "TLS that proves who the broker is" if not link.tls else "a client certificate or password"
     why = f"it is not signed by a trusted key, and it came over a link without {lacking}"
-    return Verdict(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
+    return TrustVerdict(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class TrustPolicy:
 # -- signatures --------------------------------------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class SignedKind(StrEnum):
     """What is signed."""
 
     DOCUMENT = "document"
@@ -174,7 +174,7 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Signatures: TypeAlias = Annotated[tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=8)]
 
 
-class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignedEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A signed document: base64 of its exact bytes, and who signed them."""
 
     document: str
@@ -195,7 +195,7 @@ class Opened:
     signed_by: PublicKey | None = None
 
 
-def signed_content(kind: Kind, content: bytes) -> bytes:
+def signed_content(kind: SignedKind, content: bytes) -> bytes:
     """What a signature is made over."""
     return f"verge {kind} 1\n".encode() + content
 
@@ -210,11 +210,11 @@ def open_document(payload: bytes, keys: Mapping[str, PublicKey], *, thing: str |
     """
     if not _is_envelope(payload):
         return Opened(payload)
-    envelope = _read(payload, Envelope)
+    envelope = _read(payload, SignedEnvelope)
     document = decoded(envelope.document)
     if document is None or len(document) > MAX_BYTES:
         raise NotTrustedError("the envelope holds no base64 of a document", hint=_AGAIN)
-    signed_by = _signer(Kind.DOCUMENT, document, envelope.signatures, keys)
+    signed_by = _signer(SignedKind.DOCUMENT, document, envelope.signatures, keys)
     _check_claims(document, thing, now)
     return Opened(document, signed_by)
 
@@ -224,7 +224,7 @@ def recipe_signer(recipe: bytes, sidecar: bytes, keys: Mapping[str, PublicKey]) 
 
     Raises ``NotTrustedError`` when the recipe was changed after signing.
     """
-    return _signer(Kind.RECIPE, recipe, _read(sidecar, Sidecar).signatures, keys)
+    return _signer(SignedKind.RECIPE, recipe, _read(sidecar, Sidecar).signatures, keys)
 
 
 _AGAIN = "sign it again with `verge trust sign`"
@@ -255,7 +255,7 @@ def _read(data: bytes, shape: type[Shape]) -> Shape:
 
 
 def _signer(
-    kind: Kind, content: bytes, signatures: Sequence[Signature], keys: Mapping[str, PublicKey]
+    kind: SignedKind, content: bytes, signatures: Sequence[Signature], keys: Mapping[str, PublicKey]
 ) -> PublicKey | None:
     """The first trusted key among the signatures; every signature of a trusted key has to fit."""
     signers = [(key, signature) for signature in signatures if (key := keys.get(signature.key)) is not None]

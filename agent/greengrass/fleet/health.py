@@ -26,7 +26,7 @@ from typing import Final
 from agent.greengrass.components.states import State
 from agent.greengrass.fleet.report import SICK, ComponentHealth, DeploymentStatus, Report, Trigger
 
-__all__ = ["CADENCE_S", "Event", "Happened", "Health", "step", "wake"]
+__all__ = ["CADENCE_S", "Happened", "Health", "HealthEvent", "step", "wake"]
 
 CADENCE_S: Final = 86_400.0
 """The least time between two ``CADENCE`` messages."""
@@ -50,7 +50,7 @@ class Happened(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class HealthEvent:
     """Something happened; ``trigger`` and ``deployment`` go with ``DEPLOYED``, ``component`` with its own changes."""
 
     happened: Happened
@@ -92,7 +92,7 @@ class Health:
 Step = tuple[Health, tuple[Report, ...]]
 
 
-def step(health: Health, event: Event, now: float) -> Step:
+def step(health: Health, event: HealthEvent, now: float) -> Step:
     """What is to be sent after an event."""
     health, first = _handle(health, event, now)
     health, cadence = _cadence(health, now)
@@ -107,17 +107,17 @@ def wake(health: Health) -> float:
     return min(health.due, (health.last_change or 0.0) + _APART_S) if waits else health.due
 
 
-def _handle(health: Health, event: Event, now: float) -> Step:
+def _handle(health: Health, event: HealthEvent, now: float) -> Step:
     match event:
-        case Event(Happened.CHANGED, ComponentHealth() as one):
+        case HealthEvent(Happened.CHANGED, ComponentHealth() as one):
             return _changed(health, one), ()
-        case Event(Happened.REMOVED, ComponentHealth() as one):
+        case HealthEvent(Happened.REMOVED, ComponentHealth() as one):
             return _removed(health, one), ()
-        case Event(Happened.DEPLOYED, trigger=Trigger() as trigger, deployment=DeploymentStatus() as deployment):
+        case HealthEvent(Happened.DEPLOYED, trigger=Trigger() as trigger, deployment=DeploymentStatus() as deployment):
             return _deployed(replace(health, deploying=False), trigger, deployment, now)
-        case Event(Happened.ONLINE):
+        case HealthEvent(Happened.ONLINE):
             return _reconnect(replace(health, online=True), now)
-        case Event(Happened.RECONFIGURED) if health.online:
+        case HealthEvent(Happened.RECONFIGURED) if health.online:
             return _report(health, Trigger.NETWORK_RECONFIGURE, _all(health), now)
         case _:
             return _FLAGS[event.happened](health) if event.happened in _FLAGS else health, ()

@@ -22,10 +22,10 @@ from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.ledger import Ledger, LedgerError, Step
 from agent.greengrass.deployments.outcome import COMMITTED, DeploymentEnded
 from agent.greengrass.deployments.repository import BUILTINS
-from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.request import Origin
 from agent.greengrass.deployments.state import DeployedState
 from agent.greengrass.fleet import health
-from agent.greengrass.fleet.health import CADENCE_S, Event, Happened, Health
+from agent.greengrass.fleet.health import CADENCE_S, Happened, Health, HealthEvent
 from agent.greengrass.fleet.messages import DeviceFacts, encode
 from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, Report, Trigger, health_of
 from agent.mqtt.transport import LinkState, Message, Transport
@@ -38,10 +38,10 @@ Roster = Callable[[Mapping[str, str]], Mapping[str, ComponentHealth]]
 """Gives the health of every component now; its argument is the configuration ARNs by group."""
 
 _TRIGGERS: Final = {
-    Source.JOB: Trigger.THING_GROUP_DEPLOYMENT,
-    Source.SHADOW: Trigger.THING_DEPLOYMENT,
-    Source.TOPIC: Trigger.LOCAL_DEPLOYMENT,
-    Source.LOCAL: Trigger.LOCAL_DEPLOYMENT,
+    Origin.JOB: Trigger.THING_GROUP_DEPLOYMENT,
+    Origin.SHADOW: Trigger.THING_DEPLOYMENT,
+    Origin.TOPIC: Trigger.LOCAL_DEPLOYMENT,
+    Origin.LOCAL: Trigger.LOCAL_DEPLOYMENT,
 }
 _IN_WORK = frozenset((State.STARTING, State.ERRORED))
 _SEQUENCE = "fleet-status-sequence"
@@ -133,7 +133,7 @@ class FleetStatus:
 
     def began(self) -> None:
         """A deployment is under way."""
-        self._handle(Event(Happened.DEPLOYING))
+        self._handle(HealthEvent(Happened.DEPLOYING))
 
     def ended(self, end: DeploymentEnded) -> None:
         """A deployment is over."""
@@ -141,21 +141,21 @@ class FleetStatus:
         if done is not None and done.revision_arn and end.outcome.status in COMMITTED:
             self._arns[done.group] = done.revision_arn
         self.changed()
-        self._handle(Event(Happened.DEPLOYED, trigger=_TRIGGERS[end.source], deployment=_status(end)))
+        self._handle(HealthEvent(Happened.DEPLOYED, trigger=_TRIGGERS[end.source], deployment=_status(end)))
 
     # -- in --------------------------------------------------------------------------------------------------
 
     def _on_link(self, state: LinkState) -> None:
-        self._handle(Event(Happened.ONLINE if state.connected else Happened.OFFLINE))
+        self._handle(HealthEvent(Happened.ONLINE if state.connected else Happened.OFFLINE))
 
     def _compare(self) -> None:
         known, now = self._health.components, self._roster(self._arns)
         for name, one in now.items():
             if known.get(name) != one:
-                self._handle(Event(Happened.CHANGED, one))
+                self._handle(HealthEvent(Happened.CHANGED, one))
         for name in sorted(known.keys() - now.keys()):
             gone = replace(known[name], state=State.FINISHED, codes=(), reason="")
-            self._handle(Event(Happened.REMOVED, gone))
+            self._handle(HealthEvent(Happened.REMOVED, gone))
 
     async def _settle(self) -> None:
         """Handle ``SETTLED`` whenever everything has come to rest."""
@@ -165,16 +165,16 @@ class FleetStatus:
             await self._supervisor.quiet()
             self._compare()
             if not any(component.state in _IN_WORK for component in self._health.components.values()):
-                self._handle(Event(Happened.SETTLED))
+                self._handle(HealthEvent(Happened.SETTLED))
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: HealthEvent) -> None:
         if not self._entered:
             return
         loop = asyncio.get_running_loop()
         self._health, reports = health.step(self._health, event, loop.time())
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(health.wake(self._health), self._handle, Event(Happened.TICK))
+        self._timer = loop.call_at(health.wake(self._health), self._handle, HealthEvent(Happened.TICK))
         for report in reports:
             self._put(report)
 

@@ -26,8 +26,8 @@ __all__ = [
     "STEP_KEYS",
     "Condition",
     "Lifecycle",
+    "LifecycleStep",
     "Skip",
-    "Step",
     "StepName",
     "parse",
     "select",
@@ -97,7 +97,7 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LifecycleStep:
     """A script for the shell and how it is run; no ``timeout_s`` is no limit."""
 
     script: str
@@ -111,7 +111,7 @@ class Step:
 class Lifecycle:
     """The steps that there are, the environment of all of them, and after how long errors are forgotten."""
 
-    steps: Mapping[StepName, Step] = field(default_factory=dict)
+    steps: Mapping[StepName, LifecycleStep] = field(default_factory=dict)
     setenv: Mapping[str, str] = field(default_factory=dict)
     error_reset_s: float = _ERROR_RESET_S
 
@@ -128,7 +128,7 @@ def select(recipe: Recipe, manifest: Manifest) -> Mapping[str, Any]:
 
 def parse(lifecycle: Mapping[str, Any], source: str = "the recipe", path: str = "Lifecycle") -> Lifecycle:
     """Read a chosen lifecycle; ``source`` and ``path`` are named in the error.  Raises ``LifecycleError``."""
-    steps: dict[StepName, Step] = {}
+    steps: dict[StepName, LifecycleStep] = {}
     setenv: Mapping[str, str] = {}
     error_reset_s = _ERROR_RESET_S
     for key, value in lifecycle.items():
@@ -153,17 +153,17 @@ def _filtered(section: Any, selections: tuple[str, ...], keywords: set[str]) -> 
     return {key: value for key, value in entries if value is not None}
 
 
-def _step(place: Place, name: StepName) -> Step | None:
+def _step(place: Place, name: StepName) -> LifecycleStep | None:
     """A step in either form; an empty one is none."""
     code = CODES[name]
     if not isinstance(place.value, Mapping):
         script = _scalar(place, "a script, or a mapping with one", code)
-        return Step(script, timeout_s=DEFAULT_TIMEOUT_S[name]) if script else None
+        return LifecycleStep(script, timeout_s=DEFAULT_TIMEOUT_S[name]) if script else None
     fields = {key.lower(): place.at(key, value) for key, value in place.value.items() if value is not None}
     script = _scalar(fields["script"], "a script", code) if "script" in fields else ""
     if not script:
         raise _wrong(fields.get("script", place.at("Script", None)), "a script", code)
-    return Step(
+    return LifecycleStep(
         script=script,
         setenv=_setenv(fields["setenv"], code) if "setenv" in fields else {},
         privileged=_switch(fields["requiresprivilege"], code) if "requiresprivilege" in fields else False,

@@ -21,7 +21,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from agent.files import remove_tree
-from agent.inference.environments.choose import Candidate, Source
+from agent.inference.environments.choose import Candidate, WheelSource
 from agent.inference.environments.command import environment, run
 from agent.inference.environments.errors import CandidateFailedError, IndexUnreachableError
 from agent.inference.environments.host import Interpreter
@@ -79,7 +79,7 @@ async def build(
     result = await run([*command, *candidate.requirements], env, on_line=on_line, pass_fds=(lock,))
     if result.status:
         reason = _reason(result.text, result.status)
-        if candidate.source is Source.INDEX and _UNREACHABLE.search(result.text):
+        if candidate.source is WheelSource.INDEX and _UNREACHABLE.search(result.text):
             raise IndexUnreachableError(f"the package index cannot be reached; pip says: {reason}")
         raise CandidateFailedError(f"pip says: {reason}")
     packages, wheels = _installed(installation)
@@ -124,16 +124,16 @@ def _own_pip() -> tuple[str, SpecifierSet] | None:
     return str(facts["version"]), SpecifierSet(str(facts.get("requires_python", "")))
 
 
-def _sources(source: Source, wheelhouse: Sequence[Path], cache: Path) -> list[str]:
+def _sources(source: WheelSource, wheelhouse: Sequence[Path], cache: Path) -> list[str]:
     links = [part for place in wheelhouse for part in ("--find-links", str(place))]
-    if source is Source.WHEELHOUSE:
+    if source is WheelSource.WHEELHOUSE:
         return ["--no-index", "--no-cache-dir", *links]
     return ["--cache-dir", str(cache), *links]
 
 
-def _environment(source: Source) -> dict[str, str]:
+def _environment(source: WheelSource) -> dict[str, str]:
     """For the index, with pip's own settings: address, proxy, certificates; else with none of them."""
-    if source is Source.INDEX:
+    if source is WheelSource.INDEX:
         return environment(os.environ, kept=("PIP_",))
     return environment(os.environ, PIP_CONFIG_FILE=os.devnull)
 

@@ -20,10 +20,10 @@ from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import OLDEST, Host, Interpreter
 from agent.inference.environments.wheels import Wheel, lacking, tags
 
-__all__ = ["Candidate", "Choice", "Source", "choose", "parse_pins"]
+__all__ = ["Candidate", "Choice", "WheelSource", "choose", "parse_pins"]
 
 
-class Source(enum.StrEnum):
+class WheelSource(enum.StrEnum):
     """Where wheels come from."""
 
     WHEELHOUSE = "the wheelhouse"
@@ -38,7 +38,7 @@ class Candidate:
     requirements: tuple[str, ...]
     """For pip, the user's pins merged in."""
     interpreter: Interpreter
-    source: Source
+    source: WheelSource
 
     def __str__(self) -> str:
         return f"{self.combination.name} on Python {self.interpreter.release} from {self.source}"
@@ -61,12 +61,12 @@ def choose(
     pins: Sequence[Requirement] = (),
 ) -> Choice:
     """The candidates for a family's combinations; ``wheelhouse`` is None where there is none."""
-    sources = [*([Source.WHEELHOUSE] if wheelhouse is not None else []), *([Source.INDEX] if index else [])]
+    sources = [*([WheelSource.WHEELHOUSE] if wheelhouse is not None else []), *([WheelSource.INDEX] if index else [])]
     candidates: list[Candidate] = []
     rejected: list[str] = []
     leaders = {_name(Requirement(combination.requirements[0])) for combination in combinations}
     for source in sources:
-        stock = wheelhouse if source is Source.WHEELHOUSE else None
+        stock = wheelhouse if source is WheelSource.WHEELHOUSE else None
         for combination in combinations:
             merged, contradiction = _merge(combination, pins, leaders)
             if contradiction:

@@ -17,7 +17,7 @@ from agent.config.strict import nearest
 from agent.files import remove_tree
 from agent.inference.environments import present, survey
 from agent.inference.environments.build import build
-from agent.inference.environments.choose import Candidate, Choice, Source, choose, parse_pins
+from agent.inference.environments.choose import Candidate, Choice, WheelSource, choose, parse_pins
 from agent.inference.environments.combinations import FAMILIES, Combination
 from agent.inference.environments.errors import (
     CandidateFailedError,
@@ -131,7 +131,7 @@ class Provider:
             choice, shortage = await self._choose(spec, pins)
             tried, unreachable = list(choice.rejected), False
             for candidate in choice.candidates:
-                if unreachable and candidate.source is Source.INDEX:
+                if unreachable and candidate.source is WheelSource.INDEX:
                     tried.append(f"{candidate}: not tried")
                     continue
                 try:

@@ -27,7 +27,7 @@ from types import MappingProxyType
 import msgspec
 
 from agent.files import remove_tree, write_atomically
-from agent.inference.environments.choose import Candidate, Source
+from agent.inference.environments.choose import Candidate, WheelSource
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.spec import Environment, RuntimeSpec
 
@@ -67,7 +67,7 @@ class EnvironmentStore:
     def folder(self, family: str, candidate: Candidate, wheels: Mapping[str, int]) -> Path:
         """Where a candidate's environment belongs."""
         interpreter = candidate.interpreter
-        known = sorted(wheels.items()) if candidate.source is Source.WHEELHOUSE else None
+        known = sorted(wheels.items()) if candidate.source is WheelSource.WHEELHOUSE else None
         made_of = [interpreter.path, interpreter.release, sorted(candidate.requirements), candidate.source.name, known]
         return self.root / f"{family}-{_digest(made_of)[:16]}"
 

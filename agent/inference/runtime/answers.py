@@ -19,11 +19,11 @@ from agent.inference.runtime import kinds, messages
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
 
-__all__ = ["Answer", "png"]
+__all__ = ["WorkerAnswer", "png"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class WorkerAnswer:
     """What a model says of one picture, how long each step took (ms), and the annotated JPEG if asked for."""
 
     predictions: List[Prediction]

@@ -28,8 +28,8 @@ __all__ = [
     "RUN",
     "STOP",
     "VERSION",
-    "Decoder",
     "Envelope",
+    "MessageDecoder",
     "ProtocolError",
     "encode",
 ]
@@ -78,7 +78,7 @@ def encode(kind: int, content: Union[Mapping[str, Any], bytes, None] = None, bod
     return b"".join((HEADER.pack(MAGIC, VERSION, kind, len(text), len(body)), text, body))
 
 
-class Decoder:
+class MessageDecoder:
     """Bytes in any chunks → whole messages, in order."""
 
     def __init__(self) -> None:

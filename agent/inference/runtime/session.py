@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from agent.inference.runtime import arrays, contracts, custom, decode, draw, labels, plugins
-from agent.inference.runtime.answers import Answer
+from agent.inference.runtime.answers import WorkerAnswer
 from agent.inference.runtime.base import Backend, Geometry, Labels, Prediction, Task, TensorInfo
 from agent.inference.runtime.decode import Decoded
 from agent.inference.runtime.errors import ModelError
@@ -56,7 +56,9 @@ class Session:
         self._warm_up()
         self._load_ms = (perf_counter() - started) * 1e3
 
-    def infer(self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None) -> Answer:
+    def infer(
+        self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None
+    ) -> WorkerAnswer:
         """Answer one encoded picture; raises ``ModelError`` for one that cannot be decoded or answered."""
         start = perf_counter()
         picture = decode.decode(data, encoding, None if snapshot or self._before else self.preprocess.cover)
@@ -73,7 +75,7 @@ class Session:
             "infer": _ms(answered - ready),
             "postprocess": _ms(finished - answered),
         }
-        return Answer(
+        return WorkerAnswer(
             predictions, timing, picture.width, picture.height, _snapshot(picture.pixels, predictions, snapshot)
         )
 

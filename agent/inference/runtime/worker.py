@@ -50,7 +50,7 @@ class _Worker:
             self.link.sendall(self._reply(envelope))
 
     def _messages(self) -> Iterator[messages.Envelope]:
-        decoder = messages.Decoder()
+        decoder = messages.MessageDecoder()
         while True:
             data = self.link.recv(_RECEIVE_BYTES)
             if not data:

@@ -15,12 +15,12 @@ from agent.aws.jobs.retry import Connected, Disconnected, Pace, ReportAccepted, 
 from agent.aws.jobs.shadow import (
     CANCELED,
     CancelDeployment,
-    Deployment,
     GetRejected,
     GetShadow,
     ReportRequested,
     Shadow,
     ShadowChanged,
+    ShadowDeployment,
     ShadowReceived,
     ShadowReport,
     StartDeployment,
@@ -65,7 +65,7 @@ def talk():
 
 @pytest.fixture
 def running(talk):
-    assert talk.step(ShadowReceived(3, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(3, desired(), {})) == (StartDeployment(ShadowDeployment(ARN, document())),)
     return talk
 
 
@@ -89,7 +89,7 @@ def test_at_start_up_what_is_over_cancelled_or_not_whole_is_not_begun(talk, want
 
 def test_at_start_up_what_was_in_progress_is_begun_again(talk):
     reported = {"fleetConfigurationArnForStatus": ARN, "status": "IN_PROGRESS"}
-    assert talk.step(ShadowReceived(3, desired(), reported)) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(3, desired(), reported)) == (StartDeployment(ShadowDeployment(ARN, document())),)
 
 
 def test_the_same_deployment_is_begun_once_and_cancelled_once(running):
@@ -99,7 +99,9 @@ def test_the_same_deployment_is_begun_once_and_cancelled_once(running):
 
 
 def test_a_new_revision_is_another_deployment_and_one_that_comes_cancelled_is_none(running):
-    assert running.step(ShadowReceived(4, desired(OTHER), {})) == (StartDeployment(Deployment(OTHER, document(OTHER))),)
+    assert running.step(ShadowReceived(4, desired(OTHER), {})) == (
+        StartDeployment(ShadowDeployment(OTHER, document(OTHER))),
+    )
     assert running.step(ShadowReceived(5, desired(ARN, CANCELED), {})) == ()
 
 
@@ -153,7 +155,7 @@ def test_a_question_without_an_answer_is_repeated_and_no_shadow_is_an_answer(tal
     assert talk.step(Tick()) == (GetShadow(),)
     assert talk.step(GetRejected(404)) == ()
     assert due(talk.state) == talk.now + 300
-    assert talk.step(ShadowReceived(1, desired(), {})) == (StartDeployment(Deployment(ARN, document())),)
+    assert talk.step(ShadowReceived(1, desired(), {})) == (StartDeployment(ShadowDeployment(ARN, document())),)
 
 
 EVENTS = st.one_of(

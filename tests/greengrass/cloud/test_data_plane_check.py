@@ -12,7 +12,7 @@ import agent
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.doctor.finding import FindingStatus
 from agent.doctor.topics import data_plane
-from agent.greengrass.cloud.messages import Operation
+from agent.greengrass.cloud.messages import DataPlaneOperation
 from tests.support.greengrass_cloud import Reply
 from tests.support.iot_policy import Connection, read
 
@@ -30,12 +30,12 @@ def options(cloud, certificates) -> GreengrassOptions:
 async def test_both_requests_are_tried_and_change_nothing(cloud, options) -> None:
     found = await data_plane(options, ACCOUNT)
     assert [(each.check, each.status, each.detail) for each in found] == [
-        (f"greengrass {operation}", FindingStatus.OK, "allowed") for operation in Operation
+        (f"greengrass {operation}", FindingStatus.OK, "allowed") for operation in DataPlaneOperation
     ]
-    assert [asked.operation for asked in cloud.requests] == list(Operation)
+    assert [asked.operation for asked in cloud.requests] == list(DataPlaneOperation)
 
 
-@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("operation", list(DataPlaneOperation))
 async def test_the_permission_that_is_missing_is_named(cloud, options, operation) -> None:
     cloud.replies[operation].append(Reply(403))
     wrong = [each for each in await data_plane(options, ACCOUNT) if each.status is FindingStatus.FAIL]
@@ -49,13 +49,13 @@ async def test_what_is_off_is_not_asked_and_without_an_account_there_is_no_artif
         "allowed",
         "not asked",
     ]
-    assert [asked.operation for asked in cloud.requests] == [Operation.RESOLVE]
+    assert [asked.operation for asked in cloud.requests] == [DataPlaneOperation.RESOLVE]
 
 
 def test_the_statement_of_the_page_allows_both_and_no_more() -> None:
     [text] = re.findall(r'^\{\n  "Sid": "Components".*?^\}', PAGE.read_text(), re.DOTALL | re.MULTILINE)
     policy = read(json.dumps({"Version": "2012-10-17", "Statement": [json.loads(text)]}))
     assert {action for one in policy.statements for action in one.actions} == {
-        f"greengrass:{operation}" for operation in Operation
+        f"greengrass:{operation}" for operation in DataPlaneOperation
     }
     assert not policy.allows("Publish", "topic", "verge/edge-1/results/x", Connection("edge-1"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.document import LOCAL_GROUP, Deployment, FailurePolicy, RunWith, Source, parse
+from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
-from agent.greengrass.deployments.request import Canary
+from agent.greengrass.deployments.request import LOCAL_GROUP, Canary, Deployment, FailurePolicy, Origin, RunWith
 from agent.greengrass.recipes.versions import Version
 
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thinggroup/lab:3"
@@ -49,19 +49,19 @@ RECIPE = {
 }
 
 
-def read(document, source=Source.TOPIC, **more) -> Deployment:
+def read(document, source=Origin.TOPIC, **more) -> Deployment:
     return parse(document, source=source, received_ms=5000, **more)
 
 
-def wrong(document, source=Source.TOPIC) -> DeploymentError:
+def wrong(document, source=Origin.TOPIC) -> DeploymentError:
     with pytest.raises(DeploymentError) as caught:
         read(document, source)
     return caught.value
 
 
 def test_a_cloud_document_is_read_with_everything_that_matters() -> None:
-    found = read(json.dumps(CLOUD).encode(), Source.JOB, job_id="job-1")
-    assert (found.id, found.source, found.group, found.job_id) == ("d1", Source.JOB, "thinggroup/lab", "job-1")
+    found = read(json.dumps(CLOUD).encode(), Origin.JOB, job_id="job-1")
+    assert (found.id, found.source, found.group, found.job_id) == ("d1", Origin.JOB, "thinggroup/lab", "job-1")
     assert (found.timestamp_ms, found.revision_arn) == (1_604_067_741_583, ARN)
     assert (found.failure_policy, found.additive, found.remove) == (FailurePolicy.ROLLBACK, False, ())
     one, other = found.components["com.acme.A"], found.components["com.acme.B"]
@@ -89,7 +89,7 @@ def test_what_was_written_for_aws_s_own_command_line_is_read_as_it_is() -> None:
 
 
 def test_a_local_document_adds_and_removes_and_leaves_a_failure_as_it_is() -> None:
-    found = read(LOCAL, Source.LOCAL)
+    found = read(LOCAL, Origin.LOCAL)
     assert (found.id, found.group, found.timestamp_ms) == ("r1", "thinggroup/lab", 1_700_000_000_000)
     assert (found.additive, found.remove, found.failure_policy) == (True, ("com.acme.B",), FailurePolicy.DO_NOTHING)
     one = found.components["com.acme.A"]
@@ -98,7 +98,7 @@ def test_a_local_document_adds_and_removes_and_leaves_a_failure_as_it_is() -> No
 
 
 def test_a_local_document_may_configure_what_is_there_already() -> None:
-    found = read({"configurationUpdate": {"com.acme.A": {"MERGE": {"k": 1}}}}, Source.LOCAL)
+    found = read({"configurationUpdate": {"com.acme.A": {"MERGE": {"k": 1}}}}, Origin.LOCAL)
     assert found.additive
     assert found.components["com.acme.A"].requirement is None
     assert found.components["com.acme.A"].merge == {"k": 1}
@@ -127,11 +127,11 @@ def test_the_group_is_whose_wish_it_is(told, group) -> None:
 
 
 def test_a_shadow_s_id_is_its_revision_and_others_have_their_own_or_one_that_is_made_up() -> None:
-    assert read(CLOUD, Source.SHADOW).id == ARN
-    assert read({"components": {}}, Source.JOB, job_id="job-1").id == "job-1"
+    assert read(CLOUD, Origin.SHADOW).id == ARN
+    assert read({"components": {}}, Origin.JOB, job_id="job-1").id == "job-1"
     made_up = read({"components": {}}).id
     assert made_up == read({"components": {}}).id
-    assert made_up != parse({"components": {}}, source=Source.TOPIC, received_ms=5001).id
+    assert made_up != parse({"components": {}}, source=Origin.TOPIC, received_ms=5001).id
 
 
 def test_a_run_user_that_is_null_takes_the_override_away_and_one_that_is_not_named_leaves_it() -> None:
@@ -274,7 +274,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(KEYS, JSON, max_size=8), st.sampled_from(Source))
+@given(st.dictionaries(KEYS, JSON, max_size=8), st.sampled_from(Origin))
 def test_any_json_becomes_a_deployment_or_an_error_of_ours(document, source) -> None:
     try:
         found = read(json.dumps(document).encode(), source)

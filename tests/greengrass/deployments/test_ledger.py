@@ -13,7 +13,7 @@ import pytest
 
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, LedgerError, LedgerReader, Step
-from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.request import Origin
 
 
 async def test_a_deployment_is_followed_step_by_step_to_its_end(tmp_path) -> None:
@@ -125,7 +125,7 @@ async def test_a_command_reads_the_ledger_beside_a_running_agent_and_without_one
         await ledger.commit(await ledger.receive("a", "TOPIC", b"{}", 0), b"set", b"done")
         with LedgerReader([tmp_path]) as reader:
             assert [(entry.id, entry.origin, entry.outcome) for entry in reader.entries()] == [
-                ("a", Source.TOPIC, b"done")
+                ("a", Origin.TOPIC, b"done")
             ]
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
     with LedgerReader([tmp_path / "nothing", tmp_path]) as reader:
@@ -142,9 +142,9 @@ def test_where_there_is_no_ledger_a_command_says_where_it_looked_and_makes_none(
 @pytest.mark.parametrize(
     ("source", "origin", "job"),
     [
-        ("IOT_JOBS/job-7/2", Source.JOB, "job-7"),
-        ("SHADOW/arn:a/b:7", Source.SHADOW, None),
-        ("TOPIC", Source.TOPIC, None),
+        ("IOT_JOBS/job-7/2", Origin.JOB, "job-7"),
+        ("SHADOW/arn:a/b:7", Origin.SHADOW, None),
+        ("TOPIC", Origin.TOPIC, None),
     ],
 )
 async def test_an_entry_knows_where_its_document_came_from_and_which_job_brought_it(

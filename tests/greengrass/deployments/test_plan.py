@@ -13,9 +13,9 @@ from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, OutputOptions, Policy, StreamOptions
 from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.plan import Action, Kind, Plan, plan
+from agent.greengrass.deployments.plan import Action, ComponentKind, Plan, plan
 from agent.greengrass.deployments.repository import NUCLEUS, ComponentRepository, unpinned
-from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, RunWith, Source
+from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, Origin, RunWith
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.deployments.state import ActiveSet
 from agent.greengrass.recipes.configuration import Tree
@@ -65,7 +65,7 @@ class Shop:
 
 
 def asked(at: int = 1000, **wanted: ComponentRequest) -> Deployment:
-    return Deployment(id="d", source=Source.JOB, group=LOCAL_GROUP, timestamp_ms=at, components=wanted)
+    return Deployment(id="d", source=Origin.JOB, group=LOCAL_GROUP, timestamp_ms=at, components=wanted)
 
 
 def planned(*recipes: Recipe, before: Plan | None = None, deployment: Deployment | None = None, **more) -> Plan:
@@ -94,9 +94,9 @@ def configured(configuration: Mapping[str, Any], **more) -> Recipe:
 def test_everything_is_installed_on_a_new_device_dependencies_first() -> None:
     found = planned(recipe("a", needs=("b",)), recipe("b", needs=(NUCLEUS,)))
     assert [(each.name, each.action, each.kind) for each in found.components] == [
-        (NUCLEUS, Action.INSTALL, Kind.BUILTIN),
-        ("b", Action.INSTALL, Kind.GENERIC),
-        ("a", Action.INSTALL, Kind.GENERIC),
+        (NUCLEUS, Action.INSTALL, ComponentKind.BUILTIN),
+        ("b", Action.INSTALL, ComponentKind.GENERIC),
+        ("a", Action.INSTALL, ComponentKind.GENERIC),
     ]
     assert found.changes
 
@@ -208,7 +208,7 @@ def test_a_stream_is_read_in_the_author_s_spelling() -> None:
         "Snapshots": None,
     }
     found = planned(configured({"verge": verge}, kind=ComponentType.INFERENCE), MODEL)
-    block = next(each.inference for each in found.components if each.kind is Kind.INFERENCE)
+    block = next(each.inference for each in found.components if each.kind is ComponentKind.INFERENCE)
     assert block is not None
     assert block.stream.model == "model"
     assert block.stream.input == InputOptions(topic="cameras/+/frame", qos=1)
@@ -242,7 +242,7 @@ def test_a_model_tells_its_manifest_and_its_archive() -> None:
     told = {"Verge": {"Manifest": {"Task": "image-classification", "Input": {"Mean": [1.0]}}, "Archive": "model.zip"}}
     for kind in (ComponentType.MODEL, ComponentType.GENERIC):
         (each,) = planned(recipe("m", kind=kind, configuration=told, artifacts=(ZIP,))).components
-        assert each.kind is Kind.MODEL
+        assert each.kind is ComponentKind.MODEL
         assert each.model == ModelBlock(
             manifest=ManifestBlock(task="image-classification", input={"Mean": [1]}), archive="model.zip"
         )
@@ -251,13 +251,16 @@ def test_a_model_tells_its_manifest_and_its_archive() -> None:
 def test_a_model_store_of_greengrass_s_own_needs_no_block() -> None:
     store = recipe("model", artifacts=(ZIP,), configuration={"ModelResourceKey": {"model": "TensorFlowLite-SSD"}})
     found = planned(configured(STREAM), store)
-    assert {each.name: each.kind for each in found.components} == {"model": Kind.MODEL, "app": Kind.INFERENCE}
-    assert planned(store).components[0].kind is Kind.GENERIC
+    assert {each.name: each.kind for each in found.components} == {
+        "model": ComponentKind.MODEL,
+        "app": ComponentKind.INFERENCE,
+    }
+    assert planned(store).components[0].kind is ComponentKind.GENERIC
 
 
 def test_a_block_goes_before_scripts() -> None:
     found = planned(configured(STREAM, lifecycle={"run": "python3 inference.py"}), MODEL)
-    assert found.components[-1].kind is Kind.INFERENCE
+    assert found.components[-1].kind is ComponentKind.INFERENCE
 
 
 def test_a_stream_follows_its_model() -> None:

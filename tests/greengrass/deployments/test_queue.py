@@ -15,20 +15,20 @@ from agent.greengrass.deployments.queue import (
     Begin,
     Cancelled,
     Dropped,
+    DropReason,
     Ended,
     Interrupt,
     Queue,
-    Reason,
     Rejected,
     step,
 )
-from agent.greengrass.deployments.request import Deployment, Source
+from agent.greengrass.deployments.request import Deployment, Origin
 
 DONE = Outcome(DetailedStatus.SUCCESSFUL)
 BACK = Outcome(DetailedStatus.FAILED_ROLLBACK_COMPLETE, "no")
 
 
-def asked(id_: str, *, source: Source = Source.JOB, group: str = "g", at: int = 1) -> Deployment:
+def asked(id_: str, *, source: Origin = Origin.JOB, group: str = "g", at: int = 1) -> Deployment:
     return Deployment(id=id_, source=source, group=group, timestamp_ms=at)
 
 
@@ -62,16 +62,16 @@ def test_an_id_that_has_ended_may_come_again() -> None:
 
 
 def test_a_newer_shadow_takes_the_place_of_the_one_that_waits() -> None:
-    old, job, new = asked("s1", source=Source.SHADOW), asked("2"), asked("s2", source=Source.SHADOW)
+    old, job, new = asked("s1", source=Origin.SHADOW), asked("2"), asked("s2", source=Origin.SHADOW)
     queue, effects = play(Arrived(asked("1")), Arrived(old), Arrived(job), Arrived(new))
-    assert effects[1:] == [Dropped(old, Reason.SUPERSEDED)]
+    assert effects[1:] == [Dropped(old, DropReason.SUPERSEDED)]
     assert queue.waiting == (new, job)
 
 
 def test_a_cancelled_deployment_leaves_the_queue() -> None:
     two = asked("2")
     queue, effects = play(Arrived(asked("1")), Arrived(two), Cancelled("2"), Cancelled("3"))
-    assert effects[1:] == [Dropped(two, Reason.CANCELED)]
+    assert effects[1:] == [Dropped(two, DropReason.CANCELED)]
     assert queue.waiting == ()
 
 
@@ -112,7 +112,7 @@ def test_what_was_rolled_back_makes_nothing_stale_and_neither_does_the_same_revi
 
 def test_only_jobs_can_be_stale() -> None:
     queue = Queue(last_ms={"g": 10})
-    for source in (Source.SHADOW, Source.TOPIC, Source.LOCAL):
+    for source in (Origin.SHADOW, Origin.TOPIC, Origin.LOCAL):
         late = asked("late", source=source)
         assert play(Arrived(late), queue=queue)[1] == [Begin(late)]
 
@@ -131,7 +131,7 @@ EVENTS = st.lists(
     st.builds(
         lambda id_, source, group, at: Arrived(asked(id_, source=source, group=group, at=at)),
         IDS,
-        st.sampled_from(Source),
+        st.sampled_from(Origin),
         st.sampled_from("gh"),
         st.integers(0, 5),
     )
@@ -202,4 +202,4 @@ def test_nothing_waits_while_nothing_runs(events) -> None:
     queue, _ = play(*events)
     assert queue.running or not queue.waiting
     assert len(ids(queue)) == len(set(ids(queue)))
-    assert sum(each.source is Source.SHADOW for each in queue.waiting) <= 1
+    assert sum(each.source is Origin.SHADOW for each in queue.waiting) <= 1

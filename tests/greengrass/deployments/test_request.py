@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, Groups, Source, merge
+from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, Groups, Origin, merge
 from agent.greengrass.recipes.versions import Requirement, Version
 
 
 def asked(group: str, wanted: dict[str, str], *, remove: tuple[str, ...] = (), additive: bool = False) -> Deployment:
     return Deployment(
         id="d",
-        source=Source.JOB,
+        source=Origin.JOB,
         group=group,
         timestamp_ms=1,
         components={name: ComponentRequest(Requirement.parse(text)) for name, text in wanted.items()},
@@ -49,7 +49,7 @@ def test_a_local_deployment_keeps_what_runs_adds_what_it_names_and_removes_what_
 def test_what_is_only_configured_changes_no_wish() -> None:
     deployment = Deployment(
         id="d",
-        source=Source.LOCAL,
+        source=Origin.LOCAL,
         group=LOCAL_GROUP,
         timestamp_ms=1,
         components={"a": ComponentRequest(None)},

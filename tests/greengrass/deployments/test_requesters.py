@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agent.greengrass.deployments.kinds import Kind
+from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.requesters import answer
 from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState, DeviceState
 from agent.greengrass.recipes import reader
@@ -18,7 +18,7 @@ def state(**versions: str) -> DeployedState:
     for name, version in versions.items():
         head = {"RecipeFormatVersion": "2020-01-25", "ComponentName": name, "ComponentVersion": version}
         recipe = reader.parse(json.dumps(head | {"Manifests": [{}]}), "a recipe")
-        kind = Kind.BUILTIN if name == "builtin" else Kind.GENERIC
+        kind = ComponentKind.BUILTIN if name == "builtin" else ComponentKind.GENERIC
         active[name] = Active(recipe, recipe.manifests[0], kind)
     return DeployedState(ActiveSet(active))
 

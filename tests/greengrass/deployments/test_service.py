@@ -23,7 +23,7 @@ from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, Step
 from agent.greengrass.deployments.outcome import DetailedStatus, Outcome
 from agent.greengrass.deployments.repository import RecipeStore
-from agent.greengrass.deployments.request import Source
+from agent.greengrass.deployments.request import Origin
 from agent.greengrass.deployments.requesters import Arrival, Requester
 from agent.greengrass.deployments.service import DeploymentService
 from agent.greengrass.deployments.target import EnvironmentManager
@@ -32,10 +32,9 @@ from agent.greengrass.deployments.trust import Link, LinkKind, TrustPolicy
 from agent.greengrass.recipes import platform
 from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
-from agent.inference.tuning.tuner import Tuner
-from agent.mqtt.memory import MemoryBus, MemoryTransport
 from agent.streams.streams import Streams
 from agent.topics import Topics
+from tests.support.memory import MemoryBus, MemoryTransport
 
 NOTHING = {"components": {}}
 
@@ -81,7 +80,7 @@ class Device:
     async def deploy(self, document: Mapping[str, Any]) -> tuple[Outcome, list[Step]]:
         """The end, and the steps that the requester was informed of."""
         requester = Waiting()
-        self.service.submit(Arrival(Source.TOPIC, json.dumps(document).encode(), requester))
+        self.service.submit(Arrival(Origin.TOPIC, json.dumps(document).encode(), requester))
         async with asyncio.timeout(20):
             return await requester.end, requester.steps
 
@@ -102,7 +101,7 @@ async def running(folder: Path, change: Callable[[Workspace], Workspace] = lambd
         )
         workspace = Workspace(
             "t", layout, RecipeStore(layout.recipes), Fetcher(Cache(layout.cache)),
-            EnvironmentManager(Provider(), layout), Activator(plane, Tuner(plane, folder), streams, supervisor),
+            EnvironmentManager(Provider(), layout), Activator(plane, streams, supervisor),
             platform.detect(), {},
         )  # fmt: skip
         trust = TrustPolicy(Link(LinkKind.LOCAL))

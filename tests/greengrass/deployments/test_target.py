@@ -11,7 +11,7 @@ from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.deployments.blocks import InferenceBlock, ManifestBlock, ModelBlock
 from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.plan import Action, Kind, Planned
+from agent.greengrass.deployments.plan import Action, ComponentKind, Planned
 from agent.greengrass.deployments.target import ModelTarget, model_target, runtime_for
 from agent.greengrass.recipes.configuration import update
 from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
@@ -24,7 +24,7 @@ VERSION = Version(1, 0, 0)
 ZIP = Artifact("https://shop/cats.zip", unarchive=Unarchive.ZIP)
 
 
-def planned(name: str, kind: Kind, **block) -> Planned:
+def planned(name: str, kind: ComponentKind, **block) -> Planned:
     recipe_manifest = RecipeManifest(artifacts=(ZIP,))
     return Planned(
         Action.INSTALL, kind, Recipe(name, VERSION, manifests=(recipe_manifest,)), recipe_manifest, None,
@@ -34,8 +34,8 @@ def planned(name: str, kind: Kind, **block) -> Planned:
 
 def found(root: Path, model: ModelBlock) -> ModelTarget:
     stream = StreamOptions(model="cats", input=InputOptions(topic="cameras/+/frame"))
-    watch = planned("watch", Kind.INFERENCE, inference=InferenceBlock(stream=stream))
-    cats = planned("cats", Kind.MODEL, model=model)
+    watch = planned("watch", ComponentKind.INFERENCE, inference=InferenceBlock(stream=stream))
+    cats = planned("cats", ComponentKind.MODEL, model=model)
     return model_target(watch, {"cats": cats, "watch": watch}, Layout(root), {})[1]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.greengrass.deployments.plan import Action, Kind, plan
-from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, Source
+from agent.greengrass.deployments.plan import Action, ComponentKind, plan
+from agent.greengrass.deployments.request import LOCAL_GROUP, Deployment, Origin
 from agent.greengrass.deployments.resolver import Resolution
 from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
 from agent.greengrass.deployments.transaction import rollback
@@ -11,7 +11,7 @@ from agent.greengrass.recipes.configuration import Tree, update
 from agent.greengrass.recipes.recipe import Artifact, Manifest, Recipe, Unarchive
 from agent.greengrass.recipes.versions import Version
 
-BACK = Deployment(id="back", source=Source.TOPIC, group=LOCAL_GROUP, timestamp_ms=9, rollback=True)
+BACK = Deployment(id="back", source=Origin.TOPIC, group=LOCAL_GROUP, timestamp_ms=9, rollback=True)
 ZIP = Artifact("https://shop/files.zip", unarchive=Unarchive.ZIP)
 
 
@@ -24,13 +24,13 @@ def tree(**values: object) -> Tree:
 
 
 def state(*recipes: Recipe, **configs: Tree) -> DeployedState:
-    active = {each.name: Active(each, each.manifests[0], Kind.GENERIC) for each in recipes}
+    active = {each.name: Active(each, each.manifests[0], ComponentKind.GENERIC) for each in recipes}
     return DeployedState(ActiveSet(active), {name: configs.get(name, tree()) for name in active})
 
 
 def way_back(now: DeployedState, before: DeployedState):
     recipes = {name: each.recipe for name, each in before.active.components.items()}
-    nothing = Deployment(id="", source=Source.LOCAL, group="", timestamp_ms=0)
+    nothing = Deployment(id="", source=Origin.LOCAL, group="", timestamp_ms=0)
     kept = plan(before.active, Resolution(recipes, tuple(recipes)), nothing, before.configs, {"os": "linux"})
     # A plan that keeps everything says so of each component as it is read back from the ledger.
     return rollback(DeployedState.load(now.dump()), DeployedState.load(before.dump()), kept, BACK)

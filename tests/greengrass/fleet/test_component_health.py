@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
 from agent.greengrass.fleet import health
-from agent.greengrass.fleet.health import CADENCE_S, Event, Happened, Health
+from agent.greengrass.fleet.health import CADENCE_S, Happened, Health, HealthEvent
 from agent.greengrass.fleet.messages import LIMIT_BYTES, DeviceFacts, encode
 from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, MessageType, Report, Trigger, health_of
 
@@ -31,7 +31,7 @@ class Fleet:
         self.sent: list[Report] = []
 
     def hear(self, happened: Happened, **facts) -> list[Report]:
-        self.health, reports = health.step(self.health, Event(happened, **facts), self.now)
+        self.health, reports = health.step(self.health, HealthEvent(happened, **facts), self.now)
         self.sent += reports
         return list(reports)
 

@@ -17,9 +17,9 @@ from agent.greengrass.components.states import ComponentStatus, Problem, State, 
 from agent.greengrass.components.supervisor import Supervisor
 from agent.greengrass.deployments.ledger import Ledger
 from agent.greengrass.deployments.outcome import DeploymentEnded, DetailedStatus, Outcome
-from agent.greengrass.deployments.plan import Kind
+from agent.greengrass.deployments.plan import ComponentKind
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
-from agent.greengrass.deployments.request import Deployment, Groups, Source
+from agent.greengrass.deployments.request import Deployment, Groups, Origin
 from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
 from agent.greengrass.deployments.status import DeviceView, component_statuses
 from agent.greengrass.deployments.target import ModelTarget, Target
@@ -44,7 +44,7 @@ DONE = Outcome(DetailedStatus.SUCCESSFUL)
 # -- the roster -----------------------------------------------------------------------------------------------------
 
 
-def active(groups: Mapping[str, Mapping[str, str]] | None = None, **kinds: Kind) -> DeployedState:
+def active(groups: Mapping[str, Mapping[str, str]] | None = None, **kinds: ComponentKind) -> DeployedState:
     recipes = {name: Recipe(name, Version(1, 0, 0), manifests=(Manifest(),)) for name in kinds}
     found = {name: Active(recipes[name], Manifest(), kind) for name, kind in kinds.items()}
     return DeployedState(ActiveSet(found), groups=Groups.of(groups or {}))
@@ -84,7 +84,7 @@ def test_the_nucleus_is_always_there_and_bears_the_configurations_of_every_group
     ],
 )
 def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, state) -> None:
-    now = active({"lab": {"cameras": "*"}}, model=Kind.MODEL, cameras=Kind.INFERENCE)
+    now = active({"lab": {"cameras": "*"}}, model=ComponentKind.MODEL, cameras=ComponentKind.INFERENCE)
     told = listed(now, live(), {}, lambda _key: PoolStatus(pool, "it died"), {"lab": ARN})
     wrong = (("RUN_ERROR",), "it died") if state in {State.ERRORED, State.BROKEN} else ((), "")
     for name in ("model", "cameras"):
@@ -94,18 +94,18 @@ def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, s
 
 
 def test_a_model_that_no_stream_uses_is_finished() -> None:
-    assert listed(active(model=Kind.MODEL), Target(), {}, nobody, {})["model"].state is State.FINISHED
+    assert listed(active(model=ComponentKind.MODEL), Target(), {}, nobody, {})["model"].state is State.FINISHED
 
 
 def test_scripts_are_as_their_supervisor_says_also_when_they_are_not_active_yet() -> None:
     broken = ComponentStatus("a", "1.0.0", State.BROKEN, Problem(StatusCode.INSTALL_ERROR, "it exited with code 3"))
     new = ComponentStatus("b", "2.0.0", State.STARTING)
-    told = listed(active(a=Kind.GENERIC), Target(), {"a": broken, "b": new}, nobody, {})
+    told = listed(active(a=ComponentKind.GENERIC), Target(), {"a": broken, "b": new}, nobody, {})
     assert (told["a"].state, told["a"].codes) == (State.BROKEN, ("INSTALL_ERROR",))
     assert (told["b"].version, told["b"].state, told["b"].root) == ("2.0.0", State.STARTING, False)
 
 
-@pytest.mark.parametrize("kind", [Kind.GENERIC, Kind.INFERENCE])
+@pytest.mark.parametrize("kind", [ComponentKind.GENERIC, ComponentKind.INFERENCE])
 def test_what_is_active_and_could_not_be_made_live_is_broken(kind) -> None:
     one = listed(active(a=kind), Target(), {}, nobody, {})["a"]
     assert (one.state, one.codes) == (State.BROKEN, ("STARTUP_ERROR",))
@@ -175,7 +175,7 @@ async def running(device: Simulated, *, sending: bool = True) -> AsyncIterator[R
                 work.cancel()
 
 
-def end(source: Source = Source.TOPIC, outcome: Outcome = DONE, arn: str | None = None) -> DeploymentEnded:
+def end(source: Origin = Origin.TOPIC, outcome: Outcome = DONE, arn: str | None = None) -> DeploymentEnded:
     made = Deployment("d", source, "thinggroup/lab", 1, revision_arn=arn)
     return DeploymentEnded("d", source, outcome, made)
 
@@ -183,10 +183,10 @@ def end(source: Source = Source.TOPIC, outcome: Outcome = DONE, arn: str | None 
 @pytest.mark.parametrize(
     ("source", "trigger"),
     [
-        (Source.JOB, "THING_GROUP_DEPLOYMENT"),
-        (Source.SHADOW, "THING_DEPLOYMENT"),
-        (Source.TOPIC, "LOCAL_DEPLOYMENT"),
-        (Source.LOCAL, "LOCAL_DEPLOYMENT"),
+        (Origin.JOB, "THING_GROUP_DEPLOYMENT"),
+        (Origin.SHADOW, "THING_DEPLOYMENT"),
+        (Origin.TOPIC, "LOCAL_DEPLOYMENT"),
+        (Origin.LOCAL, "LOCAL_DEPLOYMENT"),
     ],
 )
 async def test_a_deployment_is_told_by_where_it_came_from_with_what_it_changed(device, source, trigger) -> None:
@@ -227,7 +227,7 @@ async def test_the_end_of_a_cloud_deployment_waits_for_the_link(device) -> None:
     async with running(device) as at:
         await device.hears("NUCLEUS_LAUNCH")
         at.link.drop()
-        at.status.ended(end(Source.JOB))
+        at.status.ended(end(Origin.JOB))
 
         async def on_its_way():
             return await at.ledger.number("fleet-status-sequence") == 2
@@ -261,9 +261,9 @@ async def test_a_cadence_that_is_overdue_is_made_up_for_and_the_next_is_a_day_la
 
 async def test_the_configuration_that_a_group_deployed_last_is_known_now_and_after_a_restart(device) -> None:
     async with running(device) as at:
-        at.status.ended(end(Source.JOB, Outcome(DetailedStatus.FAILED_NO_STATE_CHANGE), ARN))
+        at.status.ended(end(Origin.JOB, Outcome(DetailedStatus.FAILED_NO_STATE_CHANGE), ARN))
         assert device.arns == {}
-        at.status.ended(end(Source.JOB, DONE, ARN))
+        at.status.ended(end(Origin.JOB, DONE, ARN))
         assert device.arns == {"thinggroup/lab": ARN}
         document = json.dumps({"deploymentId": "d", "configurationArn": ARN, "components": {}}).encode()
         await at.ledger.commit(await at.ledger.receive("d", "IOT_JOBS/j/1", document, 1), b"{}", b"{}")
@@ -285,7 +285,7 @@ async def test_a_message_that_is_too_long_goes_out_in_chunks_of_one_number(devic
 async def test_what_finds_the_outbox_full_is_counted(device) -> None:
     async with running(device, sending=False) as at:
         for _ in range(70):
-            at.status.ended(end(Source.JOB))
+            at.status.ended(end(Origin.JOB))
         assert at.status.dropped == 70 - 64
 
 
@@ -294,6 +294,6 @@ async def test_nothing_is_told_once_it_is_left(device) -> None:
         await device.hears("NUCLEUS_LAUNCH")
     device.has("a", State.BROKEN)
     at.status.changed()
-    at.status.ended(end(Source.JOB))
+    at.status.ended(end(Origin.JOB))
     assert at.status.dropped == 0
     assert len(device.heard) == 1

@@ -6,7 +6,18 @@ import pytest
 
 from agent.greengrass.recipes import reader
 from agent.greengrass.recipes.errors import LifecycleError
-from agent.greengrass.recipes.lifecycle import CODES, DEFAULT_TIMEOUT_S, Condition, Skip, Step, StepName, parse, select
+from agent.greengrass.recipes.lifecycle import (
+    CODES,
+    DEFAULT_TIMEOUT_S,
+    Condition,
+    Skip,
+    StepName,
+    parse,
+    select,
+)
+from agent.greengrass.recipes.lifecycle import (
+    LifecycleStep as Step,
+)
 from agent.greengrass.recipes.platform import choose
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.versions import Version

@@ -10,7 +10,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from agent.inference.environments import survey
-from agent.inference.environments.choose import Source, choose, parse_pins
+from agent.inference.environments.choose import WheelSource, choose, parse_pins
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.errors import UnsupportedRuntimeError
 from agent.inference.environments.host import NEWEST, OLDEST, Host, Interpreter
@@ -68,13 +68,13 @@ def test_the_best_of_the_table_comes_first_and_the_agents_own_python_before_othe
     assert [(each.combination, each.interpreter.version[1]) for each in choice.candidates] == [
         (LITERT, 11), (LITERT, 13), (TFLITE, 11),
     ]  # fmt: skip
-    assert all(each.source is Source.WHEELHOUSE for each in choice.candidates)
+    assert all(each.source is WheelSource.WHEELHOUSE for each in choice.candidates)
 
 
 def test_a_wheelhouse_goes_before_the_index() -> None:
     choice = chosen("dlr", host(11), index=True)
-    assert [each.source for each in choice.candidates][:2] == [Source.WHEELHOUSE, Source.WHEELHOUSE]
-    assert choice.candidates[-1].source is Source.INDEX
+    assert [each.source for each in choice.candidates][:2] == [WheelSource.WHEELHOUSE, WheelSource.WHEELHOUSE]
+    assert choice.candidates[-1].source is WheelSource.INDEX
 
 
 def test_without_a_python_that_is_old_enough_the_index_has_no_tflite_runtime_and_the_reason_says_so() -> None:
@@ -179,7 +179,7 @@ pinned = st.lists(
 @given(st.sampled_from(sorted(FAMILIES)), hosts, houses, st.booleans(), pinned)
 def test_whatever_the_host_each_combination_is_a_candidate_or_has_a_reason(family, on, wheels, index, pins) -> None:
     choice = chosen(family, on, wheels, index=index, pins=pins)
-    for source, there in ((Source.WHEELHOUSE, wheels is not None), (Source.INDEX, index)):
+    for source, there in ((WheelSource.WHEELHOUSE, wheels is not None), (WheelSource.INDEX, index)):
         for combination in FAMILIES[family]:
             stands = any(each.combination is combination and each.source is source for each in choice.candidates)
             told = any(line.startswith(f"{combination.name} from {source}: ") for line in choice.rejected)
@@ -190,7 +190,7 @@ def test_whatever_the_host_each_combination_is_a_candidate_or_has_a_reason(famil
         merged = {canonicalize_name(Requirement(text).name): Requirement(text) for text in each.requirements}
         for pin in parse_pins(pins):
             assert set(pin.specifier) <= set(merged[canonicalize_name(pin.name)].specifier)
-        if each.source is Source.WHEELHOUSE:
+        if each.source is WheelSource.WHEELHOUSE:
             assert not any(lacking(asked, stock, tags(each.interpreter)) for asked in merged.values())
 
 

@@ -16,7 +16,7 @@ import pytest
 from agent.errors import InvalidInputError, UnreachableError
 from agent.inference.environments import requirements
 from agent.inference.environments.build import build
-from agent.inference.environments.choose import Candidate, Source
+from agent.inference.environments.choose import Candidate, WheelSource
 from agent.inference.environments.combinations import FAMILIES, Combination
 from agent.inference.environments.errors import CandidateFailedError, RuntimeUnreachableError, UnsupportedRuntimeError
 from agent.inference.environments.host import Interpreter
@@ -334,7 +334,7 @@ async def test_a_root_that_cannot_be_written_to_is_refused(tmp_path) -> None:
 
 async def test_a_python_that_no_pip_is_for_falls(tmp_path) -> None:
     ancient = Interpreter("/usr/bin/python3.1", (3, 1, 0), "x86_64", ensurepip=False)
-    candidate = Candidate(FAMILIES["opencv"][0], ("numpy",), ancient, Source.WHEELHOUSE)
+    candidate = Candidate(FAMILIES["opencv"][0], ("numpy",), ancient, WheelSource.WHEELHOUSE)
     with pytest.raises(CandidateFailedError, match="is not for it, and it has none of its own"):
         await build(candidate, tmp_path / "x", wheelhouse=[], lock=0, report=print)
 

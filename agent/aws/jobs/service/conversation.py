@@ -180,7 +180,7 @@ def _rejected(topic: str, payload: bytes, refused: JobError, now: float) -> Outg
         token = decode(_Token, payload).client_token
     except (msgspec.DecodeError, UnicodeDecodeError):
         token = None
-    message = messages.Rejected(
+    message = messages.RejectedResponse(
         code=refused.code,
         message=refused.message,
         client_token=token,

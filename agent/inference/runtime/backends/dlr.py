@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.inference.runtime.backends import dlr_folder
 from agent.inference.runtime.backends.dlr_folder import RUNTIME, Folder
-from agent.inference.runtime.backends.dlr_library import Library, LibraryError, Network, hushed, installed
+from agent.inference.runtime.backends.dlr_library import DlrNetwork, Library, LibraryError, hushed, installed
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.runtime.errors import ModelError, UnavailableError
@@ -95,12 +95,12 @@ def _brought(stage: str) -> Library:
         raise ModelError("model-broken", f"the model's {RUNTIME} cannot be loaded: {reason}", hint) from error
 
 
-def _load(folder: Folder, stage: str, library: Library, device: str) -> Network:
+def _load(folder: Folder, stage: str, library: Library, device: str) -> DlrNetwork:
     reason = library.trial(stage, DEVICES[device])
     if reason is None:
         try:
             with hushed():
-                return Network(library, stage, DEVICES[device])
+                return DlrNetwork(library, stage, DEVICES[device])
         except LibraryError as error:
             reason = str(error)
     if device == "cpu":
@@ -126,7 +126,7 @@ def _device(folder: Folder, accelerator: str) -> str:
     )
 
 
-def _inputs(folder: Folder, network: Network) -> List[TensorInfo]:
+def _inputs(folder: Folder, network: DlrNetwork) -> List[TensorInfo]:
     """The inputs as the graph tells them, which libdlr sorts by name and mistakes for the weights before them."""
     inputs = network.inputs()
     names = {tensor.name for tensor in inputs}
@@ -145,7 +145,7 @@ def _convention(inputs: Sequence[TensorInfo]) -> Mapping[str, Any]:
     return {"mean": _IMAGENET_MEAN, "std": _IMAGENET_STD}
 
 
-def _outputs(folder: Folder, network: Network) -> List[TensorInfo]:
+def _outputs(folder: Folder, network: DlrNetwork) -> List[TensorInfo]:
     """The outputs; those of a dynamic graph have shapes only after a run, and are as the metadata tells them."""
     return folder.tensors("Outputs") if folder.kind == "relayvm" else network.outputs()
 

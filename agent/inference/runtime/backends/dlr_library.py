@@ -32,7 +32,7 @@ import numpy as np
 from agent.inference.runtime.base import TensorInfo
 from agent.inference.runtime.errors import UnavailableError
 
-__all__ = ["Library", "LibraryError", "Network", "hushed", "installed"]
+__all__ = ["DlrNetwork", "Library", "LibraryError", "hushed", "installed"]
 
 _REPORTER = "dlr.counter.phone_home"
 _PREFIX = re.compile(r"\[\d\d:\d\d:\d\d\] |/?\S+\.(?:cc|h):\d+: |\w*Error: |Check failed: .*?: (?=\S)")
@@ -93,7 +93,7 @@ class Library:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child = os.fork()
             if child == 0:
-                _sacrifice(lambda: Network(self, folder, device), said)
+                _sacrifice(lambda: DlrNetwork(self, folder, device), said)
             _, status = os.waitpid(child, 0)
             said.seek(0)
             words = _reason(said.read(_SAID_BYTES).decode(errors="replace"), folder)
@@ -103,7 +103,7 @@ class Library:
         return (words or f"the runtime gave up with status {os.WEXITSTATUS(status)}") if status else None
 
 
-class Network:
+class DlrNetwork:
     """A model that libdlr has loaded; one thread at a time.  Raises ``LibraryError``."""
 
     def __init__(self, library: Library, folder: str, device: int) -> None:
