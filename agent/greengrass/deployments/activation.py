@@ -22,7 +22,7 @@ from agent.greengrass.components.states import State
 from agent.greengrass.components.supervisor import Settled, Supervisor
 from agent.greengrass.deployments import golden
 from agent.greengrass.deployments.errors import DeploymentError
-from agent.greengrass.deployments.target import ModelTarget, Target
+from agent.greengrass.deployments.target import DeploymentTarget, ModelTarget
 from agent.inference.plane import InferencePlane
 from agent.results.formats import Context
 from agent.streams.streams import Streams, Switched
@@ -50,20 +50,20 @@ class Activator:
     streams: Streams
     supervisor: Supervisor
     settle_s: float = 600.0
-    target: Target = field(default_factory=Target)
+    target: DeploymentTarget = field(default_factory=DeploymentTarget)
     """What is live."""
 
-    async def start(self, target: Target) -> None:
+    async def start(self, target: DeploymentTarget) -> None:
         """Make a target live where nothing is: streams do not wait for scripts, nor scripts for models.
 
         Raises what kept the streams from running; the scripts are under way even then.
         """
-        self.target = Target(components=target.components)
+        self.target = DeploymentTarget(components=target.components)
         await self.supervisor.apply(target.components)
         await Activation(self, target).serve()
         self.target = target
 
-    async def settle(self, target: Target) -> None:
+    async def settle(self, target: DeploymentTarget) -> None:
         """Unload and stop what the target, which is live now, has no use for."""
         before, self.target = self.target, target
         if before.components.keys() - target.components.keys():
@@ -82,7 +82,7 @@ class Activator:
 class Activation:
     """One target on its way to being live; ``commit`` or ``rollback`` ends it."""
 
-    def __init__(self, activator: Activator, target: Target) -> None:
+    def __init__(self, activator: Activator, target: DeploymentTarget) -> None:
         self.touched = False
         """Whether it got as far as changing anything that was live."""
         self.problem: VergeError | None = None

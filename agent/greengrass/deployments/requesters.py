@@ -36,8 +36,8 @@ from agent.mqtt.transport import Message, Transport
 __all__ = [
     "QUERY",
     "Arrival",
+    "JobOperation",
     "JobRequester",
-    "Operation",
     "Requester",
     "ShadowRequester",
     "TopicRequester",
@@ -143,7 +143,7 @@ class ShadowRequester(Requester):
         )
 
 
-class Operation(Protocol):
+class JobOperation(Protocol):
     """What jobs can ask of the agent besides deployments."""
 
     def takes(self, job: Job) -> bool:
@@ -155,7 +155,7 @@ class Operation(Protocol):
 
 def jobs_client(
     transport: Transport, topics: JobTopics, submit: Submit, cancel: Callable[[str], None],
-    operation: Operation | None = None,
+    operation: JobOperation | None = None,
 ) -> JobsClient:  # fmt: skip
     """A client whose jobs are submitted as deployments; ``cancel`` takes the id of a job, ``operation`` other jobs."""
 

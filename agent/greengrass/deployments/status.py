@@ -33,7 +33,7 @@ from agent.greengrass.deployments.outcome import DeploymentEnded
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
 from agent.greengrass.deployments.service import DeploymentService
 from agent.greengrass.deployments.state import Active, DeployedState
-from agent.greengrass.deployments.target import Target
+from agent.greengrass.deployments.target import DeploymentTarget
 from agent.inference.values import PoolState, PoolStatus
 from agent.results.result import utc
 from agent.status.board import POOL_STATES, StatusBoard
@@ -62,7 +62,7 @@ class DeviceView:
     """What the statuses are read from: the device at one moment."""
 
     deployed: DeployedState
-    target: Target
+    target: DeploymentTarget
     scripts: Mapping[str, ComponentStatus]
     pools: Pools
     runtimes: Mapping[str, str] = field(default_factory=dict)

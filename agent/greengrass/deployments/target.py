@@ -40,7 +40,7 @@ from agent.inference.environments.spec import Environment, RuntimeSpec
 from agent.inference.environments.store import roots_below
 from agent.inference.manifest import ModelSpec
 
-__all__ = ["EnvironmentManager", "ModelTarget", "Target", "model_target", "runtime_for", "target"]
+__all__ = ["DeploymentTarget", "EnvironmentManager", "ModelTarget", "model_target", "runtime_for", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ModelTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DeploymentTarget:
     """What is to be live; each stream's ``model`` is a key of ``models``."""
 
     models: Mapping[str, ModelTarget] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Target:
 def target(
     components: Sequence[Planned], layout: Layout, thing: str, environments: Mapping[str, Environment],
     granted: Mapping[str, str],
-) -> Target:  # fmt: skip
+) -> DeploymentTarget:  # fmt: skip
     """What a set comes to; its files must be in place, and the environments of its runtime components.
 
     ``granted`` is the environment of components that depend on the token exchange.
@@ -85,7 +85,7 @@ def target(
         for component in components
         if component.kind is ComponentKind.GENERIC
     }
-    return Target(models, streams, scripts)
+    return DeploymentTarget(models, streams, scripts)
 
 
 def _scripts(

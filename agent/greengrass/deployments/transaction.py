@@ -35,7 +35,7 @@ from agent.greengrass.deployments.repository import BUILTINS, ComponentRepositor
 from agent.greengrass.deployments.request import Deployment, FailurePolicy, Origin, merge
 from agent.greengrass.deployments.resolver import Offers, Resolution, resolve
 from agent.greengrass.deployments.state import DeployedState, DeviceState
-from agent.greengrass.deployments.target import EnvironmentManager, Target, target
+from agent.greengrass.deployments.target import DeploymentTarget, EnvironmentManager, target
 from agent.greengrass.recipes.platform import Attributes
 from agent.inference.environments.spec import Environment
 from agent.inference.manifest import SAMPLES
@@ -103,7 +103,7 @@ class Workspace:
         nothing = Deployment(id="", source=Origin.LOCAL, group="", timestamp_ms=0)
         return self.plan(state, Resolution(recipes, tuple(start_order(graph))), nothing)
 
-    async def target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> Target:
+    async def target(self, components: Sequence[Planned], environments: Mapping[str, Environment]) -> DeploymentTarget:
         """What a set comes to; raises as ``target.target``."""
         return await asyncio.to_thread(target, components, self.layout, self.thing, environments, self.granted)
 

@@ -45,8 +45,8 @@ __all__ = [
     "Signature",
     "SignedEnvelope",
     "SignedKind",
+    "TrustDecision",
     "TrustPolicy",
-    "TrustVerdict",
     "decide",
     "open_document",
     "recipe_signer",
@@ -98,7 +98,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class TrustVerdict:
+class TrustDecision:
     """Whether a document is taken, why, and whether each artifact it brings in needs a digest."""
 
     accepted: bool
@@ -106,32 +106,32 @@ class TrustVerdict:
     digests: bool = True
 
 
-def decide(link: Link, signed_by: str | None, accept: Accept) -> TrustVerdict:
+def decide(link: Link, signed_by: str | None, accept: Accept) -> TrustDecision:
     """Whether a document that came over this link, signed by this trusted key or by none, is taken."""
     digests = signed_by is not None or not link.on_this_machine
     if signed_by is not None:
-        return TrustVerdict(accepted=True, reason=f"it is signed by {signed_by}", digests=digests)
+        return TrustDecision(accepted=True, reason=f"it is signed by {signed_by}", digests=digests)
     if accept == "anything-from-anyone":
-        return TrustVerdict(accepted=True, reason="the configuration takes anything from anyone", digests=digests)
+        return TrustDecision(accepted=True, reason="the configuration takes anything from anyone", digests=digests)
     if accept == "signed":
         why = "it is not signed by a trusted key, and the configuration takes nothing else"
-        return TrustVerdict(accepted=False, reason=f"{why}; {_SIGN}", digests=digests)
+        return TrustDecision(accepted=False, reason=f"{why}; {_SIGN}", digests=digests)
     return _by_link(link, digests=digests)
 
 
 _SIGN = "sign it with `verge trust sign` and list the key under deployments.trusted_keys"
 
 
-def _by_link(link: Link, *, digests: bool) -> TrustVerdict:
+def _by_link(link: Link, *, digests: bool) -> TrustDecision:
     if link.kind is LinkKind.IOT_CORE:
-        return TrustVerdict(accepted=True, reason="it came from IoT Core", digests=digests)
+        return TrustDecision(accepted=True, reason="it came from IoT Core", digests=digests)
     if link.on_this_machine:
-        return TrustVerdict(accepted=True, reason="it came from this machine", digests=digests)
+        return TrustDecision(accepted=True, reason="it came from this machine", digests=digests)
     if link.tls and link.client_authenticated:
-        return TrustVerdict(accepted=True, reason="it came over TLS with client authentication", digests=digests)
+        return TrustDecision(accepted=True, reason="it came over TLS with client authentication", digests=digests)
     lacking = "TLS that proves who the broker is" if not link.tls else "a client certificate or password"
     why = f"it is not signed by a trusted key, and it came over a link without {lacking}"
-    return TrustVerdict(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
+    return TrustDecision(accepted=False, reason=f"{why}; {_SIGN}, or connect with {lacking}", digests=digests)
 
 
 @dataclass(frozen=True, slots=True)

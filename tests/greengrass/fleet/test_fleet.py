@@ -22,7 +22,7 @@ from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
 from agent.greengrass.deployments.request import Deployment, Groups, Origin
 from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
 from agent.greengrass.deployments.status import DeviceView, component_statuses
-from agent.greengrass.deployments.target import ModelTarget, Target
+from agent.greengrass.deployments.target import DeploymentTarget, ModelTarget
 from agent.greengrass.fleet import service as fleets
 from agent.greengrass.fleet.messages import LIMIT_BYTES, DeviceFacts
 from agent.greengrass.fleet.report import ComponentHealth
@@ -50,12 +50,12 @@ def active(groups: Mapping[str, Mapping[str, str]] | None = None, **kinds: Compo
     return DeployedState(ActiveSet(found), groups=Groups.of(groups or {}))
 
 
-def live() -> Target:
+def live() -> DeploymentTarget:
     """A stream over one model."""
     spec = ModelSpec(manifest=ModelManifest(file="model.tflite"), run=ModelOptions(source="model.tflite"))
     model = ModelTarget("model", spec, None)
     stream = StreamOptions(model="model@1.0.0#1", input=InputOptions(topic="frames"))
-    return Target({"model@1.0.0#1": model}, {"cameras": stream})
+    return DeploymentTarget({"model@1.0.0#1": model}, {"cameras": stream})
 
 
 def nobody(key: str) -> PoolStatus:
@@ -67,7 +67,9 @@ def listed(now, target, scripts, pools, arns) -> dict[str, ComponentHealth]:
 
 
 def test_the_nucleus_is_always_there_and_bears_the_configurations_of_every_group() -> None:
-    told = listed(active({"lab": {"a": "*"}, "hall": {"a": "*"}}), Target(), {}, nobody, {"lab": "1", "hall": "2"})
+    told = listed(
+        active({"lab": {"a": "*"}, "hall": {"a": "*"}}), DeploymentTarget(), {}, nobody, {"lab": "1", "hall": "2"}
+    )
     nucleus = told[NUCLEUS]
     assert (nucleus.state, nucleus.system, nucleus.root, nucleus.arns) == (State.RUNNING, True, False, ("2", "1"))
     assert nucleus.version == str(BUILTINS[NUCLEUS].version)
@@ -94,20 +96,22 @@ def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, s
 
 
 def test_a_model_that_no_stream_uses_is_finished() -> None:
-    assert listed(active(model=ComponentKind.MODEL), Target(), {}, nobody, {})["model"].state is State.FINISHED
+    assert (
+        listed(active(model=ComponentKind.MODEL), DeploymentTarget(), {}, nobody, {})["model"].state is State.FINISHED
+    )
 
 
 def test_scripts_are_as_their_supervisor_says_also_when_they_are_not_active_yet() -> None:
     broken = ComponentStatus("a", "1.0.0", State.BROKEN, Problem(StatusCode.INSTALL_ERROR, "it exited with code 3"))
     new = ComponentStatus("b", "2.0.0", State.STARTING)
-    told = listed(active(a=ComponentKind.GENERIC), Target(), {"a": broken, "b": new}, nobody, {})
+    told = listed(active(a=ComponentKind.GENERIC), DeploymentTarget(), {"a": broken, "b": new}, nobody, {})
     assert (told["a"].state, told["a"].codes) == (State.BROKEN, ("INSTALL_ERROR",))
     assert (told["b"].version, told["b"].state, told["b"].root) == ("2.0.0", State.STARTING, False)
 
 
 @pytest.mark.parametrize("kind", [ComponentKind.GENERIC, ComponentKind.INFERENCE])
 def test_what_is_active_and_could_not_be_made_live_is_broken(kind) -> None:
-    one = listed(active(a=kind), Target(), {}, nobody, {})["a"]
+    one = listed(active(a=kind), DeploymentTarget(), {}, nobody, {})["a"]
     assert (one.state, one.codes) == (State.BROKEN, ("STARTUP_ERROR",))
 
 
