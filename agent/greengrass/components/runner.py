@@ -1,10 +1,4 @@
-"""The seam between the lifecycle and what is run: whatever performs steps and can be killed is a component.
-
-A component of scripts is one kind (``scripts``).  Something inside the agent, such as an inference stream, is
-another: it answers ``NOTHING`` to Install and Startup, and performs Run by loading its model, calling ``spawned`` once
-it serves, and returning when it ends; it lets itself be cancelled.  ``kill`` is called after that and sees that
-nothing is left.
-"""
+"""The seam between the lifecycle and what is run: whatever performs steps and can be killed is a component."""
 
 from __future__ import annotations
 
@@ -17,7 +11,7 @@ from agent.greengrass.components.spec import ComponentSpec
 from agent.greengrass.components.states import Problem, StatusCode
 from agent.greengrass.recipes.lifecycle import StepName
 
-__all__ = ["NOTHING", "OK", "Factory", "Runner", "StepOutcome", "StepResult", "failed"]
+__all__ = ["NOTHING", "OK", "Runner", "StepOutcome", "StepResult", "failed"]
 
 
 class StepResult(StrEnum):
@@ -67,7 +61,3 @@ class Runner(Protocol):
 
     def update(self, spec: ComponentSpec) -> str:
         """Be what ``spec`` says from the next step on, with its limits at once; say what of it is not possible here."""
-
-
-Factory = Callable[[ComponentSpec, str], Runner]
-"""Makes the runner of a component from what it is to be and its token."""

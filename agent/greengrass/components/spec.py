@@ -56,8 +56,6 @@ class ComponentSpec:
     owned: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     privileged: bool = True
-    kind: str = ""
-    """Which runner it gets from the supervisor's; empty is scripts."""
 
 
 class Change(IntEnum):
@@ -71,10 +69,9 @@ class Change(IntEnum):
 
 def change(old: ComponentSpec, new: ComponentSpec, state: State) -> Change:
     """What a component in ``state`` needs so that it is what ``new`` says."""
-    reach = max(change for differs, change in _differences(old, new) if differs)
-    if state is State.BROKEN or (old.kind != new.kind):
+    if state is State.BROKEN:
         return Change.REINSTALL
-    return reach
+    return max(change for differs, change in _differences(old, new) if differs)
 
 
 def _differences(old: ComponentSpec, new: ComponentSpec) -> list[tuple[bool, Change]]:

@@ -21,11 +21,10 @@ from typing import Self
 
 from agent.greengrass.components import environment, order
 from agent.greengrass.components.component import Component
-from agent.greengrass.components.errors import ComponentError
 from agent.greengrass.components.limits import Enforcer, Rlimits, claim
 from agent.greengrass.components.logs import ComponentLog
 from agent.greengrass.components.record import Record, end_survivors
-from agent.greengrass.components.runner import Factory, Runner
+from agent.greengrass.components.runner import Runner
 from agent.greengrass.components.scripts import ScriptContext, ScriptRunner
 from agent.greengrass.components.spec import Change, ComponentSpec, RunAs, change
 from agent.greengrass.components.states import REINSTALL, RESTART, STOP, ComponentStatus, Goals, State
@@ -51,19 +50,18 @@ class Supervisor:
     """The components of the device.
 
     ``run`` is the folder of what must outlive the agent, ``logs`` that of the components' logs, ``env`` what
-    every script finds beside the environment that the agent inherited, ``run_as`` the default user when the agent is
-    root, ``kinds`` makes the runners of components that are no scripts.
+    every script finds beside the environment that the agent inherited, and ``run_as`` the default user when the
+    agent is root.
     """
 
     def __init__(
         self, *, run: Path, logs: Path, env: Mapping[str, str], run_as: RunAs | None = None,
-        kinds: Mapping[str, Factory] | None = None, grace_s: float = 10.0,
+        grace_s: float = 10.0,
     ) -> None:  # fmt: skip
         self._run = run
         self._logs = logs
         self._env = environment.inherited(os.environ) | dict(env)
         self._run_as = run_as
-        self._kinds = kinds or {}
         self._grace_s = grace_s
         self._components: dict[str, Component] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -103,13 +101,11 @@ class Supervisor:
         """Bring the set to ``target``, and say how far each change reached; a new component's is ``REINSTALL``.
 
         Returns when what is not in the target is gone; the rest is on its way, see ``settled``.
-        Raises ``ComponentError`` when the target's dependencies go in a circle or a kind is unknown; nothing has
-        changed then.
+        Raises ``ComponentError`` when the target's dependencies go in a circle; nothing has changed then.
         """
         starts = order.start_order({name: spec.hard for name, spec in target.items()})
-        self._check_kinds(target)
         async with self._applying:
-            await self._remove({name for name in self._components if name not in target or self._alien(target[name])})
+            await self._remove({name for name in self._components if name not in target})
             changes = {name: self._change(spec) for name, spec in target.items()}
             for name in starts:
                 self._adopt(target[name], changes[name])
@@ -169,19 +165,6 @@ class Supervisor:
 
     # -- bringing it there ----------------------------------------------------------------------------------------
 
-    def _check_kinds(self, target: Mapping[str, ComponentSpec]) -> None:
-        for name, spec in target.items():
-            if spec.kind and spec.kind not in self._kinds:
-                known = ", ".join(sorted(self._kinds)) or "none but scripts"
-                raise ComponentError(
-                    f"component {name} is of the kind {spec.kind!r}, which cannot be run here",
-                    code="component-kind-unknown",
-                    hint=f"known: {known}",
-                )
-
-    def _alien(self, spec: ComponentSpec) -> bool:
-        return self._components[spec.name].spec.kind != spec.kind
-
     def _change(self, spec: ComponentSpec) -> Change:
         known = self._components.get(spec.name)
         return Change.REINSTALL if known is None else change(known.spec, spec, known.machine.state)
@@ -199,8 +182,6 @@ class Supervisor:
 
     def _runner(self, spec: ComponentSpec) -> Runner:
         token = self.token(spec.name)
-        if spec.kind:
-            return self._kinds[spec.kind](spec, token)
         around = ScriptContext(self._env, self._run_as, self._enforcer, self._tasks)
         log_ = ComponentLog(self._logs, spec.name)
         return ScriptRunner(spec, token, around, log_, Record(self._run, spec.name, token))

@@ -9,11 +9,9 @@ import time
 import pytest
 
 from agent.greengrass.components.errors import ComponentError
-from agent.greengrass.components.runner import NOTHING, OK, failed
 from agent.greengrass.components.spec import Change, Limits
 from agent.greengrass.components.states import REINSTALL, RESTART, START, STOP, State, StatusCode
 from agent.greengrass.components.supervisor import Settled
-from agent.greengrass.recipes.lifecycle import StepName
 from tests.support.until import until
 
 FOREVER = "echo $$ > pid; exec sleep 1000"
@@ -203,14 +201,6 @@ async def test_dependencies_in_a_circle_are_refused_and_nothing_has_changed(devi
         assert set(supervisor.states()) == {"a"}
 
 
-async def test_a_kind_that_nobody_runs_is_refused_and_nothing_has_changed(device):
-    async with device.supervisor() as supervisor:
-        with pytest.raises(ComponentError) as refused:
-            await supervisor.apply(target(device.spec("a"), device.spec("b", facts={"kind": "stream"})))
-        assert refused.value.code == "component-kind-unknown"
-        assert supervisor.states() == {}
-
-
 # -- changes --------------------------------------------------------------------------------------------------------
 
 
@@ -282,52 +272,6 @@ async def test_a_restart_gives_a_new_process_and_never_two(device, alive):
             supervisor.pursue("a", RESTART)
         assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
         assert not alive(before)
-
-
-# -- what is no script ----------------------------------------------------------------------------------------------
-
-
-class Stream:
-    """A component inside the agent: it serves until it is cancelled, or loses its model."""
-
-    def __init__(self, spec, token) -> None:
-        self.serving = 0
-        self.lost = asyncio.Event()
-
-    async def perform(self, step, spawned):
-        if step is not StepName.RUN:
-            return NOTHING
-        self.serving += 1
-        spawned()
-        try:
-            await self.lost.wait()
-        finally:
-            self.serving -= 1
-        return failed(step, "ERROR", "The model was lost.") if self.lost.is_set() else OK
-
-    async def kill(self) -> None:
-        assert self.serving == 0
-
-    def update(self, spec) -> str:
-        return ""
-
-
-async def test_a_component_inside_the_agent_lives_by_the_same_table(device):
-    made = []
-
-    def make(spec, token):
-        made.append(Stream(spec, token))
-        return made[-1]
-
-    spec = device.spec("stream", facts={"kind": "stream"})
-    async with device.supervisor(kinds={"stream": make}) as supervisor:
-        await supervisor.apply(target(spec))
-        assert await supervisor.settled(["stream"], 10) == {"stream": Settled.HEALTHY}
-        assert made[0].serving == 1
-        made[0].lost.set()
-        await until(lambda: supervisor.states()["stream"].state is State.BROKEN)
-        assert supervisor.states()["stream"].problem.reason == "The model was lost."
-    assert made[0].serving == 0
 
 
 # -- limits and tumbling wishes ----------------------------------------------------------------------------------------
