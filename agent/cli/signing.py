@@ -18,7 +18,7 @@ import msgspec
 
 from agent.errors import ConfigError
 from agent.greengrass.deployments.keys import PREFIX, PublicKey
-from agent.greengrass.deployments.trust import MAX_BYTES, Envelope, Sidecar, Signature, SignedKind, signed_content
+from agent.greengrass.deployments.trust import MAX_BYTES, Sidecar, Signature, SignedEnvelope, SignedKind, signed_content
 from agent.greengrass.recipes import document as texts
 from agent.greengrass.recipes.errors import RecipeError
 
@@ -120,7 +120,7 @@ def with_claims(document: bytes, thing: str | None, expires: datetime | None, no
 def seal(document: bytes, key: PrivateKey) -> bytes:
     """The envelope of a document."""
     signatures = (key.sign(SignedKind.DOCUMENT, document),)
-    return msgspec.json.encode(Envelope(base64.b64encode(document).decode(), signatures))
+    return msgspec.json.encode(SignedEnvelope(base64.b64encode(document).decode(), signatures))
 
 
 def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:

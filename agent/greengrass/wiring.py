@@ -35,7 +35,7 @@ from agent.greengrass.deployments.keys import trusted
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, LedgerError
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS, RecipeStore
-from agent.greengrass.deployments.requesters import JobOperation, jobs_client, shadow_client
+from agent.greengrass.deployments.requesters import JobHandler, jobs_client, shadow_client
 from agent.greengrass.deployments.service import DeploymentService
 from agent.greengrass.deployments.status import ComponentStatusPublisher, component_payload, component_statuses, observe
 from agent.greengrass.deployments.target import EnvironmentManager
@@ -205,7 +205,7 @@ def _fleet(
 
 
 async def _take_from_aws(
-    here: Surroundings, options: DeploymentOptions, service: DeploymentService, operation: JobOperation | None,
+    here: Surroundings, options: DeploymentOptions, service: DeploymentService, operation: JobHandler | None,
     stack: AsyncExitStack,
 ) -> None:  # fmt: skip
     """Take deployments from jobs and from the deployment shadow."""
@@ -232,7 +232,7 @@ class _Account:
     credentials: CredentialsProvider | None = None
     granted: Mapping[str, str] = field(default_factory=dict)
     """The environment of components that may ask the agent for the device's credentials."""
-    operation: JobOperation | None = None
+    operation: JobHandler | None = None
     """The rotation of the device's certificate."""
 
 
@@ -269,7 +269,7 @@ async def _granted(
     return exchange.env
 
 
-def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> JobOperation | None:
+def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> JobHandler | None:
     provisioned = here.link.provisioned
     if provisioned is None:
         return None

@@ -36,7 +36,7 @@ from agent.mqtt.transport import Message, Transport
 __all__ = [
     "QUERY",
     "Arrival",
-    "JobOperation",
+    "JobHandler",
     "JobRequester",
     "Requester",
     "ShadowRequester",
@@ -143,7 +143,7 @@ class ShadowRequester(Requester):
         )
 
 
-class JobOperation(Protocol):
+class JobHandler(Protocol):
     """What jobs can ask of the agent besides deployments."""
 
     def takes(self, job: Job) -> bool:
@@ -155,7 +155,7 @@ class JobOperation(Protocol):
 
 def jobs_client(
     transport: Transport, topics: JobTopics, submit: Submit, cancel: Callable[[str], None],
-    operation: JobOperation | None = None,
+    operation: JobHandler | None = None,
 ) -> JobsClient:  # fmt: skip
     """A client whose jobs are submitted as deployments; ``cancel`` takes the id of a job, ``operation`` other jobs."""
 

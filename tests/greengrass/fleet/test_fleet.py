@@ -96,13 +96,15 @@ def test_models_and_streams_are_as_the_workers_are_and_say_what_is_wrong(pool, s
 
 
 def test_a_model_that_no_stream_uses_is_finished() -> None:
-    assert listed(active(model=Kind.MODEL), DeploymentTarget(), {}, nobody, {})["model"].state is State.FINISHED
+    assert (
+        listed(active(model=ComponentKind.MODEL), DeploymentTarget(), {}, nobody, {})["model"].state is State.FINISHED
+    )
 
 
 def test_scripts_are_as_their_supervisor_says_also_when_they_are_not_active_yet() -> None:
     broken = ComponentStatus("a", "1.0.0", State.BROKEN, Problem(StatusCode.INSTALL_ERROR, "it exited with code 3"))
     new = ComponentStatus("b", "2.0.0", State.STARTING)
-    told = listed(active(a=Kind.GENERIC), DeploymentTarget(), {"a": broken, "b": new}, nobody, {})
+    told = listed(active(a=ComponentKind.GENERIC), DeploymentTarget(), {"a": broken, "b": new}, nobody, {})
     assert (told["a"].state, told["a"].codes) == (State.BROKEN, ("INSTALL_ERROR",))
     assert (told["b"].version, told["b"].state, told["b"].root) == ("2.0.0", State.STARTING, False)
 
