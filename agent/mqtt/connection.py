@@ -65,6 +65,7 @@ class PahoConnection:
         self.trouble: BrokerUnreachableError | None = None
         """Why the last connection or attempt ended."""
         self._name = name
+        self._address = receiving.address
         self._options = options
         self._will = will
         self._sending = sending
@@ -116,13 +117,13 @@ class PahoConnection:
             try:
                 await self._connect_and_serve()
             except (OSError, ValueError) as error:
-                self._reason = self._reason or connect_failed(error, self._options.address)
+                self._reason = self._reason or connect_failed(error, self._address)
             except asyncio.CancelledError:
                 self._leaving = True
                 raise
             except Exception as error:
-                log.exception("the link to %s failed unexpectedly; it is made anew", self._options.address)
-                self._reason = connect_failed(error, self._options.address)
+                log.exception("the link to %s failed unexpectedly; it is made anew", self._address)
+                self._reason = connect_failed(error, self._address)
             finally:
                 delay_s = self._after()
             await asyncio.sleep(delay_s)
@@ -178,7 +179,7 @@ class PahoConnection:
 
     def _after(self) -> float:
         """Account for the end of a connection, or of an attempt; seconds until the next."""
-        trouble = self.trouble = self._reason or connection_lost(_UNSPECIFIED, "", self._options.address)
+        trouble = self.trouble = self._reason or connection_lost(_UNSPECIFIED, "", self._address)
         if self._client is not None:
             self._client.take_received()
         hung_up = self._connack is not None and trouble.code in {CLOSED, TOO_LARGE}
@@ -223,7 +224,7 @@ class PahoConnection:
         if state.connected:
             spoken = "5" if self._version == MQTT_5 else "3.1.1"
             kept = "session kept" if state.session_present else "new session"
-            log.info("connected to %s (MQTT %s, %s)", self._options.address, spoken, kept)
+            log.info("connected to %s (MQTT %s, %s)", self._address, spoken, kept)
         else:
             log.warning("%s", state.reason)
         self._on_change(state, limits)
@@ -242,7 +243,7 @@ class PahoConnection:
         self, client: Client, _data: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._reason = connection_refused(reason.value, str(reason), self._options.address)
+            self._reason = connection_refused(reason.value, str(reason), self._address)
         elif self._sending.queue.in_flight and not flags.session_present:
             # paho would go on with a session that the broker forgot, and lose QoS 2 messages.
             self._session_forgotten = True
@@ -254,7 +255,7 @@ class PahoConnection:
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
-        self._reason = self._reason or connection_lost(reason.value, str(reason), self._options.address)
+        self._reason = self._reason or connection_lost(reason.value, str(reason), self._address)
 
 
 class SocketDriver:
