@@ -33,21 +33,21 @@ WATCH = """
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
-static void tell(const char *what) {
+static void note(const char *what) {
   int file = open(getenv("WATCH_FILE"), O_WRONLY | O_APPEND | O_CREAT, 0600);
   if (file >= 0) { dprintf(file, "%s\\n", what); close(file); }
 }
 int connect(int fd, const struct sockaddr *to, socklen_t size) {
   int (*real)(int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "connect");
   if (to->sa_family == AF_UNIX) return real(fd, to, size);
-  tell("connect"); errno = ENETUNREACH; return -1;
+  note("connect"); errno = ENETUNREACH; return -1;
 }
 ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length) {
   if (to == NULL) return send(fd, data, size, flags);
-  tell("sendto"); errno = ENETUNREACH; return -1;
+  note("sendto"); errno = ENETUNREACH; return -1;
 }
 int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
-  tell(host ? host : "getaddrinfo"); return EAI_FAIL;
+  note(host ? host : "getaddrinfo"); return EAI_FAIL;
 }
 """
 """Whatever a process asks of the network through libc, Python or not, is written down and denied."""
@@ -73,7 +73,7 @@ def plain(value: int) -> Picture:
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
-    """The environment of a process whose network is watched and denied, and the file in which its wishes stand."""
+    """The environment of a process whose network is watched and denied, and the file in which its attempts stand."""
     library, file = tmp_path / "watch.so", tmp_path / "wishes"
     library.write_bytes(tvm.shared_object(WATCH))
     return {"LD_PRELOAD": str(library), "WATCH_FILE": str(file)}, file
@@ -86,11 +86,16 @@ def watched(tmp_path, monkeypatch):
 async def test_a_neo_folder_of_a_classifier_is_a_model_as_it_is(tmp_path: Path, label: str, image: str) -> None:
     made = tvm.classifier(tmp_path / "DLR-resnet50-x86_64-cpu-ImageClassification")
     async with plane_in(tmp_path) as plane:
-        told = await plane.load("m", spec(made.folder, input=made.input))
+        metadata = await plane.load("m", spec(made.folder, input=made.input))
         data = (tvm.IMAGES / image).read_bytes()
         answer = await plane.infer("m", Picture(data, "jpeg", 0, 0))
-    assert (told.backend, told.accelerator, told.task, told.labels) == ("dlr 1.6.0", "cpu", "image-classification", 4)
-    assert told.inputs == (TensorMetadata("data", (1, 3, 224, 224), "float32"),)
+    assert (metadata.backend, metadata.accelerator, metadata.task, metadata.labels) == (
+        "dlr 1.6.0",
+        "cpu",
+        "image-classification",
+        4,
+    )
+    assert metadata.inputs == (TensorMetadata("data", (1, 3, 224, 224), "float32"),)
     best = answer.predictions[0]
     assert best.label == label
     assert best.score > 0.9
@@ -101,10 +106,10 @@ async def test_gluoncvs_three_outputs_become_boxes_of_the_frame(tmp_path: Path) 
     made = tvm.yolo_triple(tmp_path / "DLR-yolo3-x86_64-cpu-ObjectDetection")
     blobs = (("red", (64, 48, 192, 144)), ("blue", (320, 240, 480, 432)))
     async with plane_in(tmp_path) as plane:
-        told = await plane.load("m", spec(made.folder, input=made.input))
+        metadata = await plane.load("m", spec(made.folder, input=made.input))
         answer = await plane.infer("m", picture(tvm.scene(*blobs)))
         nothing = await plane.infer("m", picture(tvm.scene()))
-    assert (told.task, told.labels) == ("object-detection", 3)
+    assert (metadata.task, metadata.labels) == ("object-detection", 3)
     assert nothing.predictions == ()
     found = {one.label: one.box for one in answer.predictions}
     assert set(found) == {"red", "blue"}
@@ -221,22 +226,22 @@ def files(folder: Path) -> dict[str, int]:
 async def test_a_worker_asks_nothing_of_the_network_and_writes_nothing_into_the_installation(
     tmp_path: Path, watched
 ) -> None:
-    environment, wishes = watched
+    environment, attempts = watched
     before = files(package())
     async with plane_in(tmp_path) as plane:
         await plane.load("m", spec(tvm.colours(tmp_path / "m"), task="tensors", environment=environment))
         await plane.infer("m", plain(7))
-    assert not wishes.exists()
+    assert not attempts.exists()
     assert files(package()) == before
 
 
 def test_the_watch_sees_what_the_packages_own_wrapper_does(tmp_path: Path, watched) -> None:
-    environment, wishes = watched
+    environment, attempts = watched
     shutil.copytree(package(), tmp_path / "dlr", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-c", f"import dlr; dlr.DLRModel({str(tvm.colours(tmp_path / 'm'))!r})"]
     environment = {**os.environ, **environment, "PYTHONPATH": str(tmp_path)}
     subprocess.run(command, env=environment, capture_output=True, check=True)
-    assert wishes.read_text().split()
+    assert attempts.read_text().split()
     assert (tmp_path / "dlr" / "counter" / "ccm_config.json").exists()
 
 

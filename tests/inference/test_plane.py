@@ -49,10 +49,10 @@ async def load_timed(plane: InferencePlane, folder: Path) -> float:
 
 async def test_a_loaded_model_says_what_it_is_and_answers(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        told = await plane.load("m", unruly.spec(tmp_path))
+        metadata = await plane.load("m", unruly.spec(tmp_path))
         answer = await plane.infer("m", unruly.picture("answer"))
-    assert (told.backend, told.task, told.labels) == ("unruly 1", "image-classification", 3)
-    assert told.digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert (metadata.backend, metadata.task, metadata.labels) == ("unruly 1", "image-classification", 3)
+    assert metadata.digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert answer.predictions[0] == Classification("fine", 1, pytest.approx(0.7))
     assert (answer.width, answer.height) == (16, 16)
     assert set(answer.timing_ms) == {"decode", "preprocess", "infer", "postprocess"}

@@ -51,12 +51,12 @@ def colours(backend: str, folder: Path) -> Path:
 async def test_a_network_is_given_its_tensors_and_gives_its_own(tmp_path: Path, backend: str) -> None:
     given = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8)
     async with plane_in(tmp_path) as plane:
-        told = await plane.load(
+        metadata = await plane.load(
             "m", resolve(ModelOptions(source=str(colours(backend, tmp_path)), backend=backend), tmp_path)
         )
-        answer = await plane.infer_tensors("m", [raw(told.inputs[0].name, given)])
+        answer = await plane.infer_tensors("m", [raw(metadata.inputs[0].name, given)])
     (output,) = answer.outputs
-    assert (output.name, output.dtype, output.shape) == (told.outputs[0].name, "float32", (1, 3))
+    assert (output.name, output.dtype, output.shape) == (metadata.outputs[0].name, "float32", (1, 3))
     assert array_of(output) == pytest.approx(given.mean(axis=(2, 3)))
     assert answer.timing_ms.keys() == {"infer"}
 
@@ -64,29 +64,29 @@ async def test_a_network_is_given_its_tensors_and_gives_its_own(tmp_path: Path, 
 async def test_a_compiled_model_is_given_its_tensors_too(tmp_path: Path) -> None:
     given = np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3)
     async with plane_in(tmp_path) as plane:
-        told = await plane.load(
+        metadata = await plane.load(
             "m", resolve(ModelOptions(source=str(tvm.colours(tmp_path / "m")), task="tensors"), tmp_path)
         )
-        (tensor,) = told.inputs
+        (tensor,) = metadata.inputs
         shaped = np.ascontiguousarray(np.resize(given, tensor.shape).astype(tensor.dtype))
         answer = await plane.infer_tensors("m", [raw(tensor.name, shaped)])
-    assert [output.dtype for output in answer.outputs] == [output.dtype for output in told.outputs]
+    assert [output.dtype for output in answer.outputs] == [output.dtype for output in metadata.outputs]
 
 
 async def test_the_shipped_classifier_sees_the_cat_in_raw_tensors(tmp_path: Path) -> None:
     pixels = cv2.cvtColor(cv2.imread(str(SAMPLES.parent / "images" / "chelsea.jpg")), cv2.COLOR_BGR2RGB)
     given = (cv2.resize(pixels, (224, 224)).astype(np.float32)[None] - 127) / 128
     async with plane_in(tmp_path) as plane:
-        told = await plane.load("m", resolve(ModelOptions(source="classifier"), tmp_path))
-        answer = await plane.infer_tensors("m", [raw(told.inputs[0].name, given)])
+        metadata = await plane.load("m", resolve(ModelOptions(source="classifier"), tmp_path))
+        answer = await plane.infer_tensors("m", [raw(metadata.inputs[0].name, given)])
     (scores,) = answer.outputs
     assert array_of(scores).argmax() == 285
 
 
 async def test_the_shipped_detector_gives_boxes_and_classes_as_its_network_does(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        told = await plane.load("m", resolve(ModelOptions(source="detector"), tmp_path))
-        answer = await plane.infer_tensors("m", [raw(told.inputs[0].name, np.zeros((1, 300, 300, 3), np.float32))])
+        metadata = await plane.load("m", resolve(ModelOptions(source="detector"), tmp_path))
+        answer = await plane.infer_tensors("m", [raw(metadata.inputs[0].name, np.zeros((1, 300, 300, 3), np.float32))])
     assert [(output.name, output.shape) for output in answer.outputs] == [
         ("raw_outputs/box_encodings", (1, 1917, 4)),
         ("raw_outputs/class_predictions", (1, 1917, 24)),
@@ -221,10 +221,10 @@ async def test_the_door_says_what_is_loaded_and_whether_it_can_answer(tmp_path: 
         for question in (plane.ready, plane.metadata, plane.status):
             with pytest.raises(ModelRefusedError, match="no model 'm' is loaded"):
                 question("m")
-        told = await plane.load("m", unruly.spec(tmp_path))
+        metadata = await plane.load("m", unruly.spec(tmp_path))
         assert plane.ready("m")
-        assert plane.metadata("m") == told
-        assert told.inputs == (TensorMetadata("image", (1, 8, 8, 3), "uint8"),)
+        assert plane.metadata("m") == metadata
+        assert metadata.inputs == (TensorMetadata("image", (1, 8, 8, 3), "uint8"),)
         with pytest.raises(WorkerLostError):
             await plane.infer("m", unruly.picture("crash"))
     assert {answer for answer, _ in ready} == {True, False}

@@ -34,10 +34,10 @@ LIMIT = FrameLimits().max_bytes
 
 @asynccontextmanager
 async def playing(
-    source: str | int, *, eager: bool = True, folder: Path = Path(), max_bytes: int = LIMIT, **wish: Any
+    source: str | int, *, eager: bool = True, folder: Path = Path(), max_bytes: int = LIMIT, **settings: Any
 ) -> AsyncIterator[Receiver]:
     camera = CameraSource(
-        CameraOptions(source=str(source), **wish), folder, max_bytes=max_bytes, backoff=lambda: Backoff(0.05, 0.2)
+        CameraOptions(source=str(source), **settings), folder, max_bytes=max_bytes, backoff=lambda: Backoff(0.05, 0.2)
     )
     receiver = Receiver(camera, eager=eager)
     receiver.open()
@@ -234,13 +234,13 @@ async def test_credentials_are_in_no_status_log_topic_or_argument(caplog, tmp_pa
             await receiver.has(1)
             arguments = Path(f"/proc/{receiver.source.pid}/cmdline").read_bytes()
             surroundings = Path(f"/proc/{receiver.source.pid}/environ").read_bytes()
-            told = repr(receiver.source.status) + receiver.given[0].message.topic
-            told += receiver.source.camera(receiver.given[0].message)
+            texts = repr(receiver.source.status) + receiver.given[0].message.topic
+            texts += receiver.source.camera(receiver.given[0].message)
         bad = f"http://admin:hunter2secretwrong@127.0.0.1:{server.port}/live?token=tok3ntok3n"
         async with playing(bad) as receiver:
             reason = await state(receiver, SourceState.WAITING)
     assert "401" in reason
-    for text in (told, reason, caplog.text, arguments.decode(), surroundings.decode(errors="replace")):
+    for text in (texts, reason, caplog.text, arguments.decode(), surroundings.decode(errors="replace")):
         assert "hunter2" not in text
         assert "tok3n" not in text
 
@@ -326,7 +326,7 @@ from agent.config.streams import CameraOptions
 
 async def main():
     camera = CameraSource(CameraOptions(source=sys.argv[1], loop=True), Path(), max_bytes=1 << 20)
-    camera.open(lambda message, **told: print(camera.pid, flush=True))
+    camera.open(lambda message, **facts: print(camera.pid, flush=True))
     camera.want()
     await asyncio.sleep(60)
 

@@ -21,9 +21,9 @@ from tests.support.until import until
 
 
 @asynccontextmanager
-async def at_beats(folder: Path, *, max_bytes: int = 10_000, **wish: Any) -> AsyncIterator[Receiver]:
+async def at_beats(folder: Path, *, max_bytes: int = 10_000, **settings: Any) -> AsyncIterator[Receiver]:
     """A folder whose files are read when the test beats."""
-    options = DirectoryOptions(path=str(folder), **{"settle_s": 0.0} | wish)
+    options = DirectoryOptions(path=str(folder), **{"settle_s": 0.0} | settings)
     source = DirectorySource(options, folder, watched=False, max_bytes=max_bytes)
     receiver = Receiver(source)
     receiver.open()
@@ -33,8 +33,8 @@ async def at_beats(folder: Path, *, max_bytes: int = 10_000, **wish: Any) -> Asy
 
 
 @asynccontextmanager
-async def watched(folder: Path, *, eager: bool = True, **wish: Any) -> AsyncIterator[Receiver]:
-    options = DirectoryOptions(path=str(folder), **wish)
+async def watched(folder: Path, *, eager: bool = True, **settings: Any) -> AsyncIterator[Receiver]:
+    options = DirectoryOptions(path=str(folder), **settings)
     receiver = Receiver(DirectorySource(options, folder, watched=True, max_bytes=10_000), eager=eager)
     receiver.open()
     await until(lambda: receiver.source.status.state is not SourceState.STARTING)

@@ -23,9 +23,9 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], requires
     """A pure wheel with these files in it."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name.replace('-', '_')}-{version}"
-    told = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    requirements = "".join(f"Requires-Dist: {each}\n" for each in requires)
     inside = files | {
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{told}",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirements}",
         f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     inside[f"{stem}.dist-info/RECORD"] = "".join(f"{path},,\n" for path in inside)

@@ -18,8 +18,8 @@ from agent.inference.environments.wheels import lacking, read, tags
 
 
 def python(minor: int, **facts) -> Interpreter:
-    told = {"path": f"/opt/python3.{minor}", "version": (3, minor, 1), "machine": "x86_64", "libc_version": (2, 36)}
-    return Interpreter(**(told | facts))
+    usual = {"path": f"/opt/python3.{minor}", "version": (3, minor, 1), "machine": "x86_64", "libc_version": (2, 36)}
+    return Interpreter(**(usual | facts))
 
 
 def host(*minors: int, flags=("avx",)) -> Host:
@@ -182,8 +182,8 @@ def test_whatever_the_host_each_combination_is_a_candidate_or_has_a_reason(famil
     for source, there in ((WheelSource.WHEELHOUSE, wheels is not None), (WheelSource.INDEX, index)):
         for combination in FAMILIES[family]:
             stands = any(each.combination is combination and each.source is source for each in choice.candidates)
-            told = any(line.startswith(f"{combination.name} from {source}: ") for line in choice.rejected)
-            assert stands + told == (there and bool(on.interpreters))
+            rejected = any(line.startswith(f"{combination.name} from {source}: ") for line in choice.rejected)
+            assert stands + rejected == (there and bool(on.interpreters))
     stock = read(wheels or ())
     for each in choice.candidates:
         assert each.interpreter in on.interpreters

@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[3]
 ANYWHERE = frozenset({"x86_64", "aarch64"})
 
 
-def wish(root: Path, family: str = "opencv", **told) -> RuntimeSpec:
+def spec_of(root: Path, family: str = "opencv", **fields) -> RuntimeSpec:
     """What a component asks for, on this Python alone, so that no other makes the test longer."""
-    return RuntimeSpec("verge.runtime.test", family, root, **({"interpreter": sys.executable, "index": False} | told))
+    return RuntimeSpec("verge.runtime.test", family, root, **({"interpreter": sys.executable, "index": False} | fields))
 
 
 def proved(root: Path) -> list[Path]:
@@ -49,9 +49,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_a_runtime_is_built_offline_proved_linked_found_again_and_pruned(tmp_path) -> None:
     wheelhouse = house.downloaded(tmp_path / "house", "tflite_runtime*", "numpy-1.26*", "opencv*4.10*")
-    spec = wish(tmp_path / "root", "litert", packages=("tflite-runtime==2.14.0",), wheelhouse=wheelhouse)
-    told: list[str] = []
-    environment = await Provider().provide(spec, told.append)
+    spec = spec_of(tmp_path / "root", "litert", packages=("tflite-runtime==2.14.0",), wheelhouse=wheelhouse)
+    lines: list[str] = []
+    environment = await Provider().provide(spec, lines.append)
     assert dict(environment.packages) == {
         "tflite-runtime": "2.14.0", "numpy": "1.26.4", "opencv-python-headless": "4.10.0.84",
     }  # fmt: skip
@@ -64,16 +64,16 @@ async def test_a_runtime_is_built_offline_proved_linked_found_again_and_pruned(t
     assert all(len(digest) == 64 for digest in record["wheels"].values())
     assert (tmp_path / "root" / "greengrass_ml_tflite_venv").resolve() == folder
     assert run(str(tmp_path / "root" / "greengrass_ml_tflite_venv" / "bin" / "python"), "import tflite_runtime") == ""
-    assert [line.split()[0] for line in told] == ["building", "Installing", "proving", "ready:"]
+    assert [line.split()[0] for line in lines] == ["building", "Installing", "proving", "ready:"]
     assert sorted(entry.name for entry in folder.parent.iterdir()) == [
         ".lock", "greengrass_ml_tflite_venv", folder.name,
     ]  # fmt: skip
 
     later = Provider()
     assert later.find(spec) == environment
-    assert await later.provide(spec, told.append) == environment
-    assert len(told) == 4
-    assert later.find(wish(spec.root, "litert", wheelhouse=wheelhouse)) is None
+    assert await later.provide(spec, lines.append) == environment
+    assert len(lines) == 4
+    assert later.find(spec_of(spec.root, "litert", wheelhouse=wheelhouse)) is None
     later.prune([environment])
     assert later.find(spec) == environment
     later.prune([])
@@ -89,7 +89,7 @@ async def test_a_runtime_is_built_offline_proved_linked_found_again_and_pruned(t
 )
 async def test_each_family_is_proved_by_a_worker_of_its_own(tmp_path, family, patterns, version) -> None:
     wheelhouse = house.downloaded(house.opencv_house(tmp_path), *patterns)
-    environment = await Provider().provide(wish(tmp_path / "root", family, wheelhouse=wheelhouse))
+    environment = await Provider().provide(spec_of(tmp_path / "root", family, wheelhouse=wheelhouse))
     assert environment.description.startswith(version)
     assert environment.python.startswith(str(tmp_path / "root" / family))
 
@@ -100,7 +100,7 @@ async def test_numpy_of_the_wrong_age_installs_and_falls_in_the_proof(tmp_path) 
         "tflite-runtime + any numpy", ("tflite-runtime", "numpy", "opencv-python-headless"), ANYWHERE
     )
     provider = Provider(families={"litert": (careless,)})
-    spec = wish(tmp_path / "root", "litert", packages=("tflite-runtime==2.14.0",), wheelhouse=wheelhouse)
+    spec = spec_of(tmp_path / "root", "litert", packages=("tflite-runtime==2.14.0",), wheelhouse=wheelhouse)
     with pytest.raises(UnsupportedRuntimeError) as refused:
         await provider.provide(spec)
     assert refused.value.tried[0].startswith("tflite-runtime + any numpy on Python")
@@ -112,7 +112,7 @@ async def test_numpy_of_the_wrong_age_installs_and_falls_in_the_proof(tmp_path) 
 async def test_what_answers_wrongly_falls_too(tmp_path) -> None:
     wheelhouse = house.opencv_house(tmp_path)
     house.wheel(wheelhouse, "opencv-python-headless", "99", {"cv2.py": "__version__ = '99'\n"})
-    spec = wish(tmp_path / "root", packages=("opencv-python-headless==99",), wheelhouse=wheelhouse)
+    spec = spec_of(tmp_path / "root", packages=("opencv-python-headless==99",), wheelhouse=wheelhouse)
     with pytest.raises(UnsupportedRuntimeError, match="its worker failed"):
         await Provider().provide(spec)
 
@@ -130,10 +130,10 @@ async def test_a_broken_wheel_falls_with_pips_words_and_the_next_combination_ser
             Combination("what works", ("numpy<99", requirements_of[1]), ANYWHERE),
         )
     }
-    told: list[str] = []
-    spec = wish(tmp_path / "root", wheelhouse=wheelhouse)
-    environment = await Provider(families=families).provide(spec, told.append)
-    fell = next(line for line in told if line.startswith("the newest on Python") and ": " in line)
+    lines: list[str] = []
+    spec = spec_of(tmp_path / "root", wheelhouse=wheelhouse)
+    environment = await Provider(families=families).provide(spec, lines.append)
+    fell = next(line for line in lines if line.startswith("the newest on Python") and ": " in line)
     assert "numpy" in fell
     assert "invalid" in fell or "not a zip" in fell.lower()
     assert proved(spec.root) == [Path(environment.python).parent.parent]
@@ -145,7 +145,7 @@ async def test_a_wheel_whose_requirement_is_missing_falls_with_the_name_of_what_
     for path in wheels.iterdir():
         (tmp_path / "more" / path.name).symlink_to(path)
     with pytest.raises(UnsupportedRuntimeError, match="not-in-the-house"):
-        await Provider().provide(wish(tmp_path / "root", wheelhouse=tmp_path / "more", packages=("pleasing",)))
+        await Provider().provide(spec_of(tmp_path / "root", wheelhouse=tmp_path / "more", packages=("pleasing",)))
 
 
 async def test_a_wheel_that_would_have_to_be_built_is_never_installed(tmp_path, wheels) -> None:
@@ -154,16 +154,16 @@ async def test_a_wheel_that_would_have_to_be_built_is_never_installed(tmp_path, 
     (wheelhouse / "numpy-2.9.tar.gz").write_bytes(b"its setup.py would run")
     (wheelhouse / "opencv_python_headless-5.0-py3-none-any.whl").write_bytes(b"")
     with pytest.raises(UnsupportedRuntimeError, match="there is no wheel of numpy"):
-        await Provider().provide(wish(tmp_path / "root", wheelhouse=wheelhouse))
+        await Provider().provide(spec_of(tmp_path / "root", wheelhouse=wheelhouse))
 
 
 async def test_two_at_once_build_once(tmp_path, wheels) -> None:
-    spec = wish(tmp_path / "root", wheelhouse=wheels)
-    told: list[str] = []
-    first, second = await asyncio.gather(*(Provider().provide(spec, told.append) for _ in range(2)))
+    spec = spec_of(tmp_path / "root", wheelhouse=wheels)
+    lines: list[str] = []
+    first, second = await asyncio.gather(*(Provider().provide(spec, lines.append) for _ in range(2)))
     assert first == second
-    assert sum(line.startswith("building") for line in told) == 1
-    assert f"another build is under way in {spec.root}: waiting for its end" in told
+    assert sum(line.startswith("building") for line in lines) == 1
+    assert f"another build is under way in {spec.root}: waiting for its end" in lines
 
 
 BUILDER = """
@@ -186,7 +186,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_counts_and_the_next_one_clea
         assert any(line.startswith(moment) for line in builder.stdout)
         os.kill(builder.pid, signal.SIGKILL)
         builder.wait()
-    provider, spec = Provider(), wish(root, wheelhouse=wheels)
+    provider, spec = Provider(), spec_of(root, wheelhouse=wheels)
     assert provider.find(spec) is None
     if moment != "building":
         environment = asyncio.run(provider.provide(spec))
@@ -195,7 +195,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_counts_and_the_next_one_clea
 
 
 async def test_a_cancelled_build_leaves_nothing_behind(tmp_path, wheels) -> None:
-    spec = wish(tmp_path / "root", wheelhouse=wheels)
+    spec = spec_of(tmp_path / "root", wheelhouse=wheels)
     installing = asyncio.Event()
     task = asyncio.create_task(
         Provider().provide(spec, lambda line: installing.set() if line.startswith("Installing") else None)
@@ -209,7 +209,7 @@ async def test_a_cancelled_build_leaves_nothing_behind(tmp_path, wheels) -> None
 
 async def test_a_build_that_takes_too_long_is_given_up_and_may_be_tried_again(tmp_path, wheels) -> None:
     with pytest.raises(RuntimeUnreachableError) as late:
-        await Provider(timeout_s=0.05).provide(wish(tmp_path / "root", wheelhouse=wheels))
+        await Provider(timeout_s=0.05).provide(spec_of(tmp_path / "root", wheelhouse=wheels))
     assert late.value.code == "runtime-timeout"
 
 
@@ -219,7 +219,7 @@ async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, monkeypat
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     # A requirement that the agent's own Python does not meet, or that would serve.
-    spec = wish(tmp_path / "root", "opencv", index=True, packages=("verge-nothing",))
+    spec = spec_of(tmp_path / "root", "opencv", index=True, packages=("verge-nothing",))
     with pytest.raises(UnreachableError) as unreachable:
         await Provider().provide(spec)
     assert isinstance(unreachable.value, RuntimeUnreachableError)
@@ -230,14 +230,14 @@ async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, monkeypat
 
 
 async def test_where_nothing_can_be_installed_the_agents_own_python_serves_and_says_so_loudly(tmp_path) -> None:
-    told: list[str] = []
-    environment = await Provider().provide(wish(tmp_path / "root"), told.append)
+    lines: list[str] = []
+    environment = await Provider().provide(spec_of(tmp_path / "root"), lines.append)
     assert environment.own
     assert environment.python == sys.executable
     assert environment.description.startswith("THE AGENT'S OWN PYTHON serves: opencv ")
     assert "no wheelhouse, and the index is switched off" in environment.description
-    assert told == [environment.description]
-    assert Provider().find(wish(tmp_path / "root")) is None
+    assert lines == [environment.description]
+    assert Provider().find(spec_of(tmp_path / "root")) is None
 
 
 async def test_the_agents_own_python_is_no_stand_in_for_a_wheelhouse_or_an_interpreter_that_the_user_named(
@@ -245,15 +245,15 @@ async def test_the_agents_own_python_is_no_stand_in_for_a_wheelhouse_or_an_inter
 ) -> None:
     (tmp_path / "house").mkdir()
     with pytest.raises(UnsupportedRuntimeError, match="there is no wheel of numpy"):
-        await Provider().provide(wish(tmp_path / "root", wheelhouse=tmp_path / "house"))
+        await Provider().provide(spec_of(tmp_path / "root", wheelhouse=tmp_path / "house"))
     with pytest.raises(UnsupportedRuntimeError, match="the index is switched off"):
-        await Provider().provide(wish(tmp_path / "root", interpreter=str(tmp_path / "python")))
+        await Provider().provide(spec_of(tmp_path / "root", interpreter=str(tmp_path / "python")))
 
 
 async def test_without_room_nothing_is_built(tmp_path, wheels, monkeypatch) -> None:
     monkeypatch.setattr(requirements, "ROOM_BYTES", 1 << 60)
     with pytest.raises(UnsupportedRuntimeError) as refused:
-        await Provider().provide(wish(tmp_path / "root", wheelhouse=wheels, packages=("numpy<0",)))
+        await Provider().provide(spec_of(tmp_path / "root", wheelhouse=wheels, packages=("numpy<0",)))
     assert refused.value.code == "runtime-no-room"
     assert "MiB are free, an environment needs" in refused.value.tried[0]
 
@@ -266,7 +266,7 @@ async def test_without_the_installer_greengrasss_own_environment_is_proved_and_u
     venv.create(root / named, symlinks=True, with_pip=False)
     packages = root / named / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     (packages / "all.pth").write_text(f"{house.SITE}\n")
-    spec = wish(root, "litert", install=False)
+    spec = spec_of(root, "litert", install=False)
     provider = Provider()
     environment = await provider.provide(spec)
     assert environment.python == str(root / named / "bin" / "python3")
@@ -277,7 +277,7 @@ async def test_without_the_installer_greengrasss_own_environment_is_proved_and_u
 
 
 async def test_without_the_installer_the_agents_own_python_is_the_last_to_be_asked(tmp_path) -> None:
-    environment = await Provider().provide(wish(tmp_path / "root", "onnx", install=False))
+    environment = await Provider().provide(spec_of(tmp_path / "root", "onnx", install=False))
     assert environment.own
     assert environment.description.startswith("THE AGENT'S OWN PYTHON serves: onnx ")
     assert not (tmp_path / "root").exists()
@@ -285,7 +285,7 @@ async def test_without_the_installer_the_agents_own_python_is_the_last_to_be_ask
 
 async def test_without_the_installer_and_without_an_environment_it_is_refused(tmp_path) -> None:
     venv.create(tmp_path / "root" / "greengrass_ml_dlr_venv", symlinks=True, with_pip=False)
-    spec = wish(tmp_path / "root", "dlr", install=False, packages=("dlr==1.6.0", "numpy<1"))
+    spec = spec_of(tmp_path / "root", "dlr", install=False, packages=("dlr==1.6.0", "numpy<1"))
     with pytest.raises(UnsupportedRuntimeError) as refused:
         await Provider().provide(spec)
     assert refused.value.tried[0].endswith("greengrass_ml_dlr_venv/bin/python3: it has no numpy, no cv2, no dlr")
@@ -303,7 +303,7 @@ async def test_a_folder_of_the_users_with_greengrasss_name_is_left_as_it_is(tmp_
 
 
 async def test_an_environment_that_lost_its_python_is_built_again(tmp_path, wheels) -> None:
-    spec = wish(tmp_path / "root", wheelhouse=wheels)
+    spec = spec_of(tmp_path / "root", wheelhouse=wheels)
     environment = await Provider().provide(spec)
     Path(environment.python).unlink()
     assert Provider().find(spec) is None
@@ -311,7 +311,7 @@ async def test_an_environment_that_lost_its_python_is_built_again(tmp_path, whee
 
 
 async def test_pruning_waits_for_nobody_and_takes_nothing_from_one_who_builds(tmp_path, wheels) -> None:
-    spec = wish(tmp_path / "root", wheelhouse=wheels)
+    spec = spec_of(tmp_path / "root", wheelhouse=wheels)
     provider = Provider()
     environment = await provider.provide(spec)
     async with EnvironmentStore(spec.root).locked(lambda _line: None):
@@ -321,7 +321,7 @@ async def test_pruning_waits_for_nobody_and_takes_nothing_from_one_who_builds(tm
 
 async def test_a_family_that_nobody_knows_is_refused_with_a_guess(tmp_path) -> None:
     with pytest.raises(UnsupportedRuntimeError) as refused:
-        await Provider().provide(wish(tmp_path, "litrt"))
+        await Provider().provide(spec_of(tmp_path, "litrt"))
     assert refused.value.code == "runtime-unknown"
     assert "litert" in (refused.value.hint or "")
 
@@ -329,7 +329,7 @@ async def test_a_family_that_nobody_knows_is_refused_with_a_guess(tmp_path) -> N
 async def test_a_root_that_cannot_be_written_to_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnsupportedRuntimeError, match="cannot be used"):
-        await Provider().provide(wish(tmp_path / "file" / "root"))
+        await Provider().provide(spec_of(tmp_path / "file" / "root"))
 
 
 async def test_a_python_that_no_pip_is_for_falls(tmp_path) -> None:

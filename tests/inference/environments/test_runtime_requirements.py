@@ -10,8 +10,8 @@ from agent.inference.environments.requirements import FLAGS, OLDEST_GLIBC, ROOM_
 
 
 def machine(name: str = "x86_64", flag: str = "avx", free: int = ROOM_BYTES, **facts) -> Host:
-    told = {"path": "/usr/bin/python3.11", "version": (3, 11, 2), "machine": name, "libc_version": (2, 36)} | facts
-    return Host((Interpreter(**told),), frozenset({flag}), free)
+    facts = {"path": "/usr/bin/python3.11", "version": (3, 11, 2), "machine": name, "libc_version": (2, 36)} | facts
+    return Host((Interpreter(**facts),), frozenset({flag}), free)
 
 
 def test_the_table_knows_every_family_and_the_machines_that_its_combinations_are_for() -> None:

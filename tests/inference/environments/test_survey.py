@@ -46,12 +46,12 @@ async def test_shims_old_pythons_and_nonsense_are_passed_over_with_the_reason(tm
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     found = await survey.host(tmp_path)
     assert found.interpreters[0].path == OWN
-    told = "\n".join(line for line in found.passed_over if str(tmp_path) in line)
-    assert "bin/python3 ended with status 127: pyenv: python3: command not found" in told
-    assert "bin/python3.9 is CPython 3.6.9, workers run on CPython 3.9 to 3.14" in told
-    assert "bin/python3.10 spoke nonsense: hello" in told
-    assert "bin/python3.12 cannot be run" in told
-    assert "3.13.0/bin/python3 spoke nonsense: []" in told
+    reasons = "\n".join(line for line in found.passed_over if str(tmp_path) in line)
+    assert "bin/python3 ended with status 127: pyenv: python3: command not found" in reasons
+    assert "bin/python3.9 is CPython 3.6.9, workers run on CPython 3.9 to 3.14" in reasons
+    assert "bin/python3.10 spoke nonsense: hello" in reasons
+    assert "bin/python3.12 cannot be run" in reasons
+    assert "3.13.0/bin/python3 spoke nonsense: []" in reasons
 
 
 async def test_an_interpreter_that_hangs_is_given_up_and_ended(tmp_path, monkeypatch) -> None:
@@ -69,11 +69,11 @@ async def test_a_named_interpreter_is_the_only_one_looked_at(tmp_path) -> None:
 
 
 def test_a_32_bit_python_on_a_64_bit_kernel_is_a_32_bit_machine() -> None:
-    told = {
+    facts = {
         "implementation": "CPython", "version": [3, 11, 2], "path": "/usr/bin/python3.11", "machine": "aarch64",
         "bits": 32, "libc": "glibc 2.36", "free_threaded": False, "venv": True, "ensurepip": False,
     }  # fmt: skip
-    known = survey.interpreter(told, "python3")
+    known = survey.interpreter(facts, "python3")
     assert not isinstance(known, str)
     assert (known.machine, known.libc_version, known.ensurepip) == ("armv7l", (2, 36), False)
 

@@ -21,7 +21,7 @@ def moody(tmp_path: Path) -> Callable[..., ModelSpec]:
         folder.mkdir(exist_ok=True)
         (folder / "model.moody").write_text("".join(f"{way}: {mood}\n" for way, mood in moods.items()))
         (folder / "labels.txt").write_text("calm\nfine\nodd\n")
-        told = {
+        settings = {
             "source": str(folder / "model.moody"),
             "backend": "moody:Moody",
             "task": "image-classification",
@@ -29,6 +29,6 @@ def moody(tmp_path: Path) -> Callable[..., ModelSpec]:
             "python_path": (str(Path(__file__).parent / "plugins"), str(PLUGINS)),
             "autotune": True,
         }
-        return resolve(ModelOptions(**{**told, **options}), folder)
+        return resolve(ModelOptions(**{**settings, **options}), folder)
 
     return made

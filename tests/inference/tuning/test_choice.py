@@ -108,9 +108,9 @@ def test_the_margin_grows_with_the_noise_between_two_bounds(noise, other) -> Non
     ],
 )
 def test_the_reason_is_told_with_the_figures(measured, threads, reason) -> None:
-    chosen, told = choose(measured)
+    chosen, why = choose(measured)
     assert chosen is not None
-    assert (chosen.placement.threads, told) == (threads, reason)
+    assert (chosen.placement.threads, why) == (threads, reason)
 
 
 def test_where_nothing_is_fit_the_first_problem_is_the_reason() -> None:
@@ -120,11 +120,11 @@ def test_where_nothing_is_fit_the_first_problem_is_the_reason() -> None:
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60))
 def test_figures_are_of_the_durations_themselves(times) -> None:
-    told = figures(times)
-    assert told.median_ms == statistics.median(times)
-    assert told.median_ms <= told.p95_ms * (1 + 1e-9)
-    assert told.p95_ms in times
-    assert told.noise >= 0
+    summary = figures(times)
+    assert summary.median_ms == statistics.median(times)
+    assert summary.median_ms <= summary.p95_ms * (1 + 1e-9)
+    assert summary.p95_ms in times
+    assert summary.noise >= 0
 
 
 def test_one_outlier_makes_no_noise() -> None:

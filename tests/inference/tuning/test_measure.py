@@ -18,8 +18,8 @@ from tests.support.models import onnx_colours, tflite_colours
 WAY = "moody:Moody"
 
 
-def ways(*told: str) -> list[Placement]:
-    return [Placement(WAY, accelerator, int(threads)) for accelerator, threads in (each.split() for each in told)]
+def ways(*texts: str) -> list[Placement]:
+    return [Placement(WAY, accelerator, int(threads)) for accelerator, threads in (each.split() for each in texts)]
 
 
 async def measured(spec, placements, *, budget_s: float = 60.0, at_once: int = AT_ONCE):

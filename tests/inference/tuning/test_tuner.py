@@ -39,16 +39,16 @@ async def kept(spec, tmp_path, *ranked: str):
     TuningStore(tmp_path / "data").keep(msgspec.structs.replace(tuning, measured=figures))
 
 
-def _way(told: str) -> tuple[str, int]:
-    accelerator, threads = told.split()
+def _way(text: str) -> tuple[str, int]:
+    accelerator, threads = text.split()
     return accelerator, int(threads)
 
 
 async def test_a_model_that_does_not_ask_for_it_is_loaded_as_ever(moody, tmp_path) -> None:
     async with tuned_plane(tmp_path) as plane:
-        told = await plane.load("m", moody({}, autotune=False))
+        metadata = await plane.load("m", moody({}, autotune=False))
         assert plane.models == ("m",)
-    assert told.backend == "moody 1"
+    assert metadata.backend == "moody 1"
     assert not (tmp_path / "data").exists()
 
 
@@ -95,10 +95,10 @@ async def test_a_vanished_accelerator_falls_down_the_list_loudly(moody, tmp_path
     await kept(spec, tmp_path, "gpu 1", "npu 1", "cpu 2", "cpu 1")
     fallen: list[tuple[str, str]] = []
     async with tuned_plane(tmp_path, fallen) as plane:
-        told = await plane.load("m", spec)
+        metadata = await plane.load("m", spec)
         assert plane.models == ("m",)
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
-    assert told.accelerator == "cpu"
+    assert metadata.accelerator == "cpu"
     ((name, reason),) = fallen
     assert name == "m"
     assert reason == (
