@@ -80,15 +80,15 @@ class InferencePlane:
         *,
         limits: FrameLimits | None = None,
         placer: Placer | None = None,
-        changed: Changed = lambda _name, _status: None,
-        fell_back: FellBack = lambda _name, _reason: None,
+        changed: Changed | None = None,
+        fell_back: FellBack | None = None,
     ) -> None:
         self._tasks = tasks
         self._quarantine = Quarantine(quarantine)
         self._limits = limits or FrameLimits()
         self._placer = placer
-        self._changed = changed
-        self._fell_back = fell_back
+        self._changed = changed or (lambda _name, _status: None)
+        self._fell_back = fell_back or (lambda _name, _reason: None)
         self._models: dict[str, _Loaded] = {}
         self._loading: set[str] = set()
 
