@@ -69,7 +69,7 @@ _FACT = msgspec.json.Decoder(Fact)
 _NUMBERS = msgspec.json.Decoder(list[int])
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
 
-# Epochs count seconds, milli-, micro- or nanoseconds; the size of the number tells which.
+# Epochs count seconds, milli-, micro- or nanoseconds; the size of the number says which.
 _EPOCH_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (0.0, 1.0))
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 
@@ -146,7 +146,7 @@ def nesting(text: bytes, max_depth: int) -> int:
 
 
 def opening(value: Raw) -> bytes:
-    """The character that tells a JSON value's kind."""
+    """The first character of a JSON value, which says its kind."""
     return bytes(memoryview(value)[:1])
 
 

@@ -180,9 +180,9 @@ def _unrecognised(payload: bytes, content_type: str | None, refused: FrameError)
         code = "not-an-image"
     else:
         return refused
-    said = f" declared as {declared[:64]!r}" if declared else ""
+    claim = f" declared as {declared[:64]!r}" if declared else ""
     return FrameError(
-        f"{len(payload)} bytes{said} that start with {payload[:8].hex(' ')} are no picture and no text that holds one",
+        f"{len(payload)} bytes{claim} that start with {payload[:8].hex(' ')} are no picture and no text that holds one",
         hint=headers.ACCEPTED,
         code=code,
     )

@@ -94,11 +94,11 @@ class StreamMetrics:
 
     def _camera(self, name: str) -> CameraMetrics:
         """The camera's counts; past the bound, all further cameras share the entry ``*``."""
-        found = self.cameras.get(name)
-        if found is None:
+        counts = self.cameras.get(name)
+        if counts is None:
             key = name if len(self.cameras) < self.max_cameras else "*"
-            found = self.cameras.setdefault(key, CameraMetrics())
-        return found
+            counts = self.cameras.setdefault(key, CameraMetrics())
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,9 @@ class StreamOutput:
         if passed is None:
             return
         for output in self._outputs:
-            wanted = output.filters.apply(passed, now)
-            if wanted is not None:
-                self._write(output, wanted)
+            kept = output.filters.apply(passed, now)
+            if kept is not None:
+                self._write(output, kept)
 
     def fail(self, frame: Frame, error: VergeError) -> None:
         """Tell a sender that asked for an answer why there is none."""

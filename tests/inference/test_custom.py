@@ -20,7 +20,7 @@ from agent.errors import ConfigError, ModelRefusedError, VergeError
 from agent.frames.frame import Picture
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec, resolve
-from agent.inference.predictions import Tensor
+from agent.inference.predictions import Detection, Keypoint, Tensor
 from agent.inference.runtime import plugins
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.values import Answer, Snapshot
@@ -415,6 +415,27 @@ async def test_tensors_pass_a_step_too(tmp_path) -> None:
     folder = model(tmp_path / "m", code, 'postprocess = "code.py:halve"\n')
     found = await answer(folder, task="tensors")
     assert found.predictions == (Tensor("corners", (2,), "float32", [0.125, 0.125]),)
+
+
+async def test_a_step_may_add_what_a_detection_may_have(tmp_path) -> None:
+    code = """
+        import numpy as np
+
+        def add(predictions):
+            mask = np.zeros((8, 16), bool)
+            mask[2:4, 4:6] = True
+            return [{**each, "keypoints": [{"x": 0.25, "y": 0.5}], "mask": mask, "track_id": 7} for each in predictions]
+    """
+    async with loaded(spec(model(tmp_path / "m", code, 'postprocess = "code.py:add"\n'))) as (plane, _):
+        plain = await plane.infer(MODEL, picture())
+        drawn = await plane.infer(MODEL, picture(), snapshot=Snapshot())
+    assert plain.predictions == drawn.predictions
+    assert drawn.snapshot.startswith(b"\xff\xd8")
+    (spot,) = plain.predictions
+    assert isinstance(spot, Detection)
+    assert (spot.keypoints, spot.track_id) == ((Keypoint(0.25, 0.5),), 7)
+    mask = cv2.imdecode(np.frombuffer(spot.mask.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.argwhere(mask).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
 
 
 # -- names ------------------------------------------------------------------------------------------------

@@ -154,3 +154,21 @@ def test_any_predictions_can_be_drawn_on_any_picture(width, height, predictions,
     drawn = draw.annotate(blank(width, height), predictions, max_side)
     assert drawn.dtype == np.uint8
     assert max(drawn.shape[:2]) <= (max_side or 300)
+
+
+def test_a_mask_is_tinted_where_it_is_set_and_a_map_where_it_is_strong():
+    mask = np.zeros((4, 4), bool)
+    mask[:, 2:] = True
+    for one in ({**thing(box=None), "mask": mask}, {"anomalous": True, "score": 1.0, "map": mask * np.uint8(255)}):
+        drawn = draw.annotate(blank(), [one])
+        assert (drawn[400, 600] != 127).any()
+        assert (drawn[400, 40] == 127).all()
+
+
+def test_text_is_drawn_in_its_box_and_what_is_not_for_eyes_is_not():
+    box = {"x": 0.25, "y": 0.25, "width": 0.5, "height": 0.5}
+    left, _, right, _ = touched(blank(), draw.annotate(blank(), [{"text": "EXIT", "box": box}]))
+    assert (left, right) == pytest.approx((160, 480), abs=3)
+    unseen = [{"vector": np.ones(3)}, {"name": "x", "shape": [1], "dtype": "float32", "data": np.ones(1)}]
+    assert np.array_equal(draw.annotate(blank(), unseen), blank())
+    assert not np.array_equal(draw.annotate(blank(), [{"text": "EXIT"}]), blank())

@@ -14,7 +14,7 @@ imports ``kinds``, ``messages`` and ``ring`` from here, which import nothing.
 ``ring``          the frame buffer that both share
 ``session``       a loaded model that answers pictures
 ``answers``       an answer, and the message that brings it to the core
-``arrays``        raw tensors in and out of a network, checked against its inputs
+``arrays``        raw tensors in from the frame buffer and out as a message
 ``kinds``         the kinds of predictions, on which both sides agree
 ``base``          what a backend and a task must do
 ``backends``      networks run: LiteRT, ONNX Runtime, OpenCV, DLR

@@ -20,7 +20,7 @@ Prediction = Dict[str, Any]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a network, as its file tells."""
+    """One input or output of a network, as its file describes it."""
 
     name: str
     shape: Tuple[int, ...]
@@ -78,7 +78,7 @@ class Backend(ABC):
     accelerator: str = "cpu"
     """What really runs the network, in the words of the manifest: ``cpu``, ``gpu`` …"""
     metadata: Mapping[str, Any] = {}
-    """What the file tells beyond its tensors: ``labels`` (list of str), ``mean``, ``std``, ``description`` …"""
+    """What the file says beyond its tensors: ``labels`` (list of str), ``mean``, ``std``, ``description`` …"""
 
     @classmethod
     def version(cls) -> str:

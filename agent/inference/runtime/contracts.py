@@ -31,13 +31,17 @@ def network(backend: Backend, who: str) -> None:
     """A loaded backend says what its network takes and gives."""
     for key in ("inputs", "outputs"):
         tensors = getattr(backend, key)
-        if not isinstance(tensors, (list, tuple)) or not all(isinstance(each, TensorInfo) for each in tensors):
+        if not isinstance(tensors, (list, tuple)) or not all(isinstance(tensor, TensorInfo) for tensor in tensors):
             _wrong(who, f"its {key} are {_short(tensors)}", f"set self.{key} to a list of TensorInfo")
 
 
 def arrays(given: Any, count: int, who: str) -> Sequence[np.ndarray]:
     """What ``run`` returns: one array for each output."""
-    if isinstance(given, (list, tuple)) and len(given) == count and all(isinstance(each, np.ndarray) for each in given):
+    if (
+        isinstance(given, (list, tuple))
+        and len(given) == count
+        and all(isinstance(array, np.ndarray) for array in given)
+    ):
         return given
     _wrong(who, f"run gave {_short(given)}", f"return a list of NumPy arrays, one for each of the {count} outputs")
 
@@ -74,8 +78,8 @@ def _prediction(given: Any, where: str, who: str) -> Prediction:
     kind = kinds.kind_of(given)
     if kind not in _CHECKS:
         _wrong(who, f"{where} has the kind {_short(kind)}", f"known: {', '.join(_CHECKS)}")
-    said = {key: value for key, value in given.items() if key != "kind" and value is not None}
-    return _CHECKS[kind](said, where, who)
+    fields = {key: value for key, value in given.items() if key != "kind" and value is not None}
+    return _CHECKS[kind](fields, where, who)
 
 
 def _classification(given: Mapping[str, Any], where: str, who: str) -> Prediction:
@@ -244,7 +248,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -44,38 +44,38 @@ def find(name: str) -> Any:
     """What the file calls so; raises ``ModelError`` for a file that cannot be run or does not have it."""
     path, _, attribute = name.rpartition(":")
     module = _module(os.path.abspath(path))
-    found: Any = module
+    thing: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if found is None:
+        thing = getattr(thing, part, None)
+    if thing is None:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         near = difflib.get_close_matches(attribute, own, 1)
         guess = f"did you mean {near[0]}? " if near else ""
         hint = f"{guess}it has {', '.join(own) or 'no class and no function'}"
         raise ModelError("code-missing", f"{path} has no {attribute!r}", hint)
-    return found
+    return thing
 
 
-def made(name: str, found: Any, options: Mapping[str, Any], key: str) -> Callable[[Any], Any]:
+def made(name: str, code: Any, options: Mapping[str, Any], key: str) -> Callable[[Any], Any]:
     """A class's instance, or a function, with its options as keyword arguments; takes one argument when called."""
-    is_class = isinstance(found, type)
-    if not callable(found):
+    is_class = isinstance(code, type)
+    if not callable(code):
         raise _uncallable(name, key)
     try:
-        inspect.signature(found).bind(*([] if is_class else [None]), **options)
+        inspect.signature(code).bind(*([] if is_class else [None]), **options)
     except (TypeError, ValueError) as error:
-        hint = f"it is defined as {shown(name)}{_signature(found)}"
+        hint = f"it is defined as {shown(name)}{_signature(code)}"
         raise ModelError("options-wrong", f"{key}_options do not fit {shown(name)}: {error}", hint) from error
-    result: Any = found(**options) if is_class else functools.partial(found, **options)
+    result: Any = code(**options) if is_class else functools.partial(code, **options)
     if not callable(result):
         raise _uncallable(name, key)
     called: Callable[[Any], Any] = result
     return called
 
 
-def watch(found: Any) -> None:
+def watch(code: Any) -> None:
     """Have errors name the lines of a user's class that came as ``module:Class`` or by an entry point."""
-    path = getattr(sys.modules.get(getattr(found, "__module__", "")), "__file__", None)
+    path = getattr(sys.modules.get(getattr(code, "__module__", "")), "__file__", None)
     if path and path not in _PLACES:
         _PLACES.append(path)
 

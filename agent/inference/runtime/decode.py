@@ -1,7 +1,7 @@
 """From a picture's bytes to its pixels, at the smallest scale that still covers what a network reads.
 
 JPEG can be decoded at 1/2, 1/4 and 1/8 by leaving out coefficients, which is up to twice as fast as
-decoding everything, and shrinks better; the header tells which scale is enough.  The size reported is
+decoding everything, and shrinks better; the header says which scale is enough.  The size reported is
 always that of the full picture, after its EXIF orientation.
 
 OpenCV decodes what OpenCV writes (JPEG, PNG, WebP, BMP).  An ``.npy`` is read here instead of by

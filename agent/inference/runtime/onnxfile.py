@@ -1,4 +1,4 @@
-"""What an ONNX file tells of its inputs and outputs, for runtimes that do not: a Protobuf, walked field by field.
+"""What an ONNX file says of its inputs and outputs, for runtimes that do not: a Protobuf, walked field by field.
 
 The file is mapped and weights are passed over, so a large one costs no more than a small one.
 """
@@ -87,13 +87,13 @@ def _value(data: Data, start: int, end: int) -> TensorInfo:
     return TensorInfo(name, tuple(shape), _ONNX_TYPES.get(kind, "float32"))
 
 
-def _last(data: Data, start: int, end: int, wanted: int) -> Tuple[int, int]:
+def _last(data: Data, start: int, end: int, number: int) -> Tuple[int, int]:
     """Where the last field of that number lies; for a number its value and -1; (0, 0) where there is none."""
-    found = (0, 0)
+    place = (0, 0)
     for field, first, last in _fields(data, start, end):
-        if field == wanted:
-            found = (first, last)
-    return found
+        if field == number:
+            place = (first, last)
+    return place
 
 
 def _text(data: Data, place: Tuple[int, int]) -> str:

@@ -60,7 +60,7 @@ class Picture:
         return Picture.of(pixels)
 
     def placed(self, inner: Geometry) -> Geometry:
-        """How the network's picture lies in the frame; ``inner`` tells how it lies in these pixels."""
+        """How the network's picture lies in the frame; ``inner`` says how it lies in these pixels."""
         rows, columns = self.frame.shape[:2]
         return replace(
             inner,

@@ -55,14 +55,14 @@ STEPS: Mapping[str, str] = {"preprocess": "verge.preprocess", "postprocess": "ve
 
 def backend(name: str) -> Type[Backend]:
     """The backend class called ``name``; raises ``UnavailableError`` when there is none or it cannot be imported."""
-    found: Type[Backend] = _find(Backend, "backend", name, BACKENDS, "verge.backends")
-    return found
+    kind: Type[Backend] = _find(Backend, "backend", name, BACKENDS, "verge.backends")
+    return kind
 
 
 def task(name: str) -> Type[Task]:
     """The task class called ``name``; raises ``UnavailableError`` when there is none or it cannot be imported."""
-    found: Type[Task] = _find(Task, "task", name, TASKS, "verge.tasks")
-    return found
+    kind: Type[Task] = _find(Task, "task", name, TASKS, "verge.tasks")
+    return kind
 
 
 def step(word: str, name: str, options: Mapping[str, Any]) -> Callable[[Any], Any]:
@@ -93,10 +93,10 @@ def backend_for(path: str) -> Type[Backend]:
     missing: List[UnavailableError] = []
     for name in backend_names():
         try:
-            found = backend(name)
-            if _accepts(found, path):
-                found.version()
-                return found
+            kind = backend(name)
+            if _accepts(kind, path):
+                kind.version()
+                return kind
         except UnavailableError as error:
             missing.append(error)
     if missing:
@@ -116,14 +116,14 @@ def task_for(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Typ
     return task("tensors")
 
 
-def _accepts(found: Type[Backend], path: str) -> bool:
+def _accepts(kind: Type[Backend], path: str) -> bool:
     """Whether the backend takes the file; a user's that cannot even look is passed over."""
     try:
-        return found.accepts(path)
+        return kind.accepts(path)
     except Exception as error:
-        if is_own(found):
+        if is_own(kind):
             raise
-        print(f"the backend {found.name!r} cannot look at {path}: {error}", file=sys.stderr)
+        print(f"the backend {kind.name!r} cannot look at {path}: {error}", file=sys.stderr)
         return False
 
 
@@ -138,20 +138,20 @@ def _recognises(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[Tenso
         return False
 
 
-def _find(kind: Any, word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
-    found = _named(word, name, builtin, group)
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        hint = f"derive it from {_HERE}.base.{kind.__name__}"
-        raise UnavailableError(f"{word}-unavailable", f"{custom.shown(name)} is not a {kind.__name__}", hint)
-    if missing := _undefined(found):
-        hint = f"look at {_HERE}.base.{kind.__name__}"
+def _find(base: Any, word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
+    named = _named(word, name, builtin, group)
+    if not (isinstance(named, type) and issubclass(named, base)):
+        hint = f"derive it from {_HERE}.base.{base.__name__}"
+        raise UnavailableError(f"{word}-unavailable", f"{custom.shown(name)} is not a {base.__name__}", hint)
+    if missing := _undefined(named):
+        hint = f"look at {_HERE}.base.{base.__name__}"
         raise UnavailableError(f"{word}-unavailable", f"{custom.shown(name)} does not define {missing}", hint)
-    return found
+    return named
 
 
-def _undefined(found: Any) -> str:
+def _undefined(named: Any) -> str:
     """What a class leaves abstract."""
-    return ", ".join(sorted(found.__abstractmethods__)) if inspect.isabstract(found) else ""
+    return ", ".join(sorted(named.__abstractmethods__)) if inspect.isabstract(named) else ""
 
 
 def _named(word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
@@ -163,18 +163,18 @@ def _named(word: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
         _unknown(word, name, _names(builtin, group))
     module_name, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        named: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise UnavailableError(
             f"{word}-unavailable", f"the {word} {name!r} cannot be imported: {error}", f"is {module_name} installed?"
         ) from error
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if found is None:
+        named = getattr(named, part, None)
+    if named is None:
         raise UnavailableError(f"{word}-unavailable", f"{module_name} has no {attribute!r}", f"check {word} = …")
     if name not in builtin:
-        custom.watch(found)
-    return found
+        custom.watch(named)
+    return named
 
 
 def _unknown(word: str, name: str, known: Iterable[str]) -> NoReturn:
@@ -191,6 +191,6 @@ def _names(builtin: Mapping[str, str], group: str) -> List[str]:
 
 def _entry_points(group: str) -> Dict[str, str]:
     # Python 3.9 gives a dict of groups, later ones something that selects.
-    found: Any = metadata.entry_points()
-    chosen = found.select(group=group) if hasattr(found, "select") else found.get(group, ())
+    points: Any = metadata.entry_points()
+    chosen = points.select(group=group) if hasattr(points, "select") else points.get(group, ())
     return {point.name: point.value for point in chosen}

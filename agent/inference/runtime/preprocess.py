@@ -10,7 +10,7 @@ by half.  A larger one is therefore halved first, which is what JPEG's reduced d
 picture gives the same answer however it was encoded, and whether it was decoded at full scale or not.
 
 What the model file says (size, layout, type, quantisation, TFLite metadata) need not be said in the
-manifest.  Where neither tells how pixels become numbers:
+manifest.  Where neither says how pixels become numbers:
 
 =========================  =====================================================================
 floats                     0 … 1, what YOLO exports and most PyTorch models read

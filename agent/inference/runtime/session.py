@@ -1,7 +1,7 @@
 """One model, ready to answer: decode → preprocess → backend → task, in one call.
 
 The session owns what a model needs besides its network: how a picture becomes its input, how its
-outputs become predictions, and what its file tells about it.  A model may bring steps of its own: one
+outputs become predictions, and what its file says about it.  A model may bring steps of its own: one
 between decoding and preprocessing, and one behind the task.
 """
 

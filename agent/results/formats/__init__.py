@@ -74,18 +74,18 @@ class Format:
 def load(name: str) -> Format:
     """The format of that name; raises ``ConfigError`` with a guess where there is none."""
     if name in FORMATS:
-        found: object = import_module(FORMATS[name]).FORMAT
+        form: object = import_module(FORMATS[name]).FORMAT
     else:
-        found = next((entry.load() for entry in entry_points(group=GROUP, name=name)), None)
-        if found is None:
+        form = next((entry.load() for entry in entry_points(group=GROUP, name=name)), None)
+        if form is None:
             raise _unknown(name)
-    if not isinstance(found, Format):
+    if not isinstance(form, Format):
         raise ConfigError(
-            f"the entry point {name!r} of {GROUP} is no Format but {type(found).__name__}",
+            f"the entry point {name!r} of {GROUP} is no Format but {type(form).__name__}",
             hint="mend or remove the package that brings it",
             code="format-unknown",
         )
-    return found
+    return form
 
 
 def names() -> list[str]:

@@ -1,6 +1,6 @@
 """How NumPy prints a row of float32, without NumPy: the core must not import it, and readers parse its text.
 
-With NumPy's default print options each number has the fewest digits that tell it from its float32
+With NumPy's default print options each number has the fewest digits that distinguish it from its float32
 neighbours, at most eight of them after the point, and is padded with blanks to the widest.  Very small
 numbers, or a span of more than 1000 within the row, switch the whole row to exponents.
 """
@@ -15,7 +15,7 @@ __all__ = ["row"]
 
 _PLACES = 8
 _LARGE, _SMALL, _SPAN = 1e6, 0.0001, 1000.0
-# Six significant digits survive any float32 that is printed plain, nine always tell one from another.
+# Six significant digits survive any float32 that is printed plain, nine always distinguish two.
 _PLAIN = (".6g", ".7g", ".8g", ".9g")
 _EXPONENT = tuple(f".{digits}e" for digits in range(9))
 _pack = struct.Struct("<f").pack

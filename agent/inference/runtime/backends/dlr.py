@@ -114,7 +114,7 @@ def _load(folder: Folder, stage: str, library: Library, device: str) -> DlrNetwo
 
 
 def _device(folder: Folder, accelerator: str) -> str:
-    """What is to run the model: what it was compiled for, where it tells."""
+    """What is to run the model: what it was compiled for, where that is known."""
     device = folder.device or ("cpu" if accelerator == "auto" else accelerator)
     if device in DEVICES and accelerator in ("auto", device):
         return device
@@ -127,14 +127,14 @@ def _device(folder: Folder, accelerator: str) -> str:
 
 
 def _inputs(folder: Folder, network: DlrNetwork) -> List[TensorInfo]:
-    """The inputs as the graph tells them, which libdlr sorts by name and mistakes for the weights before them."""
+    """The inputs as the graph lists them, which libdlr sorts by name and mistakes for the weights before them."""
     inputs = network.inputs()
     names = {tensor.name for tensor in inputs}
     return folder.arguments(names) or [tensor for tensor in folder.tensors("Inputs") if tensor.name in names] or inputs
 
 
 def _convention(inputs: Sequence[TensorInfo]) -> Mapping[str, Any]:
-    """How the picture is normalised, which no compiled model tells; a manifest's ``input`` goes before it.
+    """How the picture is normalised, which no compiled model says; a manifest's ``input`` goes before it.
 
     MXNet's models call their input ``data`` and have its channels first; those of GluonCV, which Neo's guides compile,
     were trained on pixels normalised by ImageNet's statistics.
@@ -146,7 +146,7 @@ def _convention(inputs: Sequence[TensorInfo]) -> Mapping[str, Any]:
 
 
 def _outputs(folder: Folder, network: DlrNetwork) -> List[TensorInfo]:
-    """The outputs; those of a dynamic graph have shapes only after a run, and are as the metadata tells them."""
+    """The outputs; those of a dynamic graph have shapes only after a run, and are as the metadata lists them."""
     return folder.tensors("Outputs") if folder.kind == "relayvm" else network.outputs()
 
 

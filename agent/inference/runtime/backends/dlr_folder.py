@@ -54,7 +54,7 @@ class Folder:
 
     @property
     def device(self) -> Optional[str]:
-        """What the model was compiled for, where its metadata tells: ``cpu``, ``gpu``, ``opencl``."""
+        """What the model was compiled for, where its metadata says it: ``cpu``, ``gpu``, ``opencl``."""
         target: Optional[str] = self.metadata.get("Requirements", {}).get("TargetDeviceType")
         return target
 
@@ -176,7 +176,7 @@ def _is_graph(value: Any) -> bool:
 
 
 def _metadata(path: str, names: Sequence[str]) -> Mapping[str, Any]:
-    """What the ``.meta`` tells; empty where there is none that libdlr can read, which a wrong type would abort."""
+    """What the ``.meta`` says; empty where there is none that libdlr can read, which a wrong type would abort."""
     found = _json(os.path.join(path, names[0])) if len(names) == 1 else None
     return found if isinstance(found, dict) and _is_usable(found) else {}
 

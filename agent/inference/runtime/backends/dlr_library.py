@@ -5,7 +5,7 @@ missing inputs, casts silently, knows no input's shape and refuses more inputs t
 package reports the machine to its maker over the network, at once and at every load; the module that does so is
 replaced by an empty one first, which leaves the installation as it is.
 
-libdlr tells why a load failed on standard error alone (its "last error" is empty, or an older one), and a broken
+libdlr says why a load failed on standard error alone (its "last error" is empty, or an older one), and a broken
 model may as well kill the process.  ``Library.trial`` therefore loads a model first in a forked child, whose
 standard error is kept: whatever becomes of the child, there is a reason to report.
 """
@@ -200,7 +200,7 @@ def _sacrifice(load: Callable[[], object], said: IO[bytes]) -> NoReturn:
 
 
 def _reason(said: str, folder: str) -> str:
-    """The first line that tells something, without the library's own places and the staging folder."""
+    """The first line that says something, without the library's own places and the staging folder."""
     lines = (_line(line) for line in said.replace(f"{folder}/", "").splitlines())
     return next((line for line in lines if line and not line.startswith(_NOISE)), "")
 

@@ -105,7 +105,7 @@ def _said(error: cv2.error) -> str:
 
 
 def _order(listed: Sequence[str], names: Sequence[str]) -> Tuple[int, ...]:
-    """Where each output that the file tells is among those that OpenCV has, which may name and sort them otherwise."""
+    """Where each output that the file lists is among those that OpenCV has, which may name and sort them otherwise."""
     if sorted(listed) == sorted(names):
         return tuple(names.index(name) for name in listed)
     return tuple(range(len(names)))

@@ -78,17 +78,17 @@ class ObjectDetection(Task):
 
     def predictions(self, outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
         """The objects, best first; what lies outside the frame is dropped."""
-        found = self._decoder.candidates(outputs, geometry, self._threshold)
-        placed = boxes.to_frame(found.boxes, geometry)
+        candidates = self._decoder.candidates(outputs, geometry, self._threshold)
+        placed = boxes.to_frame(candidates.boxes, geometry)
         inside = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-        found = Candidates(placed[inside], found.scores[inside], found.label_ids[inside])
-        kept = boxes.suppress(found, iou=self._iou, nms=self._nms, top_k=self._top_k, limit=self._limit)
+        candidates = Candidates(placed[inside], candidates.scores[inside], candidates.label_ids[inside])
+        kept = boxes.suppress(candidates, iou=self._iou, nms=self._nms, top_k=self._top_k, limit=self._limit)
         return [
             {"label": self._labels.name(label_id), "label_id": label_id, "score": score, "box": _box(*corners)}
             for label_id, score, corners in zip(
-                found.label_ids[kept].tolist(),
-                np.round(found.scores[kept].astype(np.float64), 6).tolist(),
-                found.boxes[kept].tolist(),
+                candidates.label_ids[kept].tolist(),
+                np.round(candidates.scores[kept].astype(np.float64), 6).tolist(),
+                candidates.boxes[kept].tolist(),
             )
         ]
 

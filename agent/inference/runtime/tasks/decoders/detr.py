@@ -28,23 +28,23 @@ class Detr(Decoder):
     @classmethod
     def recognises(cls, network: Network, options: Options) -> bool:
         """Boxes and logits of a moderate number of queries; further outputs only beside logits named so."""
-        found = _outputs(network)
-        if found is None or "anchors" in options:
+        places = _outputs(network)
+        if places is None or "anchors" in options:
             return False
-        named = "logit" in network.outputs[found[1]].name.lower()
-        return (named or not network.outputs[2:]) and network.outputs[found[0]].shape[1] <= _MOST_QUERIES
+        named = "logit" in network.outputs[places[1]].name.lower()
+        return (named or not network.outputs[2:]) and network.outputs[places[0]].shape[1] <= _MOST_QUERIES
 
     def __init__(self, network: Network, options: Options) -> None:
-        found = _outputs(network)
-        if found is None:
+        places = _outputs(network)
+        if places is None:
             refuse(self, network)
-        self._boxes, self._logits = found
+        self._boxes, self._logits = places
         self._activation = options.choice("activation", "softmax", ("softmax", "sigmoid"))
         if self._activation == "softmax" and network.outputs[self._logits].shape[2] == 1:
             refuse(self, f"{network}, of which nothing remains without the last class")
 
     def candidates(self, outputs: Sequence[np.ndarray], geometry: Geometry, threshold: float) -> Candidates:
-        """The queries that found something."""
+        """The queries that have an object."""
         del geometry
         logits = np.asarray(outputs[self._logits], dtype=np.float32)[0]
         if self._activation == "softmax":

@@ -38,17 +38,17 @@ class SsdRaw(Decoder):
     @classmethod
     def recognises(cls, network: Network, options: Options) -> bool:
         """Boxes and scores alone, with anchors said, telling names, or more rows than a transformer has."""
-        found = _outputs(network)
-        if found is None or network.outputs[2:]:
+        places = _outputs(network)
+        if places is None or network.outputs[2:]:
             return False
         named = any("encoding" in info.name.lower() or "raw" in info.name.lower() for info in network.outputs)
-        return "anchors" in options or named or network.outputs[found[0]].shape[1] > _MOST_QUERIES
+        return "anchors" in options or named or network.outputs[places[0]].shape[1] > _MOST_QUERIES
 
     def __init__(self, network: Network, options: Options) -> None:
-        found = _outputs(network)
-        if found is None:
+        places = _outputs(network)
+        if places is None:
             refuse(self, network)
-        self._boxes, self._scores = found
+        self._boxes, self._scores = places
         _, count, classes = network.outputs[self._scores].shape
         self._activation = options.choice("activation", "sigmoid", ("sigmoid", "softmax", "none"))
         background = options.flag("background")
