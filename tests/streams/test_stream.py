@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from agent.inference.plane import InferencePlane
 from agent.mqtt.transport import Message
 from agent.results.formats import Context
 from agent.sources.base import Source
+from agent.streams.metrics import Reports
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from agent.streams.streams import source
@@ -155,3 +157,16 @@ async def test_a_switch_to_another_policy_still_acknowledges_what_was_held(tmp_p
         )
         await done(stream, 3)
         assert len(ours.unacknowledged) == 0
+
+
+async def test_a_report_of_refused_payloads_says_how_many_it_stands_for(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("agent.streams.stream.Reports", functools.partial(Reports, per_s=0.2))
+    async with stream_in(tmp_path) as (stream, _, theirs):
+        for _ in range(3):
+            theirs.publish(Message("cameras/a", b"\x80 no picture"))
+        await done(stream, 3)
+        assert len(caplog.records) == 1
+        await asyncio.sleep(0.25)  # the interval of the reports passes
+        theirs.publish(Message("cameras/a", b"\x80 no picture"))
+        await done(stream, 4)
+    assert "(and 2 more since the last report)" in caplog.records[1].message
