@@ -87,7 +87,10 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         # Imported here: an agent that takes no deployments does not carry what they need.
         from agent.greengrass import wiring  # noqa: PLC0415
 
-        errors += wiring.problems(config)
+        data_dir = Path(config.data_dir)
+        errors += wiring.problems(
+            config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
+        )
     return Prepared(transports, models), tuple(errors)
 
 

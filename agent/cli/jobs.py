@@ -32,7 +32,7 @@ from agent.cli.tables import show_executions, show_groups, show_job, show_jobs
 from agent.config.load import Config
 from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
-from agent.results.ulid import Ulids
+from agent.results.result import Ulids
 from agent.service import serve as serve_until_signal
 
 __all__ = ["command"]

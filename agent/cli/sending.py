@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from agent.cli.remote import Payload, Remote
 from agent.cli.tables import DEPLOYMENT_COLOURS, console, table
 from agent.errors import ConfigError
-from agent.results.ulid import Ulids
+from agent.results.result import Ulids
 
 __all__ = ["Ending", "SendingOptions", "finish", "new_id", "send", "sending_options"]
 

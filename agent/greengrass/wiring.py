@@ -21,7 +21,6 @@ from agent.aws.credentials import CredentialsProvider
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.deployments import DeploymentOptions, StoreOptions
-from agent.config.load import Config
 from agent.config.transports import TransportOptions
 from agent.errors import VergeError
 from agent.greengrass.artifacts.cache import Cache
@@ -78,20 +77,20 @@ class Surroundings:
     downloads: StoreOptions
 
 
-def problems(config: Config) -> list[VergeError]:
-    """What ``enter`` would refuse of a configuration with deployments, each error with its path."""
+def problems(
+    options: DeploymentOptions, aws: AwsOptions | None, *, thing: str, folder: Path, data_dir: Path
+) -> list[VergeError]:
+    """What ``enter`` would refuse of a configuration with deployments, every error with its path."""
     errors: list[VergeError] = []
-    options = config.deployments or DeploymentOptions()
     for number, key in enumerate(options.trusted_keys):
         try:
-            trusted((key,), config.folder)
+            trusted((key,), folder)
         except VergeError as error:
             errors.append(error.within(f"deployments.trusted_keys[{number}]"))
     try:
-        _credentials(config.aws, config.thing)
+        _credentials(aws, thing)
     except VergeError as error:
         errors.append(error.within("aws"))
-    data_dir = Path(config.data_dir)
     place = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         hint = "set data_dir to a folder that the agent's user may write"

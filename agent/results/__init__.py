@@ -5,7 +5,7 @@
     predictions → Result → Filters → Format.encode → Sink.write
 
 ================  ==================================================================================
-``result``        the result of a frame, the failure of one that has none
+``result``        the result of a frame, the failure of one that has none, sortable unique ids
 ``filters``       which results are published, and which of their predictions
 ``formats``       how a result is written
 ``schemas``       what these payloads look like, as JSON Schema
@@ -14,6 +14,5 @@
 ``comparison``    whether answers say the same: for canaries, golden frames and tuning
 ``recent``        what is remembered of each camera, bounded
 ``disk``          what becomes of a write when the disk is full, read-only or gone
-``ulid``          sortable unique ids
 ================  ==================================================================================
 """

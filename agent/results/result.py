@@ -4,10 +4,17 @@ Numbers are numbers, boxes are fractions of the frame with the origin at the top
 a ``Z`` and milliseconds, and what is not known is left out.  msgspec's structs carry it because every frame
 passes here: they are built, thinned and encoded in microseconds, and the order of the fields is the order
 of the JSON.
+
+A result's id is a ULID: 48 bits of milliseconds and 80 random bits in Crockford's base 32.  Ids of one generator sort
+as text in the order they were made: within a millisecond, and when the clock steps back, the next id is the last one
+plus one.
 """
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -17,15 +24,36 @@ from agent.errors import VergeError
 from agent.frames.frame import Frame
 from agent.inference.predictions import Prediction
 
-__all__ = [
-    "Failure",
-    "FrameFacts",
-    "ModelFacts",
-    "Reason",
-    "Result",
-    "Timing",
-    "utc",
-]
+__all__ = ["ALPHABET", "Failure", "FrameFacts", "ModelFacts", "Reason", "Result", "Timing", "Ulids", "utc"]
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(high + low for high in ALPHABET for low in ALPHABET)
+_SHIFTS = range(120, -1, -10)
+_RANDOM_BITS = 80
+
+
+class Ulids:
+    """A generator of ids; ``clock`` gives seconds since the epoch, ``entropy(n)`` gives n random bytes.
+
+    >>> ids = Ulids(clock=lambda: 1.0, entropy=bytes)
+    >>> ids.new(), ids.new()
+    ('00000000Z80000000000000000', '00000000Z80000000000000001')
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._last = -1
+
+    def new(self) -> str:
+        """The next id, 26 characters."""
+        now_ms = int(self._clock() * 1e3)
+        if now_ms > self._last >> _RANDOM_BITS:
+            self._last = now_ms << _RANDOM_BITS | int.from_bytes(self._entropy(_RANDOM_BITS // 8), "big")
+        else:
+            self._last += 1
+        value = self._last
+        return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 class FrameFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):

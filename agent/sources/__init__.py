@@ -3,7 +3,7 @@
 ==============  ==================================================================================================
 module          what it holds
 ==============  ==================================================================================================
-``base``        the seam: what a stream asks of a source, and the status that a source has
+``base``        the seam: what a stream asks of a source, its status, and beats at an interval
 ``topic``       a topic filter of a transport: frames come as they are sent
 ``directory``   the files of a folder: at each beat one, or each new and changed one
 ``folder``      a folder listed and a file read whole, within limits; blocks
@@ -11,7 +11,6 @@ module          what it holds
 ``camera``      a camera: its newest picture, and another process when it is lost
 ``player``      the process that plays a camera, as the core sees it
 ``secrecy``     a camera's address without its credentials
-``pacer``       beats at an interval
 ``runtime``     the process itself, in an interpreter of its own: OpenCV is imported there and nowhere else
 ==============  ==================================================================================================
 """

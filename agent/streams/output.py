@@ -24,10 +24,9 @@ from agent.mqtt.transport import Message, Transport
 from agent.results import formats
 from agent.results.filters import Filters
 from agent.results.formats import Context, Format
-from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, utc
+from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, Ulids, utc
 from agent.results.sinks import FileSink, LogSink, Sink, TopicSink
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
-from agent.results.ulid import Ulids
 
 __all__ = ["StreamOutput"]
 

@@ -34,8 +34,7 @@ from agent.frames.recognise import recognise
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, InferenceRequest, PoolState
 from agent.mqtt.transport import Message
-from agent.sources.base import Source, SourceStatus
-from agent.sources.pacer import Pacer
+from agent.sources.base import Pacer, Source, SourceStatus
 from agent.streams.metrics import Reports, StreamMetrics
 from agent.streams.output import StreamOutput
 from agent.streams.queue import CameraQueues, Drop

@@ -71,7 +71,7 @@ PURE = [
     "aws/tes/exchange.py",
     "doctor/needs.py",
     "frames/envelope.py",
-    "frames/headers.py",
+    "frames/recognise.py",
     "frames/recognise.py",
     "greengrass/artifacts/stores/s3answers.py",
     "greengrass/catalog/access.py",

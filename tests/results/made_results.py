@@ -17,8 +17,7 @@ from agent.inference.predictions import (
     Tensor,
     Text,
 )
-from agent.results.result import FrameFacts, ModelFacts, Result, Timing, utc
-from agent.results.ulid import Ulids
+from agent.results.result import FrameFacts, ModelFacts, Result, Timing, Ulids, utc
 
 IDS = Ulids()
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config.streams import SnapshotOptions
+from agent.results.result import Ulids
 from agent.results.snapshots import SnapshotFolder, SnapshotPace
-from agent.results.ulid import Ulids
 from tests.results.made_results import TEXT, result
 
 IDS = Ulids()

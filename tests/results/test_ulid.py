@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.results.ulid import ALPHABET, Ulids
+from agent.results.result import ALPHABET, Ulids
 
 CLOCKS = st.lists(st.floats(0, 2**48 / 1e3 - 1, allow_nan=False), min_size=1, max_size=30)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources.pacer import Beat
+from agent.sources.base import Beat
 
 INTERVALS = st.floats(0.01, 4000, allow_nan=False)
 STARTS = st.floats(0, 1e7, allow_nan=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.sources.pacer import Pacer
+from agent.sources.base import Pacer
 from tests.support.until import until
 
 

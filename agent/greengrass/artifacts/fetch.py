@@ -179,6 +179,8 @@ class Fetcher:
             ArtifactError: one of them cannot be used or had, or there is no room.
             ArtifactUnreachableError: one could not be reached until the retries were given up.
         """
+        if not wanted:
+            return {}
         _refuse_clashes(wanted)
         sources = {item: self._source(item) for item in wanted}
         distinct = list(dict.fromkeys(sources.values()))
