@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -17,6 +18,9 @@ from tests.support.ports import HeldPort
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("verge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("verge")
+
+# A shell that starts the tests in the background lets them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
