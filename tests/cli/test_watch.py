@@ -98,7 +98,7 @@ def test_a_broker_that_is_not_there_is_told_with_what_to_check(verge, free_port)
     began = time.monotonic()
     done = verge("watch", "--port", free_port)
     assert done.returncode == 3
-    assert 4.5 < time.monotonic() - began < 15
+    assert 4.5 < time.monotonic() - began < 60
     assert done.stderr.splitlines() == [
         f"verge: no connection to 127.0.0.1:{free_port}: connection refused",
         "       check that the broker runs, host and port",

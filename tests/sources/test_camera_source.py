@@ -137,11 +137,12 @@ async def test_the_newest_picture_is_given_and_each_at_most_once() -> None:
         async with playing(f"http://127.0.0.1:{server.port}/", eager=False) as receiver:
             for count in range(1, 6):
                 before = server.served
+                asked_at = time.time()
                 receiver.source.want()
                 await receiver.has(count)
                 given = receiver.given[-1]
                 assert given.captured_at is not None
-                assert time.time() - given.captured_at < 1.5
+                assert given.captured_at > asked_at - 1.5
                 await until(lambda before=before: server.served > before + 10)
             status = receiver.source.status
     assert status.skipped is not None
@@ -199,8 +200,7 @@ async def test_a_camera_that_hangs_is_killed_and_opened_anew_and_nothing_stale_i
             await receiver.has(count + 2)
             for given in receiver.given[count:]:
                 assert given.captured_at is not None
-                assert given.captured_at >= resumed_at - 0.2
-            assert stalled_at < resumed_at
+                assert given.captured_at > (stalled_at + resumed_at) / 2
 
 
 async def test_a_camera_that_is_not_there_is_waited_for_and_found_when_it_comes(tmp_path, caplog) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 
 from tests.support.peer import Peer, peer
+from tests.support.until import PATIENCE_S
 
 
 class Agent:
@@ -37,10 +38,12 @@ class Agent:
     def results(self, stream: str = "line") -> list[dict[str, Any]]:
         return self.peer.all(self.topic(f"results/{stream}"))
 
-    def result(self, check: Any = lambda _: True, stream: str = "line", timeout_s: float = 20.0) -> dict[str, Any]:
+    def result(
+        self, check: Any = lambda _: True, stream: str = "line", timeout_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
         return self.peer.wait(self.topic(f"results/{stream}"), check, timeout_s)
 
-    def settled(self, received: int, stream: str = "line", timeout_s: float = 30.0) -> dict[str, Any]:
+    def settled(self, received: int, stream: str = "line", timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """The stream's report once that many payloads have met their end."""
         topic = self.topic(f"streams/{stream}")
         return self.peer.wait(topic, lambda told: told["received"] >= received and not told["pending"], timeout_s)
@@ -62,7 +65,7 @@ class Agent:
                     found.append(int(entry.name))
         return sorted(found)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, timeout_s: float = 20.0) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
         self.process.send_signal(how)
         return self.process.wait(timeout_s)
 
@@ -107,7 +110,7 @@ def running(config: dict[str, Any], folder: Path, how: tuple[str, ...] = ("-m", 
 
 def _wait_running(agent: Agent) -> None:
     """Wait until this agent, and no earlier one, says that it is online."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             agent.peer.wait(agent.topic("status"), lambda told: told.get("pid") == agent.process.pid, timeout_s=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,9 +35,21 @@ class Rhythm:
         return cls(statistics.median(between), statistics.median(slopes), tuple(shift - middle for shift in shifts))
 
     @property
-    def worst_s(self) -> float:
-        """How far off the grid the worst message is."""
-        return max(map(abs, self.off_s))
+    def noise_s(self) -> float:
+        """How far off the grid a message usually is: what else the machine does holds some of them up."""
+        return statistics.median(map(abs, self.off_s))
+
+    def keeps(self, interval_s: float, tolerance_s: float) -> bool:
+        """Whether the interval is right, and most messages are where the first ones let expect them.
+
+        A slope through so few points is not more certain than their noise lets it be.
+        """
+        uncertain_s = 3 * 1.5 * self.noise_s * math.sqrt(12 / len(self.off_s) ** 3)
+        return (
+            abs(self.interval_s - interval_s) <= tolerance_s
+            and self.noise_s <= tolerance_s
+            and abs(self.drift_s) <= max(tolerance_s / len(self.off_s), uncertain_s)
+        )
 
     def __str__(self) -> str:
         off = ", ".join(f"{each * 1e3:+.0f}" for each in self.off_s)

@@ -19,8 +19,8 @@ import pytest
 from agent.config.transports import MqttOptions
 from tests.support.certs import Certificates
 from tests.support.ports import HeldPort
+from tests.support.until import PATIENCE_S
 
-_READY_S = 10.0
 INSTALL = "apt-get install mosquitto"
 
 
@@ -149,7 +149,7 @@ class Broker:
 
     def _wait_ready(self) -> None:
         assert self._process is not None
-        give_up = time.monotonic() + _READY_S
+        give_up = time.monotonic() + PATIENCE_S
         while time.monotonic() < give_up:
             if self._process.poll() is not None:
                 break
@@ -162,4 +162,4 @@ class Broker:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
-            self._process.wait(_READY_S)
+            self._process.wait(PATIENCE_S)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from agent.errors import VergeError
 from agent.mqtt.transport import LinkState, Message, Transport
-
-_PATIENCE_S = 10.0
+from tests.support.until import PATIENCE_S
 
 
 class Inbox:
@@ -28,7 +27,7 @@ class Inbox:
         """What the messages carried, in the order they came."""
         return [message.payload for message in self.messages]
 
-    async def until(self, enough: Callable[[list[Message]], bool], timeout_s: float = _PATIENCE_S) -> list[Message]:
+    async def until(self, enough: Callable[[list[Message]], bool], timeout_s: float = PATIENCE_S) -> list[Message]:
         """The messages, once they are ``enough``."""
         async with asyncio.timeout(timeout_s):
             while not enough(self.messages):
@@ -36,13 +35,13 @@ class Inbox:
                 await self._came.wait()
         return self.messages
 
-    async def wait(self, count: int, timeout_s: float = _PATIENCE_S) -> list[Message]:
+    async def wait(self, count: int, timeout_s: float = PATIENCE_S) -> list[Message]:
         """The messages, once there are ``count``."""
         return await self.until(lambda messages: len(messages) >= count, timeout_s)
 
 
 async def state_of(
-    transport: Transport, wanted: Callable[[LinkState], bool], timeout_s: float = _PATIENCE_S
+    transport: Transport, wanted: Callable[[LinkState], bool], timeout_s: float = PATIENCE_S
 ) -> LinkState:
     """The link's state, once it is as wanted."""
     if wanted(transport.state):
@@ -57,7 +56,7 @@ async def connected(transport: Transport) -> LinkState:
     return await state_of(transport, lambda state: state.connected)
 
 
-async def delivered(transport: Transport, message: Message, timeout_s: float = _PATIENCE_S) -> None:
+async def delivered(transport: Transport, message: Message, timeout_s: float = PATIENCE_S) -> None:
     """Publish, and return when the broker has it; raises what lost it."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

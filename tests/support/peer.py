@@ -15,6 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.until import PATIENCE_S
+
 Check = Callable[[mqtt.MQTTMessage], bool]
 
 
@@ -39,19 +41,19 @@ class Peer:
         self._granted.clear()
         self._filters.append(topic_filter)
         self.client.subscribe(topic_filter, 1)
-        assert self._granted.wait(10)
+        assert self._granted.wait(PATIENCE_S)
 
     def publish(self, topic: str, payload: bytes | str = b"", *, qos: int = 1, **properties: Any) -> None:
         told = Properties(PacketTypes.PUBLISH)
         for name, value in properties.items():
             setattr(told, name, value)
-        self.client.publish(topic, payload, qos, properties=told).wait_for_publish(10)
+        self.client.publish(topic, payload, qos, properties=told).wait_for_publish(PATIENCE_S)
 
-    def wait(self, topic: str, check: Callable[[Any], bool] = lambda _: True, timeout_s: float = 20.0) -> Any:
+    def wait(self, topic: str, check: Callable[[Any], bool] = lambda _: True, timeout_s: float = PATIENCE_S) -> Any:
         """The first JSON message on a topic that the check accepts, heard already or to come."""
         return json.loads(self.message(topic, lambda message: check(json.loads(message.payload)), timeout_s).payload)
 
-    def message(self, topic: str, check: Check = lambda _: True, timeout_s: float = 20.0) -> mqtt.MQTTMessage:
+    def message(self, topic: str, check: Check = lambda _: True, timeout_s: float = PATIENCE_S) -> mqtt.MQTTMessage:
         deadline = time.monotonic() + timeout_s
         with self._news:
             looked = 0

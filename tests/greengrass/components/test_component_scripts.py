@@ -18,6 +18,7 @@ from agent.greengrass.components.spec import RunAs
 from agent.greengrass.components.states import State, StatusCode
 from agent.greengrass.components.supervisor import Settled
 from agent.greengrass.recipes.lifecycle import Condition, Skip, parse
+from tests.support.until import PATIENCE_S
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: sudo -E .venv/bin/python -m pytest tests/components"
@@ -35,7 +36,7 @@ def open_device(device) -> Iterator:
 
 async def _settled(supervisor, spec) -> Settled:
     await supervisor.apply({spec.name: spec})
-    return (await supervisor.settled([spec.name], 10))[spec.name]
+    return (await supervisor.settled([spec.name], PATIENCE_S))[spec.name]
 
 
 # -- users ----------------------------------------------------------------------------------------------------------

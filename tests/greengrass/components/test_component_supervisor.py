@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from agent.greengrass.components.errors import ComponentError
 from agent.greengrass.components.spec import Change, Limits
 from agent.greengrass.components.states import REINSTALL, RESTART, START, STOP, State, StatusCode
 from agent.greengrass.components.supervisor import Settled
-from tests.support.until import until
+from tests.support.until import PATIENCE_S, until
 
 FOREVER = "echo $$ > pid; exec sleep 1000"
 
@@ -28,7 +29,7 @@ async def test_a_component_is_installed_run_and_stopped_by_its_scripts(device):
     spec = device.spec("a", Install="echo install", Run=FOREVER, Shutdown="echo shutdown")
     async with device.supervisor() as supervisor:
         assert await supervisor.apply(target(spec)) == {"a": Change.REINSTALL}
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
         assert supervisor.states()["a"].state is State.RUNNING
     log = device.log("a")
     assert "[INFO] a: stdout. install {serviceName=a, scriptName=services.a.lifecycle.Install.script}" in log
@@ -38,7 +39,7 @@ async def test_a_component_is_installed_run_and_stopped_by_its_scripts(device):
 async def test_a_component_with_nothing_to_run_finishes(device):
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("model")))
-        assert await supervisor.settled(["model"], 10) == {"model": Settled.HEALTHY}
+        assert await supervisor.settled(["model"], PATIENCE_S) == {"model": Settled.HEALTHY}
         assert supervisor.states()["model"].state is State.FINISHED
 
 
@@ -72,7 +73,7 @@ async def test_an_install_that_hangs_times_out_and_is_ended(device, alive):
     install = {"Install": {"Script": "echo $$ > pid; sleep 1000", "Timeout": "0.5"}}
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", steps=install)))
-        await supervisor.settled(["a"], 10)
+        await supervisor.settled(["a"], PATIENCE_S)
         status = supervisor.states()["a"]
         assert (status.state, status.problem.code) == (State.BROKEN, StatusCode.INSTALL_TIMEOUT)
         assert not alive(int(device.file("a", "pid")))
@@ -82,7 +83,7 @@ async def test_a_startup_that_is_not_done_in_time_is_killed(device, alive):
     startup = {"Startup": {"Script": "echo $$ > pid; sleep 1000", "Timeout": 0.5}}
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", steps=startup)))
-        await supervisor.settled(["a"], 10)
+        await supervisor.settled(["a"], PATIENCE_S)
         assert supervisor.states()["a"].problem.code is StatusCode.STARTUP_TIMEOUT
         await until(lambda: not alive(int(device.file("a", "pid"))))
 
@@ -100,7 +101,7 @@ async def test_a_startup_that_reports_running_while_it_lives_is_running(device, 
         await supervisor.apply(target(device.spec("a", Startup="sleep 1000")))
         await becomes(supervisor, "a", State.STARTING)
         assert supervisor.report("a", State.RUNNING)
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
 
 
 async def test_reports_that_come_faster_than_they_are_heard_are_dropped(device):
@@ -123,16 +124,16 @@ async def test_a_daemon_that_left_session_and_parents_dies_with_its_component(de
 
 
 async def test_a_component_that_prints_for_ever_costs_neither_the_disk_nor_the_loop(device):
-    lag = 0.0
+    lags: list[float] = []
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Run="exec yes"), device.spec("b", Run=FOREVER)))
-        assert await supervisor.settled(["a", "b"], 10) == {"a": Settled.HEALTHY, "b": Settled.HEALTHY}
-        async with asyncio.timeout(30):
+        assert await supervisor.settled(["a", "b"], PATIENCE_S) == {"a": Settled.HEALTHY, "b": Settled.HEALTHY}
+        async with asyncio.timeout(PATIENCE_S):
             while not (device.root / "logs/a.log.1").exists():
                 began = time.monotonic()
                 await asyncio.sleep(0.01)
-                lag = max(lag, time.monotonic() - began - 0.01)
-    assert lag < 0.2
+                lags.append(time.monotonic() - began - 0.01)
+    assert statistics.median(lags) < 0.1  # a busy machine delays some turns, a busy loop delays all
     files = list((device.root / "logs").glob("a.log*"))
     assert all(file.stat().st_size <= 1024 * 1024 for file in files)
 
@@ -160,7 +161,7 @@ async def test_the_listener_hears_every_state_in_order(device):
     async with device.supervisor() as supervisor:
         supervisor.watch(lambda status: heard.append(status.state))
         await supervisor.apply(target(device.spec("a", Run=FOREVER)))
-        await supervisor.settled(["a"], 10)
+        await supervisor.settled(["a"], PATIENCE_S)
     assert heard == ["INSTALLED", "STARTING", "RUNNING", "STOPPING", "FINISHED"]
 
 
@@ -175,7 +176,7 @@ async def test_dependencies_start_first_and_stop_last(device):
     ]
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(*specs))
-        await supervisor.settled(["top"], 10)
+        await supervisor.settled(["top"], PATIENCE_S)
     assert log.read_text().split() == ["+base", "+middle", "+top", "-top", "-middle", "-base"]
 
 
@@ -188,7 +189,7 @@ async def test_a_hard_dependency_that_fails_restarts_its_depender_and_a_soft_one
         await until(lambda: device.file("hard", "runs") == device.file("soft", "runs") == "x\n")
         supervisor.report("base", State.ERRORED)
         await until(lambda: device.file("hard", "runs") == "x\nx\n")
-        await supervisor.settled(["base", "hard", "soft"], 10)
+        await supervisor.settled(["base", "hard", "soft"], PATIENCE_S)
         assert device.file("soft", "runs") == "x\n"
 
 
@@ -219,10 +220,10 @@ async def test_what_did_not_change_or_only_in_its_shutdown_runs_on(device):
 async def test_another_version_is_installed_and_the_old_one_stopped_by_its_own_scripts(device):
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Install="echo i1", Run=FOREVER, Shutdown="echo s1")))
-        await supervisor.settled(["a"], 10)
+        await supervisor.settled(["a"], PATIENCE_S)
         spec = device.spec("a", "2.0.0", Install="echo i2", Run=FOREVER, Shutdown="echo s2")
         assert await supervisor.apply(target(spec)) == {"a": Change.REINSTALL}
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
         assert supervisor.states()["a"].version == "2.0.0"
     said = [line.split("stdout. ")[1].split(" {")[0] for line in device.log("a").splitlines()]
     assert said == ["i1", "s1", "i2", "s2"]
@@ -231,7 +232,7 @@ async def test_another_version_is_installed_and_the_old_one_stopped_by_its_own_s
 async def test_a_changed_run_restarts_without_install(device):
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(device.spec("a", Install="echo install >> installs", Run=FOREVER)))
-        await supervisor.settled(["a"], 10)
+        await supervisor.settled(["a"], PATIENCE_S)
         changed = device.spec("a", Install="echo install >> installs", Run=f"touch changed; {FOREVER}")
         assert await supervisor.apply(target(changed)) == {"a": Change.RESTART}
         await until((device.root / "work/a/changed").exists)
@@ -242,10 +243,10 @@ async def test_a_broken_component_is_reinstalled_by_any_deployment(device):
     spec = device.spec("a", Install="test -e mended", Run=FOREVER)
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(spec))
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.BROKEN}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.BROKEN}
         (device.root / "work/a/mended").touch()
         await supervisor.apply(target(spec))
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
 
 
 async def test_what_is_not_in_the_target_is_stopped_uninstalled_and_gone(device):
@@ -255,7 +256,7 @@ async def test_what_is_not_in_the_target_is_stopped_uninstalled_and_gone(device)
     top = device.spec("top", hard=["base"], Run=FOREVER, Shutdown=f"echo top >> {log}")
     async with device.supervisor() as supervisor:
         await supervisor.apply(target(base, top))
-        await supervisor.settled(["top"], 10)
+        await supervisor.settled(["top"], PATIENCE_S)
         supervisor.watch(lambda status: told.append((status.name, status.removed)))
         await supervisor.apply({})
         assert supervisor.states() == {}
@@ -270,7 +271,7 @@ async def test_a_restart_gives_a_new_process_and_never_two(device, alive):
         before = int(device.file("a", "pid"))
         for _ in range(3):
             supervisor.pursue("a", RESTART)
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
         assert not alive(before)
 
 
@@ -300,7 +301,7 @@ async def test_wishes_that_tumble_over_each_other_never_leave_two_processes(devi
             await asyncio.sleep(chance.choice([0, 0, 0.005, 0.03]))
             assert _living(device, alive) <= 1
         supervisor.pursue("a", START)
-        assert await supervisor.settled(["a"], 10) == {"a": Settled.HEALTHY}
+        assert await supervisor.settled(["a"], PATIENCE_S) == {"a": Settled.HEALTHY}
         await until(lambda: _living(device, alive) == 1)
     assert _living(device, alive) == 0
 

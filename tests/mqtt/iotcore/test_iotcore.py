@@ -244,8 +244,10 @@ async def test_what_the_policy_does_not_allow_is_told_filter_by_filter_and_messa
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
-async def arrivals(iotcore: Options, topic: str, messages: list[Message], limits: IotCoreLimits) -> list[float]:
-    """When each message was delivered, seconds after the first was published."""
+async def arrivals(
+    iotcore: Options, topic: str, messages: list[Message], limits: IotCoreLimits
+) -> tuple[list[float], int]:
+    """When each message was delivered, seconds after the first was published, and how often one had to wait."""
     async with (
         IotCoreTransport("receiver", iotcore()) as receiver,
         IotCoreTransport("t", iotcore(limits=limits)) as sender,
@@ -257,9 +259,8 @@ async def arrivals(iotcore: Options, topic: str, messages: list[Message], limits
         began = time.monotonic()
         for message in messages:
             sender.publish(message)
-        await until(lambda: len(came) == len(messages), 20)
-        assert (sender.counts["messages"]["postponed"] > 0) == (came[-1] - began >= 1)
-        return [at - began for at in came]
+        await until(lambda: len(came) == len(messages))
+        return [at - began for at in came], sender.counts["messages"]["postponed"]
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(100, 0), (101, 1), (201, 2)])
@@ -267,9 +268,11 @@ async def test_a_hundred_publishes_pass_in_a_second_and_the_next_waits(
     iotcore: Options, topic: str, count: int, seconds: int
 ):
     messages = [Message(topic, b"%d" % number, qos=1) for number in range(count)]
-    came = await arrivals(iotcore, topic, messages, IotCoreLimits())
+    unlimited, _ = await arrivals(iotcore, topic, messages, IotCoreLimits(publishes_per_s=10_000))
+    came, postponed = await arrivals(iotcore, topic, messages, IotCoreLimits())
     assert all(at >= number // 100 for number, at in enumerate(came))
-    assert seconds <= came[-1] < seconds + 0.9
+    assert (postponed > 0) == (seconds > 0)
+    assert came[-1] < seconds + max(0.9, 5 * unlimited[-1])
 
 
 @pytest.mark.parametrize(("sizes", "waits"), [([131_000] * 4, False), ([131_000] * 4 + [1000], True)])
@@ -277,9 +280,9 @@ async def test_512_kilobytes_pass_in_a_second_and_what_is_more_waits(
     iotcore: Options, topic: str, sizes: list[int], waits: bool
 ):
     messages = [Message(topic, bytes(size), qos=1) for size in sizes]
-    came = await arrivals(iotcore, topic, messages, IotCoreLimits())
-    assert (came[-1] >= 1) == waits
-    assert came[3] < 0.9
+    came, postponed = await arrivals(iotcore, topic, messages, IotCoreLimits())
+    assert postponed == waits
+    assert came[-1] >= waits
 
 
 async def test_a_payload_at_the_limit_goes_and_one_past_it_is_refused_and_counted(iotcore: Options, topic: str):

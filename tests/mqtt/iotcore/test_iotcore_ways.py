@@ -354,7 +354,7 @@ async def test_what_exceeds_a_quota_is_sent_again_a_second_later(
 
 
 async def test_the_goodbye_goes_out_before_acknowledgements_that_come_too_late(
-    tls_broker: Broker, iotcore: Options, topic: str
+    tls_broker: Broker, iotcore: Options, topic: str, caplog: pytest.LogCaptureFixture
 ):
     async with IotCoreTransport("sender", iotcore()) as sender:
         receiver = IotCoreTransport("receiver", iotcore())
@@ -363,5 +363,4 @@ async def test_the_goodbye_goes_out_before_acknowledgements_that_come_too_late(
             await asyncio.gather(connected(receiver), connected(sender))
             for number in range(500):
                 sender.publish(Message(topic, b"%d" % number, qos=1))
-            began = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() - began < 4
+        assert "did not come to rest" not in caplog.text
