@@ -42,7 +42,7 @@ from agent.greengrass.deployments.transaction import Workspace
 from agent.greengrass.deployments.trust import Link, TrustPolicy
 from agent.greengrass.fleet.messages import DeviceFacts
 from agent.greengrass.fleet.report import ComponentHealth
-from agent.greengrass.fleet.service import FleetStatus, Roster, component_health, health_topic
+from agent.greengrass.fleet.service import FleetStatus, HealthSource, component_health, health_topic
 from agent.greengrass.recipes import platform
 from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
@@ -118,10 +118,10 @@ async def enter(
     publisher.changed()
     if options.health:
 
-        def roster(arns: Mapping[str, str]) -> Mapping[str, ComponentHealth]:
+        def current_health(arns: Mapping[str, str]) -> Mapping[str, ComponentHealth]:
             return component_health(service.state.current, component_statuses(view()), arns)
 
-        fleet = await stack.enter_async_context(_fleet(here, options, ledger, supervisor, roster))
+        fleet = await stack.enter_async_context(_fleet(here, options, ledger, supervisor, current_health))
         here.board.watch(fleet.changed)
         service.listen(fleet)
         sending = tasks.create_task(fleet.run(), name="agent.fleet")
@@ -193,11 +193,11 @@ def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: 
 
 
 def _fleet(
-    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, roster: Roster
+    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, current_health: HealthSource
 ) -> FleetStatus:
     attributes = platform.detect()
     return FleetStatus(
-        here.transport, ledger, supervisor, roster,
+        here.transport, ledger, supervisor, current_health,
         device=DeviceFacts(here.thing, attributes["os"], attributes["architecture"], str(BUILTINS[NUCLEUS].version)),
         topic=health_topic(here.thing, options.aws_prefix), cadence_s=options.health_cadence_s,
     )  # fmt: skip

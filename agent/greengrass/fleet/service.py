@@ -30,11 +30,11 @@ from agent.greengrass.fleet.messages import DeviceFacts, encode
 from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, Report, Trigger, health_of
 from agent.mqtt.transport import LinkState, Message, Transport
 
-__all__ = ["FleetStatus", "Roster", "component_health", "health_topic"]
+__all__ = ["FleetStatus", "HealthSource", "component_health", "health_topic"]
 
 log = logging.getLogger(__name__)
 
-Roster = Callable[[Mapping[str, str]], Mapping[str, ComponentHealth]]
+HealthSource = Callable[[Mapping[str, str]], Mapping[str, ComponentHealth]]
 """Gives the health of every component now; its argument is the configuration ARNs by group."""
 
 _TRIGGERS: Final = {
@@ -80,19 +80,19 @@ def _arns(groups: Iterable[str], arns: Mapping[str, str]) -> tuple[str, ...]:
 class FleetStatus:
     """Sends fleet status messages while it is entered and ``run``; a ``DeploymentListener``.
 
-    ``roster`` is called whenever something ``changed``; changes of scripts come from the supervisor.
+    ``current_health`` is called whenever something ``changed``; changes of scripts come from the supervisor.
     """
 
     def __init__(
-        self, transport: Transport, ledger: Ledger, supervisor: Supervisor, roster: Roster, *, device: DeviceFacts,
-        topic: str, cadence_s: float = CADENCE_S,
+        self, transport: Transport, ledger: Ledger, supervisor: Supervisor, current_health: HealthSource, *,
+        device: DeviceFacts, topic: str, cadence_s: float = CADENCE_S,
     ) -> None:  # fmt: skip
         self.dropped = 0
         """Messages that found the outbox full."""
         self._transport = transport
         self._ledger = ledger
         self._supervisor = supervisor
-        self._roster = roster
+        self._current_health = current_health
         self._device = device
         self._topic = topic
         self._cadence_s = cadence_s
@@ -149,7 +149,7 @@ class FleetStatus:
         self._handle(HealthEvent(Happened.ONLINE if state.connected else Happened.OFFLINE))
 
     def _compare(self) -> None:
-        known, now = self._health.components, self._roster(self._arns)
+        known, now = self._health.components, self._current_health(self._arns)
         for name, one in now.items():
             if known.get(name) != one:
                 self._handle(HealthEvent(Happened.CHANGED, one))
