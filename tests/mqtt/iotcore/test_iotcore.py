@@ -393,8 +393,8 @@ async def test_results_go_up_in_batches_compressed_and_each_hears_of_its_end(iot
         assert all(("content-encoding", "gzip") in message.user_properties for message in batches)
         documents = [json.loads(gzip.decompress(message.payload))["messages"] for message in batches]
         assert [len(document) for document in documents] == [10, 10, 5]
-        told = [(each["payload"]["frame"], each["user_properties"]) for document in documents for each in document]
-        assert told == [(number, [["verge-id", str(number)]]) for number in range(25)]
+        results = [(item["payload"]["frame"], item["user_properties"]) for document in documents for item in document]
+        assert results == [(number, [["verge-id", str(number)]]) for number in range(25)]
 
 
 async def test_a_batch_that_waits_goes_out_before_a_goodbye(iotcore: Options, topic: str):
@@ -458,7 +458,7 @@ async def test_behind_an_outbox_results_wait_on_disk_and_go_up_in_batches(
             while len(numbers) < 20:
                 count = len(inbox.messages)
                 batches = [json.loads(message.payload)["messages"] for message in inbox.messages]
-                numbers = [each["payload"] for batch in batches for each in batch]
+                numbers = [item["payload"] for batch in batches for item in batch]
                 if len(numbers) < 20:
                     await inbox.wait(count + 1)
         assert numbers == list(range(20))
@@ -477,7 +477,7 @@ async def test_behind_an_outbox_batches_get_as_full_as_they_may(iotcore: Options
                 outbox.publish(Message(topic, b"%d" % number, qos=1))
             await inbox.wait(5)
         batches = [json.loads(message.payload)["messages"] for message in inbox.messages]
-        assert [len(each) for each in batches] == [100] * 5
+        assert [len(item) for item in batches] == [100] * 5
 
 
 # -- taking it down ----------------------------------------------------------------------------------------------------

@@ -75,24 +75,24 @@ messages = st.builds(
 
 @settings(deadline=None, max_examples=80)
 @given(
-    told=st.lists(messages, max_size=25),
+    published_messages=st.lists(messages, max_size=25),
     bound=st.integers(60, 600),
     count=st.integers(1, 8),
     packed=st.booleans(),
 )
 def test_a_receiver_gets_each_message_once_in_the_order_of_its_topic(
-    told: list[Message], bound: int, count: int, packed: bool
+    published_messages: list[Message], bound: int, count: int, packed: bool
 ):
     batcher = Batcher(BatchOptions(max_messages=count, max_bytes=bound, gzip=packed))
-    out = published(batcher, told)
+    out = published(batcher, published_messages)
     came: dict[str, list[Message]] = defaultdict(list)
     for batch in out:
         assert len(batch.messages) <= count
         came[batch.message.topic] += decoded(batch.message)
         if len(batch.messages) > 1 and ENCODING not in batch.message.user_properties:
             assert len(batch.message.payload) <= bound
-    for topic in {message.topic for message in told}:
-        wanted = [message for message in told if message.topic == topic]
+    for topic in {message.topic for message in published_messages}:
+        wanted = [message for message in published_messages if message.topic == topic]
         assert [_content(message) for message in came[topic]] == [_content(message) for message in wanted]
     assert (batcher.messages, batcher.bytes) == (0, 0)
 

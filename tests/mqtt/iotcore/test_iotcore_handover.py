@@ -30,7 +30,7 @@ async def test_events_keep_their_order_and_wake_the_loop_once(monkeypatch: pytes
     handover = Handover(taken.append, max_messages=10_000, max_bytes=10_000)
     loop, wakes = asyncio.get_running_loop(), []
     wake = loop.call_soon_threadsafe
-    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *told: (wakes.append(told), wake(*told)))
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *errors: (wakes.append(errors), wake(*errors)))
     events = [Published(number, None) for number in range(1000)]
     await in_a_thread(handover, events)
     await until(lambda: len(taken) == 1000)
@@ -80,12 +80,12 @@ async def test_what_fails_in_the_loop_does_not_stop_what_comes_behind():
         if len(taken) == 1:
             raise RuntimeError("the first fails")
 
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
     handover = Handover(take, max_messages=1, max_bytes=1)
     await in_a_thread(handover, [Published(number, None) for number in range(3)])
     await until(lambda: len(taken) == 3)
-    assert [str(error) for error in told] == ["the first fails"]
+    assert [str(error) for error in errors] == ["the first fails"]
 
 
 def test_what_comes_after_the_loop_is_closed_hurts_nobody():

@@ -21,8 +21,8 @@ ENDPOINT = "a1b2c3-ats.iot.eu-west-1.amazonaws.com"
 FILES = {"cert_file": "c.pem", "key_file": "k.pem"}
 
 
-def options(**told: Any) -> IotCoreOptions:
-    return msgspec.convert({"endpoint": ENDPOINT, **told}, IotCoreOptions)
+def options(**values: Any) -> IotCoreOptions:
+    return msgspec.convert({"endpoint": ENDPOINT, **values}, IotCoreOptions)
 
 
 def config(**tables: Any) -> Any:
@@ -30,7 +30,7 @@ def config(**tables: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("told", "way", "port", "alpn"),
+    ("values", "way", "port", "alpn"),
     [
         (FILES, "certificate", 8883, None),
         ({**FILES, "port": 443}, "certificate", 443, "x-amzn-mqtt-ca"),
@@ -43,14 +43,14 @@ def config(**tables: Any) -> Any:
         ({"authorizer": {"websockets": True}}, "authorizer", 443, None),
     ],
 )
-def test_each_way_has_its_port_and_protocol(told: dict[str, Any], way: str, port: int, alpn: str | None):
-    made = options(**told)
+def test_each_way_has_its_port_and_protocol(values: dict[str, Any], way: str, port: int, alpn: str | None):
+    made = options(**values)
     assert (made.way, made.port_used, made.alpn_used, made.address) == (way, port, alpn, f"{ENDPOINT}:{port}")
-    assert made.websockets == (way == "sigv4" or "websockets" in told.get("authorizer", {}))
+    assert made.websockets == (way == "sigv4" or "websockets" in values.get("authorizer", {}))
 
 
 @pytest.mark.parametrize(
-    ("told", "wrong"),
+    ("values", "wrong"),
     [
         ({}, "name one of key_file (with cert_file), pkcs11, sigv4 and authorizer, not nothing"),
         ({**FILES, "sigv4": {}}, "not sigv4 and key_file"),
@@ -65,9 +65,9 @@ def test_each_way_has_its_port_and_protocol(told: dict[str, Any], way: str, port
         ({**FILES, "keepalive_s": 4}, "`int` >= 5"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_place(told: dict[str, Any], wrong: str):
+def test_what_cannot_be_is_refused_with_its_place(values: dict[str, Any], wrong: str):
     with pytest.raises(ConfigError) as refused:
-        config(cloud={"type": "iotcore", "endpoint": ENDPOINT, **told})
+        config(cloud={"type": "iotcore", "endpoint": ENDPOINT, **values})
     assert "transports.cloud" in refused.value.message
     assert wrong.lower() in refused.value.message.lower()
 
@@ -101,12 +101,12 @@ def test_a_transport_without_type_is_mqtt_and_the_others_say_theirs():
     made = config(
         local={"host": "broker"}, other={"type": "mqtt"}, cloud={"type": "iotcore", "endpoint": ENDPOINT, **FILES}
     )
-    kinds = {name: type(told) for name, told in made.transports.items()}
+    kinds = {name: type(item) for name, item in made.transports.items()}
     assert kinds == {"local": MqttOptions, "other": MqttOptions, "cloud": IotCoreOptions}
 
 
 @pytest.mark.parametrize(
-    ("table", "told", "hint"),
+    ("table", "message", "hint"),
     [
         ({"hots": "x"}, "unknown key transports.x.hots in verge.toml", "did you mean host?"),
         ({"endpoint": "x"}, "unknown key transports.x.endpoint in verge.toml", None),
@@ -122,10 +122,10 @@ def test_a_transport_without_type_is_mqtt_and_the_others_say_theirs():
         ({"port": "x"}, "transports.x.port in verge.toml: expected `int`, got `str`", None),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_for_the_type_that_the_table_has(table: dict[str, Any], told: str, hint: str | None):
+def test_a_mistake_is_told_for_the_type_that_the_table_has(table: dict[str, Any], message: str, hint: str | None):
     with pytest.raises(ConfigError) as refused:
         config(x=table, cloud={"type": "iotcore", "endpoint": ENDPOINT, **FILES})
-    assert refused.value.message == told
+    assert refused.value.message == message
     assert hint is None or refused.value.hint == hint
 
 
@@ -211,9 +211,9 @@ def test_tls_files_that_cannot_be_used_are_told_before_any_connection(tmp_path: 
 
 
 def test_a_security_module_that_is_not_there_is_told_before_any_connection(certificates: Certificates):
-    told = {"cert_file": str(certificates.client_cert), "pkcs11": {"library": "no-such-module.so", "pin": "1234"}}
+    values = {"cert_file": str(certificates.client_cert), "pkcs11": {"library": "no-such-module.so", "pin": "1234"}}
     with pytest.raises(ConfigError, match=r"PKCS#11 library no-such-module\.so cannot be used") as wrong:
-        create("cloud", options(**told))
+        create("cloud", options(**values))
     assert wrong.value.code == "no-pkcs11"
     assert "key_file" in str(wrong.value.hint)
 

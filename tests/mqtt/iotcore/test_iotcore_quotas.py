@@ -22,7 +22,7 @@ def objections(message: Message, broker: IotCoreBroker = BROKER) -> tuple[str, s
 
 
 @pytest.mark.parametrize(
-    ("topic", "told"),
+    ("topic", "refusal"),
     [
         ("t" * 256, None),
         ("t" * 257, "has 257 bytes, IoT Core takes 256"),
@@ -38,25 +38,25 @@ def objections(message: Message, broker: IotCoreBroker = BROKER) -> tuple[str, s
         ("$aws/things/camera/jobs/start-next/a/b/c/d", "has 8 slashes, IoT Core takes 7"),
     ],
 )
-def test_a_topic_is_taken_up_to_its_limits(topic: str, told: str | None):
-    found = objections(Message(topic, b"x"))
-    assert found == (told and ("bad-topic", f"the topic {topic!r} {told}"))
+def test_a_topic_is_taken_up_to_its_limits(topic: str, refusal: str | None):
+    actual = objections(Message(topic, b"x"))
+    assert actual == (refusal and ("bad-topic", f"the topic {topic!r} {refusal}"))
 
 
-@pytest.mark.parametrize(("size", "told"), [(131_072, None), (131_073, "packet-too-large")])
-def test_a_payload_is_taken_up_to_its_limit(size: int, told: str | None):
-    found = objections(Message("t", bytes(size)))
-    assert (found and found[0]) == told
-    assert found is None or "131073 bytes" in found[1]
+@pytest.mark.parametrize(("size", "refusal"), [(131_072, None), (131_073, "packet-too-large")])
+def test_a_payload_is_taken_up_to_its_limit(size: int, refusal: str | None):
+    actual = objections(Message("t", bytes(size)))
+    assert (actual and actual[0]) == refusal
+    assert actual is None or "131073 bytes" in actual[1]
 
 
 def test_a_message_larger_than_a_second_takes_is_refused_for_it_would_wait_for_ever():
     message = Message("t", bytes(1000), qos=1)
     size = publish_bytes(message)
     assert objections(message, IotCoreBroker(rules=IotCoreLimits(bytes_per_s=size))) is None
-    found = objections(message, IotCoreBroker(rules=IotCoreLimits(bytes_per_s=size - 1)))
-    assert found is not None
-    assert f"{size} bytes" in found[1]
+    actual = objections(message, IotCoreBroker(rules=IotCoreLimits(bytes_per_s=size - 1)))
+    assert actual is not None
+    assert f"{size} bytes" in actual[1]
 
 
 def test_what_the_broker_said_holds_besides():
@@ -65,7 +65,7 @@ def test_what_the_broker_said_holds_besides():
 
 
 @pytest.mark.parametrize(
-    ("topic_filter", "told"),
+    ("topic_filter", "refusal"),
     [
         ("a/+/c/d/e/f/g/#", None),
         ("a/+/c/d/e/f/g/h/#", "has 8 slashes, IoT Core takes 7"),
@@ -75,8 +75,8 @@ def test_what_the_broker_said_holds_besides():
         ("f" * 257, "has 257 bytes, IoT Core takes 256"),
     ],
 )
-def test_a_filter_is_taken_up_to_its_limits(topic_filter: str, told: str | None):
-    assert BROKER.objection(topic_filter) == told
+def test_a_filter_is_taken_up_to_its_limits(topic_filter: str, refusal: str | None):
+    assert BROKER.objection(topic_filter) == refusal
 
 
 @pytest.mark.parametrize(

@@ -189,12 +189,12 @@ async def test_a_websocket_is_asked_for_with_a_request_signed_for_the_region(
     head = seen.firsts[0].decode().split("\r\n")
     target = head[0].split(" ")[1]
     path, _, query = target.partition("?")
-    told = dict(pair.split("=", 1) for pair in query.split("&"))
+    query_values = dict(pair.split("=", 1) for pair in query.split("&"))
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
     assert path == "/mqtt"
-    assert unquote(told.pop("X-Amz-Security-Token")) == "session/token"
-    assert unquote(told["X-Amz-Credential"]).endswith("/eu-west-1/iotdevicegateway/aws4_request")
-    assert told.pop("X-Amz-Signature") == signature(told, headers, "secret key")
+    assert unquote(query_values.pop("X-Amz-Security-Token")) == "session/token"
+    assert unquote(query_values["X-Amz-Credential"]).endswith("/eu-west-1/iotdevicegateway/aws4_request")
+    assert query_values.pop("X-Amz-Signature") == signature(query_values, headers, "secret key")
 
 
 def signature(query: dict[str, str], headers: dict[str, str], secret: str) -> str:
@@ -274,8 +274,8 @@ async def proxy(*, refuses: bool = False) -> AsyncIterator[tuple[int, list[str]]
 
 async def test_a_proxy_is_gone_through_by_connect_and_told_who_asks(tls_broker: Broker, iotcore: Options, topic: str):
     async with proxy() as (port, requests):
-        told = ProxyOptions(host="127.0.0.1", port=port, username="camera", password="secret")
-        async with IotCoreTransport("t", iotcore(proxy=told)) as transport:
+        options = ProxyOptions(host="127.0.0.1", port=port, username="camera", password="secret")
+        async with IotCoreTransport("t", iotcore(proxy=options)) as transport:
             await works(transport, topic)
     assert requests[0].startswith(f"CONNECT 127.0.0.1:{tls_broker.port} HTTP/1.1\r\n")
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'camera:secret').decode()}" in requests[0]
@@ -283,8 +283,8 @@ async def test_a_proxy_is_gone_through_by_connect_and_told_who_asks(tls_broker: 
 
 async def test_a_proxy_that_refuses_is_told(iotcore: Options):
     async with proxy(refuses=True) as (port, _):
-        told = ProxyOptions(host="127.0.0.1", port=port)
-        async with IotCoreTransport("t", iotcore(proxy=told)) as transport:
+        options = ProxyOptions(host="127.0.0.1", port=port)
+        async with IotCoreTransport("t", iotcore(proxy=options)) as transport:
             trouble = await why(transport)
             assert trouble.code == "proxy"
 

@@ -80,7 +80,7 @@ def texts(count: int, start: int = 0) -> list[bytes]:
     return [b"%d" % number for number in range(start, start + count)]
 
 
-# -- who is told what ---------------------------------------------------------------------------------------
+# -- who is called back --------------------------------------------------------------------------------------
 
 
 async def test_acknowledged_is_what_is_on_disk_while_the_link_is_down(site: Site):

@@ -31,9 +31,9 @@ class World:
         self.removes: list[int] = []
         self.number = 0
         self.full = False
-        self.hear(scheduler.Opened({}))
+        self.step(scheduler.Opened({}))
 
-    def hear(self, event: scheduler.Event) -> None:
+    def step(self, event: scheduler.Event) -> None:
         queue = [event]
         while queue:
             taken = True
@@ -58,7 +58,7 @@ class World:
             seq = rank << SHIFT | self.number
             records.append(Record(seq, 0, Message(topic, b"%d" % self.number, 1), "", 500))
         self.store |= {record.seq: record for record in records}
-        self.hear(scheduler.Stored(records))
+        self.step(scheduler.Stored(records))
 
     def read(self) -> None:
         """The store answers what it was asked."""
@@ -67,23 +67,23 @@ class World:
             low, high = max(load.after + 1, load.rank << SHIFT), (load.rank + 1) << SHIFT
             found = sorted(seq for seq in self.store if low <= seq < high)
             chosen = [self.store[seq] for seq in found[: scheduler.READ_AHEAD]]
-            self.hear(scheduler.Loaded(load, chosen, len(chosen) < scheduler.READ_AHEAD))
+            self.step(scheduler.Loaded(load, chosen, len(chosen) < scheduler.READ_AHEAD))
 
     def remove(self) -> None:
         """What was acknowledged leaves the store."""
         removed, self.removes = self.removes, []
         for seq in removed:
             del self.store[seq]
-        self.hear(scheduler.Removed(removed))
+        self.step(scheduler.Removed(removed))
 
     def acknowledge(self, count: int = 1) -> None:
         for seq in list(self.scheduler.handed_over)[:count]:
-            self.hear(scheduler.Ended(seq))
+            self.step(scheduler.Ended(seq))
 
     def drain(self) -> None:
         self.full = False
-        self.hear(scheduler.Tick())
-        self.hear(scheduler.LinkChanged(up=True))
+        self.step(scheduler.Tick())
+        self.step(scheduler.LinkChanged(up=True))
         for _ in range(10_000):
             self.read()
             self.remove()
@@ -99,7 +99,7 @@ class World:
 
 def up(**options: Any) -> World:
     world = World(**options)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     world.read()
     return world
 
@@ -118,14 +118,14 @@ STEPS = st.lists(
 @given(steps=STEPS, many=st.booleans())
 def test_whatever_happens_everything_is_sent_in_the_order_of_its_topic_and_memory_is_bounded(steps, many):
     world = World()
-    world.hear(scheduler.Opened(None if many else {}))
+    world.step(scheduler.Opened(None if many else {}))
     ranks = dict(zip(TOPICS, range(3), strict=True))
     for step in steps:
         match step:
             case ("publish", topic, count):
                 world.publish(topic, count, ranks[topic])
             case ("up",) | ("down",):
-                world.hear(scheduler.LinkChanged(up=step[0] == "up"))
+                world.step(scheduler.LinkChanged(up=step[0] == "up"))
             case ("read",):
                 world.read()
             case ("remove",):
@@ -133,7 +133,7 @@ def test_whatever_happens_everything_is_sent_in_the_order_of_its_topic_and_memor
             case ("full",) | ("room",):
                 world.full = step[0] == "full"
             case ("tick",):
-                world.hear(scheduler.Tick())
+                world.step(scheduler.Tick())
             case ("acknowledge", count):
                 world.acknowledge(count)
         held = len(list(world.scheduler.held()))
@@ -179,7 +179,7 @@ def test_a_lower_rank_goes_first():
 def test_live_messages_of_other_topics_go_between_what_is_replayed(share: int):
     world = World(in_flight=1, live_per_replayed=share)
     world.publish("old", 1000)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     world.read()
     world.publish("new", 30)
     for _ in range(25):
@@ -192,7 +192,7 @@ def test_live_messages_of_other_topics_go_between_what_is_replayed(share: int):
 def test_replay_goes_on_however_much_is_live():
     world = World(in_flight=1)
     world.publish("old", 100)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     for _ in range(100):
         world.publish("new", 2)
         world.acknowledge()
@@ -203,7 +203,7 @@ def test_replay_goes_on_however_much_is_live():
 def test_a_live_message_waits_for_what_is_replayed_on_its_own_topic():
     world = World(in_flight=1)
     world.publish("a", 5)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     world.publish("a", 5)
     world.drain()
     assert [int(record.message.payload) for record in world.wire] == list(range(1, 11))
@@ -212,7 +212,7 @@ def test_a_live_message_waits_for_what_is_replayed_on_its_own_topic():
 def test_live_first_lets_it_go_before_that():
     world = World(in_flight=1, order="live-first", live_per_replayed=100)
     world.publish("a", 5)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     world.publish("a", 5)
     world.drain()
     assert [int(record.message.payload) for record in world.wire] == [6, 7, 8, 9, 10, 1, 2, 3, 4, 5]
@@ -231,8 +231,8 @@ def test_what_was_acknowledged_is_not_read_again_before_it_is_removed():
     world = up()
     world.publish("a", 10)
     world.acknowledge(10)
-    world.hear(scheduler.LinkChanged(up=False))
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=False))
+    world.step(scheduler.LinkChanged(up=True))
     world.read()
     assert len(world.wire) == 10
 
@@ -243,7 +243,7 @@ def test_what_the_transport_gave_back_is_sent_again_before_what_came_after_it():
     world.publish("a", 3)
     assert (world.wire, world.scheduler.handed_over) == ([], {})
     world.full = False
-    world.hear(scheduler.Tick())
+    world.step(scheduler.Tick())
     world.read()
     assert world.numbers("a") == [1, 2, 3]
 
@@ -260,7 +260,7 @@ def test_more_topics_than_are_counted_are_all_taken_to_wait():
     world = World()
     for number in range(scheduler.TOPICS + 1):
         world.publish(f"t{number}")
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     world.publish("new")
     assert world.wire == []
     world.drain()
@@ -272,8 +272,8 @@ def test_who_leaves_sends_what_is_live_and_of_the_first_rank_only():
     world = World()
     world.publish("results", 200)
     world.publish("status", 3, rank=0)
-    world.hear(scheduler.Leaving())
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.Leaving())
+    world.step(scheduler.LinkChanged(up=True))
     for _ in range(5):
         world.read()
         world.acknowledge(100)
@@ -287,10 +287,10 @@ def test_who_leaves_sends_what_is_live_and_of_the_first_rank_only():
 def test_a_failed_reading_is_tried_again_with_the_next_tick():
     world = World()
     world.publish("a", 3)
-    world.hear(scheduler.LinkChanged(up=True))
+    world.step(scheduler.LinkChanged(up=True))
     (load,) = [load for load in world.loads if load.rank == 1]
     world.loads.clear()
-    world.hear(scheduler.Loaded(load, None, exhausted=False))
+    world.step(scheduler.Loaded(load, None, exhausted=False))
     assert world.loads == []
     world.drain()
     assert world.numbers("a") == [1, 2, 3]
