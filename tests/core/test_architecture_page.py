@@ -91,7 +91,7 @@ def test_every_room_is_drawn() -> None:
 
 def test_every_file_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`((?:agent|tests|scripts|configs)/[\w/.-]+)`", PAGE))
-    new = {block.about["file"] for block in blocks(PAGE) if "after" not in block.about and "file" in block.about}
+    new = {block.about["file"] for block in blocks(PAGE) if block.about.keys() == {"file"}}
     assert {one for one in named - new if not (ROOT / one).exists()} == set()
     walked = set(re.findall(r"^\| `(?!agent/)([\w/]+\.py)` \|", PAGE, re.MULTILINE))
     assert {one for one in walked if not (ROOT / "agent" / one).is_file()} == set()
@@ -117,14 +117,16 @@ def test_a_recipe_for_what_comes_works_as_it_is_written(name, tmp_path) -> None:
 
 
 def write(path: Path, block: Block) -> None:
-    """A new file, or lines behind the one that the block's ``after`` begins."""
-    if "after" not in block.about:
+    """A new file, or lines before, behind or instead of the one that begins as the block says."""
+    where = next((word for word in ("before", "after", "instead") if word in block.about), None)
+    if where is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
         return
     lines = path.read_text().splitlines(keepends=True)
-    place = next(number for number, line in enumerate(lines) if line.strip().startswith(block.about["after"]))
-    lines.insert(place + 1, block.text)
+    start = block.about[where]
+    place = next(number for number, line in enumerate(lines) if line.strip().startswith(start))
+    lines[place + (where == "after") : place + (where != "before")] = [block.text]
     path.write_text("".join(lines))
 
 
