@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from agent.cli.lines import Lines, as_json, labels
 from agent.cli.watch import configured, usual
 from agent.config.load import parse
 from agent.errors import ConfigError
+from tests.support.broker import Broker
 
 KEYS = ["thing", "stream", "frame", "camera", "timing_ms", "total", "predictions", "label", "score", "model", "state"]
 CAT = {"label": "Cat", "label_id": 8, "score": 0.853}
@@ -46,6 +48,13 @@ def config(text_streams, **rest):
         "models": {"m": {"source": "detector"}},
     }
     return parse(told | {"streams": text_streams} | rest, "a test", Path(), {})
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    """A broker on which no agent of other tests has left anything."""
+    with Broker() as running:
+        yield running
 
 
 @pytest.fixture

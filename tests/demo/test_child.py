@@ -73,10 +73,11 @@ async def test_a_program_that_is_not_there_is_in_its_last_lines(tmp_path):
 ORPHAN_MAKER = """
 import asyncio, sys
 from pathlib import Path
-from agent.demo.child import Child
+from agent.demo.child import ChildProgram
 
 async def main():
-    async with Child("orphan", [sys.executable, "-c", "import time; time.sleep(60)"], Path(sys.argv[1])) as child:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    async with ChildProgram("orphan", sleeper, Path(sys.argv[1])) as child:
         print(child.pid, flush=True)
         await child.ended()
 
