@@ -66,6 +66,6 @@ def test_the_int8_copy_holds_the_integers_of_the_file_and_their_scales(tmp_path:
 def test_a_network_with_an_operator_that_has_no_copy_is_refused_by_its_name(tmp_path: Path):
     network = tflite.read(CLASSIFIER)
     strange = replace(network.operators[0], name="UNIDIRECTIONAL_SEQUENCE_LSTM")
-    with pytest.raises(tflite.Unknown, match="UNIDIRECTIONAL_SEQUENCE_LSTM"):
+    with pytest.raises(tflite.UnknownOperatorError, match="UNIDIRECTIONAL_SEQUENCE_LSTM"):
         onnxcopy.write(replace(network, operators=(strange,)), tmp_path / "copy.onnx", "float")
     assert not (tmp_path / "copy.onnx").exists()
