@@ -97,6 +97,11 @@ def test_every_file_that_the_page_names_exists() -> None:
     assert {one for one in walked if not (ROOT / "agent" / one).is_file()} == set()
 
 
+def test_a_reader_sees_where_each_block_belongs() -> None:
+    silent = re.findall(r"(?<!:\n\n)^```python file=(\S+)", PAGE, re.MULTILINE)
+    assert silent == []
+
+
 @pytest.mark.parametrize("name", sections("How to add"))
 def test_a_recipe_for_what_comes_works_as_it_is_written(name, tmp_path) -> None:
     recipe = blocks(sections("How to add")[name])
