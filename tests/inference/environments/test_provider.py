@@ -213,9 +213,9 @@ async def test_a_build_that_takes_too_long_is_given_up_and_may_be_tried_again(tm
     assert late.value.code == "runtime-timeout"
 
 
-async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, monkeypatch) -> None:
+async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, free_port, monkeypatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{free_port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     # A requirement that the agent's own Python does not meet, or that would serve.
@@ -224,8 +224,10 @@ async def test_an_index_that_cannot_be_reached_is_no_refusal(tmp_path, monkeypat
         await Provider().provide(spec)
     assert isinstance(unreachable.value, RuntimeUnreachableError)
     assert not isinstance(unreachable.value, InvalidInputError)
-    assert any("the package index cannot be reached" in line for line in unreachable.value.tried)
-    assert any(line.endswith("from the package index: not tried") for line in unreachable.value.tried)
+    # How many there are is a matter of this machine's Python.
+    first, *others = [line for line in unreachable.value.tried if "from the package index: no Python" not in line]
+    assert "the package index cannot be reached" in first
+    assert all(line.endswith("from the package index: not tried") for line in others[:-1])
     assert proved(spec.root) == []
 
 
