@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="scripts/bench deploy", description="Deployments while frames come.")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--swaps", type=int, default=100, help="after ten to warm up (%(default)s)")
+    parser.add_argument("--swaps", type=int, default=100, help="after as many to warm up, at most ten (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of frames before (%(default)s)")
     options = parser.parse_args(arguments)
     told = measure(options.swaps + options.swaps % 2, options.warm_up)
@@ -82,7 +82,7 @@ def measure(swaps: int, warm_up_s: float) -> dict[str, float]:
             site.deploy(kit.document(CLASSIFIER))
             camera = Camera(broker.port, pictures)
             with camera.sending():
-                _swap(site, kit, WARM_UP)
+                _swap(site, kit, min(WARM_UP, swaps))
                 _fail(site, kit)
                 time.sleep(warm_up_s)
             before = memory(pid, site, camera)
