@@ -20,7 +20,7 @@ from agent.cli import packing
 from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, StreamOptions
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.fetch import Wanted
+from agent.greengrass.artifacts.fetch import ArtifactRequest
 from agent.greengrass.artifacts.unpack import unpack
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.golden import GoldenLimits, check, load
@@ -52,7 +52,7 @@ def placed(root: Path, name: str, version: str = "1.0.0"):
     assert (*warnings, *lint.check(recipe)) == ()
     unarchived = root / "device" / name
     for artifact in recipe.manifests[0].artifacts:
-        wanted = Wanted.of(artifact, root / "artifacts" / name / version, unarchived)
+        wanted = ArtifactRequest.of(artifact, root / "artifacts" / name / version, unarchived)
         assert Digest.of(wanted.file) == wanted.digest
         unpack(wanted.file, wanted.unpack_to, mode=wanted.mode)
     return recipe, unarchived

@@ -33,7 +33,7 @@ from agent.greengrass.artifacts.uri import file_name, not_valid
 from agent.greengrass.artifacts.zipplan import ZipLimits
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 
-__all__ = ["EXECUTE", "READ", "Fetcher", "Listener", "Meter", "Progress", "Wanted", "mode_of"]
+__all__ = ["EXECUTE", "READ", "ArtifactRequest", "Fetcher", "Listener", "Meter", "Progress", "mode_of"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -47,7 +47,7 @@ def mode_of(read: Permission, execute: Permission) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ArtifactRequest:
     """An artifact that is to stand at ``file``, and unpacked in the folder ``unpack_to`` if that is given."""
 
     uri: str
@@ -171,18 +171,18 @@ class Fetcher:
         self._turn = asyncio.Lock()
 
     async def fetch_all(
-        self, wanted: Sequence[Wanted], listener: Listener = lambda _progress: None
-    ) -> Mapping[Wanted, Digest]:
-        """Have every artifact stand where it is wanted; the digests of what came.
+        self, requests: Sequence[ArtifactRequest], listener: Listener = lambda _progress: None
+    ) -> Mapping[ArtifactRequest, Digest]:
+        """Have every artifact stand where it is requested; the digests of what came.
 
         Raises:
             ArtifactError: one of them cannot be used or had, or there is no room.
             ArtifactUnreachableError: one could not be reached until the retries were given up.
         """
-        if not wanted:
+        if not requests:
             return {}
-        _refuse_clashes(wanted)
-        sources = {item: self._source(item) for item in wanted}
+        _refuse_clashes(requests)
+        sources = {item: self._source(item) for item in requests}
         distinct = list(dict.fromkeys(sources.values()))
         meter = Meter(listener, interval_s=self._progress_interval_s)
         async with self._turn, Stores(self._options) as stores:
@@ -190,16 +190,16 @@ class Fetcher:
                 for source in distinct:
                     pins.enter_context(self._cache.pinned(source.target))
                 missing = await self._missing(distinct, stores, meter)
-                for item in wanted[:1]:
+                for item in requests[:1]:
                     await in_thread(self._check_room, missing, sources, item.file)
                 came = await self._download(list(missing), stores, meter, pins)
                 digests = {item: source.digest or came[source] for item, source in sources.items()}
                 await self._place(digests)
         return digests
 
-    def _source(self, wanted: Wanted) -> _Source:
-        digest = wanted.digest
-        return _Source(wanted.uri, digest, self._cache.path(digest) if digest else self._cache.unnamed(wanted.uri))
+    def _source(self, request: ArtifactRequest) -> _Source:
+        digest = request.digest
+        return _Source(request.uri, digest, self._cache.path(digest) if digest else self._cache.unnamed(request.uri))
 
     async def _missing(self, sources: Sequence[_Source], stores: Stores, meter: Meter) -> dict[_Source, int | None]:
         """What the cache does not have, and how large it is."""
@@ -233,7 +233,7 @@ class Fetcher:
         return dict(zip(missing, await self._each(missing, fetch), strict=True))
 
     def _check_room(
-        self, missing: Mapping[_Source, int | None], sources: Mapping[Wanted, _Source], place: Path
+        self, missing: Mapping[_Source, int | None], sources: Mapping[ArtifactRequest, _Source], place: Path
     ) -> None:
         """Room for what is fetched and what is unpacked; an archive that is not here unpacks to its size at least."""
         needed = sum(max(0, (size or 0) - _present(source.target)) for source, size in missing.items())
@@ -251,7 +251,7 @@ class Fetcher:
             self._cache.make_room(needed)
             require(place, unpacked, self._limits.reserve_bytes)
 
-    async def _place(self, digests: Mapping[Wanted, Digest]) -> None:
+    async def _place(self, digests: Mapping[ArtifactRequest, Digest]) -> None:
         archives = {item: self._cache.path(digest) for item, digest in digests.items() if item.unpack_to}
         sizes = {item: await in_thread(measure, path, self._zip_limits) for item, path in archives.items()}
         for item in list(digests)[:1]:
@@ -292,10 +292,10 @@ class Fetcher:
         raise first
 
 
-def _refuse_clashes(wanted: Sequence[Wanted]) -> None:
+def _refuse_clashes(requests: Sequence[ArtifactRequest]) -> None:
     """File names are unique in a component version, and so are the folders they unpack to."""
     taken: set[Path] = set()
-    for item in wanted:
+    for item in requests:
         places = {item.file} | ({item.unpack_to} if item.unpack_to else set())
         if places & taken:
             raise not_valid(item.uri, f"another artifact has the name {item.file.name!r} already")

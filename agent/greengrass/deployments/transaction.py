@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from agent.errors import VergeError
 from agent.files import remove_tree
 from agent.greengrass import catalog
-from agent.greengrass.artifacts.fetch import Fetcher, Progress, Wanted
+from agent.greengrass.artifacts.fetch import ArtifactRequest, Fetcher, Progress
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.cloud.negotiation import Chosen, Cloud, negotiated
 from agent.greengrass.components.order import start_order
@@ -244,8 +244,8 @@ class Transaction:
         layout = self._workspace.layout
         # The files of scripts are given to another user: they must not be links into the cache.
         models = {component.name for component in planned.components if component.kind is not ComponentKind.GENERIC}
-        artifacts: Sequence[Wanted] = [
-            Wanted.of(
+        artifacts: Sequence[ArtifactRequest] = [
+            ArtifactRequest.of(
                 fetch.artifact,
                 layout.artifacts(fetch.component, fetch.version),
                 layout.unarchived(fetch.component, fetch.version),

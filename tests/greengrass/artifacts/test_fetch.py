@@ -17,7 +17,7 @@ from agent.config.deployments import RetryPolicy
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import Fetcher, Wanted, mode_of
+from agent.greengrass.artifacts.fetch import ArtifactRequest, Fetcher, mode_of
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 from tests.greengrass.artifacts import zips
 from tests.support.web import Act
@@ -37,9 +37,9 @@ def fetcher(cache, retry):
     return Fetcher(cache, retry=retry, progress_interval_s=0)
 
 
-def wanted_file(web, tmp_path, name, data, **facts) -> Wanted:
+def wanted_file(web, tmp_path, name, data, **facts) -> ArtifactRequest:
     web.put(f"/{name}", data)
-    return Wanted(web.url(f"/{name}"), tmp_path / "1.0.0" / name, digest_of(data), **facts)
+    return ArtifactRequest(web.url(f"/{name}"), tmp_path / "1.0.0" / name, digest_of(data), **facts)
 
 
 async def test_artifacts_of_several_schemes_stand_where_they_are_wanted(web, fetcher, tmp_path):
@@ -49,7 +49,7 @@ async def test_artifacts_of_several_schemes_stand_where_they_are_wanted(web, fet
     wanted = [
         wanted_file(web, tmp_path, "model.zip", archive, unpack_to=tmp_path / "unarchived" / "model", mode=0o444),
         wanted_file(web, tmp_path, "run.sh", b"echo", mode=0o555),
-        Wanted(local.as_uri(), tmp_path / "1.0.0" / "local.txt"),
+        ArtifactRequest(local.as_uri(), tmp_path / "1.0.0" / "local.txt"),
     ]
     found = await fetcher.fetch_all(wanted)
     assert [found[item] for item in wanted] == [digest_of(archive), digest_of(b"echo"), digest_of(b"local")]
@@ -62,7 +62,7 @@ async def test_what_the_cache_has_is_not_fetched_again(web, fetcher, tmp_path):
     item = wanted_file(web, tmp_path, "model", b"weights")
     await fetcher.fetch_all([item])
     asked = len(web.requests)
-    again = Wanted(item.uri, tmp_path / "2.0.0" / "model", item.digest)
+    again = ArtifactRequest(item.uri, tmp_path / "2.0.0" / "model", item.digest)
     await fetcher.fetch_all([again])
     assert len(web.requests) == asked
     assert again.file.samefile(item.file)
@@ -87,7 +87,7 @@ async def test_one_content_wanted_twice_is_fetched_once(web, fetcher, tmp_path):
 
 
 async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
-    wanted = [Wanted(f"https://host/{folder}/model", tmp_path / "model") for folder in "ab"]
+    wanted = [ArtifactRequest(f"https://host/{folder}/model", tmp_path / "model") for folder in "ab"]
     with pytest.raises(ArtifactError) as refusal:
         await fetcher.fetch_all(wanted)
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
@@ -95,7 +95,7 @@ async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
 
 @pytest.mark.parametrize("uri", ["docker:image", "ftp://host/a"])
 async def test_a_scheme_that_nothing_serves_is_refused_before_anything_is_fetched(web, fetcher, tmp_path, uri):
-    wanted = [wanted_file(web, tmp_path, "a", b"weights"), Wanted(uri, tmp_path / "x")]
+    wanted = [wanted_file(web, tmp_path, "a", b"weights"), ArtifactRequest(uri, tmp_path / "x")]
     with pytest.raises(ArtifactError) as refusal:
         await fetcher.fetch_all(wanted)
     assert refusal.value.code == "UNSUPPORTED_ARTIFACT_SCHEME"
@@ -106,7 +106,7 @@ async def test_a_scheme_that_nothing_serves_is_refused_before_anything_is_fetche
 async def test_the_first_failure_cancels_the_others_and_nothing_is_placed(web, fetcher, tmp_path):
     let_go = threading.Event()
     good, slow = (wanted_file(web, tmp_path, name, os.urandom(200_000)) for name in ("good", "slow"))
-    wrong = Wanted(web.url("/good"), tmp_path / "1.0.0" / "wrong", digest_of(b"other"))
+    wrong = ArtifactRequest(web.url("/good"), tmp_path / "1.0.0" / "wrong", digest_of(b"other"))
     web.pages["/slow"].acts.extend([Act(), Act(cut_after=100_000, hold=let_go)])
     with pytest.raises(ArtifactError) as refusal:
         await asyncio.wait_for(fetcher.fetch_all([good, slow, wrong]), 10)
@@ -237,7 +237,7 @@ def test_a_recipe_s_artifact_stands_in_greengrass_s_layout(tmp_path):
         digest="47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
         algorithm="SHA-256",
     )
-    wanted = Wanted.of(artifact, tmp_path / "artifacts", tmp_path / "unarchived")
+    wanted = ArtifactRequest.of(artifact, tmp_path / "artifacts", tmp_path / "unarchived")
     assert wanted.file == tmp_path / "artifacts" / "DLR.model.v1.zip"
     assert wanted.unpack_to == tmp_path / "unarchived" / "DLR.model.v1"
     assert (wanted.mode, wanted.digest) == (0o444, digest_of(b""))

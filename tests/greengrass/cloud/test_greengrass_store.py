@@ -11,7 +11,7 @@ from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import Fetcher, Wanted
+from agent.greengrass.artifacts.fetch import ArtifactRequest, Fetcher
 from agent.greengrass.artifacts.registry import Stores
 from agent.greengrass.artifacts.stores.greengrass import GREENGRASS_TYPES, GreengrassStoreOptions
 from agent.greengrass.artifacts.uri import file_name
@@ -157,7 +157,7 @@ async def test_from_a_wish_to_the_file_in_its_place(cloud, plane, arn, tmp_path)
     client = plane(cloud)
     library = RecipeStore(tmp_path / "recipes")
     (recipe,) = await negotiated({"com.a": {"lab": Requirement.parse("*")}}, library, {}, {"os": "linux"}, client)
-    wanted = Wanted.of(recipe.manifests[0].artifacts[0], tmp_path / "files", tmp_path / "unpacked")
+    wanted = ArtifactRequest.of(recipe.manifests[0].artifacts[0], tmp_path / "files", tmp_path / "unpacked")
     options = GreengrassStoreOptions(locator=client)
     await Fetcher(Cache(tmp_path / "cache"), options, retry=PATIENT).fetch_all([wanted])
     assert (tmp_path / "files" / "model one.zip").read_bytes() == DATA
