@@ -44,8 +44,9 @@ class CloudShadow:
         if told.get("version", self.version) != self.version:
             self._say("update/rejected", {"code": 409, "message": "Version conflict", **token})
             return
-        self.put(told["state"], token)
+        # Before the state shows it: tests of another thread look at the state, and then here.
         self.updates.append(told)
+        self.put(told["state"], token)
         self.changed.set()
 
     def put(self, state: dict[str, Any], token: Mapping[str, str] = MappingProxyType({})) -> None:
