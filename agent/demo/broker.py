@@ -33,6 +33,7 @@ listener {port} {host}
 allow_anonymous true
 persistence false
 max_queued_messages 0
+max_packet_size 268435455
 """
 
 # max_segment_*: how much of each topic the router keeps for slow readers; its default is 100 × 100 MiB.

@@ -115,7 +115,8 @@ class Worker(asyncio.Protocol):
         self._transport.write(messages.encode(messages.LOAD, request))
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(self._loaded)
+                await asyncio.wait((self._loaded,))  # unlike a shield, it says nothing of an error that comes too late
+            return self._loaded.result()
         except TimeoutError:
             raise WorkerLostError(
                 f"the model was not loaded within {timeout_s:g} s", code="load-timeout", hint="raise load_timeout_s"

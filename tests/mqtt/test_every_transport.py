@@ -125,9 +125,11 @@ async def test_wildcards_match_as_the_standard_says(world: World, topic: str):
     transport.subscribe(f"{topic}/#", hash_, qos=1)
     for name in ("a/frame", "b/frame", "b/c/frame", "a/other"):
         transport.publish(Message(f"{topic}/{name}", name.encode(), qos=1))
-    await hash_.wait(4)
-    assert plus.payloads == [b"a/frame", b"b/frame"]
-    assert sorted(hash_.payloads) == [b"a/frame", b"a/other", b"b/c/frame", b"b/frame"]
+    await hash_.until(lambda messages: len({message.payload for message in messages}) == 4)
+    # With MQTT 3.1.1 a broker may send a copy for each subscription that matches.
+    came = [list(dict.fromkeys(inbox.payloads)) if "3.1.1" in world.kind else inbox.payloads for inbox in (plus, hash_)]
+    assert came[0] == [b"a/frame", b"b/frame"]
+    assert sorted(came[1]) == [b"a/frame", b"a/other", b"b/c/frame", b"b/frame"]
 
 
 async def test_many_handlers_of_one_filter_each_get_the_message(world: World, topic: str):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,6 +190,8 @@ class Provider:
 @contextmanager
 def _usable(root: Path) -> Iterator[None]:
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            root.stat()  # ``exists`` hides since Python 3.14 what keeps one from looking
         yield
     except OSError as error:
         raise UnsupportedRuntimeError(
