@@ -10,30 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from agent.config.deployments import DeploymentOptions
-from agent.config.load import Config
+from agent.config.load import Config, Reading
+from agent.config.reload import Reload, difference
 from agent.config.secrets import missing_files
 from agent.errors import VergeError
 from agent.inference.alone import loaded
-from agent.inference.manifest import ModelSpec, resolve
+from agent.inference.manifest import ModelSpec, for_user, resolve, stamp
 from agent.inference.plane import InferencePlane
 from agent.inference.tuning.tuner import Tuner
 from agent.inference.values import PoolStatus
 from agent.mqtt.factory import create
+from agent.mqtt.replies import AnswerTopics
 from agent.mqtt.transport import Transport
 from agent.results import formats
 from agent.results.formats import Context
 from agent.status.board import StatusBoard
+from agent.status.folder import DataFolder
+from agent.status.ghosts import Ghosts
+from agent.status.presence import Presence
 from agent.status.transports import TransportStatusPublisher
 from agent.streams.streams import Streams
 from agent.topics import Topics
+from agent.users import worker_user
 
 __all__ = ["Agent", "Prepared", "check", "prepare", "running"]
 
@@ -50,6 +58,23 @@ class Agent:
         self.board: StatusBoard
         self.plane: InferencePlane
         self.streams: Streams
+        self.stopping_s: Callable[[], float] = lambda: 0.0
+        """How long components may take to shut down."""
+        self.reloading: asyncio.Queue[Callable[[], Reading]] = asyncio.Queue(1)
+        self.retrust: list[Callable[[DeploymentOptions], None]] = []
+        """Whoever takes other trusted keys."""
+        self.leaving: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The exit status with which the agent wants to be started again, once it does."""
+
+    def reload(self, read: Callable[[], Reading]) -> None:
+        """Have the running agent take what has changed in its configuration; one that is wrong changes nothing."""
+        if self.reloading.empty():  # one that waits reads what is there then
+            self.reloading.put_nowait(read)
+
+    def leave(self, status: int) -> None:
+        """Ask whoever runs the agent to end it with this exit status."""
+        if not self.leaving.done():
+            self.leaving.set_result(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +93,9 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
     errors: list[VergeError] = []
     transports: dict[str, Transport] = {}
     models: dict[str, ModelSpec] = {}
+    user = None
+    with _collected(errors, "deployments.run_as"):
+        user = worker_user(config.deployments.run_as if config.deployments else "")
     for name, link in config.transports.items():
         path = f"transports.{name}"
         if missing := [*missing_files(link, path)]:
@@ -78,7 +106,7 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
             transports[name] = create(name, link, will=will, folder=Path(config.data_dir))
     for name, options in config.models.items():
         with _collected(errors, f"models.{name}"):
-            models[name] = resolve(options, config.folder)
+            models[name] = for_user(resolve(options, config.folder), user)
     for name, stream in config.streams.items():
         for number, output in enumerate(stream.outputs):
             with _collected(errors, f"streams.{name}.outputs[{number}].format"):
@@ -117,13 +145,26 @@ async def running(config: Config) -> AsyncIterator[Agent]:
         for error in errors[1:]:
             log.error("%s: %s", error.path, error)
         raise errors[0]
+    _say_who_runs(prepared.models)
     agent = Agent(config, prepared.transports)
     try:
         async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-            await _enter(agent, prepared.models, tasks, stack)
+            folder = stack.enter_context(DataFolder(Path(config.data_dir), config.thing))
+            await _enter(agent, folder, prepared.models, tasks, stack)
             yield agent
     except BaseExceptionGroup as group:
         raise _only_error(group) from None
+
+
+def _say_who_runs(models: Mapping[str, ModelSpec]) -> None:
+    """Where the agent is root, which models its configuration lets run as root."""
+    privileged = sorted(name for name, spec in models.items() if spec.user is None) if os.geteuid() == 0 else []
+    if privileged:
+        log.warning(
+            "the agent is root, and so are the workers of %s: they run code of their own, or no other user may read "
+            "them; run the agent as a user of its own, or deploy them as components",
+            ", ".join(privileged),
+        )
 
 
 @contextmanager
@@ -139,15 +180,23 @@ def _topics(config: Config) -> Topics:
     return Topics(config.thing, config.status.prefix)
 
 
+def _answers(config: Config) -> AnswerTopics:
+    """Where answers may go: what the owner says, and where commands want theirs."""
+    return AnswerTopics((*config.response_topics, f"{_topics(config).answers}#"))
+
+
 def _reporting(config: Config) -> str:
     """The transport on which the agent reports its state."""
     return config.status.transport or config.first_transport
 
 
-async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
+async def _enter(
+    agent: Agent, folder: DataFolder, specs: Mapping[str, ModelSpec], tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> None:
     config = agent.config
     topics = _topics(config)
     for transport in agent.transports.values():
+        transport.hold()
         await stack.enter_async_context(transport)
     agent.board = await stack.enter_async_context(
         StatusBoard(config.thing, topics, agent.transports[_reporting(config)], config.status.statistics_interval_s)
@@ -162,8 +211,20 @@ async def _enter(agent: Agent, specs: Mapping[str, ModelSpec], tasks: asyncio.Ta
     links = TransportStatusPublisher(
         topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s
     )
-    for telling in (agent.board.run(), links.run()):
+    watching = folder.watch(partial(agent.board.problem, "folder"))
+    for telling in (agent.board.run(), links.run(), watching):
         stack.callback(tasks.create_task(telling, name="agent.status.board").cancel)
+    stack.callback(tasks.create_task(_reload(agent, dict(specs)), name="agent.reload").cancel)
+    stack.callback(agent.board.leaving)
+    reporting = agent.transports[_reporting(config)]
+    if config.transports[_reporting(config)].reads_itself:
+        stack.callback(Presence(agent.board, reporting, topics.status, config.thing).start())
+        # Before what was held back is let through: a kept session may hold what an earlier process read of its topics.
+        stack.callback(Ghosts(agent.board, reporting, topics).start())
+    for transport in agent.transports.values():
+        transport.release()
+        # Whoever leaves from here on takes nothing more, and what the broker has for them is for the next process.
+        stack.callback(transport.hold)
     agent.board.ready()
 
 
@@ -178,9 +239,110 @@ async def _deployments(
     here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
         agent.plane, agent.streams, agent.board,
-        aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts,
+        aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts, leave=agent.leave,
+        answers=_answers(config), ipc=config.ipc, secrets=config.secrets,
+        cloud=next((agent.transports[name] for name, one in config.transports.items() if one.kind == "iotcore"), None),
+        retrust=agent.retrust.append,
     )  # fmt: skip
-    await wiring.enter(here, options, tasks, stack)
+    service = await wiring.enter(here, options, tasks, stack)
+    agent.stopping_s = lambda: service.stopping_s
+
+
+async def _reload(agent: Agent, specs: dict[str, ModelSpec]) -> None:
+    """Take changed configurations, one after the other, until cancelled."""
+    stamps = await asyncio.to_thread(_stamps, specs)
+    while True:
+        read = await agent.reloading.get()
+        problem = None
+        try:
+            config, changed = _changed(read())
+            now = await asyncio.to_thread(_stamps, changed)
+            serving = specs.keys() & changed
+            renewed = {name for name in serving if (specs[name], stamps.get(name)) != (changed[name], now[name])}
+            await _take(agent, specs, config, changed, renewed)
+            stamps = now
+        except VergeError as error:
+            log.error("%s", error)  # noqa: TRY400 it is a sentence for people
+            problem = error
+        except Exception as error:  # a fault of ours costs the reload, and not the agent
+            log.exception("the configuration was not taken")
+            problem = VergeError(f"the configuration was not taken: {error}", code="config-not-taken")
+        agent.board.problem("configuration", problem)
+
+
+def _changed(reading: Reading) -> tuple[Config, Mapping[str, ModelSpec]]:
+    """A configuration that an agent could start with, and its models; raises what is said of another."""
+    errors: Sequence[VergeError] = reading.errors
+    if reading.config is not None and not errors:
+        prepared, errors = prepare(reading.config)
+        if not errors:
+            return reading.config, prepared.models
+    for error in errors:
+        log.error("%s: %s", error.path, error)
+    first = errors[0]
+    raise VergeError(
+        f"the changed configuration is refused, and the earlier one goes on: {first.path}: {first.message}",
+        code="config-refused",
+        hint="the log names every error; mend the file and reload again",
+    )
+
+
+async def _take(
+    agent: Agent, specs: dict[str, ModelSpec], config: Config, changed: Mapping[str, ModelSpec],
+    renewed: Collection[str],
+) -> None:  # fmt: skip
+    change = difference(agent.config, config, renewed)
+    for name, model in change.models.items():
+        await _take_model(agent, specs, name, changed[name])
+        agent.config = replace(agent.config, models={**agent.config.models, name: model})
+    if change.log_level is not None:
+        logging.getLogger().setLevel(change.log_level.upper())
+    for name in change.removed:
+        await agent.streams.remove(name)
+    for name, stream in change.streams.items():
+        context = Context.of(specs[stream.model].manifest.options)
+        if name in agent.streams:
+            agent.streams.switch(name, stream, context).keep()
+        else:
+            await agent.streams.add(name, stream, context)
+    for name in change.removed_models:
+        await agent.plane.unload(name)
+        del specs[name]
+        agent.board.forget(name)
+    if change.trusted_keys is not None:
+        for retrust in agent.retrust:
+            retrust(change.trusted_keys)
+    agent.config = _taken(agent.config, config, change)
+    log.info("the configuration is read again; taken: %s", ", ".join(change.taken) or "nothing")
+    if change.restart:
+        log.warning("these count only after a restart: %s", ", ".join(change.restart))
+
+
+def _stamps(specs: Mapping[str, ModelSpec]) -> dict[str, frozenset[tuple[str, int, int]]]:
+    return {name: stamp(spec) for name, spec in specs.items()}
+
+
+async def _take_model(agent: Agent, specs: dict[str, ModelSpec], name: str, spec: ModelSpec) -> None:
+    """Load a model that is new, or other than before; raises what keeps it from loading: the earlier one goes on."""
+    try:
+        await (agent.plane.reload(name, spec) if name in specs else agent.plane.load(name, spec))
+    except VergeError as error:
+        raise VergeError(
+            f"the changed model is not taken, and the earlier one goes on: models.{name}: {error.message}",
+            code="config-refused", hint=error.hint,
+        ) from error  # fmt: skip
+    specs[name] = spec
+
+
+def _taken(old: Config, new: Config, change: Reload) -> Config:
+    """The old configuration with what was taken of the new one, so that the next one is compared with what runs."""
+    streams = {name: stream for name, stream in old.streams.items() if name not in change.removed}
+    deployments = old.deployments
+    if change.trusted_keys is not None and deployments is not None:
+        deployments = replace(deployments, trusted_keys=change.trusted_keys.trusted_keys)
+    return replace(
+        old, log_level=new.log_level, models=new.models, streams={**streams, **change.streams}, deployments=deployments
+    )
 
 
 def _plane(agent: Agent, tasks: asyncio.TaskGroup) -> InferencePlane:
@@ -207,11 +369,13 @@ def _streams(agent: Agent) -> Streams:
         agent.plane,
         agent.transports,
         config.folder,
+        memory=Path(config.data_dir) / "streams",
         limits=config.limits,
         room=lambda transport: config.transports[transport].receive_maximum,
         added=agent.board.add,
         removed=agent.board.remove,
         changed=agent.board.changed,
+        answers=_answers(config),
     )
 
 

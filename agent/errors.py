@@ -20,6 +20,7 @@
         ├── BrokerUnreachableError      no connection to the broker
         ├── NotConnectedError           a message could not be queued while the link is down
         ├── WorkerLostError             a worker process died, hung or was replaced
+        ├── FolderInUseError            another agent has the data folder (``agent.disk``)
         ├── ArtifactUnreachableError    an artifact cannot be had now (``agent.greengrass.artifacts``)
         ├── LedgerError                 the ledger's disk (``agent.greengrass.deployments``)
         └── RuntimeUnreachableError     a runtime cannot be had now (``agent.inference.environments``)

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 __all__ = [
+    "RESPONSE_TOPICS",
     "RESULTS",
     "SNAPSHOTS",
     "UNWANTED",
     "TopicTable",
     "Topics",
     "camera_of",
+    "covers",
     "level",
     "matches",
     "overlap",
@@ -34,6 +36,8 @@ T = TypeVar("T")
 
 RESULTS = "verge/{thing}/results/{stream}"
 SNAPSHOTS = "verge/{thing}/snapshots/{stream}"
+RESPONSE_TOPICS = tuple(f"{above}{word}/#" for word in ("answers", "replies") for above in ("", "+/", "+/+/"))
+"""Where those who send a request may want its answer, as long as nobody configures it otherwise."""
 
 _NO_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
 UNWANTED = re.compile(f"[\0-\x1f\x7f-\x9f\ufdd0-\ufdef{_NO_CHARACTERS}]")
@@ -101,9 +105,34 @@ class Topics:
         return f"{self.base}/components/{level(name)}"
 
     @property
+    def trust(self) -> str:
+        """Where signed key lists and timestamps come; ``/status`` below it is retained: what the device trusts."""
+        return f"{self.base}/trust"
+
+    @property
+    def component_filter(self) -> str:
+        """The topics of all components."""
+        return f"{self.base}/components/+"
+
+    @property
+    def stream_filter(self) -> str:
+        """The topics of all streams."""
+        return f"{self.base}/streams/+"
+
+    @property
+    def transport_filter(self) -> str:
+        """The topics of all transports."""
+        return f"{self.base}/transports/+"
+
+    @property
     def deployments(self) -> str:
         """Where documents of deployments come."""
         return f"{self.base}/deployments"
+
+    @property
+    def answers(self) -> str:
+        """What the response topics of commands begin with."""
+        return f"{self.base}/answers/"
 
     def deployment(self, identity: str) -> str:
         """Retained: how far a deployment is, and how it ended."""
@@ -150,6 +179,23 @@ def matches(topic_filter: str, topic: str) -> bool:
         if index >= len(given) or level not in {"+", given[index]}:
             return False
     return len(wanted) == len(given)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every topic that falls under the valid filter ``narrow`` falls under ``wide`` too.
+
+    >>> covers("site/#", "site/+/frame"), covers("site/+", "site/#"), covers("#", "$SYS/#")
+    (True, False, False)
+    """
+    outer, inner = share_stripped(wide).split("/"), share_stripped(narrow).split("/")
+    if inner[0].startswith("$") and outer[0] in {"+", "#"}:
+        return False
+    for index, level in enumerate(outer):
+        if level == "#":
+            return True
+        if index >= len(inner) or inner[index] == "#" or level not in {"+", inner[index]}:
+            return False
+    return len(outer) == len(inner)
 
 
 def overlap(one: str, other: str) -> bool:

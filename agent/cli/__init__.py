@@ -26,12 +26,20 @@ module           what it holds
 ``loop``         runs a command's coroutine; Ctrl-C ends it in order
 ``output``       JSON and times
 ``tables``       tables for people; slow to import
+``answers``      what a model says of pictures, as a table
+``telling``      what is told of a prediction: its name, score and a few words (pure)
+``arrays``       what a prediction holds, as arrays (pure)
+``inputs``       the options that say how a picture becomes a network's input
+``descriptions`` what a model is: its facts, what it was taken for and why, what runs it
 ``lines``        one line a result or status (pure)
 ``broker``       the options of a broker, and a visit to it
 ``remote``       an agent behind its broker: its retained state, requests, deployments
 ``documents``    the document that ``deploy`` sends
 ``sending``      the options of every deployment; signed, sent, followed to its end
 ``signing``      private keys, and what they sign
+``keylists``     the key lists of ``trust``: made and changed
+``keyrings``     what devices trust: shown, sent to them, reset
+``forgetting``   the order of deployments on a device: shown, and healed
 ``pictures``     the pictures that arguments name, and their answers
 ``skeletons``    the components that ``component init`` writes
 ``goldens``      a component before it is packed: its golden frames recorded and answered
@@ -49,6 +57,7 @@ from typing import Any
 import click
 
 from agent import __version__
+from agent.cli.output import echo
 from agent.config.strict import nearest
 from agent.errors import UnreachableError, VergeError
 
@@ -84,9 +93,14 @@ def exit_status(*errors: VergeError) -> int:
 
 def show(error: VergeError) -> None:
     """Print an error and what to do about it, for people, on standard error."""
-    click.secho(f"verge: {error.message}", fg="red", err=True)
+    # Whoever wrote it, no line of it looks like one of ours.
+    echo(f"verge: {_indented(error.message)}", fg="red", err=True)
     if error.hint:
-        click.echo(f"       {error.hint}", err=True)
+        echo(f"       {_indented(error.hint)}", err=True)
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n       ")
 
 
 class Commands(click.Group):

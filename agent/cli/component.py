@@ -11,7 +11,7 @@ import click
 
 from agent.cli import goldens, loop, packing, skeletons
 from agent.cli.goldens import prove
-from agent.cli.output import json_option, print_json
+from agent.cli.output import echo, json_option, print_json
 from agent.cli.packing import ComponentSource, Packed
 from agent.cli.skeletons import ARCHIVES, SkeletonKind
 from agent.config.models import ModelOptions
@@ -46,20 +46,22 @@ def command() -> None:
     "--model",
     default="",
     metavar="MODEL",
-    help="For a model: its file, folder or sample.  For an inference: the model component.",
+    help="For a model and for greengrass: its file, folder or sample.  For an inference: the model component.",
 )
 @click.option("--no-run", is_flag=True, help="Do not run the model here; then no golden frame is recorded.")
 @json_option
 def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: bool) -> None:
     """Write a component that works as it is, to begin from.
 
-    An inference for which no --model is named gets one, NAME.Model, beside it.
+    An inference for which no --model is named gets one, NAME.Model, beside it.  The kind greengrass is Verge itself,
+    for a nucleus of AWS IoT Greengrass that runs it.
 
     \b
     Examples:
       verge component init model com.example.Classifier --model mine.onnx
       verge component init inference com.example.Inspect --dir components
       verge component init generic com.example.Hello
+      verge component init greengrass com.example.Verge --model mine.onnx
     """  # noqa: D301 click reads the backspace
     begun = SkeletonKind(kind)
     names = [name, f"{name}.Model"] if begun is SkeletonKind.INFERENCE and not model else [name]
@@ -69,14 +71,16 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
     # The model comes first: it is what can fail, and then nothing is written.
     if begun is SkeletonKind.MODEL or len(names) > 1:
         _begin_model(made[-1], names[-1], model or _SAMPLE, run=not no_run)
-    if begun is not SkeletonKind.MODEL:
+    if begun is SkeletonKind.GREENGRASS:
+        _begin_verge(made[0], name, model or _SAMPLE)
+    elif begun is not SkeletonKind.MODEL:
         skeletons.write(begun, made[0], name, model or names[-1])
     if as_json:
         print_json({"folders": [str(folder) for folder in made]})
         return
     for folder in made:
-        click.echo(f"{folder}: written")
-    click.echo(f"next: verge component pack {' '.join(map(str, made))}")
+        echo(f"{folder}: written")
+    echo(f"next: verge component pack {' '.join(map(str, made))}")
 
 
 @command.command("pack")
@@ -131,6 +135,17 @@ def _begin_model(folder: Path, name: str, source: str, *, run: bool) -> None:
         raise
 
 
+def _begin_verge(folder: Path, name: str, model: str) -> None:
+    """Write Verge as a component, with a copy of its model; what fails leaves nothing behind."""
+    spec = resolve(ModelOptions(source=model), Path.cwd())
+    skeletons.write(SkeletonKind.GREENGRASS, folder, name)
+    try:
+        skeletons.write_model(spec, model, folder / ARCHIVES[SkeletonKind.GREENGRASS] / "model")
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
 def _json(source: ComponentSource, packed: Packed, golden: int | None) -> dict[str, Any]:
     return {
         "name": packed.recipe.name,
@@ -147,14 +162,14 @@ def _json(source: ComponentSource, packed: Packed, golden: int | None) -> dict[s
 
 def _show(source: ComponentSource, packed: Packed, golden: int | None) -> None:
     values = _json(source, packed, golden)
-    click.secho(f"{values['name']} {values['version']}", bold=True)
-    click.echo(f"  recipe    {packed.file}")
+    echo(f"{values['name']} {values['version']}", bold=True)
+    echo(f"  recipe    {packed.file}")
     for artifact in values["artifacts"]:
-        click.echo(f"  artifact  {artifact['file']}  {artifact['bytes']:,} bytes  {artifact['digest']}")
+        echo(f"  artifact  {artifact['file']}  {artifact['bytes']:,} bytes  {artifact['digest']}")
     if golden is not None:
-        click.echo(f"  golden    {_answered(golden)}")
+        echo(f"  golden    {_answered(golden)}")
     for finding in source.findings:
-        click.secho(f"  warning   {finding.path}: {finding.message}", fg="yellow")
+        echo(f"  warning   {finding.path}: {finding.message}", fg="yellow")
 
 
 def _answered(golden: int) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from click.core import ParameterSource
 from rich.console import Console
 
+from agent.cli.output import echo
 from agent.demo.broker import KINDS
 from agent.demo.show import DemoOptions, DemoOutcome, show
 from agent.demo.table import deployed, final
@@ -51,20 +52,20 @@ def command(context: click.Context, /, *, as_json: bool, **options: Any) -> None
         raise click.UsageError("--deploy brings its own models: leave --model out")
     outcome = asyncio.run(show(DemoOptions(**options), Console(stderr=True)))
     if outcome.trouble:
-        click.secho(f"verge: {outcome.trouble}", fg="red", err=True)
+        echo(f"verge: {outcome.trouble}", fg="red", err=True)
     if as_json:
-        click.echo(_json(outcome))
+        echo(_json(outcome))
     else:
-        click.echo(final(outcome.summary, str(outcome.snapshots)))
+        echo(final(outcome.summary, str(outcome.snapshots)))
         if outcome.rehearsal:
-            click.echo(deployed(outcome.rehearsal))
+            echo(deployed(outcome.rehearsal))
     sys.exit(0 if outcome.good else 1)
 
 
-def _json(outcome: DemoOutcome) -> bytes:
+def _json(outcome: DemoOutcome) -> str:
     values = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
     if outcome.rehearsal:
         values |= {name: getattr(outcome.rehearsal, name) for name in ("deployment", "failures", "shortcomings")}
     if outcome.trouble:
         values["trouble"] = outcome.trouble
-    return msgspec.json.encode(values)
+    return msgspec.json.encode(values).decode()

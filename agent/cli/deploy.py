@@ -11,17 +11,17 @@ from typing import Any, TypeAlias
 
 import click
 import msgspec
-from rich.markup import escape
 
 from agent.aws.jobs.service.caller import calling
 from agent.cli import documents, loop, remote
 from agent.cli.broker import broker_options, deployment_transport, thing_option
-from agent.cli.output import print_json
+from agent.cli.output import echo, print_json
 from agent.cli.sending import Ending, SendingOptions, finish, new_id, send, sending_options
-from agent.cli.tables import DEPLOYMENT_COLOURS, console, table
+from agent.cli.tables import DEPLOYMENT_COLOURS, cell, console, table
 from agent.config.load import Config
 from agent.errors import ConfigError, UnreachableError
-from agent.greengrass.deployments.trust import Link
+from agent.greengrass.deployments.folders import recipes_of
+from agent.greengrass.trust.policy import Link
 
 __all__ = ["command"]
 
@@ -56,10 +56,22 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     metavar="JSON|FILE",
     help='{"NAME": {"MERGE": {…}, "RESET": ["/key"]}}; of one component just {"key": …}.',
 )
+@click.option(
+    "--run-with", multiple=True, metavar="NAME=USER[:GROUP]", help="Run its scripts as this user; NAME= resets."
+)
+@click.option(
+    "--limits", multiple=True, metavar="NAME=memory=512M,cpus=1.5", help="Bound its scripts; NAME=none resets."
+)
 @click.option("--recipes", type=_PATH, metavar="DIR", help="Recipes to send along.")
 @click.option("--artifacts", type=_PATH, metavar="DIR", help="Their files, as NAME/VERSION/file.")
 @click.option("--to", metavar="THING|group:G", default="", help="Whom.  [default: the only agent that is online]")
 @click.option("--canary", type=click.IntRange(1), metavar="FRAMES", help="Try new models beside the old on so many.")
+@click.option(
+    "--canary-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="Give the canary up after so long.  [default: 600]",
+)
 @click.option("--no-rollback", is_flag=True, help="Leave a set live whose scripts do not get healthy.")
 @sending_options
 @broker_options
@@ -69,8 +81,8 @@ def command(config: Config, to: str, canary: int | None, sending: SendingOptions
     A model is swapped between two frames, after it answered its golden frames; what fails leaves the old set live.
     Artifacts of a folder are read by an agent on this machine only; others fetch theirs from https or s3.
 
-    The exit status is 0 when it is live, 1 when it failed, 2 when it was rejected and 3 when the agent cannot be
-    reached or has not finished in time.  Progress goes to standard error.
+    The exit status is 0 when it is live, 1 when it failed, 2 when it was rejected or cancelled, and 3 when the agent
+    cannot be reached or has not finished in time.  Progress goes to standard error.
 
     \b
     Examples:
@@ -80,6 +92,8 @@ def command(config: Config, to: str, canary: int | None, sending: SendingOptions
       verge deploy deployment.json --to group:hall-7 --broker mqtts://broker.local
       verge deploy --component aws.greengrass.TensorFlowLiteImageClassification=2.1.4 \\
           --config '{"InferenceInterval": "2"}'
+      verge deploy --component com.example.Hello=1.0.0 --run-with com.example.Hello=www-data \\
+          --limits com.example.Hello=memory=512M,cpus=1.5
       verge deploy --remove com.example.Inspect --sign deployer.key
     """  # noqa: D301 click reads the backspace
     group = to.removeprefix(_GROUP) if to.startswith(_GROUP) else ""
@@ -97,22 +111,32 @@ def command(config: Config, to: str, canary: int | None, sending: SendingOptions
 
 def _document(
     *, file: Path | None, components: Mapping[str, str], remove: tuple[str, ...], update: str | None,
-    recipes: Path | None, artifacts: Path | None, canary: int | None, no_rollback: bool, group: str, local: bool,
+    run_with: tuple[str, ...], limits: tuple[str, ...], recipes: Path | None, artifacts: Path | None,
+    canary: int | None, canary_timeout: float | None, no_rollback: bool, group: str, local: bool,
 ) -> Document:  # fmt: skip
     """The document that the options make; ``local``: the agent reads this machine's files."""
-    if bool(file) == bool(components or remove):
+    users = documents.run_with_of(run_with, limits)
+    if file and (update or users):
+        raise click.UsageError("--config, --run-with and --limits go with --component; a FILE says it itself")
+    if bool(file) == bool(components or remove or users):
         raise click.UsageError("name a FILE, or components with --component and --remove")
-    if file and update:
-        raise click.UsageError("--config goes with --component; a FILE says it itself")
     if artifacts and not recipes:
         raise click.UsageError("--artifacts goes with --recipes")
-    more: dict[str, Any] = {"recipes": documents.recipes_of(recipes, artifacts, local=local)} if recipes else {}
-    more |= {"canary": {"frames": canary}} if canary else {}
+    if canary_timeout and not canary:
+        raise click.UsageError("--canary-timeout goes with --canary")
+    more: dict[str, Any] = {}
+    if recipes:
+        asked = documents.asked_in(file) if file else components
+        more["recipes"] = recipes_of(recipes, artifacts, local=local, asked=asked)
+    limit = {"timeout_s": canary_timeout} if canary_timeout else {}
+    more |= {"canary": {"frames": canary, **limit}} if canary else {}
     more |= {"failureHandlingPolicy": "DO_NOTHING"} if no_rollback else {}
     if file:
         return _of_file(file, more)
     identity, changed = new_id(), documents.update_of(update, components) if update else {}
-    document = documents.local_document(identity, components=components, remove=remove, update=changed, group=group)
+    document = documents.local_document(
+        identity, components=components, remove=remove, update=changed, group=group, run_with=users
+    )
     return json.dumps(document | more).encode(), identity
 
 
@@ -215,19 +239,19 @@ def _counted(job: Payload) -> str:
 def _show_rollout(job: Payload, executions: Sequence[Payload]) -> None:
     """A row a thing with its status, then the reasons of those that failed."""
     out = console()
-    out.print(f"job {escape(job['jobId'])}: {escape(job['status'])}", soft_wrap=True)
+    out.print(f"job {cell(job['jobId'])}: {cell(job['status'])}", soft_wrap=True)
     made, reasons = table("thing", "status", "run", right=("run",)), []
     for execution in executions:
         details = execution["statusDetails"]
         status = details.get("detailed-deployment-status", execution["status"])
-        shown = f"[{DEPLOYMENT_COLOURS.get(status, 'default')}]{escape(status)}[/]"
-        made.add_row(escape(execution["thingName"]), shown, str(execution["executionNumber"]))
+        shown = f"[{DEPLOYMENT_COLOURS.get(status, 'default')}]{cell(status)}[/]"
+        made.add_row(cell(execution["thingName"]), shown, str(execution["executionNumber"]))
         if cause := details.get("deployment-failure-cause"):
             reasons.append(f"{execution['thingName']}: {cause}")
     if executions:
         out.print(made)
     for reason in reasons:
-        out.print(escape(reason), soft_wrap=True)
+        out.print(cell(reason), soft_wrap=True)
 
 
 def _print_changes() -> Callable[[str], None]:
@@ -238,7 +262,7 @@ def _print_changes() -> Callable[[str], None]:
         nonlocal last
         if line != last:
             last = line
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     return say
 

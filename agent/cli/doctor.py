@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from agent.cli import loop
-from agent.cli.output import print_json
+from agent.cli.output import echo, print_json, styled
 from agent.doctor import topics
 from agent.doctor.checks import examine
 from agent.doctor.finding import Finding, FindingStatus
@@ -48,7 +48,7 @@ def command(config: Path | None, of_topics: bool, as_json: bool) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         counts = f"{failed} failed, {warned} to look at, {len(findings) - failed - warned} well"
-        click.echo(f"\n{counts}" + ("" if config else "; -c FILE checks brokers, files and models too"))
+        echo(f"\n{counts}" + ("" if config else "; -c FILE checks brokers, files and models too"))
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -63,21 +63,19 @@ async def _examined(examination: AsyncIterator[Finding], *, show: bool) -> list[
 
 
 def _print(finding: Finding) -> None:
-    status = click.style(
-        f"{finding.status:4}", fg=_COLOURS[finding.status], bold=finding.status is not FindingStatus.OK
-    )
+    status = styled(f"{finding.status:4}", fg=_COLOURS[finding.status], bold=finding.status is not FindingStatus.OK)
     width = shutil.get_terminal_size().columns
     check = f"{finding.check:{_CHECK}}  "
     lines = textwrap.wrap(finding.detail, max(20, width - len(_INDENT))) or [""]
     # A check with a long name has the first line to itself.
     if len(check) > _CHECK + 2:
         lines = ["", *lines]
-    click.echo(f"{status}  {check}{lines[0]}".rstrip())
+    echo(status, f"  {check}{lines[0]}".rstrip())
     for line in lines[1:]:
-        click.echo(_INDENT + line)
+        echo(_INDENT + line)
     if finding.fix:
         wrapped = textwrap.wrap(
             f"→ {finding.fix}", max(20, width - len(_INDENT)), subsequent_indent="  ", break_on_hyphens=False
         )
         for line in wrapped:
-            click.echo(_INDENT + click.style(line, bold=True))
+            echo(_INDENT, styled(line, bold=True))

@@ -1,43 +1,46 @@
 """The options of ``verge deploy`` → the document that is sent.
 
-Components by name make Greengrass's local form, which changes the root components of a group.  Recipes of a folder go
-along in the document; their artifacts, where a folder ``COMPONENT/VERSION/file`` holds them, become ``file:`` URIs
-with their digest: an agent on this machine reads them there.
+Components by name make Greengrass's local form, which changes the root components of a group.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from agent.errors import ConfigError
-from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.uri import file_name
-from agent.greengrass.deployments.trust import SignedEnvelope
-from agent.greengrass.recipes import reader, writer
-from agent.greengrass.recipes.recipe import Artifact, Recipe
+from agent.greengrass.catalog import scalars
+from agent.greengrass.trust.signatures import SignedEnvelope
+from agent.text import trimmed
 
-__all__ = ["identity_in", "local_document", "read_document", "recipes_of", "update_of"]
-
-_RECIPES = {".json", ".yaml", ".yml"}
-_HERE = "file:"
+__all__ = [
+    "asked_in",
+    "identity_in",
+    "limits_of",
+    "local_document",
+    "read_document",
+    "run_with_of",
+    "update_of",
+]
 
 
 def local_document(
-    identity: str, *, components: Mapping[str, str], remove: Sequence[str], update: Mapping[str, Any], group: str
-) -> dict[str, Any]:
+    identity: str, *, components: Mapping[str, str], remove: Sequence[str], update: Mapping[str, Any], group: str,
+    run_with: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The local document for these components."""
     head = {"requestId": identity, "failureHandlingPolicy": "ROLLBACK"}
     parts = {
         "componentsToMerge": dict(components),
         "componentsToRemove": list(remove),
         "configurationUpdate": dict(update),
+        "componentToRunWithInfo": dict(run_with or {}),
         "groupName": group,
     }
     return head | {key: value for key, value in parts.items() if value}
@@ -46,7 +49,7 @@ def local_document(
 def read_document(path: Path) -> tuple[bytes, dict[str, Any]]:
     """A document's bytes and the JSON object in them; raises ``ConfigError``."""
     try:
-        content = path.read_bytes()
+        content = trimmed(path.read_bytes())
         document = msgspec.json.decode(content)
     except OSError as error:
         raise _wrong(f"{path} cannot be read: {error.strerror}") from error
@@ -55,6 +58,21 @@ def read_document(path: Path) -> tuple[bytes, dict[str, Any]]:
     if not isinstance(document, dict):
         raise _wrong(f"{path} is no deployment document: it is not a JSON object")
     return content, document
+
+
+def asked_in(path: Path) -> dict[str, str]:
+    """The versions that a document asks for, by component; raises as ``read_document``."""
+    _, document = read_document(path)
+    asked: dict[str, object] = {}
+    for key in ("components", "componentsToMerge"):
+        listed = document.get(key)
+        asked |= listed if isinstance(listed, dict) else {}
+    versions = {name: _version_in(said) for name, said in asked.items()}
+    return {name: version for name, version in versions.items() if isinstance(version, str)}
+
+
+def _version_in(said: object) -> object:
+    return said.get("version", said.get("componentVersion")) if isinstance(said, dict) else said
 
 
 def identity_in(document: Mapping[str, Any]) -> str | None:
@@ -93,48 +111,57 @@ def _is_update(value: object) -> bool:
     return isinstance(value, dict) and value.keys() <= {"MERGE", "RESET", "merge", "reset"}
 
 
-def recipes_of(folder: Path, artifacts: Path | None, *, local: bool) -> list[dict[str, Any]]:
-    """The recipes below a folder as they go into a document; ``local``: the agent is on this machine.
+_UNITS = {"": 1, "K": 1, "M": 1024, "G": 1024**2}
+_MEMORY = re.compile(r"([0-9]+)(?:([KMG])(?:i?B)?)?", re.IGNORECASE)
+_NOTHING = "none"
+_LIMITS = "such as com.acme.Detect=memory=512M,cpus=1.5, or =none for no limits"
 
-    Raises ``RecipeError`` for a file that is no recipe and ``ConfigError`` for artifacts that the agent could not have.
+
+def run_with_of(users: Sequence[str], limits: Sequence[str]) -> dict[str, Any]:
+    """``--run-with NAME=USER[:GROUP]`` and ``--limits NAME=memory=512M,cpus=1.5``: component → what changes of it.
+
+    >>> run_with_of(["a=www:web", "b="], ["a=memory=512M,cpus=0.5"])["a"]
+    {'posixUser': 'www:web', 'systemResourceLimits': {'memory': 524288, 'cpus': 0.5}}
     """
-    if not folder.is_dir():
-        raise _wrong(f"there is no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _RECIPES and path.is_file())
-    if not files:
-        raise _wrong(
-            f"there are no recipes in {folder}", "they are .yaml or .json files; verge component pack makes some"
-        )
-    return [writer.to_dict(_placed(reader.read(path)[0], artifacts, local=local)) for path in files]
+    changes: dict[str, dict[str, Any]] = {}
+    for text in users:
+        name, equals, user = text.partition("=")
+        if not name or not equals or user.startswith(":"):
+            message = f"--run-with: {text!r} is not NAME=USER[:GROUP]"
+            raise _wrong(message, "such as com.acme.Detect=www-data, or com.acme.Detect= for the default user")
+        changes.setdefault(name, {})["posixUser"] = user or None
+    for text in limits:
+        name, _, written = text.partition("=")
+        if not name or not written:
+            raise _wrong(f"--limits: {text!r} is not NAME=LIMITS", _LIMITS)
+        changes.setdefault(name, {})["systemResourceLimits"] = limits_of(written)
+    return changes
 
 
-def _placed(recipe: Recipe, artifacts: Path | None, *, local: bool) -> Recipe:
-    folder = artifacts / recipe.name / str(recipe.version) if artifacts else None
-    manifests = tuple(
-        replace(manifest, artifacts=tuple(_located(recipe, one, folder, local=local) for one in manifest.artifacts))
-        for manifest in recipe.manifests
-    )
-    return replace(recipe, manifests=manifests)
+def limits_of(text: str) -> dict[str, Any] | None:
+    """``memory=512M,cpus=1.5`` as Greengrass has it, memory in KiB; None for ``none``.
+
+    >>> limits_of("cpus=2"), limits_of("none")
+    ({'cpus': 2.0}, None)
+    """
+    if text.lower() == _NOTHING:
+        return None
+    limits: dict[str, Any] = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        size = _MEMORY.fullmatch(value) if key == "memory" else None
+        if key == "cpus" and _is_positive(value):
+            limits[key] = float(value)
+        elif size and int(size[1]):
+            limits[key] = int(size[1]) * _UNITS[(size[2] or "").upper()]
+        else:
+            raise _wrong(f"--limits: {part!r} is neither memory=SIZE nor cpus=NUMBER", _LIMITS)
+    return limits
 
 
-def _located(recipe: Recipe, artifact: Artifact, folder: Path | None, *, local: bool) -> Artifact:
-    """The artifact with the URI and digest of its file in the folder, if it is there."""
-    path = folder / file_name(artifact.uri) if folder else None
-    if path is None or not path.is_file():
-        if artifact.uri.startswith(_HERE) and not artifact.uri.startswith("file:/"):
-            place = f"in {folder}" if folder else "without --artifacts DIR"
-            raise _wrong(f"{recipe.name} {recipe.version}: there is no {file_name(artifact.uri)} {place}", _PACK)
-        return artifact
-    if not local:
-        raise _wrong(
-            f"{recipe.name} {recipe.version}: {path.name} is on this machine, and the agent is on another one",
-            "put it on a web server or into S3, and pack with --base-uri https://… or s3://…",
-        )
-    raw = base64.b64encode(bytes.fromhex(Digest.of(path).hex)).decode()
-    return replace(artifact, uri=path.resolve().as_uri(), digest=raw, algorithm="SHA-256")
-
-
-_PACK = "verge component pack writes recipes and artifacts"
+def _is_positive(text: str) -> bool:
+    number = scalars.number(text)
+    return number is not None and number > 0
 
 
 def _wrong(message: str, hint: str | None = None) -> ConfigError:

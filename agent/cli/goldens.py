@@ -16,7 +16,7 @@ from agent.cli import loop
 from agent.cli.packing import ComponentSource
 from agent.cli.pictures import PictureSource
 from agent.errors import ConfigError
-from agent.files import write_atomically
+from agent.files import SHARED, write_atomically
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
@@ -25,8 +25,8 @@ from agent.greengrass.deployments.kinds import ComponentKind, kind_of
 from agent.greengrass.deployments.kinds import model_of as model_block
 from agent.greengrass.recipes.recipe import Unarchive
 from agent.inference.alone import MODEL, loaded
-from agent.inference.manifest import ModelSpec, resolve
-from agent.results.comparison import record
+from agent.inference.manifest import ModelSpec, keep_within, resolve
+from agent.results.comparison.recording import record
 
 __all__ = ["model_of", "prove", "recorded"]
 
@@ -67,7 +67,9 @@ def model_of(source: ComponentSource) -> tuple[Path, ModelSpec] | None:
     folder = _folder(source, block)
     if folder is None:
         return None
-    return folder, resolve(block.options(recipe.name, str(folder.resolve())), folder)
+    spec = resolve(block.options(recipe.name, str(folder.resolve())), folder)
+    keep_within(spec, folder)
+    return folder, spec
 
 
 def _folder(source: ComponentSource, model: ModelBlock) -> Path | None:
@@ -88,8 +90,8 @@ async def _agrees(spec: ModelSpec, folder: Path) -> int:
     """
     golden = folder / FOLDER
     frames = load(golden, GoldenLimits())
-    async with loaded(spec) as (plane, _):
-        await check(lambda picture: plane.infer(MODEL, picture), golden)
+    async with loaded(spec) as (plane, model):
+        await check(lambda picture: plane.infer(MODEL, picture), golden, GoldenLimits.of(model))
     return len(frames)
 
 
@@ -128,6 +130,6 @@ def _write(golden: Path, pictures: Sequence[Path], text: bytes) -> None:
         for path in pictures:
             if path.resolve() != (golden / path.name).resolve():
                 shutil.copyfile(path, golden / path.name)
-        write_atomically(golden / NAME, text + b"\n")
+        write_atomically(golden / NAME, text + b"\n", SHARED)
     except OSError as error:
         raise ConfigError(f"{golden} cannot be written: {error}", code="not-written") from error

@@ -22,16 +22,19 @@ from msgspec.structs import replace
 
 from agent import logs
 from agent.aws.jobs.service.caller import Caller, calling
+from agent.aws.jobs.service.management import BASE
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import GREENGRASS, PREFIX
 from agent.cli import loop
 from agent.cli.broker import broker_options, visiting
-from agent.cli.output import print_json
+from agent.cli.output import echo, print_json
 from agent.cli.tables import show_executions, show_groups, show_job, show_jobs
 from agent.config.load import Config
+from agent.config.transports import MqttOptions
 from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
+from agent.mqtt.strangers import Strangers, tried
 from agent.results.result import Ulids
 from agent.service import serve as serve_until_signal
 
@@ -152,8 +155,11 @@ def command() -> None:
 @command.command("serve", short_help="Be the Jobs service of a broker.")
 @broker_options
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Where the jobs are kept.")
-@click.option("--prefix", default=PREFIX, show_default=True, help="verge/aws where a broker refuses a leading $.")
-def serve(config: Config, data: Path | None, prefix: str) -> None:
+@click.option(
+    "--prefix", metavar="TEXT",
+    help=f"verge/aws where a broker refuses a leading $.  [default: aws_prefix of the file, or {PREFIX}]",
+)  # fmt: skip
+def serve(config: Config, data: Path | None, prefix: str | None) -> None:
     """Serve devices and `verge jobs` until SIGTERM or Ctrl-C; what is answered is on disk.
 
     \b
@@ -163,6 +169,8 @@ def serve(config: Config, data: Path | None, prefix: str) -> None:
     """  # noqa: D301 click reads the backspace
     logs.configure(config.log_level)
     folder = data or Path(config.data_dir) / "jobs"
+    if prefix is None:  # where the agent of the same file listens
+        prefix = config.deployments.aws_prefix if config.deployments else PREFIX
     received = asyncio.run(serve_until_signal(_serving(config, folder, prefix), lambda: log.info("serving")))
     signal.signal(received, signal.SIG_DFL)
     os.kill(os.getpid(), received)
@@ -204,7 +212,7 @@ def create(config: Config, wait: bool, as_json: bool, **options: Any) -> None:
     else:
         show_job(job)
         if wait:
-            click.echo()
+            echo()
             show_executions(executions)
     counts = job["processDetails"]
     if wait and counts["SUCCEEDED"] != sum(counts.values()):
@@ -297,7 +305,22 @@ async def _serving(config: Config, folder: Path, prefix: str) -> AsyncIterator[J
     options = replace(options, client_id=name, max_queued_messages=max(options.max_queued_messages, _MAX_QUEUED))
     with JobStore(folder) as store:
         async with MqttTransport("jobs", options) as transport, JobsService(transport, store, prefix=prefix) as service:
-            yield service
+            looking = asyncio.create_task(_look_for_strangers(options), name="agent.aws.jobs.strangers")
+            try:
+                yield service
+            finally:
+                looking.cancel()
+
+
+async def _look_for_strangers(options: MqttOptions) -> None:
+    """Say it when anybody may make jobs: whoever may ask is the broker's to say."""
+    report = await tried(options, [f"{BASE}/list"])
+    if report.strangers is Strangers.LET_IN:
+        log.warning(
+            "anybody may make jobs here: %s (hint: let nobody but whoever deploys write %s/+, as "
+            "configs/mosquitto/verge.acl does; or sign the documents of jobs)",
+            report.finding, BASE,
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -373,4 +396,4 @@ def _one_execution(execution: Any) -> None:
 
 
 def _deleted(job: Any) -> None:
-    click.echo(f"{job['jobId']} is deleted")
+    echo(f"{job['jobId']} is deleted")

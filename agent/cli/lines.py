@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from agent.inference.predictions import headline, read
+from agent.inference.predictions import Detection, Prediction, headline, read
+from agent.text import shown
 
 __all__ = ["Lines", "as_json", "labels"]
 
@@ -59,11 +60,11 @@ class Lines:
             result = _result(payload)
             best = labels(result.predictions)
         except _WRONG:
-            return _printable(f"{clock}  {topic}  {payload.decode(errors='replace').strip()}")
+            return shown(f"{clock}  {topic}  {payload.decode(errors='replace').strip()}")
         self._things.add(result.thing)
         name = result.stream if len(self._things) == 1 else f"{result.thing}/{result.stream}"
         columns = f"{self._column(0, name)}  {self._column(1, result.frame.camera)}"
-        return _printable(f"{clock}  {columns}  {result.timing_ms.total:7.1f} ms  {best}")
+        return shown(f"{clock}  {columns}  {result.timing_ms.total:7.1f} ms  {best}")
 
     def status(self, topic: str, payload: bytes, clock: str) -> str | None:
         """The change of an agent's or a stream's state; None when nothing but numbers changed."""
@@ -75,7 +76,7 @@ class Lines:
         if self._states.get(topic) == shape:
             return None
         self._states[topic] = shape
-        return _printable(f"{clock}  {line}")
+        return shown(f"{clock}  {line}")
 
     def _column(self, number: int, text: str) -> str:
         width = self._widths[number] = min(_WIDEST, max(self._widths[number], len(text)))
@@ -83,19 +84,23 @@ class Lines:
 
 
 def labels(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """The best labels with their best score and how often each was seen.
+    """The best labels with their best score and how often each was seen; what a second model says in brackets.
 
     >>> cat, dog = {"label": "Cat", "label_id": 8}, {"label": "Dog", "label_id": 12}
     >>> labels([{**cat, "score": 0.853}, {**cat, "score": 0.4}, {**dog, "score": 0.3}])
     'Cat 0.85 ×2, Dog 0.30'
+    >>> box = {"x": 0, "y": 0, "width": 1, "height": 1}
+    >>> labels([{**cat, "score": 0.853, "box": box, "parts": [{"label": "tabby", "label_id": 1, "score": 0.7}]}])
+    'Cat (tabby) 0.85'
     >>> labels([])
     '-'
     """
     seen: dict[str, list[float]] = {}
-    for name, score in map(headline, read(predictions)):
-        seen.setdefault(name, []).extend([] if score is None else [score])
-    shown = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
-    return ", ".join(shown + ["…"] * (len(seen) > _BEST)) or "-"
+    for prediction in read(predictions):
+        score = headline(prediction)[1]
+        seen.setdefault(_name(prediction), []).extend([] if score is None else [score])
+    best = [_label(name, scores) for name, scores in list(seen.items())[:_BEST]]
+    return ", ".join(best + ["…"] * (len(seen) > _BEST)) or "-"
 
 
 def as_json(topic: str, payload: bytes) -> bytes:
@@ -104,6 +109,14 @@ def as_json(topic: str, payload: bytes) -> bytes:
         return msgspec.json.encode(_decode(payload))
     except _WRONG:
         return msgspec.json.encode({"topic": topic, "payload": payload.decode(errors="replace")})
+
+
+def _name(prediction: Prediction) -> str:
+    """What it is, and in brackets what its parts are, each once."""
+    parts = prediction.parts if isinstance(prediction, Detection) else ()
+    names = list(dict.fromkeys(map(_name, parts)))
+    within = ", ".join(names[:_BEST] + ["…"] * (len(names) > _BEST))
+    return headline(prediction)[0] + (f" ({within})" if within else "")
 
 
 def _label(name: str, scores: Sequence[float]) -> str:
@@ -128,8 +141,3 @@ def _stream(status: Mapping[str, Any]) -> tuple[str, object]:
 
 def _agent(status: Mapping[str, Any]) -> tuple[str, object]:
     return f"agent {status['thing']}: {status['state']}", status["state"]
-
-
-def _printable(line: str) -> str:
-    """The line without what would steer a terminal: payloads come from anyone."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

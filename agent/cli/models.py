@@ -12,14 +12,15 @@ import click
 from msgspec.structs import replace
 
 from agent.cli import loop
+from agent.cli.inputs import input_options, input_table
 from agent.cli.output import json_option, print_json
 from agent.cli.pictures import PictureSource, answer
 from agent.config.models import ModelOptions
 from agent.config.strict import convert
 from agent.doctor import child
-from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError
+from agent.errors import BackendUnavailableError, VergeError
 from agent.inference.alone import loaded
-from agent.inference.manifest import SAMPLES, ModelSpec, resolve, sample_names
+from agent.inference.manifest import SAMPLES, ModelSpec, parts, resolve, sample_names
 from agent.inference.values import Answer, ModelMetadata
 from agent.results.result import Reason
 
@@ -44,8 +45,9 @@ class BackendTrial:
 @click.argument("model", default="", metavar="[PATH|NAME]")
 @click.option("--labels", default="", metavar="FILE", help="The names of the model's classes.")
 @click.option("--task", default="", metavar="NAME", help="What the answers mean, where the model does not tell.")
+@input_options
 @json_option
-def command(model: str, labels: str, task: str, as_json: bool) -> None:
+def command(model: str, labels: str, task: str, as_json: bool, **fed: Any) -> None:
     """List the sample models; or tell what a model is, and try it in every backend.
 
     A model is a sample's name, a folder or a model file.  The exit status is 1 when no backend runs it here.
@@ -59,16 +61,16 @@ def command(model: str, labels: str, task: str, as_json: bool) -> None:
     if not model:
         _list(as_json)
         return
-    given = {"source": model, "labels": labels, "task": task}
+    given = {"source": model, "labels": labels, "task": task, "input": input_table(**fed)}
     spec = resolve(convert(ModelOptions, given, "the command line"), Path.cwd())
     trials = loop.run(_try_all(spec))
     ran = next((trial.description for trial in trials if trial.error is None), None)
     if as_json:
         print_json({**_facts(spec), **_description(ran), "backends": [_outcome(trial) for trial in trials]})
     else:
-        from agent.cli import tables  # noqa: PLC0415 rich is slow to import
+        from agent.cli import descriptions  # noqa: PLC0415 rich is slow to import
 
-        tables.show_trials(_facts(spec), ran, trials)
+        descriptions.show_trials(_facts(spec), ran, trials)
     if ran is None:
         raise click.exceptions.Exit(1)
 
@@ -78,28 +80,21 @@ def _list(as_json: bool) -> None:
     if as_json:
         print_json(samples)
         return
-    from agent.cli import tables  # noqa: PLC0415 rich is slow to import
+    from agent.cli import descriptions  # noqa: PLC0415 rich is slow to import
 
-    tables.show_samples(samples)
+    descriptions.show_samples(samples)
 
 
 def _facts(spec: ModelSpec) -> dict[str, Any]:
     """The facts that are known of a model without loading it."""
     manifest = spec.manifest
-    try:
-        place = Path(manifest.file)
-        files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
-        size = sum(path.stat().st_size for path in files)
-    except OSError as error:
-        hint = "check file = … in its manifest.toml"
-        raise ModelRefusedError(
-            f"the model file {manifest.file} cannot be read: {error.strerror}", hint=hint, code="model-missing"
-        ) from error
+    made_of = parts(spec)
     return {
         "name": manifest.name,
         "version": manifest.version,
         "file": manifest.file,
-        "bytes": size,
+        "parts": [str(part) for part in made_of[1:]],
+        "bytes": sum(part.stat().st_size for part in made_of),
         "task": manifest.task,
         "labels_file": manifest.labels,
     }
@@ -111,10 +106,14 @@ def _description(model: ModelMetadata | None) -> dict[str, Any]:
         return {}
     return {
         "task": model.task,
+        "decoder": model.decoder,
+        "recognition": model.recognition,
+        "input": model.input,
         "digest": model.digest,
         "labels": model.labels,
         "inputs": model.inputs,
         "outputs": model.outputs,
+        "stages": [{"name": stage.name, **_description(stage)} for stage in model.stages],
     }
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from agent.errors import ConfigError
-from agent.files import write_atomically
+from agent.files import SHARED, write_atomically
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.unpack import measure
 from agent.greengrass.recipes import lint, reader
@@ -112,7 +112,7 @@ def pack(source: ComponentSource, out: Path, base_uri: str = "file:") -> Packed:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # JSON: what a recipe means in YAML depends on quotes.
-        write_atomically(file, json.dumps(to_dict(done), ensure_ascii=False, indent=2).encode() + b"\n")
+        write_atomically(file, json.dumps(to_dict(done), ensure_ascii=False, indent=2).encode() + b"\n", SHARED)
     except OSError as error:
         raise _wrong(f"{file} cannot be written: {error.strerror}") from error
     return Packed(done, file, tuple(written.values()))

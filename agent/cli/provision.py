@@ -13,6 +13,7 @@ from agent.aws.provision.home import Home
 from agent.aws.provision.prove import prove
 from agent.aws.provision.rotate import OPERATION, RotateOptions, rotate
 from agent.cli import loop
+from agent.cli.output import echo
 from agent.config.load import Config, load
 from agent.config.transports import IotCoreOptions
 from agent.errors import ConfigError
@@ -109,8 +110,8 @@ def rotate_command(config: Path, template: str, parameters: tuple[str, ...]) -> 
     """  # noqa: D301 click reads the backspace
     options = RotateOptions(operation=OPERATION, template=template, parameters=_pairs(parameters))
     report = loop.run(_rotate(load(config), options))
-    click.echo(f"certificate {report['certificateId']}, until {report['expires']}: {report['proof']}")
-    click.echo(f"The one before is {report['previousCertificateId']}; verge provision rollback goes back to it.")
+    echo(f"certificate {report['certificateId']}, until {report['expires']}: {report['proof']}")
+    echo(f"The one before is {report['previousCertificateId']}; verge provision rollback goes back to it.")
 
 
 @command.command("rollback")
@@ -125,7 +126,7 @@ def rollback(config: Path) -> None:
     loaded = load(config)
     _, options = _cloud(loaded)
     Home.of(options.cert_file).rollback()
-    click.echo(f"{options.cert_file} is the one before: {loop.run(prove(options, loaded.thing))}")
+    echo(f"{options.cert_file} is the one before: {loop.run(prove(options, loaded.thing))}")
 
 
 async def _rotate(config: Config, rotation: RotateOptions) -> dict[str, str]:
@@ -168,6 +169,6 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
 def _show(done: Enrolled) -> None:
     name = done.facts.common_name
     note = "" if name in {done.thing, "AWS IoT Certificate"} else f" (its common name is {name!r}, which is fine)"
-    click.echo(f"thing {done.thing}: {done.proof}")
-    click.echo(f"{done.pair.certificate}: certificate {done.facts.id}, until {done.facts.ends:%Y-%m-%d}{note}")
-    click.echo(f"{done.config}: now verge doctor -c {done.config} --topics, then verge run -c {done.config}")
+    echo(f"thing {done.thing}: {done.proof}")
+    echo(f"{done.pair.certificate}: certificate {done.facts.id}, until {done.facts.ends:%Y-%m-%d}{note}")
+    echo(f"{done.config}: now verge doctor -c {done.config} --topics, then verge run -c {done.config}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from agent.cli.output import json_option, print_json
+from agent.cli.output import echo, json_option, print_json, styled
+from agent.greengrass.catalog import absent
 from agent.greengrass.recipes import lint, reader
 from agent.greengrass.recipes.errors import Level, LintFinding, RecipeError
 from agent.greengrass.recipes.recipe import Recipe
@@ -52,27 +53,34 @@ def check(files: Sequence[Path], as_json: bool) -> None:
 
 
 def _checked(path: Path) -> tuple[Recipe | None, tuple[LintFinding, ...]]:
+    """What is to be said of one file; whatever its check runs into is said of it, and no other file suffers."""
+    recipe = None
     try:
         recipe, warnings = reader.read(path)
+        return recipe, (*warnings, *lint.check(recipe), *absent.check(recipe))
     except RecipeError as error:
         message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
         return None, (LintFinding(Level.ERROR, error.path, f"{message} [{error.code}]", error.hint),)
-    return recipe, (*warnings, *lint.check(recipe))
+    except Exception as error:  # noqa: BLE001 a file is a stranger's
+        message = f"it could not be checked: {type(error).__name__}: {error}"
+        return recipe, (
+            LintFinding(Level.ERROR, "", message, "this is a defect of the check: report it with the file"),
+        )
 
 
 def _show(path: Path, recipe: Recipe | None, findings: Sequence[LintFinding]) -> None:
-    name = click.style(str(path), bold=True)
+    name = styled(str(path), bold=True)
     if recipe is None:
-        click.echo(f"{click.style('refused', fg='red')}  {name}")
+        echo(styled("refused", fg="red"), "  ", name)
     else:
-        good = click.style("ok     ", fg="green") if not findings else click.style("loads  ", fg="yellow")
-        click.echo(f"{good}  {name}  {_summary(recipe)}")
+        good = styled("ok     ", fg="green") if not findings else styled("loads  ", fg="yellow")
+        echo(good, "  ", name, f"  {_summary(recipe)}")
     for finding in findings:
-        level = click.style(f"{finding.level:7}", fg=_COLOURS[finding.level])
+        level = styled(f"{finding.level:7}", fg=_COLOURS[finding.level])
         where = f"{finding.path}: " if finding.path and not finding.message.startswith(finding.path) else ""
-        click.echo(f"  {level}  {where}{finding.message}")
+        echo("  ", level, f"  {where}{finding.message}")
         if finding.hint:
-            click.secho(f"           {finding.hint}", dim=True)
+            echo(f"           {finding.hint}", dim=True)
 
 
 def _summary(recipe: Recipe) -> str:

@@ -16,18 +16,17 @@ from typing import Any, TypeAlias
 import msgspec
 
 from agent.cli.broker import deployment_transport, visiting
+from agent.cli.output import local_time
 from agent.config.load import Config
 from agent.errors import ConfigError, UnreachableError, VergeError
+from agent.greengrass.deployments.outcome import UNDER_WAY
 from agent.greengrass.deployments.requesters import QUERY
 from agent.mqtt.rpc import RpcClient, rpc_client
 from agent.mqtt.transport import Message, Transport
 from agent.mqtt.visit import Visit
 from agent.topics import Topics, level
 
-__all__ = ["UNDER_WAY", "Payload", "Remote", "Sets", "base_of", "link", "reached", "retained", "thing_of"]
-
-UNDER_WAY = "IN_PROGRESS"
-"""The status of a deployment that has not ended."""
+__all__ = ["Payload", "Remote", "Sets", "base_of", "link", "reached", "retained", "thing_of", "waits"]
 
 _TIMEOUT_S = 5.0
 _AGAIN_S = 0.5
@@ -99,7 +98,7 @@ async def reached(config: Config, thing: str) -> AsyncIterator[Remote]:
     prefix = config.status.prefix
     async with link(config) as visit:
         name = thing or await thing_of(visit, prefix)
-        async with rpc_client(visit, f"{base_of(name, prefix)}/answers/") as rpc:
+        async with rpc_client(visit, Topics(name, prefix).answers) as rpc:
             remote = Remote(visit, rpc, name, prefix)
             visit.subscribe(f"{remote.base}/deployments/+", remote.on_progress, qos=1)
             yield remote
@@ -121,11 +120,20 @@ class Remote:
         while True:
             with suppress(TimeoutError):
                 answer = await self._ask(f"deployments/{QUERY}", b"", _AGAIN_S)
-                return Sets(answer["components"], answer["previous"])
+                return self._sets(answer)
             # One that is online may still be starting, or far away.
             state = await self._state()
             if state != "online" or asyncio.get_running_loop().time() > give_up:
                 raise self._silent(state)
+
+    def _sets(self, answer: Payload) -> Sets:
+        try:
+            return msgspec.convert(answer, Sets)
+        except msgspec.ValidationError as error:
+            hint = "see to it that nobody else may answer there"
+            raise UnreachableError(
+                f"what answered for {self.thing} is no set of components: {error}", code="bad-answer", hint=hint
+            ) from error
 
     async def send(self, document: bytes) -> None:
         """Hand a document over and do not wait for its end."""
@@ -149,12 +157,15 @@ class Remote:
         Raises ``UnreachableError`` when it has not ended in time: it may still.
         """
         ended: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        last = ""
         own = None if identity is None else f"{self.base}/deployments/{level(identity)}"
 
         def progress(topic: str, payload: Payload) -> None:
             if topic != own:
                 return
-            if payload.get("status") == UNDER_WAY:
+            if payload.get("status") in UNDER_WAY:
+                nonlocal last
+                last = waits(payload)
                 on_progress(payload)
             elif not ended.done():
                 ended.set_result(payload)
@@ -166,13 +177,20 @@ class Remote:
             return ended.result() if ended.done() else answered.result()
         except TimeoutError:
             hint = "it may still end: verge deployments tells; --timeout waits longer"
-            raise UnreachableError(
-                f"{self.thing} did not finish within {timeout_s:g} s", code="no-end", hint=hint
-            ) from None
+            hint += f"; verge deployments cancel {identity} gives it up" if last else ""
+            message = f"{self.thing} did not finish within {timeout_s:g} s" + (f": it {last}" if last else "")
+            raise UnreachableError(message, code="no-end", hint=hint) from None
         finally:
             self._progress = _ignore
             answered.cancel()
             await asyncio.gather(answered, return_exceptions=True)
+
+    async def command(self, document: bytes, *, timeout_s: float) -> Payload:
+        """The answer to a command (``commands``); raises ``UnreachableError`` when none comes in time."""
+        try:
+            return await self._ask("deployments", document, timeout_s)
+        except TimeoutError:
+            raise self._silent(await self._state()) from None
 
     def on_progress(self, message: Message) -> None:
         """Take the progress of a deployment; a retained one is of an earlier one, unless the link was down."""
@@ -199,6 +217,24 @@ class Remote:
         return UnreachableError(
             f"{words} on {self._visit.options.address}", code="no-agent", hint="start it: verge run"
         )
+
+
+def waits(payload: Payload) -> str:
+    """What a deployment waits for, as a sentence goes on after its name; empty where it does not.
+
+    >>> waits({"waiting": {"kind": "deployment", "for": "deployment a", "reason": "waits behind a"}})
+    'waits behind a'
+    >>> waits({"waiting": {"for": "artifact s3://b/c", "reason": "no answer"}})
+    'waits for artifact s3://b/c: no answer'
+    """
+    waiting = payload.get("waiting")
+    if not isinstance(waiting, dict):
+        return ""
+    if waiting.get("kind") == "deployment":
+        return str(waiting.get("reason", ""))
+    times = {"next_attempt": "next attempt at", "until": "given up at"}
+    told = (f"{word} {local_time(str(waiting[key]))}" for key, word in times.items() if key in waiting)
+    return "; ".join((f"waits for {waiting.get('for', '')}: {waiting.get('reason', '')}", *told))
 
 
 def base_of(thing: str, prefix: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,17 @@ import click
 
 from agent import app, logs
 from agent.cli import exit_status, loop, show
+from agent.cli.output import echo
 from agent.config.load import read
 from agent.errors import VergeError
-from agent.service import serve
+from agent.service import raise_descriptor_limit, serve
 
 __all__ = ["command"]
 
 log = logging.getLogger("agent")
+
+_AGAIN = 100
+"""The exit status of an agent that wants to be started again; 101 is one whose device has to be."""
 
 
 @click.command("run", short_help="Run the agent.")
@@ -28,7 +33,8 @@ log = logging.getLogger("agent")
 def command(path: Path, check: bool) -> None:
     """Run the agent until SIGTERM or Ctrl-C.
 
-    With --check each model is loaded once and no broker is asked.
+    SIGHUP reads the file again: streams, the log level and trusted keys change at once, and the log names what needs a
+    restart.  With --check each model is loaded once and no broker is asked.
 
     \b
     Examples:
@@ -42,15 +48,25 @@ def command(path: Path, check: bool) -> None:
     _refuse(errors)
     assert config is not None  # noqa: S101 where nothing can be used there is an error
     if check:
-        click.echo(
-            f"{path} is fine: thing {config.thing}, {_count(config.streams, 'stream')}, data in {config.data_dir}"
-        )
+        echo(f"{path} is fine: thing {config.thing}, {_count(config.streams, 'stream')}, data in {config.data_dir}")
         return
     logs.configure(config.log_level)
+    raise_descriptor_limit()
     log.info("thing %s: %s, %s", config.thing, _count(config.models, "model"), _count(config.streams, "stream"))
-    received = asyncio.run(serve(app.running(config), lambda: log.info("running")))
-    signal.signal(received, signal.SIG_DFL)
-    os.kill(os.getpid(), received)
+    ended = asyncio.run(
+        serve(
+            app.running(config), lambda: log.info("running"), lambda agent: agent.stopping_s(),
+            lambda agent: agent.leaving, lambda agent: agent.reload(lambda: read(path)),
+        )
+    )  # fmt: skip
+    if isinstance(ended, signal.Signals):
+        signal.signal(ended, signal.SIG_DFL)
+        os.kill(os.getpid(), ended)
+    if ended == _AGAIN:
+        # In place, so that it needs nobody who starts it again.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 what was started before
+    log.warning("the device has to be started again: exit status %d", ended)
+    raise click.exceptions.Exit(ended)
 
 
 def _refuse(errors: Sequence[VergeError]) -> None:

@@ -6,6 +6,7 @@ programs, a few lines for people.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,17 +17,18 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import click
-import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from agent.cli.remote import Payload, Remote
-from agent.cli.tables import DEPLOYMENT_COLOURS, console, table
+from agent.cli import remote
+from agent.cli.output import echo, print_json
+from agent.cli.remote import Payload, Remote, waits
+from agent.cli.tables import DEPLOYMENT_COLOURS, cell, console, table
+from agent.config.load import Config
 from agent.errors import ConfigError
 from agent.results.result import Ulids
 
-__all__ = ["Ending", "SendingOptions", "finish", "new_id", "send", "sending_options"]
+__all__ = ["Ending", "SendingOptions", "commanded", "finish", "new_id", "send", "sending_options"]
 
 _PATH = click.Path(path_type=Path)
 _TIMEOUT_S = 300.0
@@ -37,12 +39,14 @@ _MEANS = {
     "FAILED_ROLLBACK_NOT_REQUESTED": "the new set stays, as it was asked to",
     "FAILED_UNABLE_TO_ROLLBACK": "what was live before could not be put back",
     "REJECTED": "it was not taken up",
+    "CANCELED": "it was cancelled before it changed anything",
 }
-_EXIT = {"SUCCESSFUL": 0, "REJECTED": 2}
+_EXIT = {"SUCCESSFUL": 0, "REJECTED": 2, "CANCELED": 2}
 _STEPS = {
     "RECEIVED": "received",
     "RESOLVED": "fetching artifacts",
     "STAGED": "everything is there",
+    "ASKING": "asking components what they say to it",
     "ACTIVATING": "loading models and asking them",
     "VERIFYING": "switched; committing",
     "ROLLING_BACK": "rolling back",
@@ -143,13 +147,34 @@ async def send(
     return Ending(agent.thing, end, time.monotonic() - began, plan)
 
 
+async def commanded(
+    config: Config, thing: str, command: Mapping[str, Any], sending: SendingOptions
+) -> Mapping[str, Any] | None:
+    """Send a command that is no deployment; the agent's answer, None when that is not waited for.
+
+    One that is refused as any document would be has the result REFUSED.
+    """
+    async with remote.reached(config, thing) as agent:
+        content = sending.sealed(json.dumps(command).encode(), agent.thing)
+        if sending.timeout_s is None:
+            await agent.send(content)
+            return None
+        await agent.sets()
+        answer = await agent.command(content, timeout_s=sending.timeout_s)
+        if "result" not in answer:  # so does an agent that knows no such command
+            cause = answer.get("cause") or answer.get("failureCause") or "it is not taken"
+            hint = {"hint": answer["hint"]} if answer.get("hint") else {}
+            answer = {**command, "result": "REFUSED", "reason": cause, **hint}
+        return {"thing": agent.thing, **answer}
+
+
 def finish(ending: Ending | None, *, as_json: bool) -> None:
     """Print the end on standard output and leave with its exit status; without an end say that it was sent."""
     if ending is None:
-        click.echo("sent", err=True)
+        echo("sent", err=True)
         return
     if as_json:
-        click.echo(msgspec.json.encode(ending.to_dict()))
+        print_json(ending.to_dict(), indent=0)
     else:
         _show(ending)
     raise click.exceptions.Exit(ending.exit_status)
@@ -157,17 +182,19 @@ def finish(ending: Ending | None, *, as_json: bool) -> None:
 
 def _show(ending: Ending) -> None:
     out = console()
-    status = f"[{DEPLOYMENT_COLOURS.get(ending.status, 'red')}]{escape(ending.status)}[/]"
+    status = f"[{DEPLOYMENT_COLOURS.get(ending.status, 'red')}]{cell(ending.status)}[/]"
     means = f", {_MEANS[ending.status]}" if ending.status in _MEANS else ""
-    out.print(f"{escape(ending.thing)}: {status} in {ending.seconds:.2f} s{means}", soft_wrap=True)
+    out.print(f"{cell(ending.thing)}: {status} in {ending.seconds:.2f} s{means}", soft_wrap=True)
     if cause := ending.payload.get("cause") or ending.payload.get("failureCause"):
-        out.print(f"  {escape(str(cause))}", soft_wrap=True)
+        out.print(f"  {cell(str(cause))}", soft_wrap=True)
     if hint := ending.payload.get("hint"):
-        out.print(f"  {escape(str(hint))}", style="dim", soft_wrap=True)
+        out.print(f"  {cell(str(hint))}", style="dim", soft_wrap=True)
+    for note in ending.payload.get("notes", ()):
+        out.print(f"  {cell('note: ' + str(note))}", soft_wrap=True)
     if rows := _rows(ending.plan):
         made = table("component", "action", "version", whole=("action", "version"))
         for row in rows:
-            made.add_row(*map(escape, row))
+            made.add_row(*map(cell, row))
         out.print(made)
 
 
@@ -196,12 +223,15 @@ class _ProgressView(Protocol):
 
 def _progress_view(canary: int | None) -> _ProgressView:
     """A view that suits standard error; ``canary`` is how many frames a trial takes."""
-    out = Console(stderr=True, highlight=False)
+    out = console(stderr=True)
     return _Live(out, canary) if out.is_terminal else _Lines()
 
 
 def _step(payload: Payload) -> str:
-    """The step of a deployment in words.
+    """The step of a deployment in words, and what it waits for.
+
+    >>> _step({"status": "QUEUED", "waiting": {"kind": "deployment", "reason": "waits behind a"}})
+    'waits behind a'
 
     >>> _step({"step": "STAGED"})
     'everything is there'
@@ -212,6 +242,8 @@ def _step(payload: Payload) -> str:
         return f"trying the new model on {payload['canary'].get('stream', '')}"
     if runtime := payload.get("runtime"):
         return f"{runtime['component']}: {runtime['doing']}"
+    if waiting := waits(payload):
+        return waiting
     step = str(payload.get("step", ""))
     return _STEPS.get(step, step.lower())
 
@@ -273,10 +305,10 @@ class _Live:
         done, total = _share(payload, self._canary)
         self._progress.update(
             self._task,
-            description=escape(_step(payload)),
+            description=cell(_step(payload)),
             completed=done,
             total=total,
-            numbers=escape(_numbers(payload)),
+            numbers=cell(_numbers(payload)),
         )
 
 
@@ -297,4 +329,4 @@ class _Lines:
         line = ": ".join(filter(None, (_step(payload), _numbers(payload))))
         if line != self._last:
             self._last = line
-            click.echo(line, err=True)
+            echo(line, err=True)

@@ -7,6 +7,7 @@ the public key lies beside it in ``FILE.pub``.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,15 +18,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.errors import ConfigError
-from agent.greengrass.deployments.keys import PREFIX, PublicKey
-from agent.greengrass.deployments.trust import MAX_BYTES, Sidecar, Signature, SignedEnvelope, SignedKind, signed_content
 from agent.greengrass.recipes import document as texts
 from agent.greengrass.recipes.errors import RecipeError
+from agent.greengrass.trust.freshness import STILL_VALID_TYPE
+from agent.greengrass.trust.keylist import KEYS_TYPE
+from agent.greengrass.trust.keys import PREFIX, PublicKey
+from agent.greengrass.trust.signatures import (
+    MAX_BYTES,
+    Sidecar,
+    Signature,
+    SignedEnvelope,
+    SignedKind,
+    signed_content,
+    unsealed,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["PrivateKey", "generate", "kind_of", "public_key", "seal", "seal_beside", "with_claims"]
+__all__ = ["PrivateKey", "countersign", "generate", "kind_of", "public_key", "seal", "seal_beside", "with_claims"]
 
 
 class PrivateKey:
@@ -50,7 +61,7 @@ class PrivateKey:
             raise ConfigError(f"{path} cannot be read as a private key", code="key-unreadable", hint=hint) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigError(f"{path} is no Ed25519 key", code="key-unreadable", hint="make one: verge trust keygen")
-        return cls(key)
+        return cls(key, _comment(path, cls(key).public))
 
     def pem(self, passphrase: bytes | None = None) -> bytes:
         """The key's file."""
@@ -63,6 +74,14 @@ class PrivateKey:
         """The key's signature under exactly these bytes."""
         signature = self._key.sign(signed_content(kind, content))
         return Signature(self.public.id, base64.b64encode(signature).decode())
+
+
+def _comment(path: Path, key: PublicKey) -> str:
+    """The comment of a key, from the public key beside it; empty where that is missing or another's."""
+    with contextlib.suppress(ConfigError):
+        beside = PublicKey.parse(content(path.with_name(f"{path.name}.pub")).decode(errors="replace").strip())
+        return beside.comment if beside.raw == key.raw else ""
+    return ""
 
 
 def generate(out: Path, comment: str, passphrase: bytes | None) -> PublicKey:
@@ -90,19 +109,21 @@ def public_key(path: Path, passphrase: bytes | None) -> PublicKey:
 
 
 def kind_of(text: bytes, name: str) -> SignedKind:
-    """Whether a file is a recipe or a deployment document.  Raises ``ConfigError`` for what can be neither."""
+    """What a file is that is to be signed, or that an envelope holds.  Raises ``ConfigError`` for what can be none."""
     try:
         value = texts.load(text, name).value
         keys = {key.lower() for key in value} if isinstance(value, Mapping) else set()
         if "recipeformatversion" in keys:
             return SignedKind.RECIPE
-        msgspec.json.decode(text, type=dict[str, Any])
+        content = msgspec.json.decode(text, type=dict[str, Any])
     except (RecipeError, msgspec.DecodeError) as error:
-        hint = "a document is a JSON object, a recipe JSON or YAML"
+        hint = "a document is a JSON object, a recipe JSON or YAML, a key list what `verge trust new` writes"
         raise ConfigError(f"{name} can be neither document nor recipe", code="not-signable", hint=hint) from error
-    if "signatures" in keys:
-        raise ConfigError(f"{name} is signed already", code="not-signable", hint="sign the document itself anew")
-    return SignedKind.DOCUMENT
+    kind = content.get("type")
+    return _KINDS.get(kind, SignedKind.DOCUMENT) if isinstance(kind, str) else SignedKind.DOCUMENT
+
+
+_KINDS = {KEYS_TYPE: SignedKind.KEYS, STILL_VALID_TYPE: SignedKind.STILL_VALID}
 
 
 def with_claims(document: bytes, thing: str | None, expires: datetime | None, now: datetime) -> bytes:
@@ -117,15 +138,23 @@ def with_claims(document: bytes, thing: str | None, expires: datetime | None, no
     return json.dumps(claims).encode()
 
 
-def seal(document: bytes, key: PrivateKey) -> bytes:
-    """The envelope of a document."""
-    signatures = (key.sign(SignedKind.DOCUMENT, document),)
-    return msgspec.json.encode(SignedEnvelope(base64.b64encode(document).decode(), signatures))
+def seal(content: bytes, *keys: PrivateKey, kind: SignedKind = SignedKind.DOCUMENT) -> bytes:
+    """The envelope of a document, a key list or a timestamp, signed by all of these keys."""
+    signatures = tuple(key.sign(kind, content) for key in keys)
+    return msgspec.json.encode(SignedEnvelope(base64.b64encode(content).decode(), signatures))
 
 
-def seal_beside(recipe: bytes, key: PrivateKey) -> bytes:
+def countersign(envelope: bytes, *keys: PrivateKey, kind: SignedKind) -> bytes:
+    """The same envelope with the signatures of these keys among its own, in the place of their earlier ones."""
+    signed = unsealed(envelope)
+    new = {key.public.id: key.sign(kind, signed.content) for key in keys}
+    signatures = {signature.key: signature for signature in signed.signatures} | new
+    return msgspec.json.encode(SignedEnvelope(base64.b64encode(signed.content).decode(), tuple(signatures.values())))
+
+
+def seal_beside(recipe: bytes, *keys: PrivateKey) -> bytes:
     """The content of ``<recipe>.sig``."""
-    return msgspec.json.encode(Sidecar((key.sign(SignedKind.RECIPE, recipe),)))
+    return msgspec.json.encode(Sidecar(tuple(key.sign(SignedKind.RECIPE, recipe) for key in keys)))
 
 
 def content(path: Path) -> bytes:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from agent.cli import loop
-from agent.cli.output import json_option, print_json
+from agent.cli.output import Styled, echo, json_option, print_json
 from agent.config import load as configuration
 from agent.config.load import Config
 from agent.config.models import ModelOptions
@@ -94,7 +94,7 @@ def _forget(spec: ModelSpec, store: TuningStore, *, as_json: bool) -> None:
         print_json({"model": spec.name, "digest": digest, "forgotten": count})
     else:
         outcome = "forgotten" if count else "nothing was kept"
-        click.echo(f"{spec.name}: {outcome}; an agent that loads it with autotune = true measures it anew")
+        echo(f"{spec.name}: {outcome}; an agent that loads it with autotune = true measures it anew")
 
 
 def _unkept(store: TuningStore, why: str | None = None) -> ConfigError:
@@ -105,4 +105,4 @@ def _unkept(store: TuningStore, why: str | None = None) -> ConfigError:
 def _show_activity(line: str) -> None:
     """Show the current activity in one line of a terminal, and nowhere else."""
     if sys.stderr.isatty():
-        click.echo(f"\r\033[K{line}", nl=False, err=True)
+        echo(Styled("\r\033[K"), line, nl=False, err=True)

@@ -20,12 +20,14 @@ import click
 
 from agent.cli import loop
 from agent.cli.lines import Lines, as_json
+from agent.cli.output import echo
 from agent.config.load import Config, load, parse
 from agent.config.strict import nearest
 from agent.config.transports import TransportOptions
 from agent.errors import ConfigError
 from agent.mqtt.transport import LinkState, Message
 from agent.mqtt.visit import Visit
+from agent.text import as_json_text
 from agent.topics import RESULTS, Topics, level
 
 __all__ = ["Subscriptions", "command", "configured", "usual"]
@@ -112,22 +114,20 @@ class _Account:
         if self.began:
             seconds = time.monotonic() - self.began
             lost = f", {self.lost} more came too fast to be shown" if self.lost else ""
-            click.echo(
-                f"{self.results} {'result' if self.results == 1 else 'results'} in {seconds:.1f} s{lost}", err=True
-            )
+            echo(f"{self.results} {'result' if self.results == 1 else 'results'} in {seconds:.1f} s{lost}", err=True)
 
 
 async def _watch(brokers: Brokers, count: int | None, account: _Account, *, as_lines: bool) -> None:
     async with _watching(brokers) as watch:
         for options, subscriptions in brokers.values():
             filters = ", ".join(subscriptions.results) or "no results: the streams write to files only"
-            click.echo(f"watching {options.address}: {filters}; Ctrl-C ends", err=True)
+            echo(f"watching {options.address}: {filters}; Ctrl-C ends", err=True)
         account.began = time.monotonic()
         lines = Lines()
         while count is None or account.results < count:
             received = await watch.next()
             if isinstance(received, _Notice):
-                click.secho(f"verge: {received.text}", fg="yellow", err=True)
+                echo(f"verge: {received.text}", fg="yellow", err=True)
             else:
                 account.results += received.is_result
                 _show(received, lines, as_lines=as_lines)
@@ -138,11 +138,11 @@ def _show(received: _Received, lines: Lines, *, as_lines: bool) -> None:
     clock = time.strftime("%H:%M:%S")
     if as_lines:
         if received.is_result:
-            click.echo(as_json(received.topic, received.payload))
+            echo(as_json_text(as_json(received.topic, received.payload).decode()))
     elif received.is_result:
-        click.echo(lines.result(received.topic, received.payload, clock))
+        echo(lines.result(received.topic, received.payload, clock))
     elif line := lines.status(received.topic, received.payload, clock):
-        click.secho(line, dim=True)
+        echo(line, dim=True)
 
 
 # -- which topics ---------------------------------------------------------------------------------------------

@@ -23,20 +23,25 @@ from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.bounds import Name, OptionalPath, Text
 from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.environment import overlaid
+from agent.config.ipc import IpcOptions
 from agent.config.models import ModelOptions
 from agent.config.secrets import with_files
 from agent.config.streams import FrameLimits, StreamOptions, check_template
 from agent.config.strict import Origin, convert_all, nearest, wrong
 from agent.config.transports import MqttOptions, TransportOptions
+from agent.config.vault import SecretOptions
 from agent.errors import ConfigError
+from agent.topics import RESPONSE_TOPICS, level, valid_filter
 
 __all__ = [
     "LOG_LEVELS",
+    "OWNER",
     "Config",
     "Reading",
     "StatusOptions",
     "data_folders",
     "load",
+    "owner",
     "parse",
     "read",
 ]
@@ -45,6 +50,9 @@ Options = TypeVar("Options", bound=Struct)
 
 _SERVICE_FOLDER: Final = Path("/var/lib/verge")
 """Where the systemd unit (``configs/verge.service``) keeps the agent's data."""
+OWNER: Final = "thing"
+"""The file in a data folder that says whose it is."""
+_OF_AN_AGENT: Final = ("deployments/*.db", "outbox/*.db", "tuning/*.json", "quarantine/*.*")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _TYPES: Final = tuple(options.kind for options in get_args(TransportOptions))
@@ -66,7 +74,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     thing: Name = ""
     """This device's name on every topic; empty is the host's name."""
     data_dir: OptionalPath = ""
-    """Where the agent keeps what it writes; empty is ``verge`` in the user's state folder."""
+    """Where the agent keeps what it writes; empty is ``verge/<thing>`` in the user's state folder."""
     log_level: Name = "info"
     transports: dict[str, TransportOptions] = {}
     models: dict[str, ModelOptions] = {}
@@ -80,7 +88,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     greengrass: GreengrassOptions = GreengrassOptions()
     """Whether and how its cloud is asked for components; what is left out comes from ``aws``."""
     artifacts: StoreOptions = StoreOptions()
+    ipc: IpcOptions = IpcOptions()
+    secrets: SecretOptions = SecretOptions()
     status: StatusOptions = StatusOptions()
+    response_topics: tuple[Text, ...] = RESPONSE_TOPICS
+    """Filters of the topics on which requests may want their answers; never those with a meaning of their own."""
     limits: FrameLimits = FrameLimits()
     folder: Path = Path()
     """Where relative paths start: the folder of the file; not a key of the file."""
@@ -122,7 +134,7 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Reading:
             hint="name a file with -c; configs/local.toml is a commented start",
         ) from error
     try:
-        parsed = tomllib.loads(text.decode())
+        parsed = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", code="config-unreadable") from error
     return _read(parsed, str(path), path.parent.resolve(), os.environ if environment is None else environment)
@@ -203,6 +215,10 @@ def _misused(config: Config, values: Mapping[str, Any], origin: Origin) -> Itera
         check_template(config.status.prefix, fields=("thing",))
     except ConfigError as error:
         yield wrong("status.prefix", error.message, origin, code=error.code, hint=error.hint)
+    for number, topic_filter in enumerate(config.response_topics):
+        if not valid_filter(topic_filter):
+            hint = "a filter is e.g. site/answers/#"
+            yield wrong(f"response_topics[{number}]", f"{topic_filter!r} is no topic filter", origin, hint=hint)
     for stream, options in config.streams.items():
         if options.model not in _tables(values, "models"):
             yield _missing("model", options.model, f"streams.{stream}.model", config.models, origin)
@@ -259,7 +275,7 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
     except ConfigError as error:
         errors.append(error)
     try:
-        data_dir = str(folder / _data_dir(data_dir, environment))
+        data_dir = str(folder / _data_dir(data_dir, thing, environment))
     except ConfigError as error:
         errors.append(error)
     return replace(
@@ -282,17 +298,20 @@ def data_folders(config: Config | None = None, environment: Mapping[str, str] | 
     if config is not None:
         return (Path(config.data_dir),)
     environment = os.environ if environment is None else environment
-    own = Path.cwd() / _data_dir(environment.get("VERGE_DATA_DIR", ""), environment)
-    return (own, _SERVICE_FOLDER)
+    thing = environment.get("VERGE_THING") or platform.node() or "verge"
+    own = Path.cwd() / _data_dir(environment.get("VERGE_DATA_DIR", ""), thing, environment)
+    base = Path(os.path.expanduser(_default_base(environment)))  # noqa: PTH111 which raises nothing
+    others = [folder for folder in (base, *sorted(base.glob("*"))) if _has_data(folder)]
+    return (own, *(folder for folder in others if folder != own), _SERVICE_FOLDER)
 
 
-def _data_dir(data_dir: str, environment: Mapping[str, str]) -> Path:
+def _data_dir(data_dir: str, thing: str, environment: Mapping[str, str]) -> Path:
     # systemd's StateDirectory= is the service's own; a user's state folder is shared with other programs.
     if not data_dir and environment.get("STATE_DIRECTORY"):
         return Path(environment["STATE_DIRECTORY"])
-    folder = Path(data_dir or Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge")
+    folder = Path(data_dir) if data_dir else _default_base(environment)
     try:
-        return folder.expanduser()
+        folder = folder.expanduser()
     except RuntimeError as error:
         raise ConfigError(
             f"nothing can be kept in {folder}: there is no such home folder",
@@ -300,6 +319,28 @@ def _data_dir(data_dir: str, environment: Mapping[str, str]) -> Path:
             hint="set data_dir",
             path="data_dir",
         ) from error
+    if data_dir:
+        return folder
+    # Earlier versions kept everything right here, whichever thing it was; the first to find it keeps it.
+    kept = _has_data(folder) and owner(folder) in {"", thing}
+    return folder if kept else folder / (level(thing).lstrip(".") or "_")
+
+
+def _default_base(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("XDG_STATE_HOME") or "~/.local/state") / "verge"
+
+
+def _has_data(folder: Path) -> bool:
+    """Whether an agent's data is right in the folder."""
+    return any(any(folder.glob(pattern)) for pattern in _OF_AN_AGENT)
+
+
+def owner(folder: Path) -> str:
+    """The thing whose data is in a folder; empty where that was not written down."""
+    try:
+        return (folder / OWNER).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _of_device(aws: AwsOptions, transports: Mapping[str, TransportOptions]) -> AwsOptions:

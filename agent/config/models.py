@@ -6,15 +6,28 @@ The same words stand in a model's ``manifest.toml`` (``agent.inference.manifest`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
 from agent.config.bounds import Name, OptionalPath, PathText, Text, Timeout
+from agent.config.strict import KEYS
+from agent.errors import ConfigError
 
-__all__ = ["CODE", "RUN_KEYS", "STEPS", "ModelOptions", "ModelSettings"]
+__all__ = [
+    "CODE",
+    "INPUT_KEYS",
+    "RUN_KEYS",
+    "STEPS",
+    "TASK_KEYS",
+    "ModelOptions",
+    "ModelSettings",
+    "Then",
+    "tile",
+]
 
 STEPS: Final = ("preprocess", "postprocess")
 CODE: Final = ("backend", "task", *STEPS)
@@ -26,6 +39,58 @@ RUN_KEYS: Final = (
 
 Table: TypeAlias = dict[str, Any]
 """Its keys are known to the worker only, which refuses the others."""
+TASK_KEYS: Final = (
+    "activation",
+    "anchors",
+    "background",
+    "binary",
+    "blank",
+    "boxes",
+    "columns",
+    "decoded",
+    "decoder",
+    "format",
+    "image_threshold",
+    "interpolated",
+    "iou",
+    "keypoint_names",
+    "keypoints",
+    "least",
+    "map",
+    "maps",
+    "mask_scale",
+    "max_bytes",
+    "max_detections",
+    "max_scale",
+    "max_values",
+    "min_scale",
+    "names",
+    "nms",
+    "normalize",
+    "normalized",
+    "output",
+    "outputs",
+    "pixel_scale",
+    "pixel_threshold",
+    "ratios",
+    "reduce_lowest",
+    "scale",
+    "sizes",
+    "threshold",
+    "top_k",
+    "unclip",
+    "version",
+)
+"""What the worker's own tasks know, for guesses at what somebody meant; a line for each, in order."""
+INPUT_KEYS: Final = (
+    "width", "height", "layout", "color", "mean", "std", "scale", "resize", "place", "pad", "crop", "upscale",
+    "downscale", "multiple", "max_side", "interpolation", "others", "tile", "regions",
+)  # fmt: skip
+"""The same of its preprocessing."""
+_TILE: Final = re.compile(
+    r"(?:(?P<columns>\d{1,4})x(?P<rows>\d{1,4})|(?P<size>\d{1,5}))(?:,overlap=(?P<overlap>0?\.?\d{1,6}))?(?P<with_whole>,whole)?",
+    re.ASCII,
+)
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,8 +99,10 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     backend: Text = ""
     task: Text = ""
     labels: OptionalPath = ""
-    input: Table = {}
-    options: Table = {}
+    gallery: OptionalPath = ""
+    """A folder of known pictures by name, for the task ``embedding``."""
+    input: Annotated[Table, Meta(extra_json_schema={KEYS: INPUT_KEYS})] = {}
+    options: Annotated[Table, Meta(extra_json_schema={KEYS: TASK_KEYS})] = {}
     """The task's."""
     backend_options: Table = {}
     preprocess: Text = ""
@@ -46,12 +113,15 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     postprocess_options: Table = {}
     autotune: bool | None = None
     """Whether the fastest backend and number of threads are measured on the device."""
+    then: Annotated[tuple[Then, ...], Meta(max_length=8)] = ()
+    """Models that look at what this one detects."""
 
     def over(self, base: ModelSettings) -> Self:
         """These settings where they say something, those of ``base`` elsewhere; options are merged key by key.
 
-        What ``base`` says to its own step is nothing to another one.
+        What ``base`` says to its own step or task is nothing to another one.
         """
+        base = base.for_task(self.task)
         merged: dict[str, Any] = {}
         for key in ModelSettings.__struct_fields__:
             mine, theirs = getattr(self, key), getattr(base, key)
@@ -59,12 +129,36 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 step = key.removesuffix("_options")
                 merged[key] = {**mine} if step in STEPS and getattr(self, step) else {**theirs, **mine}
             else:
-                merged[key] = theirs if mine in ("", None) else mine
+                merged[key] = theirs if mine in ("", None, ()) else mine
         return replace(self, **merged)
+
+    def for_task(self, task: str) -> Self:
+        """These settings without what they say to their own task, where ``task`` is another one."""
+        if task in ("", self.task) or self.task in ("", "auto"):
+            return self
+        return replace(self, options={}, postprocess="", postprocess_options={}, then=())
 
     def settings(self) -> dict[str, Any]:
         """These fields alone, without those of a subclass."""
         return {key: value for key, value in asdict(self).items() if key in ModelSettings.__struct_fields__}
+
+
+class Then(ModelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that looks at what another one detects (``agent/inference/runtime/cascade.py``), and what it is given."""
+
+    model: PathText
+    """The name of a sample, a folder, or a model file; beside what names it."""
+    classes: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
+    """Labels of the detections that it looks at; all where none is named."""
+    align: Literal["box", "corners", "upright", "face"] = "box"
+    margin: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    """How much wider than the box the crop is at each side, as a share of the box."""
+    most: Annotated[int, Meta(ge=1, le=1000)] = 32
+    """Detections of a frame that it looks at, the best ones."""
+    turn: bool = False
+    """Its label says by how many degrees the crop is turned: those behind it get it upright."""
+    instead: bool = False
+    """The texts that it reads stand in place of the boxes."""
 
 
 class ModelOptions(ModelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,3 +182,20 @@ class ModelOptions(ModelSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     python_path: tuple[PathText, ...] = ()
     """Folders in which a worker finds backends and tasks named ``module:Class``."""
     environment: dict[Annotated[str, Meta(pattern=r"^[^=\x00]+\Z", description="a variable's name")], Text] = {}
+
+
+def tile(text: str) -> Table:
+    """``input.tile`` as it is written on a command line; raises ``ConfigError``.
+
+    >>> tile("3x2")
+    {'columns': 3, 'rows': 2}
+    >>> tile("640,overlap=0.3,whole")
+    {'size': 640, 'overlap': 0.3, 'with_whole': True}
+    """
+    found = _TILE.fullmatch(text.strip().lower())
+    if found is None:
+        hint = "give columns x rows or a tile's pixels: 3x2, 640, 3x2,overlap=0.3,whole"
+        raise ConfigError(f"{text!r} says no tiles", code="option-wrong", hint=hint)
+    said = {key: value for key, value in found.groupdict().items() if value}
+    made = {"overlap": float, "with_whole": bool}
+    return {key: made.get(key, int)(value) for key, value in said.items()}

@@ -44,6 +44,7 @@ __all__ = [
     "FilterOptions",
     "FrameLimits",
     "InputOptions",
+    "MaskForm",
     "OutputOptions",
     "Policy",
     "SnapshotOptions",
@@ -68,6 +69,7 @@ CameraKind: TypeAlias = Literal["device", "url", "file", "gstreamer", "picamera2
 Size: TypeAlias = Annotated[int, Meta(ge=0, le=16384)]
 Cameras: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
 Interval: TypeAlias = Annotated[float, Meta(ge=0, le=LONGEST_S)]
+MaskForm: TypeAlias = Literal["rle", "png", "none"]
 Device: TypeAlias = Annotated[int, Meta(ge=0, le=1023)]
 
 
@@ -135,24 +137,32 @@ class InputOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Seconds between two frames of a camera, on a grid that does not drift; 0 takes them as they come."""
     transport: Name = ""
     """Which broker, for topics in, answers and whatever names no other; empty is the first configured one."""
+    image_key: Text = ""
+    """Where in JSON the picture is, as in ``event.image`` or ``inputs.0.data``; empty finds it under any key."""
     qos: Literal[0, 1] = 0
+    retained: Literal["once", "always", "never"] = "once"
+    """Which retained pictures of topics are answered: each once, at every subscription, or none."""
 
 
 # -- where results go ------------------------------------------------------------------------------------------------
 
 
 class FilterOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which predictions and which results are published."""
+    """Which predictions and which results are published; what has no label or no score passes for it.
+
+    An anomaly is labelled ``anomaly`` or ``normal``, a vector with the name of the nearest one known.
+    """
 
     labels: tuple[Text, ...] = ()
-    """Only these; empty means all."""
+    """Only these; empty means all.  A detection stays too for those of its parts that are named."""
     exclude: tuple[Text, ...] = ()
     """Never these, even where ``labels`` names them."""
     min_score: Fraction = 0.0
+    """For parts of a detection too; of a vector it is the cosine to the nearest one known."""
     keep_empty: bool = True
     """Whether a result without predictions is published."""
     on_change: bool = False
-    """Publish only where the set of labels differs from the camera's last published one."""
+    """Publish only where the set of labels and texts differs from the camera's last published one."""
     max_rate_hz: Rate | None = None
     """At most this many results per second and camera; 0.1 is one in ten seconds."""
 
@@ -167,7 +177,7 @@ class FileSinkOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class OutputOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Results to a topic, or to a file."""
+    """Results to a topic, to a file, or to the agent's log."""
 
     topic: Text = RESULTS
     """May hold ``{thing}``, ``{stream}``, ``{camera}`` and ``{label}``."""
@@ -180,6 +190,13 @@ class OutputOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     log: bool = False
     """Write to the agent's log instead of publishing."""
     format: Name = "native"
+    masks: MaskForm = "rle"
+    """How masks are written: as run lengths, as PNG, which is large, or not at all."""
+    large: Literal["topic", "base64", "none"] | None = None
+    """Where PNG, vectors and tensors of many bytes go: each to a topic of its own, into the result, or nowhere.
+
+    Where nothing is said: to topics, if the result goes to one; into it in a file; nowhere in the log.
+    """
     filter: FilterOptions = FilterOptions()
 
 
@@ -239,6 +256,10 @@ def problems(options: StreamOptions) -> Iterator[ConfigError]:
     for number, output in enumerate(options.outputs):
         if output.file is None and not output.log:
             yield from _of_template(output.topic, f"outputs[{number}].topic")
+        elif output.large == "topic":
+            hint = 'large = "base64" or "none"; or a second output, to a topic'
+            path = f"outputs[{number}].large"
+            yield ConfigError("the output has no topic", code="output-wrong", hint=hint, path=path)
     if options.snapshots is not None and options.snapshots.topic is not None:
         yield from _of_template(options.snapshots.topic, "snapshots.topic")
 

@@ -1,8 +1,12 @@
 """The strict reader: text from outside becomes frozen values, or errors that name the place.
 
 One builder reads the configuration, model manifests and (by conversion) anything else that a person writes:
-unknown keys are refused with the nearest known one, wrong types with the path and what was expected.  An error's
-``path`` is spelled as the keys are, ``streams.line.outputs[1].topic``.
+unknown keys are refused with the key that was probably meant, wrong types with the path and what was expected.  An
+error's ``path`` is spelled as the keys are, ``streams.line.outputs[1].topic``.
+
+The key that was meant may stand elsewhere: ``threshold`` beside a model's ``options``, ``topic`` beside a stream's
+``input``.  So it is looked for in the whole neighbourhood: here, further in, and further out; tables whose keys are not
+fields may tell them (``KEYS`` in the ``extra_json_schema`` of their type).
 """
 
 from __future__ import annotations
@@ -10,19 +14,24 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from agent.errors import ConfigError
 
-__all__ = ["Origin", "build", "check_keys", "convert", "convert_all", "nearest", "spelled", "wrong"]
+__all__ = ["KEYS", "Origin", "build", "check_keys", "convert", "convert_all", "nearest", "spelled", "wrong"]
 
 Value = TypeVar("Value")
 Steps: TypeAlias = tuple[str | int, ...]
 Origin: TypeAlias = str | Callable[[str], str]
 """The name of the file that values come from, or what names the origin of the value at a path."""
+
+Spell: TypeAlias = Callable[[str], str]
+"""A key as it is written where the values come from."""
+KEYS = "keys"
+"""What a type's ``extra_json_schema`` calls the keys of a table that has no fields."""
 
 _PLACE = re.compile(r"(.*?)(?: - at (`key` in )?`\$\.?([^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
@@ -36,17 +45,20 @@ _ANY_KEY = "[...]"
 def build(kind: type[Value], text: bytes, name: str) -> Value:
     """Read TOML as ``kind``; ``name`` is the file's, for the error.  Raises ``ConfigError``."""
     try:
-        parsed = tomllib.loads(text.decode())
+        parsed = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name} is not TOML: {error}", code="config-unreadable") from error
     return convert(kind, parsed, name)
 
 
-def convert(kind: type[Value], parsed: object, origin: Origin) -> Value:
-    """Convert parsed data to ``kind``.  Raises ``ConfigError`` that names the place and what was expected."""
+def convert(kind: type[Value], parsed: object, origin: Origin, spell: Spell = str) -> Value:
+    """Convert parsed data to ``kind``.  Raises ``ConfigError`` that names the place and what was expected.
+
+    The sentences have keys as ``spell`` writes them; the error's ``path`` has them as they are.
+    """
     misfit = _misfit(kind, parsed)
     if isinstance(misfit, _Misfit):
-        raise misfit.error(origin)
+        raise misfit.error(origin, spell)
     return misfit
 
 
@@ -75,7 +87,7 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], origin: Origin)
     """Raise ``ConfigError`` for a key that is none of the known ones."""
     for key in table:
         if key not in known:
-            raise _unknown((key,), known, origin)
+            raise _unknown((key,), [_Key((name,)) for name in known], origin)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -88,10 +100,7 @@ def wrong(
     path: str, problem: str, origin: Origin, *, code: str = "wrong-value", hint: str | None = None
 ) -> ConfigError:
     """The error about the value at ``path``; empty is the whole."""
-    name = _named(origin, path)
-    return ConfigError(
-        f"{path} in {name}: {problem}" if path else f"{name}: {problem}", code=code, hint=hint, path=path
-    )
+    return _wrong(path, path, problem, origin, code=code, hint=hint)
 
 
 def spelled(steps: Iterable[str | int]) -> str:
@@ -103,6 +112,17 @@ def spelled(steps: Iterable[str | int]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
+class _Key(NamedTuple):
+    """A key that is known: the way to it, and how many tables away it is from the place that is looked at."""
+
+    steps: Steps
+    distance: int = 0
+
+    @property
+    def name(self) -> str:
+        return str(self.steps[-1])
+
+
 class _Misfit(NamedTuple):
     """What msgspec has against a value, and where."""
 
@@ -110,27 +130,65 @@ class _Misfit(NamedTuple):
     problem: str
     unknown: str = ""
     missing: str = ""
-    known: tuple[str, ...] = ()
-    """The keys that are known where one is not."""
+    known: tuple[_Key, ...] = ()
+    """The keys that are known around one that is not, the nearest first."""
 
-    def error(self, origin: Origin) -> ConfigError:
+    def error(self, origin: Origin, spell: Spell = str) -> ConfigError:
         if self.unknown:
-            return _unknown((*self.steps, self.unknown), self.known, origin)
-        return wrong(spelled(self.steps), f"{self.problem[:1].lower()}{self.problem[1:]}", origin)
+            return _unknown((*self.steps, self.unknown), self.known, origin, spell)
+        problem = f"{self.problem[:1].lower()}{self.problem[1:]}"
+        return _wrong(spelled(self.steps), _written(self.steps, spell), problem, origin)
 
 
 def _named(origin: Origin, path: str) -> str:
     return origin if isinstance(origin, str) else origin(path)
 
 
-def _unknown(steps: Steps, known: Collection[str], origin: Origin) -> ConfigError:
-    path, key = spelled(steps), str(steps[-1])
+def _written(steps: Steps, spell: Spell) -> str:
+    return spelled(step if isinstance(step, int) else spell(step) for step in steps)
+
+
+def _wrong(
+    path: str, shown: str, problem: str, origin: Origin, *, code: str = "wrong-value", hint: str | None = None
+) -> ConfigError:
+    name = _named(origin, path)
+    message = f"{shown} in {name}: {problem}" if path else f"{name}: {problem}"
+    return ConfigError(message, code=code, hint=hint, path=path)
+
+
+def _unknown(steps: Steps, known: Collection[_Key], origin: Origin, spell: Spell = str) -> ConfigError:
+    path = spelled(steps)
+    here = ", ".join(spell(key.name) for key in known if not key.distance)
+    meant = _meant(str(steps[-1]), known)
+    hint = f"did you mean {' or '.join(_written(key.steps, spell) for key in meant)}?" if meant else None
     return ConfigError(
-        f"unknown key {path} in {_named(origin, path)}",
+        f"unknown key {_written(steps, spell)} in {_named(origin, path)}",
         code="unknown-key",
-        hint=nearest(key, known) or (f"known here: {', '.join(known)}" if known else None),
+        hint=hint or (f"known here: {here}" if here else None),
         path=path,
     )
+
+
+_LIKE_HERE, _LIKE_ELSEWHERE = 0.6, 0.8
+_AWAY = 0.1
+"""How much more like the word a key in another table has to be than one here."""
+_MANY = 3
+
+
+def _meant(word: str, known: Iterable[_Key]) -> list[_Key]:
+    """The key that is written most like the word, of equals the nearest; several that are it and equally near."""
+    like: list[tuple[float, int, _Key]] = []
+    matcher = difflib.SequenceMatcher(b=word.lower())
+    for key in dict.fromkeys(known):
+        matcher.set_seq1(key.name.lower())
+        least = _LIKE_ELSEWHERE if key.distance else _LIKE_HERE
+        if matcher.real_quick_ratio() >= least and (ratio := matcher.ratio()) >= least:
+            like.append((ratio - _AWAY * bool(key.distance), -key.distance, key))
+    if not like:
+        return []
+    *best, first = max(like, key=lambda each: each[:2])
+    same = [key for *score, key in like if score == best and key.name == first.name]
+    return same[:_MANY]
 
 
 # -- msgspec's sentences: nobody else reads them -----------------------------------------------------------------
@@ -150,7 +208,7 @@ def _misfit(kind: type[Value], parsed: object) -> Value | _Misfit:
         problem = f"Expected {meant}{' as key' if of_key else ''}"
     return _Misfit(
         steps, problem, unknown[1] if unknown else "", missing[1] if missing else "",
-        tuple(field.encode_name for info in here for field in getattr(info, "fields", ())),
+        tuple(_around(kind, parsed, steps)) if unknown else (),
     )  # fmt: skip
 
 
@@ -205,6 +263,53 @@ def _types_at(kind: Any, parsed: Any, steps: Steps) -> list[Any]:
         value = value[step]
         types = [option for info in types for inner in _inside(info, step) for option in _alternatives(inner, value)]
     return types
+
+
+_NAME = "NAME"
+"""Stands for a key that a person makes up."""
+_DEPTH = 4
+
+
+def _around(kind: Any, parsed: Any, steps: Steps) -> Iterator[_Key]:
+    """The keys that are known here and further in, as they are written from here; then those around, from the top."""
+    for inner in _below(_types_at(kind, parsed, steps), _DEPTH):
+        yield _Key(inner, _tables(inner))
+    for up in range(1, len(steps) + 1):
+        table = steps[:-up]
+        for inner in _below(_types_at(kind, parsed, table), _DEPTH):
+            yield _Key((*table, *inner), up + _tables(inner))
+
+
+def _tables(way: Steps) -> int:
+    return sum(isinstance(step, str) for step in way) - 1
+
+
+def _below(types: Iterable[Any], depth: int) -> Iterator[Steps]:
+    """The ways to the keys of tables, to those of the tables in them, and so on."""
+    if not depth:
+        return
+    for info in types:
+        yield from ((key,) for key in (getattr(info, "extra_json_schema", None) or {}).get(KEYS, ()))
+        for name, inner in _entries(info):
+            if name != _NAME and isinstance(name, str):
+                yield (name,)
+            # The items of a list are no further away than the list.
+            ways = _below(_alternatives(inner, None), depth if isinstance(name, int) else depth - 1)
+            yield from ((name, *way) for way in ways)
+
+
+def _entries(info: Any) -> Iterator[tuple[str | int, Any]]:
+    """A table's fields with their types, a list's first item, or what a person's own keys lead to."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if hasattr(info, "item_type"):
+        yield 0, info.item_type
+    elif isinstance(info, msgspec.inspect.DictType):
+        yield _NAME, info.value_type
+    for field in getattr(info, "fields", ()):
+        # What no file can hold is nobody's key.
+        if not isinstance(field.type, msgspec.inspect.CustomType):
+            yield field.encode_name, field.type
 
 
 def _alternatives(info: Any, value: Any) -> list[Any]:

@@ -1,9 +1,13 @@
-"""How a broker is reached, plain or AWS IoT Core, and what waits for it on disk: the tables ``[transports.X]``."""
+"""How a broker is reached, and what waits for it on disk: the tables ``[transports.X]``.
+
+A broker is a plain one, AWS IoT Core, or what a Greengrass nucleus gives its components.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias
+from urllib.parse import quote
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -12,7 +16,6 @@ from agent.config.bounds import (
     MIB,
     ClientId,
     Count,
-    DiskBytes,
     Host,
     MemoryBytes,
     Name,
@@ -20,14 +23,14 @@ from agent.config.bounds import (
     PathText,
     Port,
     ReceiveMaximum,
-    Seconds,
     SessionSeconds,
     Text,
     Timeout,
 )
+from agent.config.outbox import OutboxOptions, check_filters
 from agent.config.secrets import TlsFiles, check_plaintext, loopback
 from agent.errors import ConfigError
-from agent.topics import matches, valid_filter
+from agent.topics import matches
 
 __all__ = [
     "AuthorizerOptions",
@@ -37,6 +40,7 @@ __all__ = [
     "IotCoreOptions",
     "LinkSecurity",
     "MqttOptions",
+    "NucleusOptions",
     "OutboxOptions",
     "Pkcs11Options",
     "ProxyOptions",
@@ -61,41 +65,6 @@ PacketBytes: TypeAlias = Annotated[int, Meta(ge=1, le=268_435_455)]
 """MQTT writes the length of a packet in four bytes of seven bits."""
 Way: TypeAlias = Literal["certificate", "pkcs11", "sigv4", "authorizer"]
 """How the agent proves who it is."""
-
-
-class OutboxOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[transports.X.outbox]``: what waits on disk for that broker, and what gives way when there is no room."""
-
-    path: OptionalPath = ""
-    """The database; empty: ``outbox/<transport>.db`` in the agent's data folder."""
-    topics: tuple[Text, ...] = ("#", "$aws/things/+/greengrassv2/health/json")
-    """What goes through the outbox, if its QoS is 1 or 2.  As in MQTT, ``#`` does not stand for ``$aws/…``: Jobs and
-    shadows are conversations that repeat what was not answered, and old questions must not be asked again.  Fleet
-    status messages are sent once."""
-    max_bytes: DiskBytes = 512 * MIB
-    """Bound of what waits, as rows on disk."""
-    max_age_s: Seconds = 7 * 86_400.0
-    policy: Literal["drop-oldest", "drop-new", "newest-per-stream"] = "drop-oldest"
-    """What gives way of the lowest rank there is; ``newest-per-stream``: the oldest with a newer one on its topic."""
-    first: tuple[Text, ...] = (
-        "verge/+/deployments/#", "verge/+/status", "verge/+/components/+", "verge/+/streams/+",
-        "verge/+/transports/+", "$aws/#",
-    )  # fmt: skip
-    """Sent before everything else, and the last to give way."""
-    last: tuple[Text, ...] = ("verge/+/snapshots/#",)
-    """Sent after everything else, and the first to give way."""
-    order: Literal["topic", "live-first"] = "topic"
-    """``live-first``: what is published while the link is up need not wait for what is replayed on its own topic."""
-    live_per_replayed: Count = 4
-    """Where both wait, so many live messages are sent for each replayed one."""
-    in_flight: Annotated[int, Meta(ge=1, le=1000)] = 64
-    """Messages handed to the transport and not acknowledged."""
-    memory_bytes: MemoryBytes = 8 * MIB
-    """Bound of what is held in memory while the disk takes nothing."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no filter."""
-        _check((*self.topics, *self.first, *self.last))
 
 
 class TlsOptions(TlsFiles, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -132,17 +101,25 @@ class TransportBase:
     """``type`` in the table."""
     outbox: OutboxOptions | None
     """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
-    receive_maximum: int
-    """How many unacknowledged messages the broker may send."""
     max_queued_messages: int
     """Bound of what is published and not delivered yet."""
     max_queued_bytes: int
     """The same in bytes of payloads."""
 
     @property
+    def receive_maximum(self) -> int:
+        """How many unacknowledged messages the broker may send; 1 where it waits for no acknowledgement."""
+        return 1
+
+    @property
     def outbox_used(self) -> OutboxOptions | None:
         """The outbox, as it is best for this broker."""
         return self.outbox
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether the agent may subscribe to its own status topics, and there may be two of one name."""
+        return True
 
     @property
     def own_client(self) -> str:
@@ -152,6 +129,11 @@ class TransportBase:
     @property
     def tls_used(self) -> TlsOptions | None:
         """The certificates and keys of the connection; None where there are none."""
+        return None
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy that the connection goes through, with its password; None where there is none."""
         return None
 
     @property
@@ -202,8 +184,8 @@ class MqttOptions(
 
     host: Host = "127.0.0.1"
     port: Port = 1883
-    version: Literal["5", "3.1.1", "auto"] = "5"
-    """``auto`` tries 5 and falls to 3.1.1 when the broker refuses it."""
+    version: Literal["5", "3.1.1", "auto"] = "auto"
+    """``auto`` tries 5 and falls to 3.1.1 where the broker refuses it or hangs up on it."""
     client_id: Text = ""
     """Empty: the broker chooses one."""
     username: Text | None = None
@@ -312,6 +294,13 @@ class ProxyOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     allow_plaintext_password: bool = False
     """Send the password to a proxy on another machine, which is spoken with in the clear."""
 
+    @property
+    def url(self) -> str:
+        """The proxy as programs take it, with its password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        who = ":".join(quote(part, safe="") for part in (self.username, self.password) if part is not None)
+        return f"http://{who}{'@' if who else ''}{host}:{self.port}"
+
 
 class IotCoreLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the broker takes from one connection; the defaults are IoT Core's."""
@@ -344,7 +333,7 @@ class BatchOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def __post_init__(self) -> None:
         """Refuse what is no filter."""
-        _check(self.topics)
+        check_filters(self.topics)
 
 
 class BasicIngestOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -355,19 +344,13 @@ class BasicIngestOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def __post_init__(self) -> None:
         """Refuse what is no filter."""
-        _check(self.topics)
+        check_filters(self.topics)
 
     def topic_used(self, topic: str, *, retain: bool) -> str:
         """The topic that takes a message to the rule, if it is one for the rule."""
         if retain or not any(matches(topic_filter, topic) for topic_filter in self.topics):
             return topic
         return f"{_RULES}{self.rule}/{topic}"
-
-
-def _check(filters: tuple[str, ...]) -> None:
-    for topic_filter in filters:
-        if not valid_filter(topic_filter):
-            raise ValueError(f"{topic_filter!r} is no MQTT topic filter")
 
 
 class IotCoreOptions(
@@ -495,6 +478,11 @@ class IotCoreOptions(
         return TlsOptions(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file, alpn=alpn)
 
     @property
+    def proxy_url(self) -> str | None:
+        """The proxy that the connection goes through, with its password; None where there is none."""
+        return self.proxy.url if self.proxy is not None else None
+
+    @property
     def aws_files(self) -> TlsFiles:
         """The certificate and key by which AWS knows the device."""
         return self
@@ -511,6 +499,11 @@ class IotCoreOptions(
             return self.outbox
         enough = min(_BATCHES_ABREAST * self.batch.max_messages, self.max_queued_messages)
         return replace(self.outbox, in_flight=max(self.outbox.in_flight, enough))
+
+    @property
+    def reads_itself(self) -> bool:
+        """Policies name what a device subscribes to, and a client's name is its thing's."""
+        return False
 
     def named(self, thing: str) -> IotCoreOptions:
         """IoT Core knows a client by the name of its thing."""
@@ -560,5 +553,61 @@ class IotCoreOptions(
             check_plaintext(f"{name}.proxy", proxy.host, tls=None, password=has, allowed=allowed)
 
 
-TransportOptions: TypeAlias = MqttOptions | IotCoreOptions
+class NucleusOptions(
+    TransportBase, Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="greengrass"
+):
+    """The nucleus of AWS IoT Greengrass that runs the agent as a component, and through it AWS IoT Core."""
+
+    kind: ClassVar[str] = "greengrass"
+
+    socket: OptionalPath = ""
+    """The nucleus's socket; empty: where the nucleus tells its components that it is."""
+    token: Text | None = None
+    """Who the component is; without it what the nucleus gave it."""
+    token_file: PathText | None = None
+    """Where the token is; only its owner may read the file."""
+    local_topics: tuple[Text, ...] = ("cameras/#",)
+    """Filters of the topics that are the device's own: the nucleus's local publish/subscribe carries them, AWS IoT Core
+    all others.  Frames stay on the device, for they are larger and more than IoT Core takes; what the agent says of
+    itself and its results are for others, and need what only IoT Core has: QoS 1, properties, retained messages."""
+    connect_timeout_s: Timeout = 10.0
+    """Until the nucleus has said whether it knows the token."""
+    max_payload_bytes: PacketBytes = 128 * _KIB
+    """Of a message to IoT Core; larger ones are refused."""
+    max_queued_messages: Count = 1000
+    """Bound of what is published and not taken by the nucleus yet."""
+    max_queued_bytes: MemoryBytes = 64 * MIB
+    backoff_base_s: Timeout = 0.5
+    backoff_cap_s: Timeout = 30.0
+    outbox: OutboxOptions | None = None
+    """With this table, what is published with QoS 1 or 2 waits on disk, not in memory."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no filter, and a path that is another one for each working folder."""
+        check_filters(self.local_topics)
+        if self.socket and not self.socket.startswith("/"):
+            raise ValueError("socket has to be an absolute path")
+
+    @property
+    def address(self) -> str:
+        """Where the nucleus is, for people."""
+        return self.socket or "the Greengrass nucleus"
+
+    @property
+    def security(self) -> LinkSecurity:
+        """Nothing of who wrote what comes: each component and cloud client that the nucleus and its policies let."""
+        return LinkSecurity(loopback=False, tls=False, client_authenticated=False)
+
+    @property
+    def reads_itself(self) -> bool:
+        """Policies name what a component subscribes to, and a nucleus runs it once."""
+        return False
+
+    @property
+    def own_client(self) -> str:
+        """Why only the agent's own client reaches the broker."""
+        return "through a Greengrass nucleus"
+
+
+TransportOptions: TypeAlias = MqttOptions | IotCoreOptions | NucleusOptions
 """What ``[transports.X]`` can be; ``type`` says which, and is ``mqtt`` where it is left out."""

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     pictures = [_read(path) for path in sorted(asked.pictures.glob("*.jpg"))]
     pans = {camera: Pan(pictures, 2 * n + n // 2) for n, camera in enumerate(asked.cameras)}
-    client = _connect(asked.port)
+    client = _connect(asked.port, asked.username, asked.password_file)
     post = Post(client)
     try:
         for camera, seconds in itertools.islice(_schedule(asked.cameras, asked.fps, stop), asked.frames):
@@ -126,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m agent.demo.camera", description="Simulated cameras.")
     parser.add_argument("--port", type=int, required=True, help="of the broker on this machine")
+    parser.add_argument("--username", help="for the broker")
+    parser.add_argument("--password-file", type=Path, help="where the password is")
     parser.add_argument("--fps", type=float, required=True, help="of each camera")
     parser.add_argument("--frames", type=int, help="of all cameras together; without it until SIGTERM")
     parser.add_argument("--pictures", type=Path, required=True, help="folder with .jpg files")
@@ -144,8 +146,10 @@ def _schedule(cameras: Sequence[str], fps: float, stop: threading.Event) -> Iter
         yield camera, seconds
 
 
-def _connect(port: int) -> Client:
+def _connect(port: int, username: str | None, password_file: Path | None) -> Client:
     client = Client(CallbackAPIVersion.VERSION2, client_id=f"verge-demo-cameras-{port}", protocol=MQTTv5)
+    if username is not None:
+        client.username_pw_set(username, password_file.read_text() if password_file else None)
     connected = threading.Event()
 
     def on_connect(*_: Any) -> None:

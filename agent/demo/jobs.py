@@ -19,7 +19,7 @@ from typing import Any, Self
 import msgspec
 
 from agent.aws.jobs.service.caller import Caller, calling
-from agent.config.transports import MqttOptions
+from agent.demo.broker import HOST, USER, Broker
 from agent.demo.child import ChildProgram
 from agent.errors import UnreachableError
 from agent.mqtt.factory import create
@@ -55,13 +55,15 @@ class Jobs:
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls, port: int, thing: str, prefix: str, folder: Path) -> AsyncIterator[Self]:
-        """A Jobs service on the broker at ``port`` until the context is left; ``prefix`` is that of AWS's topics."""
-        serve = ("jobs", "serve", "--broker", f"mqtt://127.0.0.1:{port}", "--data", str(folder / "jobs"))
+    async def serving(cls, broker: Broker, thing: str, prefix: str, folder: Path) -> AsyncIterator[Self]:
+        """A Jobs service on the broker until the context is left; ``prefix`` is that of AWS's topics."""
+        serve = ("jobs", "serve", "--broker", f"mqtt://{HOST}:{broker.port}", "--data", str(folder / "jobs"))
         arguments = [sys.executable, "-m", "agent", *serve, "--prefix", prefix]
+        if broker.password_file:
+            arguments += ["--username", USER, "--password-file", str(broker.password_file)]
         async with (
             ChildProgram("jobs service", arguments, folder / "jobs.log") as child,
-            create("jobs", MqttOptions(port=port, version="5")) as bus,
+            create("jobs", broker.options) as bus,
             calling(bus) as caller,
         ):
             jobs = cls(caller, thing)
@@ -97,7 +99,7 @@ class Jobs:
     def _on_deployment(self, message: Message) -> None:
         payload = msgspec.json.decode(message.payload)
         waiting = self._ends.get(payload["id"])
-        if payload["status"] != "IN_PROGRESS" and waiting is not None and not waiting.done():
+        if payload["status"] not in {"QUEUED", "IN_PROGRESS"} and waiting is not None and not waiting.done():
             waiting.set_result((time.monotonic(), payload))
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from agent.config.transports import MqttOptions
+from agent.demo.broker import Broker
 from agent.demo.scores import ResultSeen, Scores, StreamReport
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message
@@ -34,10 +34,10 @@ class ResultListener:
 
     @classmethod
     @asynccontextmanager
-    async def listening(cls, port: int, thing: str, stream: str, cameras: Iterable[str]) -> AsyncIterator[Self]:
-        """A listener on the broker at ``port`` until the context is left."""
+    async def listening(cls, broker: Broker, thing: str, stream: str, cameras: Iterable[str]) -> AsyncIterator[Self]:
+        """A listener on the broker until the context is left."""
         listener = cls(cameras)
-        async with create("demo", MqttOptions(port=port)) as bus:
+        async with create("demo", broker.options) as bus:
             bus.subscribe(RESULTS.format(thing=thing, stream=stream), listener._on_result, qos=1)
             bus.subscribe(Topics(thing).stream(stream), listener._on_report, qos=1)
             yield listener

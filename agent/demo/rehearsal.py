@@ -150,7 +150,7 @@ async def deploying(
         "Snapshots": {"Folder": str(snapshots), "Keep": 60},
     }
     kit = await asyncio.to_thread(Kit, folder / "components", STREAM, stream)
-    async with Jobs.serving(broker.port, THING, aws_prefix(broker), folder) as jobs:
+    async with Jobs.serving(broker, THING, aws_prefix(broker), folder) as jobs:
         yield DeployDemo(minimum, jobs, kit, listener)
 
 

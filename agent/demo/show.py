@@ -24,7 +24,7 @@ from rich.console import Console
 
 from agent import __version__
 from agent.demo import broker as brokers
-from agent.demo.broker import Broker
+from agent.demo.broker import USER, Broker
 from agent.demo.child import ChildProgram
 from agent.demo.listener import ResultListener
 from agent.demo.rehearsal import STREAM, THING, DeployDemo, Minimum, Rehearsal, aws_prefix, deploying
@@ -94,9 +94,11 @@ async def show(options: DemoOptions, console: Console) -> DemoOutcome:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(_work_folder(keep=options.keep))
         signals = await stack.enter_async_context(stop_signals())
-        broker = await stack.enter_async_context(brokers.running(options.broker, options.port, folder))
+        broker = await stack.enter_async_context(
+            brokers.running(options.broker, options.port, folder, private=options.deploy)
+        )
         listener = await stack.enter_async_context(
-            ResultListener.listening(broker.port, THING, STREAM, options.camera_names)
+            ResultListener.listening(broker, THING, STREAM, options.camera_names)
         )
         agent = await stack.enter_async_context(_agent(options, broker, folder))
         session = _Session(options, signals, broker, listener, agent)
@@ -221,6 +223,9 @@ def _agent(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
         "VERGE_DATA_DIR": _toml(str(folder / "data")),
         "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
     }
+    if broker.password_file:
+        environment["VERGE_TRANSPORTS__LOCAL__USERNAME"] = _toml(USER)
+        environment["VERGE_TRANSPORTS__LOCAL__PASSWORD_FILE"] = _toml(str(broker.password_file))
     if options.deploy:
         environment["VERGE_DEPLOYMENTS__AWS_PREFIX"] = _toml(aws_prefix(broker))
     else:
@@ -243,6 +248,8 @@ def _source(model: str) -> str:
 def _cameras(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
     arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(options.fps)]
     arguments += ["--pictures", str(_PICTURES)]
+    if broker.password_file:
+        arguments += ["--username", USER, "--password-file", str(broker.password_file)]
     if options.frames and not options.deploy:
         arguments += ["--frames", str(options.frames)]
     return ChildProgram(

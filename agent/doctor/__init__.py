@@ -14,6 +14,7 @@ module          what it holds
 ``files``       the data folder and the password files
 ``tls``         certificates and keys
 ``brokers``     each broker is reached, its limits, and the topics that they exclude
+``deployers``   who may deploy, tried as a stranger would
 ``needs``       every topic that a configuration needs (pure)
 ``topics``      which of these topics the brokers allow; the role alias and the Greengrass data plane
 ==============  ==========================================================================================

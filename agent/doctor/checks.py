@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.config.load import Config, load
-from agent.doctor import brokers, components, files, libraries, machine, models, tls
+from agent.doctor import brokers, components, deployers, files, libraries, machine, models, tls
 from agent.doctor.finding import Finding
 from agent.errors import VergeError
 
@@ -31,6 +31,7 @@ OF_CONFIG: tuple[tuple[str, Callable[[Config], Findings]], ...] = (
     ("files", files.findings),
     ("tls", tls.findings),
     ("brokers", brokers.findings),
+    ("deployers", deployers.findings),
     ("models", models.configured),
 )
 """The checks of what one configuration names."""

@@ -13,9 +13,10 @@ from agent.doctor.finding import Finding
 from agent.errors import VergeError
 from agent.frames.recognise import recognise
 from agent.inference.alone import MODEL, loaded
-from agent.inference.manifest import SAMPLES, resolve
+from agent.inference.manifest import SAMPLES, for_user, resolve
 from agent.inference.predictions import headline
 from agent.inference.values import ModelMetadata
+from agent.users import Identity, worker_user
 
 __all__ = ["configured", "sample"]
 
@@ -43,17 +44,23 @@ async def sample() -> list[Finding]:
 
 async def configured(config: Config) -> list[Finding]:
     """Whether each model of the configuration loads; one after the other, as memory may be scarce."""
-    return [await _model(f"model {name}", options, config.folder) for name, options in config.models.items()]
+    user = worker_user(config.deployments.run_as if config.deployments else "")
+    return [await _model(f"model {name}", options, config.folder, user) for name, options in config.models.items()]
 
 
-async def _model(check: str, options: ModelOptions, folder: Path) -> Finding:
+async def _model(check: str, options: ModelOptions, folder: Path, user: Identity | None) -> Finding:
     try:
         # In one worker: a second one proves nothing more.
-        async with loaded(resolve(replace(options, workers=1), folder)) as (_, model):
+        spec = for_user(resolve(replace(options, workers=1), folder), user)
+        async with loaded(spec) as (_, model):
             name = f"{model.name} {model.version}".rstrip()
     except VergeError as error:
         return Finding.of(check, error)
-    return Finding.ok(check, f"{name}, {model.task}, {_how(model)}")
+    detail = f"{name}, {model.task}, {_how(model)}"
+    if user is not None and spec.user is None:
+        fix = f"deploy it as a component, or let {user.name} read its files; or run the agent as a user of its own"
+        return Finding.warn(check, f"{detail}; its workers run as root", fix)
+    return Finding.ok(check, detail)
 
 
 def _how(model: ModelMetadata) -> str:

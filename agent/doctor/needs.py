@@ -106,7 +106,8 @@ def _documents(base: str, transport: str) -> Iterator[Need]:
 def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Need]:
     if options.jobs:
         for namespace in ("", GREENGRASS):
-            yield from _jobs(JobTopics(thing, options.aws_prefix, namespace), transport)
+            topics = JobTopics(thing, options.aws_prefix, namespace)
+            yield from _jobs(topics, transport, begins=options.foreign_jobs == "reject")
     if options.shadow:
         yield from _shadow(ShadowTopics(thing, options.aws_prefix), transport)
     if options.health:
@@ -114,14 +115,20 @@ def _aws(thing: str, options: DeploymentOptions, transport: str) -> Iterator[Nee
         yield Need(transport, Direction.PUBLISH, health_topic(thing, options.aws_prefix), "fleet status")
 
 
-def _jobs(topics: JobTopics, transport: str) -> Iterator[Need]:
+def _jobs(topics: JobTopics, transport: str, *, begins: bool) -> Iterator[Need]:
     kind = "Greengrass jobs" if topics.namespace else "jobs"
     for topic_filter in topics.filters:
         yield Need(transport, Direction.SUBSCRIBE, topic_filter, f"{kind}: answers and news")
     ask = topics.describe_next
     asking = Probe(ask, b'{"includeJobDocument":false,"clientToken":"verge-doctor"}', answer=f"{ask}/+")
     yield Need(transport, Direction.PUBLISH, ask, f"{kind}: which one is next", probe=asking)
-    if not topics.namespace:
+    if not topics.namespace and not begins:
+        listing = Probe(topics.pending, b'{"clientToken":"verge-doctor"}', answer=f"{topics.pending}/+")
+        yield Need(transport, Direction.PUBLISH, topics.pending, f"{kind}: which ones are pending", probe=listing)
+        # Of a job that is not there, as below.
+        one = Probe(topics.describe(_DOCTOR), b'{"clientToken":"verge-doctor"}')
+        yield Need(transport, Direction.PUBLISH, topics.describe("+"), f"{kind}: how one stands", probe=one)
+    elif not topics.namespace:
         # To ask is to begin: this cannot be tried.
         yield Need(transport, Direction.PUBLISH, topics.start_next, f"{kind}: begin the next one")
     # Of a job that is not there: it is rejected, and nothing else happens.

@@ -114,10 +114,12 @@ async def _broker(name: str, config: Config, required: list[Need]) -> list[Findi
     options = config.transports[name]
     if not required:
         return [Finding.ok(check, "none needed")]
+    policies = options.security.rules == "iot-core"
     if options.own_client:
-        fix = f"check the policy by hand: {'; '.join(_rule(need) for need in required)}"
-        return [Finding.warn(check, "only asked with cert_file and key_file, and without a proxy", fix)]
-    asking, policies = options.asking(name, config.thing), options.security.rules == "iot-core"
+        rules = (_rule(need) if policies else f"{need.direction} {need.topic}" for need in required)
+        fix = f"check by hand that it may: {'; '.join(rules)}"
+        return [Finding.warn(check, f"not asked: the broker is reached {options.own_client}, by the agent alone", fix)]
+    asking = options.asking(name, config.thing)
     try:
         permissions = await asyncio.to_thread(_ask, asking, required)
     except VergeError as error:

@@ -2,16 +2,18 @@
 
 Theory of operation: the nesting is measured before anything is parsed, then the message is decoded one
 level at a time with every value left as the bytes it came as (``msgspec.Raw``).  So only the values that
-are looked at are ever built, and what a hostile message can cost is bounded by the scan.  Values under
-a key of ``IMAGE_KEYS``, directly or one object deeper, are candidates; the largest comes first, since a
-picture is larger than the words beside it (``{"image": "jpeg", "data": "/9j/…"}``).
+are looked at are ever built, and what a hostile message can cost is bounded by the scan.
 
-msgspec was chosen because it decodes lazily and strictly, and reads base64 three times faster than
-``binascii``.
+A value is a *candidate* where its first bytes say so, under any key: base64, hexadecimal or numbers that begin as a
+picture does, or a text that can be opened further.  Under a key of ``IMAGE_KEYS`` every text and every array is
+one.  Candidates are tried in this order (``Promise``): what begins as a picture, first under a key of ``IMAGE_KEYS``;
+what stands under such a key; what can be opened.  Within each, the largest comes first, since a picture is larger
+than the words beside it and than its own thumbnail; then the first.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,49 +26,58 @@ import msgspec
 from msgspec import Raw
 
 from agent.errors import FrameError
+from agent.frames import headers, packing, spelling
+from agent.frames.spelling import opening
 
 __all__ = [
     "IMAGE_KEYS",
     "MAX_CANDIDATES",
     "MAX_FACTS",
     "MAX_PARTS",
-    "MAX_SPELLED",
     "TIME_KEYS",
-    "Envelope",
+    "Fact",
     "ImageCandidate",
+    "Members",
+    "beside",
     "captured_at",
+    "merged",
     "nesting",
     "open_envelope",
-    "opening",
-    "spelled",
-    "url_refused",
+    "plain",
 ]
 
-IMAGE_KEYS = ("image", "imagebase64", "blob", "data", "frame", "payload", "b64", "img", "jpeg")
+IMAGE_KEYS = (
+    "image", "imagebase64", "blob", "data", "frame", "payload", "b64", "img", "jpeg", "jpg", "png", "base64",
+    "imageb64", "imagedata", "imagebytes", "photo", "picture", "pic", "snapshot", "bytes", "content", "body", "buffer",
+    "chunk",
+)  # fmt: skip
 TIME_KEYS = ("capturedat", "timestamp", "ts", "time")
 _URL_KEYS = ("url", "imageurl")
 _METADATA_KEYS = ("metadata", "meta")
 
 MAX_PARTS = 50_000
 """Strings, objects and arrays that a message may have: what bounds the scan's time."""
-MAX_SPELLED = 1_000_000
-"""Bytes of a picture that is spelled out as numbers: what bounds their time and memory."""
 MAX_FACTS = 32
 """Facts kept of a message."""
 MAX_CANDIDATES = 16
 """Values tried as the picture: one key can be spelled in many ways."""
 _MAX_FACT_BYTES = 256
+_LONGEST_KEY = 64
+_SMALLEST = 32
+"""Characters of a value that a picture may be in, where no usual key speaks for it."""
 
 Members: TypeAlias = Mapping[str, Raw]
 Fact: TypeAlias = str | int | float | bool
+
 
 _BACKSLASH = 0x5C
 _PART = re.compile(rb'["\[\]{}]')
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: it never backtracks
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_PAIR = msgspec.json.Decoder(tuple[Raw, Raw])
+_ARRAY = msgspec.json.Decoder(list[Raw])
+_INNER_JSON = re.compile(rb'"(?:\s|\\[nrt])*(?:[{\[]|\\")')
+_INNER_TEXT = re.compile(rb"\s*[{\[]")
 _FACT = msgspec.json.Decoder(Fact)
-_NUMBERS = msgspec.json.Decoder(list[int])
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
 
 # Epochs count seconds, milli-, micro- or nanoseconds; the size of the number says which.
@@ -74,47 +85,92 @@ _EPOCH_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (0.0, 1.0))
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 
 
+class Promise(enum.IntEnum):
+    """What speaks for a value; the least comes first."""
+
+    USUAL_PICTURE = 0
+    """It begins as a picture does, and stands under a usual key."""
+    PICTURE = 1
+    USUAL = 2
+    OPENS = 3
+    """It begins as a text or an archive does that may hold one."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageCandidate:
-    """A value that may be the picture, the path of keys to it, and the members of its object."""
+    """A value that may be the picture, the path of keys to it, and the objects around it, the nearest first."""
 
     path: str
     value: Raw
-    siblings: Members
+    around: tuple[Members, ...]
+    promise: Promise
 
+    def opened(self) -> bytes:
+        """What the value says: the bytes of a list of numbers or of base64, or the text as it is."""
+        if opening(self.value) == b"[":
+            return spelling.numbers(self.value)
+        return spelling.long_base64(self.value) or self.text()
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """An opened message: at least one candidate, likeliest first, and the objects around all of them."""
+    def text(self) -> bytes:
+        """The text of the value, or the bytes of a list of numbers."""
+        return spelling.numbers(self.value) if opening(self.value) == b"[" else spelling.unquoted(self.value)
 
-    candidates: tuple[ImageCandidate, ...]
-    outer: tuple[Members, ...]
-
-    def facts(self, candidate: ImageCandidate) -> Mapping[str, Fact]:
-        """The small scalars beside a candidate, those nearest to it first; at most ``MAX_FACTS``."""
-        levels = (candidate.siblings, *self.outer)
-        members = (pair for level in levels for pair in (*level.items(), *_declared(level)))
+    def facts(self) -> Mapping[str, Fact]:
+        """The small scalars beside the value, those nearest to it first; at most ``MAX_FACTS``."""
+        members = (
+            (key, value)
+            for level in self.around
+            for key, value in (*level.items(), *_declared(level))
+            if value is not self.value
+        )
         return dict(islice(_facts(members), MAX_FACTS))
 
 
-def open_envelope(text: bytes, max_depth: int) -> Envelope:
-    """Find the picture's candidates in a JSON object or in the array ``[metadata, blob]``.
+def open_envelope(text: bytes, max_depth: int, image_key: str = "") -> tuple[ImageCandidate, ...]:
+    """The picture's candidates in a JSON object or array, likeliest first; at least one, at most ``MAX_CANDIDATES``.
+
+    With an ``image_key``, which is a path as candidates have, only what stands there is one.
 
     Raises:
         FrameError: ``json-too-deep``, ``too-many-parts``, ``json-invalid``, ``url-not-fetched``, ``no-image-key``.
     """
     nesting(text, max_depth)
-    outer = _outer(text)
-    candidates = sorted(_candidates(outer[0]), key=lambda candidate: -len(memoryview(candidate.value)))
-    if not candidates:
-        raise _no_image(outer[0])
-    return Envelope(tuple(candidates[:MAX_CANDIDATES]), outer)
+    if b"[" in text and text.count(b",") > spelling.MAX_SPELLED + MAX_PARTS:
+        hint = "send the picture's bytes, or base64; pixels as numbers are not taken"
+        raise FrameError(f"the JSON lists more than {spelling.MAX_SPELLED} values", hint=hint, code="too-many-parts")
+    ordered = sorted(
+        _candidates(text, _Search(image_key)),
+        key=lambda candidate: (candidate.promise, -len(memoryview(candidate.value))),
+    )
+    if not ordered:
+        raise _no_image(text, image_key)
+    return tuple(ordered[:MAX_CANDIDATES])
+
+
+def beside(text: bytes, max_depth: int) -> Mapping[str, Fact]:
+    """The small scalars of a JSON object that stands somewhere in ``text``; none where there is none."""
+    begins, ends = text.find(b"{"), text.rfind(b"}")
+    if begins < 0 or ends < begins:
+        return {}
+    try:
+        nesting(text[begins : ends + 1], max_depth)
+        members = _object(text[begins : ends + 1])
+        return dict(islice(_facts((*members.items(), *_declared(members))), MAX_FACTS))
+    except FrameError:
+        return {}
+
+
+def merged(nearer: Mapping[str, Fact], farther: Mapping[str, Fact]) -> Mapping[str, Fact]:
+    """The facts of two envelopes, one in the other: the nearer one's come first, and count where both have one."""
+    if not nearer:
+        return farther
+    return dict(islice({**nearer, **{key: farther[key] for key in farther if key not in nearer}}.items(), MAX_FACTS))
 
 
 def captured_at(facts: Mapping[str, Fact]) -> float | None:
     """When the picture was taken, in seconds since the epoch, if one of the facts says it."""
-    plain = {_plain(key): fact for key, fact in facts.items()}
-    times = (_epoch(plain[key]) for key in TIME_KEYS if key in plain)
+    by_key = {plain(key): fact for key, fact in facts.items()}
+    times = (_epoch(by_key[key]) for key in TIME_KEYS if key in by_key)
     return next((time for time in times if time is not None), None)
 
 
@@ -145,25 +201,9 @@ def nesting(text: bytes, max_depth: int) -> int:
     raise FrameError(f"the JSON has more than {MAX_PARTS} parts", hint=hint, code="too-many-parts")
 
 
-def opening(value: Raw) -> bytes:
-    """The first character of a JSON value, which says its kind."""
-    return bytes(memoryview(value)[:1])
-
-
-def spelled(value: Raw) -> bytes:
-    """The bytes that a JSON array of numbers from 0 to 255 spells out.
-
-    Raises:
-        FrameError: ``not-an-image`` for any other array, ``too-many-parts`` past ``MAX_SPELLED`` numbers.
-    """
-    hint = "send the picture's bytes, or base64"
-    text = bytes(value)
-    if text.count(b",") >= MAX_SPELLED:
-        raise FrameError(f"an array of more than {MAX_SPELLED} numbers", hint=hint, code="too-many-parts")
-    try:
-        return bytes(_NUMBERS.decode(text))
-    except (*_MALFORMED, ValueError, OverflowError) as error:
-        raise FrameError(f"the array is no list of bytes: {error}"[:300], hint=hint) from None
+def plain(key: str) -> str:
+    """A key as the tables write it: ``imageBase64`` and ``image_base64`` are one."""
+    return key.lower().replace("_", "").replace("-", "") if len(key) <= _LONGEST_KEY else key
 
 
 def _end_of_string(text: bytes, at: int) -> int:
@@ -177,15 +217,77 @@ def _end_of_string(text: bytes, at: int) -> int:
     return whole.end() if whole else len(text)
 
 
-def _outer(text: bytes) -> tuple[Members, ...]:
-    """The members of the message's object; of ``[metadata, blob]``, the blob and then the metadata."""
-    if not text.startswith(b"["):
-        return (_object(text),)
+def _candidates(text: bytes, search: _Search) -> Iterator[ImageCandidate]:
+    """In a message's object; in its array ``[metadata, picture]``, beside the metadata; in its array of numbers."""
+    if text.startswith(b"{"):
+        yield from search.members(_object(text), "", ())
+    elif spelling.is_numbers(text):
+        yield ImageCandidate("", Raw(text), (), Promise.USUAL)
+    else:
+        elements = _elements(text)
+        metadata = tuple(_object(element) for element in elements[:1] if opening(element) == b"{")
+        for number, element in enumerate(elements[:MAX_PARTS]):
+            yield from search.value(element, str(number), "blob", metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The walk through a message; ``wanted`` is the path to the only value that counts, or empty."""
+
+    wanted: str
+
+    def value(self, value: Raw, path: str, key: str, around: tuple[Members, ...]) -> Iterator[ImageCandidate]:
+        """The candidates that a value is or holds; ``key`` is the nearest one around it."""
+        kind = opening(value)
+        if kind == b"{":
+            yield from self.members(_object(value), path, around)
+        elif kind == b'"' or (kind == b"[" and spelling.is_numbers(value)):
+            promise = self._promise(value, path, key)
+            if promise is not None:
+                yield ImageCandidate(path, value, around, promise)
+        elif kind == b"[":
+            for number, element in enumerate(_elements(value)[:MAX_PARTS]):
+                yield from self.value(element, _below(path, str(number)), key, around)
+
+    def members(self, members: Members, path: str, around: tuple[Members, ...]) -> Iterator[ImageCandidate]:
+        """The candidates among an object's members."""
+        for key, value in members.items():
+            yield from self.value(value, _below(path, key), key, (members, *around))
+
+    def _promise(self, value: Raw, path: str, key: str) -> Promise | None:
+        """What speaks for a text or an array of numbers; None where nothing does."""
+        if self.wanted:
+            return self._promise_of_path(value, path)
+        usual = plain(key) in IMAGE_KEYS
+        first = spelling.beginning(value) if len(memoryview(value)) >= _SMALLEST else b""
+        if headers.encoding_of(first):
+            return Promise.USUAL_PICTURE if usual else Promise.PICTURE
+        if usual:
+            return Promise.USUAL
+        return Promise.OPENS if len(memoryview(value)) >= _SMALLEST and _opens(value, first) else None
+
+    def _promise_of_path(self, value: Raw, path: str) -> Promise | None:
+        if path == self.wanted or path.startswith(f"{self.wanted}."):
+            return Promise.USUAL_PICTURE
+        on_the_way = self.wanted.startswith(f"{path}.") and _opens(value, spelling.beginning(value))
+        return Promise.OPENS if on_the_way else None
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _opens(value: Raw, first: bytes) -> bool:
+    """Whether a text begins as JSON does, in the clear or spelled out, or is something compressed and spelled out."""
+    start = bytes(memoryview(value)[:16])
+    return bool(_INNER_JSON.match(start) or _INNER_TEXT.match(first)) or packing.compressed(first)
+
+
+def _elements(text: bytes | Raw) -> list[Raw]:
     try:
-        metadata, blob = _PAIR.decode(text)
+        return _ARRAY.decode(text)
     except _MALFORMED as error:
         raise _unreadable(error) from None
-    return {"blob": blob}, _object(metadata)
 
 
 def _object(text: bytes | Raw) -> Members:
@@ -200,32 +302,17 @@ def _unreadable(error: Exception) -> FrameError:
     return FrameError(f"the JSON cannot be read: {error}"[:300], hint=hint, code="json-invalid")
 
 
-def _candidates(members: Members, path: str = "") -> Iterator[ImageCandidate]:
-    """The strings and arrays under an image key, and those one object deeper."""
-    for key, value in members.items():
-        if _plain(key) not in IMAGE_KEYS:
-            continue
-        if opening(value) == b"{" and not path:
-            yield from _candidates(_object(value), f"{key}.")
-        elif opening(value) in (b'"', b"["):
-            yield ImageCandidate(path + key, value, members)
-
-
-def _no_image(members: Members) -> FrameError:
-    if any(_plain(key) in _URL_KEYS for key in members):
-        return url_refused()
-    keys = ", ".join(f"{key[:32]!r}" for key, _ in zip(members, range(8), strict=False))
-    return FrameError(
-        f"no key of the JSON holds a picture; its keys: {keys or 'none'}",
-        hint=f"put base64 under one of {', '.join(IMAGE_KEYS)}",
-        code="no-image-key",
-    )
-
-
-def url_refused() -> FrameError:
-    """The refusal of a message that names a picture instead of carrying it."""
-    hint = "send the picture itself; the agent fetches nothing that a message names"
-    return FrameError("the message carries a URL and no picture", hint=hint, code="url-not-fetched")
+def _no_image(text: bytes, image_key: str) -> FrameError:
+    members = {} if text.startswith(b"[") else _object(text)
+    if any(plain(key) in _URL_KEYS for key in members):
+        return spelling.url_refused()
+    keys = ", ".join(f"{key[:32]!r}" for key, _ in zip(members, range(8), strict=False)) or "none"
+    if image_key:
+        told, hint = f"there is no {image_key[:64]!r} in the JSON", "image_key is the path to it, as in event.image"
+    else:
+        told = "no value of the JSON is a picture"
+        hint = f"put base64 under one of {', '.join(IMAGE_KEYS[:8])}, or name the key by image_key"
+    return FrameError(f"{told}; its keys: {keys}", hint=hint, code="no-image-key")
 
 
 def _facts(members: Iterable[tuple[str, Raw]]) -> Iterator[tuple[str, Fact]]:
@@ -235,7 +322,7 @@ def _facts(members: Iterable[tuple[str, Raw]]) -> Iterator[tuple[str, Fact]]:
         if key in seen or len(key) > _MAX_FACT_BYTES:
             continue
         fact = _fact(value)
-        if fact is None or (isinstance(fact, str) and _plain(key) in IMAGE_KEYS):
+        if fact is None or (isinstance(fact, str) and plain(key) in IMAGE_KEYS):
             continue
         seen.add(key)
         yield key, fact
@@ -244,7 +331,7 @@ def _facts(members: Iterable[tuple[str, Raw]]) -> Iterator[tuple[str, Fact]]:
 def _declared(members: Members) -> Iterator[tuple[str, Raw]]:
     """The members of the objects under ``metadata`` and ``meta``."""
     for key, value in members.items():
-        if _plain(key) in _METADATA_KEYS and opening(value) == b"{":
+        if plain(key) in _METADATA_KEYS and opening(value) == b"{":
             yield from _object(value).items()
 
 
@@ -278,8 +365,3 @@ def _iso(text: str) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.timestamp()
-
-
-def _plain(key: str) -> str:
-    """A key as the tables write it: ``imageBase64`` and ``image_base64`` are one."""
-    return key.lower().replace("_", "").replace("-", "")

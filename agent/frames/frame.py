@@ -17,7 +17,7 @@ class Picture:
     """``jpeg``, ``png``, ``webp``, ``bmp`` or ``npy``."""
     width: int
     height: int
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """What stood beside the image in a JSON envelope, small values only."""
     captured_at: float | None = None
     """Seconds since the epoch, where the sender says it."""
@@ -39,3 +39,5 @@ class Frame:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     packet_id: int = 0
+    retained: bool = False
+    """The broker had it from before the stream subscribed: the last picture of its camera, of unknown age."""

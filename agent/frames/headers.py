@@ -18,8 +18,11 @@ from struct import unpack_from
 from typing import TypeAlias
 
 from agent.errors import FrameError
+from agent.frames import foreign
 
-__all__ = ["ACCEPTED", "MAX_STEPS", "Buffer", "Header", "encoding_of", "foreign_format", "read_header"]
+__all__ = [
+    "ACCEPTED", "MAX_STEPS", "Buffer", "Header", "encoding_of", "end_of_npy", "read_header", "unknown",
+]  # fmt: skip
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -30,7 +33,8 @@ MAX_SIDE = 2**31 - 1
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-_PICTURE_DATA = frozenset({0xD8, 0xD9, 0xDA})
+_JPEG_LS = 0xF7
+_NO_SEGMENT = frozenset({0xD8, 0xD9, 0xDA, _JPEG_LS})
 _ORIENTATION_TAG = 0x0112
 _MAX_EXIF_ENTRIES = 256
 _CHANNELS = frozenset({1, 3, 4})
@@ -56,17 +60,9 @@ def encoding_of(data: Buffer) -> str | None:
     """The encoding that the first bytes announce, or None."""
     head = bytes(data[:16])
     for encoding, magic in MAGIC.items():
-        if head.startswith(magic) and (encoding != "webp" or head[8:12] == b"WEBP"):
+        if head.startswith(magic) and (encoding not in _DOUBTFUL or _DOUBTFUL[encoding](head)):
             return encoding
     return None
-
-
-def foreign_format(data: Buffer) -> str | None:
-    """The name of a known format that the agent does not take, or None."""
-    head = bytes(data[:16])
-    if head[4:8] == b"ftyp":
-        return _ISO_BRANDS.get(head[8:12], "MP4")
-    return next((name for offset, magic, name in _FOREIGN if head.startswith(magic, offset)), None)
 
 
 def read_header(data: Buffer) -> Header:
@@ -78,7 +74,7 @@ def read_header(data: Buffer) -> Header:
     """
     encoding = encoding_of(data)
     if encoding is None:
-        raise _unknown(data)
+        raise unknown(data)
     try:
         width, height, orientation = _READERS[encoding](data)
     except (struct.error, IndexError):
@@ -103,8 +99,8 @@ def _jpeg(data: Buffer) -> tuple[int, int, int]:
         elif marker in _START_OF_FRAME:
             height, width = unpack_from(">HH", data, at + 5)
             return width, height, orientation
-        elif marker in _PICTURE_DATA:
-            raise _nonsense("jpeg", "it has no frame header before its data")
+        elif marker in _NO_SEGMENT:
+            raise _no_frame_header(marker)
         else:
             length = data[at + 2] << 8 | data[at + 3]
             if length < 2:  # the length counts its own two bytes
@@ -113,6 +109,12 @@ def _jpeg(data: Buffer) -> tuple[int, int, int]:
                 orientation = _orientation(data[at + 10 : at + 2 + length])
             at += 2 + length
     raise _nonsense("jpeg", f"it has no frame header within {MAX_STEPS} segments")
+
+
+def _no_frame_header(marker: int) -> FrameError:
+    if marker == _JPEG_LS:  # a relative with a frame header of its own, which no decoder of JPEG reads
+        return FrameError("this looks like JPEG-LS", hint=ACCEPTED, code="unsupported-format")
+    return _nonsense("jpeg", "it has no frame header before its data")
 
 
 def _orientation(tiff: Buffer) -> int:
@@ -187,6 +189,23 @@ def _bmp(data: Buffer) -> tuple[int, int, int]:
 
 
 def _npy(data: Buffer) -> tuple[int, int, int]:
+    height, width, _channels, _start = _npy_layout(data)
+    missing = end_of_npy(data) - len(data)
+    if missing > 0:
+        raise IndexError
+    if missing < 0:
+        raise _nonsense("npy", f"{-missing} bytes follow the array")
+    return width, height, 1
+
+
+def end_of_npy(data: Buffer) -> int:
+    """Where an array begins to be followed by something else; raises as ``read_header`` does inside."""
+    height, width, channels, start = _npy_layout(data)
+    return start + height * width * channels
+
+
+def _npy_layout(data: Buffer) -> tuple[int, int, int, int]:
+    """Height, width, channels, and where the pixels begin."""
     major = data[6]
     if major not in (1, 2, 3):
         raise _nonsense("npy", f"its version is {major}")
@@ -196,13 +215,7 @@ def _npy(data: Buffer) -> tuple[int, int, int]:
         raise _nonsense("npy", f"its header has {length} bytes")
     if start + length > len(data):
         raise IndexError
-    height, width, channels = _npy_shape(bytes(data[start : start + length]))
-    missing = height * width * channels - (len(data) - start - length)
-    if missing > 0:
-        raise IndexError
-    if missing < 0:
-        raise _nonsense("npy", f"{-missing} bytes follow the array")
-    return width, height, 1
+    return *_npy_shape(bytes(data[start : start + length])), start + length
 
 
 def _npy_shape(header: bytes) -> tuple[int, int, int]:
@@ -220,11 +233,15 @@ def _npy_shape(header: bytes) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
 
 
-def _unknown(data: Buffer) -> FrameError:
-    foreign = foreign_format(data)
-    if foreign:
-        return FrameError(f"this looks like {foreign}", hint=ACCEPTED, code="unsupported-format")
-    return FrameError(f"{len(data)} bytes that start with {bytes(data[:8]).hex(' ')} are no picture", hint=ACCEPTED)
+def unknown(data: Buffer) -> FrameError:
+    """The refusal of bytes that are no picture, with what can be said of them."""
+    likeness = foreign.likeness(data)
+    if likeness is None:
+        told = f"{len(data)} bytes that start with {bytes(data[:8]).hex(' ')} are no picture"
+        return FrameError(told, hint=ACCEPTED)
+    hint = f"{ACCEPTED}; {likeness.advice}" if likeness.advice else ACCEPTED
+    code = "unsupported-format" if likeness.known else "not-an-image"
+    return FrameError(f"this {likeness.told}", hint=hint, code=code)
 
 
 def _truncated(encoding: str, size: int) -> FrameError:
@@ -245,33 +262,17 @@ MAGIC: Mapping[str, bytes] = {
     "npy": b"\x93NUMPY",
 }
 
+_DOUBTFUL: Mapping[str, Callable[[bytes], bool]] = {
+    "webp": lambda head: head[8:12] == b"WEBP",
+    # Two letters that words begin with too; a picture has its length behind them, which is no text.
+    "bmp": lambda head: len(head) < 6 or not (head.isascii() and head.decode().isprintable()),
+}
+"""Whose magic others share, and what tells them apart."""
+
 _READERS: Mapping[str, Callable[[Buffer], tuple[int, int, int]]] = {
     "jpeg": _jpeg,
     "png": _png,
     "webp": _webp,
     "bmp": _bmp,
     "npy": _npy,
-}
-
-_FOREIGN = (
-    (0, b"GIF8", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"\0\0\0\x01", "a H.264 or H.265 stream"),
-    (0, b"\0\0\x01", "a H.264, H.265 or MPEG stream"),
-    (8, b"AVI ", "AVI"),
-    (4, b"jP  ", "JPEG 2000"),
-    (0, b"\x1f\x8b", "gzip"),
-    (0, b"%PDF", "PDF"),
-)
-
-_ISO_BRANDS = {
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"hevc": "HEIC",
-    b"heim": "HEIC",
-    b"mif1": "HEIF",
-    b"msf1": "HEIF",
-    b"avif": "AVIF",
-    b"avis": "AVIF",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
@@ -20,7 +23,11 @@ MODEL = "model"
 
 @asynccontextmanager
 async def loaded(spec: ModelSpec) -> AsyncIterator[tuple[InferencePlane, ModelMetadata]]:
-    """A plane with the model in it, called ``MODEL``; raises what kept it from loading, or what the body raises."""
+    """A plane with the model in it, called ``MODEL``; raises what kept it from loading, or what the body raises.
+
+    Nothing is given up for being slow: whoever waits decides how long.
+    """
+    spec = replace(spec, run=replace(spec.run, deadline_s=math.inf))
     try:
         # What a worker is lost over is quarantined here, and gone with the folder: its owner has it anyway.
         with tempfile.TemporaryDirectory(prefix="verge-") as folder:

@@ -1,4 +1,4 @@
-"""The one door to inference: load, unload, ready, metadata, infer.
+"""The one door to inference: load, reload, unload, ready, metadata, infer.
 
 Streams, tuning, golden frames, the command line and whatever else wants an answer come through here and hold no
 inference logic of their own.  A stream *attaches* to a model as a feeder; a single request *infers*, with an encoded
@@ -91,6 +91,7 @@ class InferencePlane:
         self._fell_back = fell_back or (lambda _name, _reason: None)
         self._models: dict[str, _Loaded] = {}
         self._loading: set[str] = set()
+        self._reloading: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,7 +99,8 @@ class InferencePlane:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(self.unload(name) for name in list(self._models)))
+        # Streams have waited for what they had in work before they left.
+        await asyncio.gather(*(self._unload(name, finish=False) for name in list(self._models)))
 
     # -- models ----------------------------------------------------------------------------------------------
 
@@ -112,20 +114,73 @@ class InferencePlane:
                 return await self._load_at(name, spec, placement)
             return await self._load_best(name, spec)
 
+    async def revive(self, name: str, spec: ModelSpec) -> bool:
+        """Load a model that has served before: one that cannot be loaded now is tried again, as one whose workers died.
+
+        Whether it is loaded; until it is, it is there, and broken or on its way.
+        """
+        with self._reserved(name):
+            try:
+                await self._load_best(name, spec)
+            except VergeError as error:
+                log.warning("model %s: it cannot be loaded now, and is tried again: %s", name, error)
+                requests = _Requests()
+                requests.pool = pool = self._pool(name, spec, requests)
+                pool.attach(requests)
+                self._models[name] = _Loaded(pool, requests)
+                pool.start_later(self._tasks, error)
+                return False
+            return True
+
     async def unload(self, name: str) -> None:
         """End a model's workers once they have answered what they hold; what waits is refused."""
+        await self._unload(name)
+
+    async def _unload(self, name: str, *, finish: bool = True) -> None:
         model = self._find(name)
         del self._models[name]
         model.requests.close()
-        await model.pool.stop()
+        await model.pool.stop(finish=finish)
+
+    async def reload(self, name: str, spec: ModelSpec | None = None) -> None:
+        """Have a model answered by new workers, loaded beside the old ones, which finish what they hold.
+
+        With ``spec`` it is another model from then on, run at the first placement there is for it.
+        Raises what kept it from loading; then the old ones go on.
+        """
+        serving = self._find(name)
+        if name in self._reloading:
+            raise ModelRefusedError(f"the model {name!r} is being loaded anew already", code="model-exists")
+        self._reloading.add(name)
+        try:
+            if spec is not None and self._placer is not None:
+                spec = next((one.applied(spec) for one in await self._placer.placements(name, spec)), spec)
+            pool = self._pool(name, spec or serving.pool.spec, serving.requests)
+            await pool.start(self._tasks)
+            if self._models.get(name) is not serving:
+                await pool.stop()
+                raise ModelRefusedError(f"the model {name!r} was unloaded meanwhile", code="model-unloaded")
+        finally:
+            self._reloading.discard(name)
+        self._models[name] = _Loaded(pool, serving.requests)
+        serving.requests.pool = pool
+        serving.pool.hand_over(pool)
+        self._changed(name, pool.status)
+        await serving.pool.stop()
 
     def ready(self, name: str) -> bool:
         """Whether a model can answer now: one of its workers is up; raises as ``metadata`` for one nobody loads."""
         return name not in self._loading and self._find(name).pool.status.workers > 0
 
     def metadata(self, name: str) -> ModelMetadata:
-        """What a loaded model is; raises ``ModelRefusedError`` (``model-not-loaded``) for any other."""
-        return self._find(name).metadata
+        """What a loaded model is; raises ``ModelRefusedError`` (``model-not-loaded``) for any other.
+
+        Raises ``WorkerLostError`` (``model-broken``) for one that was never loaded since it was revived.
+        """
+        model = self._find(name)
+        if model.pool.status.metadata is None:
+            raise model.requests.broken()
+        return model.pool.status.metadata
 
     def status(self, name: str) -> PoolStatus:
         """The state of a loaded model's workers; raises as ``metadata``."""
@@ -229,9 +284,20 @@ class InferencePlane:
         return metadata
 
     async def _load(self, name: str, spec: ModelSpec) -> ModelMetadata:
+        requests = _Requests()
+        requests.pool = pool = self._pool(name, spec, requests)
+        metadata = await pool.start(self._tasks)
+        pool.attach(requests)
+        self._models[name] = _Loaded(pool, requests)
+        return metadata
+
+    def _pool(self, name: str, spec: ModelSpec, requests: _Requests) -> Pool:
         def changed() -> None:
-            requests.on_status(pool.status)
-            self._changed(name, pool.status)
+            serving = self._models.get(name)
+            # While a model is loaded anew, what counts are the workers that answer.
+            if serving is None or serving.pool is pool:
+                requests.on_status(pool.status)
+                self._changed(name, pool.status)
 
         pool = Pool(
             name,
@@ -241,11 +307,7 @@ class InferencePlane:
             quarantine=self._quarantine,
             changed=changed,
         )
-        requests = _Requests(pool)
-        metadata = await pool.start(self._tasks)
-        pool.attach(requests)
-        self._models[name] = _Loaded(pool, requests, metadata)
-        return metadata
+        return pool
 
     def _find(self, name: str) -> _Loaded:
         try:
@@ -261,14 +323,16 @@ class InferencePlane:
 class _Requests:
     """Single requests that wait for a model, first come first served."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    pool: Pool
+    """Whose workers answer them."""
+
+    def __init__(self) -> None:
         self._waiting: deque[InferenceRequest[Any]] = deque()
 
     async def ask(self, content: Picture | TensorInput, label: str, snapshot: Snapshot | None = None) -> Any:
         """The answer, of the kind that the input has."""
-        if self._pool.status.state is PoolState.BROKEN:
-            raise self._broken()
+        if self.pool.status.state is PoolState.BROKEN:
+            raise self.broken()
         if len(self._waiting) >= _WAITING:
             raise NotConnectedError(f"{_WAITING} requests wait for the model already", code="busy", hint="ask later")
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -282,7 +346,7 @@ class _Requests:
                 answered.set_result(outcome)
 
         self._waiting.append(InferenceRequest(content, finish, label, snapshot))
-        self._pool.wake()
+        self.pool.wake()
         return await answered
 
     def take(self) -> InferenceRequest[Any] | None:
@@ -291,7 +355,7 @@ class _Requests:
     def on_status(self, status: PoolStatus) -> None:
         """Nobody waits for a broken model."""
         if status.state is PoolState.BROKEN:
-            self._fail(self._broken())
+            self._fail(self.broken())
 
     def close(self) -> None:
         self._fail(ModelRefusedError("the model was unloaded", code="model-unloaded"))
@@ -300,8 +364,9 @@ class _Requests:
         while self._waiting:
             self._waiting.popleft().finish(error)
 
-    def _broken(self) -> WorkerLostError:
-        pool = self._pool
+    def broken(self) -> WorkerLostError:
+        """Why nobody is answered."""
+        pool = self.pool
         return WorkerLostError(f"the model {pool.name} is broken: {pool.status.reason}", code="model-broken")
 
 
@@ -311,4 +376,3 @@ class _Loaded:
 
     pool: Pool
     requests: _Requests
-    metadata: ModelMetadata

@@ -4,21 +4,24 @@
 queue policies stay with the streams and no picture waits in two places.
 
 *Loss.*  When a worker is lost, the request it worked on is a suspect: its input is quarantined and it is tried
-once more, after everything else that waits, and given up when it takes a second worker with it.  The request
-that only waited in the worker's inbox is innocent and goes first.
+once more, alone, after everything else that waits or a second later; with several workers only while all of them are
+up, so that the last healthy one is not risked.  An input that takes a second worker with it is given up, and refused
+from then on (``guilt``).  The request that only waited in the worker's inbox is innocent and goes first.
 
 *Lateness.*  A worker that has used half of its deadline gets a standby started beside it, so that a hung one
 can be replaced the moment it is given up; if it answers after all, the standby leaves.
 
-*Restarts.*  A dead worker is started again at once, then with growing delays, then rarely and visibly.  A worker
-that lived for ``healthy_s`` starts the count anew.  After ``limit`` quick deaths the model is *broken*: that is
-shown, and a start is tried only every ``cap_s``, so that a box nobody visits can still heal when what was wrong
-has gone away.
+*Restarts.*  A dead worker is started again at once, then with growing delays, ``cap_s`` at most.  A worker that lived
+for ``healthy_s`` starts the count anew.  After ``limit`` quick deaths between which nothing was answered the model is
+*broken*: that is shown, and nobody waits for it; it goes on being started, at last every ``cap_s``, so that a box
+nobody visits can still heal when what was wrong has gone away.  While pictures are answered between the deaths, what
+ends the workers is not the model: the next one is started within ``answering_cap_s``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -29,8 +32,9 @@ import msgspec
 
 from agent.config.streams import FrameLimits
 from agent.errors import InvalidInputError, VergeError, WorkerLostError
+from agent.inference.guilt import Guilt
 from agent.inference.manifest import ModelSpec
-from agent.inference.process import DEPTH, Outcome, Worker
+from agent.inference.process import Outcome, Worker
 from agent.inference.quarantine import Quarantine
 from agent.inference.values import Feeder, InferenceRequest, ModelMetadata, PoolState, PoolStatus
 
@@ -38,8 +42,14 @@ __all__ = ["Pool", "Restart", "Restarts"]
 
 log = logging.getLogger(__name__)
 
+_MOST_STEPS = 20
+"""A delay is not doubled any more."""
 _SECOND_TRY_S = 10.0
-_KILLS = 2
+"""How long a suspect waits for its second try, where a new worker is there in less."""
+_STARTS = 3
+"""Or as long as so many starts of a worker take."""
+_PATIENCE_S = 1.0
+"""After which a worker is emptied for a suspect though other requests wait."""
 
 
 class Pool:
@@ -55,6 +65,11 @@ class Pool:
         self._limits = limits
         self._quarantine = quarantine
         self._changed = changed
+        self._guilt = Guilt()
+        self._turn = asyncio.Event()
+        """An answer came, or a worker came or went."""
+        self._answered = False
+        """Whether anything was answered since the last death of a worker."""
         self._status = PoolStatus(PoolState.STARTING)
         self._workers: list[Worker] = []
         self._feeders: deque[Feeder] = deque()
@@ -69,6 +84,11 @@ class Pool:
     def status(self) -> PoolStatus:
         """The workers at a glance."""
         return self._status
+
+    @property
+    def _second_try_s(self) -> float:
+        model = self._status.metadata
+        return max(_SECOND_TRY_S, _STARTS * (model.load_ms + model.longest_ms) / 1e3 if model else 0.0)
 
     async def start(self, tasks: asyncio.TaskGroup) -> ModelMetadata:
         """Load the model in every worker; raises what kept the first from loading it."""
@@ -85,10 +105,7 @@ class Pool:
         if problems:
             await asyncio.gather(*(worker.stop() for worker in workers))
             raise problems[0]
-        self._slots = [
-            tasks.create_task(self._supervise_slot(worker), name=f"agent.model.{self.name}.{number}")
-            for number, worker in enumerate(workers)
-        ]
+        self._slots = [self._slot(number, worker) for number, worker in enumerate(workers)]
         metadata = workers[0].metadata
         assert metadata is not None  # noqa: S101 a started worker has loaded
         self._set(PoolState.RUNNING, metadata=metadata)
@@ -96,8 +113,25 @@ class Pool:
         await asyncio.sleep(0)
         return metadata
 
-    async def stop(self) -> None:
-        """End the workers once they have answered what they hold; what waits is finished with ``WorkerLostError``."""
+    def start_later(self, tasks: asyncio.TaskGroup, problem: VergeError) -> None:
+        """Begin without a worker, because of ``problem``, as after the loss of all; the model is tried again."""
+        self._tasks = tasks
+        self._slots = [self._slot(number, problem) for number in range(max(1, self.spec.run.workers))]
+        broken = isinstance(problem, InvalidInputError)
+        self._set(PoolState.BROKEN if broken else PoolState.BACKOFF, str(problem))
+
+    async def stop(self, *, finish: bool = True) -> None:
+        """End the workers once they have answered what they hold and what waits for a second try.
+
+        What of it cannot be answered within the time of a second try is finished with ``WorkerLostError``; without
+        ``finish``, all of it.
+        """
+        if finish:
+            await self._second_tries()
+        else:
+            for worker in self._workers:
+                if worker.requests:
+                    worker.kill()
         self._set(PoolState.STOPPED)
         for slot in self._slots:
             slot.cancel()
@@ -113,46 +147,105 @@ class Pool:
         """Take no more requests from this feeder; those in hand are finished."""
         self._feeders.remove(feeder)
 
+    def hand_over(self, other: Pool) -> None:
+        """Have another pool take the requests of the feeders from now on; those in hand are finished here."""
+        while self._feeders:
+            other.attach(self._feeders.popleft())
+
     def wake(self) -> None:
         """A request may be waiting, or a worker may be free: hand over what can be handed over."""
         if self._status.state is PoolState.STOPPED:
             return
-        while (worker := self._freest()) is not None and (request := self._next(worker)) is not None:
+        prover = self._prover()
+        if prover is not None and prover.idle and (suspect := self._suspect()) is not None:
+            prover.send(suspect)
+        while (worker := self._freest(prover)) is not None and (request := self._next()) is not None:
             worker.send(request)
+        if worker is not None and worker.idle and (suspect := self._suspect()) is not None:
+            worker.send(suspect)
+
+    async def _second_tries(self) -> None:
+        """Have the requests answered that a worker was lost over, or in front of."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._second_try_s):
+                while (self._retry_queue or self._suspects) and self._status.state is not PoolState.BROKEN:
+                    self._turn.clear()
+                    self.wake()
+                    await self._turn.wait()
 
     # -- choosing ------------------------------------------------------------------------------------------
 
-    def _freest(self) -> Worker | None:
+    def _freest(self, prover: Worker | None) -> Worker | None:
         best, most = None, 0
         for worker in self._workers:
-            if worker.free > most:
+            if worker.free > most and worker is not prover:
                 best, most = worker, worker.free
         return best
 
-    def _next(self, worker: Worker) -> InferenceRequest[Any] | None:
+    def _next(self) -> InferenceRequest[Any] | None:
         if self._retry_queue:
             return self._retry_queue.popleft()
-        for _ in range(len(self._feeders)):
+        empty = 0
+        while empty < len(self._feeders):
             self._feeders.rotate(-1)
             request = self._feeders[-1].take()
-            if request is not None:
+            if request is None:
+                empty += 1
+            elif self._may_be_tried(request):
                 return request
-        return self._suspect() if self._suspects and worker.free == DEPTH else None
+        return None
+
+    def _may_be_tried(self, request: InferenceRequest[Any]) -> bool:
+        """Whether a worker may have it now; it is refused, or waits as a suspect, when not."""
+        refusal = self._guilt.refusal(request.input, request.camera, self._loop.time())
+        if refusal is not None:
+            request.finish(refusal)
+        elif self._guilt.is_suspect(request.input):
+            self._suspect_again(request)
+        else:
+            return True
+        return False
+
+    def _suspect_again(self, request: InferenceRequest[Any]) -> None:
+        now, second_try_s = self._loop.time(), self._second_try_s
+        request.suspected, request.expires = now, now + second_try_s
+        self._suspects.append(request)
+        for later in (_PATIENCE_S, second_try_s):
+            self._loop.call_later(later, self.wake)
+
+    def _prover(self) -> Worker | None:
+        """The worker that is kept free for a suspect that has waited long enough."""
+        if not self._suspects or len(self._workers) < len(self._slots):
+            return None
+        if self._loop.time() < self._suspects[0].suspected + _PATIENCE_S:
+            return None
+        return self._workers[0]
 
     def _suspect(self) -> InferenceRequest[Any] | None:
+        """The next suspect that may be tried now."""
         now = self._loop.time()
-        while self._suspects:
+        while self._suspects and (len(self._workers) >= len(self._slots) or self._suspects[0].expires <= now):
             request = self._suspects.popleft()
-            if now < request.expires:
+            if (refusal := self._guilt.refusal(request.input, request.camera, now)) is not None:
+                request.finish(refusal)
+            elif now < request.expires:
                 return request
-            request.finish(WorkerLostError(f"a worker was lost over the {request.subject}", code="worker-crashed"))
+            else:
+                lost = WorkerLostError(f"a worker was lost over the {request.subject}", code="worker-crashed")
+                request.finish(lost)
         return None
 
     # -- a slot: one worker after the other ---------------------------------------------------------------
 
-    async def _supervise_slot(self, worker: Worker) -> None:
-        """Have a worker in this slot until cancelled."""
+    def _slot(self, number: int, first: Worker | VergeError) -> asyncio.Task[None]:
+        return self._tasks.create_task(self._supervise_slot(first), name=f"agent.model.{self.name}.{number}")
+
+    async def _supervise_slot(self, first: Worker | VergeError) -> None:
+        """Have a worker in this slot until cancelled; ``first`` is one, or what kept it from loading."""
         restarts = Restarts()
+        worker = (
+            first if isinstance(first, Worker) else await self._replace(restarts, restarts.after(first), str(first))
+        )
         try:
             while True:
                 began = self._loop.time()
@@ -161,7 +254,8 @@ class Pool:
                 log.warning("model %s: a worker was lost: %s", self.name, reason)
                 self._set(self._status.state, reason, restarts=self._status.restarts + 1)
                 self._requeue_lost(worker)
-                restart = restarts.died(self._loop.time() - began)
+                restart = restarts.died(self._loop.time() - began, answered=self._answered)
+                self._answered = False
                 worker = standby or await self._replace(restarts, restart, reason)
         finally:
             if worker in self._workers:
@@ -173,7 +267,7 @@ class Pool:
         self._workers.append(worker)
         event = self._events[worker] = asyncio.Event()
         standby: asyncio.Task[Worker] | None = None
-        self._set(PoolState.RUNNING, self._status.reason)
+        self._set(PoolState.RUNNING, self._status.reason, metadata=worker.metadata)
         self.wake()
         try:
             while not worker.lost:
@@ -211,7 +305,7 @@ class Pool:
             except VergeError as error:
                 reason = str(error)
                 log.warning("model %s: a worker could not be started: %s", self.name, reason)
-                restart = restarts.refused() if isinstance(error, InvalidInputError) else restarts.died(0.0)
+                restart = restarts.after(error)
 
     async def _start_worker(self) -> Worker:
         """A worker that has loaded the model; raises ``VergeError`` and leaves no process behind when it cannot."""
@@ -226,7 +320,7 @@ class Pool:
             # What a header promises was checked by the recogniser; the decoder gets the same bound.
             "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
         }
-        await worker.start(run.interpreter, usual | run.environment)
+        await worker.start(run.interpreter, usual | run.environment, self.spec.user, self.spec.folders)
         try:
             metadata = await self._load(worker)
         except BaseException:
@@ -275,6 +369,10 @@ class Pool:
     # -- what workers report --------------------------------------------------------------------------------
 
     def _on_answer(self, request: InferenceRequest[Any], outcome: Outcome) -> None:
+        self._answered = True
+        self._turn.set()
+        if request.kills:
+            self._guilt.acquit(request.input)
         # The next request first: the worker should not wait for this one's result to be published.
         self.wake()
         request.finish(outcome)
@@ -291,14 +389,14 @@ class Pool:
         self._retry_queue.extendleft(reversed(held[1:]))
         for request in held[:1]:
             request.kills += 1
+            guilty = self._guilt.lost(request.input, request.camera, self._loop.time())
             self._tasks.create_task(self._quarantine.put(request.input, request.label), name="agent.quarantine")
-            if request.kills >= _KILLS:
+            if guilty:
                 code = "worker-hung" if worker.hung else "worker-crashed"
                 message = f"two workers were lost over the {request.subject}: {worker.reason}"
                 request.finish(WorkerLostError(message, code=code))
             else:
-                request.expires = self._loop.time() + _SECOND_TRY_S
-                self._suspects.append(request)
+                self._suspect_again(request)
         self.wake()
 
     def _set(
@@ -311,6 +409,7 @@ class Pool:
             self._status.restarts if restarts is None else restarts,
             metadata or self._status.metadata,
         )
+        self._turn.set()
         if status != self._status:
             self._status = status
             self._changed()
@@ -328,22 +427,34 @@ class Restarts:
     """The count of quick deaths, which decides when a worker is started again."""
 
     def __init__(
-        self, *, healthy_s: float = 30.0, limit: int = 6, base_s: float = 0.25, cap_s: float = 30.0, free: int = 2
-    ) -> None:
+        self, *, healthy_s: float = 30.0, limit: int = 6, base_s: float = 0.25, cap_s: float = 30.0,
+        answering_cap_s: float = 2.0, free: int = 2,
+    ) -> None:  # fmt: skip
         self._healthy_s = healthy_s
         self._limit = limit
         self._base_s = base_s
         self._cap_s = cap_s
+        self._answering_cap_s = answering_cap_s
         self._free = free
         self._quick = 0
+        self._unanswered = 0
 
-    def died(self, lived_s: float) -> Restart:
-        """Decide after a death; the first ``free`` quick ones cost no delay."""
+    def died(self, lived_s: float, *, answered: bool = False) -> Restart:
+        """Decide after a death; ``answered`` when the model has answered something since the death before.
+
+        The first ``free`` quick ones cost no delay.
+        """
         self._quick = 1 if lived_s >= self._healthy_s else self._quick + 1
-        if self._quick >= self._limit:
-            return Restart(self._cap_s, broken=True)
-        step = self._quick - self._free
-        return Restart(0.0 if step <= 0 else min(self._cap_s, self._base_s * 2 ** (step - 1)), broken=False)
+        self._unanswered = 0 if answered else min(self._unanswered + 1, self._quick)
+        broken = self._unanswered >= self._limit
+        answering = not broken and self._unanswered < self._quick
+        cap_s = self._answering_cap_s if answering else self._cap_s
+        step = min(self._unanswered if broken else self._quick, _MOST_STEPS) - self._free
+        return Restart(0.0 if step <= 0 else min(cap_s, self._base_s * 2.0 ** (step - 1)), broken=broken)
+
+    def after(self, error: VergeError) -> Restart:
+        """Decide after a start that failed; what was refused is seldom mended by time alone."""
+        return self.refused() if isinstance(error, InvalidInputError) else self.died(0.0)
 
     def refused(self) -> Restart:
         """Decide after a start that failed for a reason that time alone seldom mends."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -26,6 +27,7 @@ from agent.inference.child import Child, shortage
 from agent.inference.runtime import messages
 from agent.inference.runtime.ring import Ring
 from agent.inference.values import Answer, AnswerMessage, InferenceRequest, ModelMetadata, OutputsMessage, TensorAnswer
+from agent.users import Identity
 
 __all__ = ["DEPTH", "Deadline", "Worker"]
 
@@ -36,6 +38,10 @@ _LAUNCHER = Path(__file__).parent / "runtime" / "__main__.py"
 _GOODBYE_S = 1.0
 _FINISH_S = 10.0
 _FACTOR = 20
+_WARM_UP_FACTOR = 10
+_LONGEST_FACTOR = 2
+_SLOW_S = 0.5
+"""A worker that takes longer for an answer holds no second picture, which would be old before its turn."""
 _WINDOW = 256
 _REFRESH = 64
 
@@ -46,6 +52,19 @@ _outputs = msgspec.json.Decoder(OutputsMessage).decode
 Outcome = Answer | TensorAnswer | VergeError
 Answered = Callable[[InferenceRequest[Any], Outcome], None]
 Event = Callable[["Worker"], None]
+
+
+class _Becoming(msgspec.Struct, frozen=True):
+    """What a worker is told of its user (``agent.inference.runtime.user``)."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, user: Identity, folders: Iterable[Path]) -> Self:
+        return cls(user.uid, user.gid, user.groups, tuple(map(str, folders)))
 
 
 class Worker(asyncio.Protocol):
@@ -72,9 +91,16 @@ class Worker(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._late = False
         self._empty = asyncio.Event()
+        self._on_busy: Callable[[], None] | None = None
 
-    async def start(self, interpreter: str, environment: Mapping[str, str]) -> None:
-        """Connect and spawn the process.
+    async def start(
+        self,
+        interpreter: str,
+        environment: Mapping[str, str],
+        user: Identity | None = None,
+        folders: Iterable[Path] = (),
+    ) -> None:
+        """Connect and spawn the process, which becomes ``user`` first; ``folders`` are what it has to reach then.
 
         Raises ``ModelRefusedError`` when the interpreter cannot be run, ``WorkerLostError`` when the system lacks
         the means now.
@@ -86,6 +112,11 @@ class Worker(asyncio.Protocol):
                 raise shortage(error) from error
             numbers = (theirs, ring_fd, DEPTH, self._slot_bytes)
             command = [interpreter or sys.executable, str(_LAUNCHER), *map(str, numbers)]
+            if user is not None:
+                # Without site: what is installed beside a model says nothing before the user is another one.
+                command[1:1] = ["-S"]
+                command.append(_encode(_Becoming.of(user, folders)).decode())
+                environment = user.env | dict(environment)
             try:
                 self._child = await Child.spawn(command, environment, (theirs, ring_fd))
             except BaseException:
@@ -108,24 +139,33 @@ class Worker(asyncio.Protocol):
         return theirs.fileno(), ring_fd
 
     async def load(self, request: Mapping[str, Any], timeout_s: float) -> ModelMetadata:
-        """Load the model and warm it up.
+        """Load the model and warm it up; ``timeout_s`` is how long it may give no sign of getting on.
 
         Raises ``ModelRefusedError``, ``BackendUnavailableError`` or ``WorkerLostError``.
         """
         self._transport.write(messages.encode(messages.LOAD, request))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as patience:
+                self._on_busy = lambda: patience.reschedule(self._loop.time() + timeout_s)
                 await asyncio.wait((self._loaded,))  # unlike a shield, it says nothing of an error that comes too late
             return self._loaded.result()
         except TimeoutError:
             raise WorkerLostError(
                 f"the model was not loaded within {timeout_s:g} s", code="load-timeout", hint="raise load_timeout_s"
             ) from None
+        finally:
+            self._on_busy = None
 
     @property
     def free(self) -> int:
         """How many more requests it can hold."""
-        return 0 if self.lost or self._late else DEPTH - len(self.requests)
+        depth = 1 if self._deadline.pace_s > _SLOW_S else DEPTH
+        return 0 if self.lost or self._late else max(0, depth - len(self.requests))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do, and can do something."""
+        return not (self.lost or self._late or self.requests)
 
     @property
     def late(self) -> bool:
@@ -163,7 +203,9 @@ class Worker(asyncio.Protocol):
         self._empty.clear()
         if self.requests and not self.lost:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_FINISH_S, len(self.requests) * self._deadline.seconds)):
+                count, deadline = len(self.requests), self._deadline
+                usual_s = max(_FINISH_S, _LONGEST_FACTOR * count * deadline.pace_s)
+                async with asyncio.timeout(min(usual_s, count * deadline.seconds)):
                     await self._empty.wait()
         if not self.lost:
             self._transport.write(messages.encode(messages.STOP))
@@ -228,8 +270,12 @@ class Worker(asyncio.Protocol):
             self._settle(outputs.id, outputs.answer(envelope.body))
         elif envelope.kind == messages.LOADED:
             self.metadata = msgspec.json.decode(envelope.text, type=ModelMetadata)
+            self._deadline.begin(self.metadata.warm_up_ms / 1e3, self.metadata.longest_ms / 1e3)
             if not self._loaded.done():
                 self._loaded.set_result(self.metadata)
+        elif envelope.kind == messages.BUSY:
+            if self._on_busy is not None:
+                self._on_busy()
         elif envelope.kind == messages.ERROR:
             self._on_error(envelope.content)
 
@@ -267,7 +313,7 @@ class Worker(asyncio.Protocol):
 
     def _begin(self, now: float) -> None:
         self.requests[0].began = now
-        if self._timer is None:
+        if self._timer is None and self._deadline.seconds < math.inf:
             self._timer = self._loop.call_at(now + self._deadline.seconds / 2, self._check_deadline)
 
     def _check_deadline(self) -> None:
@@ -307,20 +353,36 @@ def _cause(status: int) -> str:
 
 
 class Deadline:
-    """How long a worker may take for one answer before it counts as hung: max(floor, 20 × its own p99), in seconds."""
+    """How long a worker may take for one answer before it counts as hung, in seconds.
+
+    max(floor, 20 × its own p99); until there are answers enough for that, max(floor, 10 × its warm-up): a model that
+    needs seconds for a picture is slow, and not hung.  Where other models look at what it detects, it is never less
+    than twice what that may come to: a street is empty for hours, and then it is full.  With an infinite floor there
+    is no deadline.
+    """
 
     def __init__(self, floor_s: float = 2.0) -> None:
         self._floor_s = floor_s
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self._since = 0
         self.seconds = floor_s
+        self.pace_s = 0.0
+        """How long the last answer took."""
+        self._longest_s = 0.0
+
+    def begin(self, warm_up_s: float, longest_s: float = 0.0) -> None:
+        """Take in how long the warm-up took, and how long an answer may take by that."""
+        self.pace_s = warm_up_s
+        self._longest_s = _LONGEST_FACTOR * longest_s if longest_s > warm_up_s else 0.0
+        self.seconds = max(self._floor_s, _WARM_UP_FACTOR * warm_up_s, self._longest_s)
 
     def observe(self, seconds: float) -> None:
         """Take in one answer's duration; the deadline is worked out anew now and then."""
+        self.pace_s = seconds
         self._recent.append(seconds)
         self._since += 1
         if self._since >= _REFRESH:
             self._since = 0
             ordered = sorted(self._recent)
             p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-            self.seconds = max(self._floor_s, _FACTOR * p99)
+            self.seconds = max(self._floor_s, _FACTOR * p99, self._longest_s)

@@ -8,7 +8,7 @@ import logging
 import re
 from pathlib import Path
 
-from agent.files import write_atomically
+from agent.files import make_folder, write_atomically
 from agent.frames.frame import Picture
 from agent.inference.tensors import TensorInput
 
@@ -42,7 +42,7 @@ class Quarantine:
             data, suffix = content.npz(), ".npz"
         name = re.sub(r"[^\w.-]+", "_", label)[:80] or "input"
         path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}{suffix}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, ours=True)
         write_atomically(path, data)
         kept = sorted(
             (entry for entry in self.folder.iterdir() if entry.is_file()), key=lambda entry: entry.stat().st_mtime

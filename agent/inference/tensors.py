@@ -9,12 +9,12 @@ import io
 import math
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent.errors import ModelRefusedError
 
-__all__ = ["DTYPES", "RawTensor", "TensorInput"]
+__all__ = ["DTYPES", "RawTensor", "TensorInput", "write_npy"]
 
 DTYPES: Final[Mapping[str, str]] = {
     "bool": "|b1",
@@ -94,10 +94,19 @@ class TensorInput:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for tensor in self.tensors:
-                # Without the time of writing: the same tensors are the same file.
-                entry = zipfile.ZipInfo(f"{tensor.name.replace('/', '_')}.npy")
-                archive.writestr(entry, b"".join((_npy_header(tensor), tensor.data)))
+                write_npy(archive, replace(tensor, name=tensor.name.replace("/", "_")))
         return file.getvalue()
+
+
+def write_npy(archive: zipfile.ZipFile, tensor: RawTensor) -> None:
+    """Add a tensor to an ``.npz``, compressed as the archive is.
+
+    Its ``dtype`` may also be one that is spelled as in an ``.npy``: ``<U7`` of texts.
+    """
+    # Without the time of writing: the same tensors are the same file.
+    entry = zipfile.ZipInfo(f"{tensor.name}.npy")
+    entry.compress_type = archive.compression
+    archive.writestr(entry, b"".join((_npy_header(tensor), tensor.data)))
 
 
 def _check(number: int, tensor: RawTensor) -> None:
@@ -124,7 +133,7 @@ def _padded(size: int) -> int:
 
 
 def _npy_header(tensor: RawTensor) -> bytes:
-    facts = {"descr": DTYPES[tensor.dtype], "fortran_order": False, "shape": tensor.shape}
+    facts = {"descr": DTYPES.get(tensor.dtype, tensor.dtype), "fortran_order": False, "shape": tensor.shape}
     text = repr(facts).encode()
     padding = -(10 + len(text) + 1) % _ALIGNMENT
     return b"\x93NUMPY\x01\x00" + (len(text) + padding + 1).to_bytes(2, "little") + text + b" " * padding + b"\n"

@@ -20,6 +20,7 @@ __all__ = [
     "AnswerMessage",
     "Feeder",
     "InferenceRequest",
+    "InputFact",
     "ModelMetadata",
     "OutputsMessage",
     "PoolState",
@@ -51,6 +52,29 @@ class TensorMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     quantization: Quantization | None = None
 
 
+class Recognition(msgspec.Struct, frozen=True):
+    """What a network was taken for, and why."""
+
+    evidence: str = ""
+    """``told`` by the manifest, ``said`` by the file's metadata, ``named`` by its tensors, or ``fits`` their shapes."""
+    why: str = ""
+    options: dict[str, Any] = {}
+    """What a manifest would have said to the task."""
+    input: dict[str, Any] = {}
+    """How the family is fed, where manifest and file leave it open."""
+    notes: tuple[str, ...] = ()
+
+
+class InputFact(msgspec.Struct, frozen=True):
+    """One thing that settles how a picture becomes the network's input."""
+
+    key: str
+    """As in the manifest's ``[input]``."""
+    value: Any
+    source: str
+    """``manifest``, ``file``, ``family``, ``shape`` (the tensor's), or ``usual`` where nobody says it."""
+
+
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded model as its worker describes it."""
 
@@ -64,6 +88,17 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[TensorMetadata, ...]
     labels: int
     load_ms: float
+    warm_up_ms: float = 0.0
+    """How long the first answer took, of a made-up picture."""
+    longest_ms: float = 0.0
+    """How long an answer may take by that, with all that the models behind this one look at."""
+    stages: tuple[ModelMetadata, ...] = ()
+    """The models that look at what this one detects."""
+    decoder: str = ""
+    """Which of the task's heads reads the outputs, where it has several."""
+    recognition: Recognition = Recognition()
+    input: tuple[InputFact, ...] = ()
+    """How a picture becomes the network's input."""
     name: str = ""
     version: str = ""
 
@@ -79,6 +114,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     snapshot: bytes = b""
     """The annotated picture as JPEG, when it was asked for."""
+    damaged: bool = False
+    """The decoder complained of the picture: some of what the model saw was made up."""
+
+    @property
+    def aspect(self) -> float:
+        """The frame's width in its heights."""
+        return self.width / self.height if self.width and self.height else 1.0
 
     @property
     def worker_ms(self) -> float:
@@ -98,6 +140,7 @@ class AnswerMessage(msgspec.Struct, frozen=True):
     """The lengths of the body's parts."""
     annotated: bool = False
     """Whether the last part is the annotated picture."""
+    damaged: bool = False
 
     def answer(self, body: bytes) -> Answer:
         """The answer, with what the body holds; raises ``ModelRefusedError`` for what a task must not give."""
@@ -110,6 +153,7 @@ class AnswerMessage(msgspec.Struct, frozen=True):
             width=self.width,
             height=self.height,
             snapshot=snapshot,
+            damaged=self.damaged,
         )
 
 
@@ -185,9 +229,13 @@ class InferenceRequest(Generic[Reply]):
     snapshot: Snapshot | None = None
     model: ModelMetadata | None = None
     """Which model it was handed to: what a swap leaves in no doubt."""
+    camera: str = ""
+    """Whose input it is, where several senders share a model: the stream and its camera."""
     kills: int = 0
     began: float = 0.0
     """Monotonic clock: when the worker turned to it."""
+    suspected: float = 0.0
+    """Monotonic clock: when a worker was lost over it."""
     expires: float = 0.0
     """Monotonic clock: until when an input that killed a worker may be tried again."""
 

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import ParamSpec, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError, NotConnectedError
 from agent.mqtt.connection import PahoConnection
+from agent.mqtt.history import LinkHistory
+from agent.mqtt.kept import KeptFilters
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.receiving import Receiving
 from agent.mqtt.sending import OutgoingMessage, Pacing, Sending, SendQueue
@@ -95,6 +98,8 @@ class BrokerTransport:
         *,
         limits: BrokerLimits,
         pacing: Pacing | None = None,
+        keeps_session: bool = False,
+        client_id: str = "",
     ) -> None:
         self.name = name
         self.address = options.address
@@ -107,11 +112,15 @@ class BrokerTransport:
         self._watchers: list[Callable[[LinkState], None]] = []
         self._connected = asyncio.Event()
         self._closed = False
+        self._answers: set[asyncio.Future[None]] = set()
+        """Who waits for the broker's next answer to a SUBSCRIBE."""
         self._sending = Sending(
             options.address, SendQueue(options.max_queued_messages, options.max_queued_bytes), pacing
         )
         self._receiving = Receiving(options.address, self._on_message, self._on_refused)
         self._connection = connect(self._sending, self._receiving, self._on_change)
+        self._keeps_session = keeps_session
+        self._history = LinkHistory(client_id)
 
     @property
     def state(self) -> LinkState:
@@ -120,8 +129,16 @@ class BrokerTransport:
 
     @property
     def counts(self) -> Counts:
-        """Nothing beyond the state."""
-        return {}
+        """How often the link came back and why it was lost; and what is held back of a kept session.
+
+        Of that, messages that wait for this process's subscribers, found no room so, or that nobody here subscribed to.
+        """
+        link = self._history.facts()
+        told: dict[str, Mapping[str, Any]] = {"link": link} if link else {}
+        if self._keeps_session:
+            held, no_room, unclaimed = self._receiving.held_back, self._receiving.no_room, self._receiving.unclaimed
+            told["session"] = {"held_back": held, "no_room": no_room, "unclaimed": unclaimed}
+        return told
 
     @property
     def trouble(self) -> BrokerUnreachableError:
@@ -158,6 +175,25 @@ class BrokerTransport:
         """Have ``listener`` called whenever the link goes up or down."""
         self._watchers.append(listener)
 
+    def inherit(self, kept: KeptFilters) -> None:
+        """Go on with the session of an earlier process, where one is kept; ``kept`` is what it had subscribed to."""
+        if self._keeps_session:
+            self._receiving.inherit(kept)
+
+    def hold(self) -> None:
+        """Hand on and acknowledge nothing of a session that outlives this process, and leave none of its filters."""
+        if self._keeps_session:
+            self._connection.do(self._receiving.hold)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether what is not acknowledged now comes to the next process."""
+        return self._keeps_session and self._receiving.holding
+
+    def release(self) -> None:
+        """Every subscriber is there: what was held back is theirs, and filters that nobody wants are left."""
+        self._connection.do(self._receiving.release)
+
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
         """Have ``handler`` called for each message that matches; raises ``ValueError`` for a wrong filter.
 
@@ -169,6 +205,17 @@ class BrokerTransport:
         qos = max(subscription.qos for subscription in self._subscriptions.under(topic_filter))
         manual_ack = self._manual_ack(topic_filter)
         self._connection.do(self._receiving.subscribe, topic_filter, qos, manual_ack=manual_ack)
+
+    async def granted(self, topic_filter: str) -> str | None:
+        """Why the broker refuses a filter, once it has answered; None where it serves it or there is no link."""
+        while self._receiving.awaits(topic_filter):
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._answers.add(answer)
+            try:
+                await answer
+            finally:
+                self._answers.discard(answer)
+        return self.refused.get(topic_filter)
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
         """Forget the pair; the last handler of a filter also leaves it at the broker."""
@@ -207,15 +254,24 @@ class BrokerTransport:
         self._state = state
         if state.connected:
             self._connected.set()
+            self._history.up(time.time())
         else:
             self._connected.clear()
+            if not self._closed:
+                self._history.down(self.trouble, time.time())
+        if guess := self._history.news():
+            log.warning("%s: %s", self.name, guess)
         if limits is not None:
             self.limits = limits
+        self._answer()
         for listener in self._watchers:
             _call(listener, state, f"a watcher of {self.name}")
 
     def _on_message(self, message: Message, filters: tuple[str, ...]) -> None:
-        for subscription in self._subscribers(message.topic, filters):
+        subscriptions = self._subscribers(message.topic, filters)
+        if not subscriptions:
+            self._receiving.note_unclaimed(message)
+        for subscription in subscriptions:
             _call(subscription.handler, message, f"a handler of {message.topic!r}")
 
     def _subscribers(self, topic: str, filters: tuple[str, ...]) -> tuple[_Subscription, ...]:
@@ -225,6 +281,12 @@ class BrokerTransport:
 
     def _on_refused(self, refused: dict[str, str]) -> None:
         self.refused = refused
+        self._answer()
+
+    def _answer(self) -> None:
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_result(None)
 
 
 class MqttTransport(BrokerTransport):
@@ -236,7 +298,10 @@ class MqttTransport(BrokerTransport):
     def __init__(self, name: str, options: MqttOptions, *, will: Message | None = None) -> None:
         self.options = options
         limits = BrokerLimits().capped(options.max_packet_bytes, "max_packet_bytes of the configuration")
-        super().__init__(name, options, partial(PahoConnection, name, options, will), limits=limits)
+        connect = partial(PahoConnection, name, options, will)
+        super().__init__(
+            name, options, connect, limits=limits, keeps_session=not options.clean_start, client_id=options.client_id
+        )
 
 
 def _call(callback: Callable[[T], None], argument: T, name: str) -> None:

@@ -25,12 +25,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.backoff import Backoff
-from agent.mqtt.limits import MQTT_5, MQTT_311, BrokerLimits
+from agent.mqtt.limits import MQTT_5, BrokerLimits
 from agent.mqtt.paho import PahoClient, connack_limits, new_client, tls_context
 from agent.mqtt.reasons import BAD_PROTOCOL, CLOSED, TOO_LARGE, connect_failed, connection_lost, connection_refused
 from agent.mqtt.receiving import Receiving
 from agent.mqtt.sending import Sending
 from agent.mqtt.transport import LinkState, Message
+from agent.mqtt.versions import VersionChoice
 
 __all__ = ["PahoConnection", "SocketDriver", "connect"]
 
@@ -72,7 +73,9 @@ class PahoConnection:
         self._receiving = receiving
         self._on_change = on_change
         self._tls = tls_context(options.tls) if options.tls else None
-        self._version = MQTT_311 if options.version == "3.1.1" else MQTT_5
+        self._choice = VersionChoice(options.version)
+        self._version = self._choice.version
+        """Of the attempt or connection that is."""
         self._backoff = Backoff(options.backoff_base_s, options.backoff_cap_s)
         self._client: PahoClient | None = None
         self._driver: SocketDriver | None = None
@@ -81,6 +84,10 @@ class PahoConnection:
         self._reason: BrokerUnreachableError | None = None
         """Why this connection or attempt ended, where the broker or paho said so."""
         self._session_forgotten = False
+        self._checking = False
+        """This connection was made to see whether it can be made."""
+        self._asked = False
+        """This attempt got as far as to ask the broker for a session."""
         self._up_since: float | None = None
         self._reported: LinkState | None = None
         self._leaving = self._parted = False
@@ -113,7 +120,8 @@ class PahoConnection:
     async def _run(self) -> None:
         while not self._leaving:
             self._reason = self._connack = self._up_since = None
-            self._session_forgotten = False
+            self._session_forgotten = self._checking = self._asked = False
+            self._version = self._choice.version
             try:
                 await self._connect_and_serve()
             except (OSError, ValueError) as error:
@@ -138,6 +146,7 @@ class PahoConnection:
             raise
         finally:
             self._connecting = False
+        self._asked = True
         if not client.ready:  # the peer hung up on the CONNECT
             return
         self._driver = SocketDriver(client.paho, on_read=client.take_received, attend=self._attend)
@@ -179,25 +188,34 @@ class PahoConnection:
 
     def _after(self) -> float:
         """Account for the end of a connection, or of an attempt; seconds until the next."""
-        trouble = self.trouble = self._reason or connection_lost(_UNSPECIFIED, "", self._address)
+        trouble = self._reason or connection_lost(_UNSPECIFIED, "", self._address)
+        if not self._checking:  # that one was ended here
+            self.trouble = trouble
         if self._client is not None:
             self._client.take_received()
         hung_up = self._connack is not None and trouble.code in {CLOSED, TOO_LARGE}
         proven = hung_up and self._sending.suspect_size(said=trouble.code == TOO_LARGE)
-        fall_back = self._options.version == "auto" and self._version == MQTT_5 and trouble.code == BAD_PROTOCOL
+        at_once = self._checking or self._chooses_anew(trouble)
         self._sending.down()
         # paho sends again by itself what it has in flight, and goes on with the session: right only if the
         # broker kept that, and wrong for a packet that the broker cannot take.
-        anew = proven or fall_back or self._session_forgotten or not self._keeps_session()
+        other_version = self._version != self._choice.version
+        anew = proven or other_version or self._session_forgotten or not self._keeps_session()
         self._receiving.down(session_kept=not anew)
         self._hang_up(forget=anew)
-        if fall_back:
-            self._version = MQTT_311
-        if fall_back or self._session_forgotten or self._leaving:
+        if at_once or self._session_forgotten or self._leaving:
             return 0.0
         delay_s = self._delay_s(trouble)
         self._report(LinkState(connected=False, reason=str(trouble)), None)
         return delay_s
+
+    def _chooses_anew(self, trouble: BrokerUnreachableError) -> bool:
+        """Whether the end of an attempt says that another version is to be tried at once."""
+        if self._connack is not None or self._session_forgotten or self._leaving:
+            return False
+        if trouble.code == BAD_PROTOCOL:
+            return self._choice.refused()
+        return self._asked and trouble.code == CLOSED and self._choice.met_silence()
 
     def _delay_s(self, trouble: BrokerUnreachableError) -> float:
         if trouble.code in _NEEDS_A_PERSON:
@@ -244,6 +262,9 @@ class PahoConnection:
     ) -> None:
         if reason.is_failure:
             self._reason = connection_refused(reason.value, str(reason), self._address)
+        elif not self._choice.answered():
+            self._checking = True
+            client.disconnect()
         elif self._sending.queue.in_flight and not flags.session_present:
             # paho would go on with a session that the broker forgot, and lose QoS 2 messages.
             self._session_forgotten = True

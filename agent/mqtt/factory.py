@@ -9,6 +9,8 @@ from typing import Final, NamedTuple, Protocol
 
 from agent.config.transports import TransportOptions
 from agent.errors import ConfigError
+from agent.mqtt.client import BrokerTransport
+from agent.mqtt.kept import KeptFilters
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.transport import Message, Transport
 
@@ -27,6 +29,7 @@ class _Type(NamedTuple):
 TYPES: Final[Mapping[str, _Type]] = {
     "mqtt": _Type("agent.mqtt.client", "MqttTransport", "paho-mqtt", "pip install verge-edge"),
     "iotcore": _Type("agent.mqtt.iotcore.client", "IotCoreTransport", "awscrt", "pip install 'verge-edge[aws]'"),
+    "greengrass": _Type("agent.mqtt.greengrass.client", "GreengrassTransport", "msgspec", "pip install verge-edge"),
 }
 """``type`` of ``[transports.X]`` → the class that takes its options."""
 
@@ -44,6 +47,8 @@ def create(
     or need what is not installed.
     """
     transport = _class(name, options.kind)(name, options, will=will)
+    if folder is not None and isinstance(transport, BrokerTransport):
+        transport.inherit(KeptFilters(folder / "sessions" / f"{name}.json", options.address))
     outbox = options.outbox_used
     if outbox is None:
         return transport

@@ -115,7 +115,7 @@ def publish_bytes(message: Message, *, version: int = MQTT_5) -> int:
 
 
 def _property_bytes(message: Message) -> int:
-    size = 0 if message.expiry_s is None else 5
+    size = (0 if message.expiry_s is None else 5) + (2 if message.is_text else 0)
     for value in (message.content_type, message.response_topic):
         size += 0 if value is None else 3 + len(value.encode())
     size += 0 if message.correlation_data is None else 3 + len(message.correlation_data)

@@ -33,6 +33,7 @@ __all__ = ["PahoClient", "connack_limits", "new_client", "publish_properties", "
 
 log = logging.getLogger("agent.mqtt.client")
 
+_IS_TEXT = b"\x01\x01"
 _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA, _USER_PROPERTY = b"\x02", b"\x03", b"\x08", b"\x09", b"\x26"
 _two_bytes, _four_bytes = Struct("!H").pack, Struct("!I").pack
 _MAX_TEXT, _MAX_EXPIRY_S = 2**16 - 1, 2**32 - 1
@@ -134,7 +135,7 @@ class PahoClient:
         except UnicodeDecodeError:
             log.warning("a message from %s has a topic that is no UTF-8; it is dropped", self._receiving.address)
             return
-        manual = bool(received.qos) and self._receiving.manual_ack(topic)
+        manual = bool(received.qos) and self._receiving.leaves_acknowledgement(topic)
         client.manual_ack_set(manual)
         message = _message(received, topic, next_packet_id() if received.qos else 0)
         acknowledgement = (received.mid, received.qos) if manual else None
@@ -255,6 +256,8 @@ def publish_properties(message: Message) -> Properties | None:
         if not 0 <= message.expiry_s <= _MAX_EXPIRY_S:
             raise _no_property(f"an expiry of {message.expiry_s} s")
         parts += [_EXPIRY, _four_bytes(message.expiry_s)]
+    if message.is_text:
+        parts.append(_IS_TEXT)
     if message.content_type is not None:
         parts += [_CONTENT_TYPE, _text(message.content_type)]
     if message.response_topic is not None:
@@ -313,7 +316,7 @@ def _message(received: MQTTMessage, topic: str, packet_id: int) -> Message:
     """A received message; ``packet_id`` as ``Transport.acknowledge`` wants it."""
     payload = bytes(received.payload)  # bytes already: no copy
     if received.properties is None:
-        return Message(topic, payload, received.qos, received.retain, packet_id=packet_id)
+        return Message(topic, payload, received.qos, received.retain, packet_id=packet_id, redelivered=received.dup)
     given = vars(received.properties)
     return Message(
         topic,
@@ -325,7 +328,9 @@ def _message(received: MQTTMessage, topic: str, packet_id: int) -> Message:
         correlation_data=given.get("CorrelationData"),
         user_properties=tuple(given.get("UserProperty", ())),
         expiry_s=given.get("MessageExpiryInterval"),
+        is_text=given.get("PayloadFormatIndicator") == 1,
         packet_id=packet_id,
+        redelivered=received.dup,
     )
 
 

@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.config.transports import MqttOptions
 from agent.errors import BrokerUnreachableError
 from agent.mqtt.paho import new_client, publish_properties, tls_context
-from agent.mqtt.reasons import connect_failed, connection_lost, connection_refused
+from agent.mqtt.reasons import BAD_PROTOCOL, CLOSED, connect_failed, connection_lost, connection_refused
 from agent.mqtt.transport import Message
 from agent.topics import matches
 
@@ -41,21 +41,20 @@ class Visitor:
         self.five = options.version != "3.1.1"
         """Whether the broker reports refused publications."""
         self._options = options
-        version = MQTTProtocolVersion.MQTTv5 if self.five else MQTTProtocolVersion.MQTTv311
-        self._client = new_client(options, version, None, tls_context(options.tls) if options.tls else None)
-        self._client.manual_ack_set(True)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_subscribe = self._on_subscribe
-        self._client.on_publish = self._on_publish
-        self._client.on_message = self._on_message
+        self._wait_s = min(_WAIT_S, options.connect_timeout_s)
+        self._tls = tls_context(options.tls) if options.tls else None
+        self._client = self._new_client()
         self._connack: ReasonCode | None = None
         self._lost: ReasonCode | None = None
         self._reasons: dict[int, ReasonCode] = {}
-        self._received: list[str] = []
+        self._received: list[tuple[str, bytes]] = []
 
     def __enter__(self) -> Self:
-        self._connect()
+        try:
+            self._enter()
+        except BrokerUnreachableError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -72,14 +71,38 @@ class Visitor:
         properties = publish_properties(Message(topic, payload)) if self.five else None
         return self._question(lambda: self._client.publish(topic, payload, 1, retain, properties).mid)
 
-    def receives(self, topic_filter: str, timeout_s: float) -> bool:
-        """Whether something comes under the filter in time, counted from the last ``publish``."""
+    def receives(self, topic_filter: str, timeout_s: float, payload: bytes | None = None) -> bool:
+        """Whether something, or just this payload, comes under the filter in time, from the last ``publish`` on."""
 
         def came() -> bool:
-            return any(matches(topic_filter, topic) for topic in self._received)
+            return any(
+                payload in {None, received} and matches(topic_filter, topic) for topic, received in self._received
+            )
 
         self._pump(came, timeout_s)
         return came()
+
+    def _new_client(self) -> Client:
+        version = MQTTProtocolVersion.MQTTv5 if self.five else MQTTProtocolVersion.MQTTv311
+        client = new_client(self._options, version, None, self._tls)
+        client.manual_ack_set(True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def _enter(self) -> None:
+        """Connect, on MQTT 3.1.1 where that is left to the broker and it takes nothing else."""
+        try:
+            self._connect()
+        except BrokerUnreachableError as error:
+            if self._options.version != "auto" or error.code not in {BAD_PROTOCOL, CLOSED}:
+                raise
+            self.five = False
+            self._client = self._new_client()
+            self._connect()
 
     def _connect(self) -> None:
         self._connack = self._lost = None
@@ -88,7 +111,7 @@ class Visitor:
             self._client.reconnect()
         except OSError as error:
             raise connect_failed(error, address) from error
-        self._pump(lambda: self._connack is not None, _WAIT_S)
+        self._pump(lambda: self._connack is not None or self._lost is not None, self._wait_s)
         if self._connack is None:
             if self._lost is not None:
                 raise connection_lost(self._lost.value, str(self._lost), address)
@@ -98,12 +121,12 @@ class Visitor:
 
     def _question(self, put: Callable[[], int | None]) -> str | None:
         number = put()
-        self._pump(lambda: number in self._reasons or self._lost is not None, _WAIT_S)
+        self._pump(lambda: number in self._reasons or self._lost is not None, self._wait_s)
         reason = self._reasons.pop(number, None) if number is not None else None
         if reason is not None:
             return str(reason) if reason.is_failure else None
         if self._lost is None:
-            return f"no answer within {_WAIT_S:g} s"
+            return f"no answer within {self._wait_s:g} s"
         why = str(self._lost)
         self._connect()
         return f"the broker hung up: {why}"
@@ -131,4 +154,4 @@ class Visitor:
         self._reasons[number] = reason
 
     def _on_message(self, _client: Client, _data: Any, received: MQTTMessage) -> None:
-        self._received.append(received.topic)
+        self._received.append((received.topic, bytes(received.payload)))

@@ -11,13 +11,15 @@ import ssl
 from agent.errors import BrokerUnreachableError, PublishError
 
 __all__ = [
-    "BAD_PROTOCOL", "CLOSED", "TOO_LARGE", "connect_failed", "connection_lost", "connection_refused", "publish_refused",
+    "BAD_PROTOCOL", "CLOSED", "TAKEN_OVER", "TOO_LARGE", "connect_failed", "connection_lost", "connection_refused",
+    "publish_refused",
 ]  # fmt: skip
 
 BAD_PROTOCOL = "protocol-version"
 CLOSED = "connection-closed"
 """The connection ended without a word."""
 TOO_LARGE = "packet-too-large"
+TAKEN_OVER = "taken-over"
 
 _REFUSALS: dict[int, tuple[str, str, str]] = {
     # reason code: (code, what happened, what to do)
@@ -40,7 +42,7 @@ _LOSSES: dict[int, tuple[str, str, str]] = {
     130: ("protocol-error", "the broker or the agent broke the protocol", "look into the broker's log"),
     139: ("shutting-down", "the broker is shutting down", "wait until it is back"),
     141: ("keepalive-timeout", "nothing came from the broker within the keepalive", "check the network"),
-    142: ("taken-over", "another client took over with the same client id", "give every client its own client_id"),
+    142: (TAKEN_OVER, "another client took over with the same client id", "give every client its own client_id"),
     147: ("receive-maximum", "the broker got more messages than it allows in flight", "look into the broker's limits"),
     149: (TOO_LARGE, "a packet was too large for the broker", "raise the broker's maximum packet size or send less"),
     152: ("administrative", "the broker's operator closed the connection", "ask whoever runs the broker"),

@@ -5,15 +5,24 @@ returned, or, where a subscription is ``manual_ack``, when ``acknowledge`` is ca
 acknowledgements to us, so that the broker never has more on its way than ``receive_maximum``; paho acknowledges as it
 reads, except what belongs to a ``manual_ack`` subscription.  An acknowledgement means something on its own connection
 only.
+
+While a session that outlives this process is on hold, its messages of QoS 1 and 2 wait here, unacknowledged: a process
+that starts has no subscriber yet for what the broker queued, and one that stops has none any more.  They are bounded by
+what the broker may send unacknowledged, and by count and bytes; what goes beyond that is counted, and comes again with
+the next connection, as what is lost with this one does.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple, Protocol, TypeAlias
 
+from agent.mqtt.kept import KeptFilters
 from agent.mqtt.limits import BrokerLimits
 from agent.mqtt.subscriptions import Session
 from agent.mqtt.transport import Message
@@ -22,6 +31,9 @@ from agent.topics import TopicTable
 __all__ = ["Acknowledgement", "Received", "Receiving", "SubscribeClient", "next_packet_id"]
 
 log = logging.getLogger("agent.mqtt.client")
+
+_MAX_HELD = 10_000
+_MAX_HELD_BYTES = 64 * 1024 * 1024
 
 Acknowledgement: TypeAlias = object
 """What a client needs to acknowledge a message; only the client looks into it."""
@@ -77,10 +89,19 @@ class Receiving:
         self._client: SubscribeClient | None = None
         self._manual: TopicTable[None] = TopicTable()
         self._unacknowledged: dict[int, Acknowledgement] = {}
+        self._holding = False
+        self._held: deque[Received] = deque()
+        self._held_bytes = 0
+        self._kept: KeptFilters | None = None
+        self.no_room = 0
+        """Messages that found no room while they were held back; the broker has them still."""
+        self.unclaimed = 0
+        """Messages of a kept session that nobody here has subscribed to."""
 
     def begin(self, *, session_present: bool) -> None:
         """A connection begins: messages of a kept session may follow at once."""
         self._unacknowledged.clear()
+        self._forget_held()
         self._session.begin(present=session_present)
 
     def up(self, client: SubscribeClient, limits: BrokerLimits) -> None:
@@ -92,8 +113,33 @@ class Receiving:
     def down(self, *, session_kept: bool = True) -> None:
         """The connection is lost, and the session unless it is kept."""
         self._client = None
+        self._forget_held()
         if not session_kept:
             self._session.begin(present=False)
+
+    def inherit(self, kept: KeptFilters) -> None:
+        """Take over the session of an earlier process, whose filters ``kept`` knows, and keep them there."""
+        self._kept = kept
+        self._session.inherit(kept.read())
+
+    @property
+    def holding(self) -> bool:
+        """Whether what comes is kept back."""
+        return self._holding
+
+    def hold(self) -> None:
+        """Keep back what comes from now on, and leave no filter."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Pass on what was kept back; from now on filters that nobody wants are left."""
+        if not self._holding:
+            return
+        self._holding = False
+        held, self._held, self._held_bytes = self._held, deque(), 0
+        for received in held:
+            self.received(received)
+        self._reconcile()
 
     def subscribe(self, topic_filter: str, qos: int, *, manual_ack: bool) -> None:
         """Subscribe to ``topic_filter``, now and on each later connection."""
@@ -117,9 +163,16 @@ class Receiving:
         """Whether messages on ``topic`` wait for ``acknowledge``."""
         return bool(self._manual.match(topic))
 
+    def leaves_acknowledgement(self, topic: str) -> bool:
+        """Whether the client is to leave the acknowledgement of a message on ``topic`` to us."""
+        return self._holding or self.manual_ack(topic)
+
     def received(self, received: Received) -> None:
         """Pass a message on, and acknowledge it if that is left to us."""
         message, identifiers, acknowledgement = received
+        if self._holding and message.qos:
+            self._hold_back(received)
+            return
         if acknowledgement is None:
             self._on_message(message, self._session.meant(identifiers, message.topic))
             return
@@ -138,13 +191,44 @@ class Receiving:
         """The broker answered a SUBSCRIBE, with a reason for each filter that failed."""
         self._refused(self._session.answered(ticket, failures))
 
+    def awaits(self, topic_filter: str) -> bool:
+        """Whether the broker is still to say whether it serves a filter."""
+        return self._client is not None and self._session.is_asked(topic_filter)
+
+    @property
+    def held_back(self) -> int:
+        """How many messages wait for ``release``."""
+        return len(self._held)
+
+    def note_unclaimed(self, message: Message) -> None:
+        """Nobody here has subscribed to a message: it is lost, which is said once."""
+        if not self.unclaimed:
+            log.warning("%s sent a message on %r to which nothing here subscribes", self.address, message.topic)
+        self.unclaimed += 1
+
+    def _hold_back(self, received: Received) -> None:
+        message = received.message
+        size = len(message.payload)
+        if len(self._held) >= _MAX_HELD or self._held_bytes + size > _MAX_HELD_BYTES:
+            self.no_room += 1
+            return
+        self._held.append(received._replace(message=replace(message, arrived=time.monotonic())))
+        self._held_bytes += size
+
+    def _forget_held(self) -> None:
+        # An acknowledgement means something on its own connection only, so the broker sends them again on the next.
+        self._held.clear()
+        self._held_bytes = 0
+
     def _reconcile(self) -> None:
+        if self._kept is not None and not self._holding:
+            self._kept.write(self._session.filters)
         client = self._client
         if client is None or not client.ready:
             return
         if hopeless := self._session.hopeless(self._limits.objection):
             self._refused(hopeless)
-        if surplus := self._session.surplus():
+        if not self._holding and (surplus := self._session.surplus()):
             client.unsubscribe(surplus)
             self._session.left(surplus)
         numbered = self._limits.identifiers_available

@@ -32,7 +32,8 @@ class RpcClient:
         does not get the request.
         """
         correlation = uuid.uuid4().bytes
-        response = self._pending[correlation] = asyncio.get_running_loop().create_future()
+        response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._pending[correlation] = response
 
         def delivered(error: VergeError | None) -> None:
             if error is not None and not response.done():
@@ -43,7 +44,8 @@ class RpcClient:
                 Message(topic, payload, qos=1, response_topic=self.response_topic, correlation_data=correlation),
                 delivered,
             )
-            return await asyncio.wait_for(response, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await response
         finally:
             del self._pending[correlation]
 

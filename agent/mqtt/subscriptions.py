@@ -5,17 +5,20 @@ outage: subscribe what is wanted and not held, leave what is held and not wanted
 
 Where filters overlap, some brokers send a message once and some once for each filter.  MQTT 5 lets each
 copy name the subscriptions it is for, by number, so that no handler sees a message twice.  Only filters
-that overlap get one, for the number costs paho 50 µs a message.
+that overlap get one, for the number costs paho 50 µs a message.  It follows from the filter, so that what
+a broker queued for an earlier process names the same one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from zlib import crc32
 
 from agent.topics import matches, overlap
 
 __all__ = ["Session"]
 
+_MOST_NUMBERS = 2**28 - 1
 FILTERS_PER_SUBSCRIBE = 8
 """IoT Core's limit; others take more."""
 
@@ -34,7 +37,19 @@ class Session:
         self._asked: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._numbered: dict[int, str] = {}
-        self._count = 0
+
+    @property
+    def filters(self) -> frozenset[str]:
+        """What the broker may hold for us from now on."""
+        return frozenset(self._wanted.keys() | self._held)
+
+    def inherit(self, filters: Iterable[str]) -> None:
+        """An earlier process subscribed to these in a session that the broker may have kept; they are asked for again.
+
+        Only by them is it known what to leave: a broker does not say what it holds.
+        """
+        self._held.update(filters)
+        self._renewed.update(filters)
 
     def want(self, topic_filter: str, qos: int) -> None:
         """From now on ``topic_filter`` is wanted with ``qos``; it is asked for even if it was before."""
@@ -45,6 +60,10 @@ class Session:
         self._wanted[topic_filter] = qos
         self._renewed.add(topic_filter)
         self.refused.pop(topic_filter, None)
+
+    def is_asked(self, topic_filter: str) -> bool:
+        """Whether the broker's answer to a filter is still to come."""
+        return any(topic_filter in batch for batch in self._asked.values())
 
     def forget(self, topic_filter: str) -> None:
         """``topic_filter`` is not wanted any more."""
@@ -115,7 +134,9 @@ class Session:
 
     def _number(self, topic_filter: str) -> None:
         if topic_filter not in self._numbers:
-            self._count += 1
-            self._numbers[topic_filter] = self._count
-            self._numbered[self._count] = topic_filter
+            number = crc32(topic_filter.encode()) % _MOST_NUMBERS + 1
+            while number in self._numbered:
+                number = number % _MOST_NUMBERS + 1
+            self._numbers[topic_filter] = number
+            self._numbered[number] = topic_filter
             self._renewed.add(topic_filter)  # with its number

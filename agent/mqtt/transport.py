@@ -30,6 +30,12 @@ class Message:
     expiry_s: int | None = None
     packet_id: int = 0
     """Set on received messages of QoS 1 and 2; what ``acknowledge`` needs."""
+    redelivered: bool = False
+    """The broker sent it before, on a connection that ended without the acknowledgement; IoT Core does not say so."""
+    is_text: bool = False
+    """The sender says that the payload is UTF-8 (MQTT 5's payload format indicator)."""
+    arrived: float | None = None
+    """When a message came that was held back before its handlers got it, by ``time.monotonic``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,12 @@ class Transport(Protocol):
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0, manual_ack: bool = False) -> None:
         """Have ``handler`` called for each message that matches, now and after each reconnect."""
 
+    async def granted(self, topic_filter: str) -> str | None:
+        """Wait for the broker's answer to a filter: why it refuses it, or None where it serves it.
+
+        None too while there is no link: it is asked for with the next one.
+        """
+
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
         """Forget the pair; the last handler of a filter also leaves it at the broker."""
 
@@ -113,3 +125,17 @@ class Transport(Protocol):
 
     def watch(self, listener: Callable[[LinkState], None]) -> None:
         """Have ``listener`` called whenever the link goes up or down."""
+
+    def hold(self) -> None:
+        """Hand on and acknowledge nothing of a session that outlives this process, and leave none of its filters.
+
+        For the time in which subscribers come (a start) and go (a stop): what the broker has queued for one that is not
+        there yet, or not any more, stays its own.  A session that ends with the process is not affected.
+        """
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether what is not acknowledged now comes to the next process: held, in a session that outlives this one."""
+
+    def release(self) -> None:
+        """Every subscriber is there: what was held back is theirs, and filters that nobody wants are left."""

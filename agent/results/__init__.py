@@ -2,11 +2,12 @@
 
 ::
 
-    predictions → Result → Filters → Format.encode → Sink.write
+    predictions → Result → Filters → Detacher → Format.encode → Sink.write
 
 ================  ==================================================================================
 ``result``        the result of a frame, the failure of one that has none, sortable unique ids
 ``filters``       which results are published, and which of their predictions
+``attachments``   what is large in a result, as bytes of its own
 ``formats``       how a result is written
 ``schemas``       what these payloads look like, as JSON Schema
 ``sinks``         where they go: a topic, a file, the log

@@ -66,11 +66,15 @@ class FrameFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     captured_at: str | None = None
     received_at: str
     camera: str
+    retained: bool = False
+    """The broker kept it from before: it may be old."""
+    damaged: bool = False
+    """Its decoder complained: the model saw pixels that were made up."""
     metadata: dict[str, Any] = {}
     """Small facts the sender put beside the picture."""
 
     @classmethod
-    def of(cls, frame: Frame, *, width: int | None = None, height: int | None = None) -> Self:
+    def of(cls, frame: Frame, *, width: int | None = None, height: int | None = None, damaged: bool = False) -> Self:
         """The facts of a frame; its size as the decoder found it where given, else as its header says."""
         picture = frame.picture
         return cls(
@@ -81,6 +85,8 @@ class FrameFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
             captured_at=None if picture.captured_at is None else utc(picture.captured_at),
             received_at=utc(frame.received_at),
             camera=frame.camera,
+            retained=frame.retained,
+            damaged=damaged,
             metadata=dict(picture.metadata),
         )
 
@@ -93,6 +99,8 @@ class ModelFacts(Struct, frozen=True, omit_defaults=True):
     digest: str
     backend: str
     deployment: str | None = None
+    decoder: str = ""
+    """Which head read the network's outputs, where the task has several."""
 
 
 class Timing(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,8 +18,10 @@ from typing import Protocol, TypeAlias
 
 from agent.config.streams import FileSinkOptions, check_template
 from agent.errors import VergeError
-from agent.inference.predictions import Labelled
+from agent.files import PRIVATE, make_file, make_folder
+from agent.inference.predictions import label_of
 from agent.mqtt.transport import Delivered, Message
+from agent.results import attachments
 from agent.results.disk import DiskLosses
 from agent.results.result import Result
 from agent.topics import level
@@ -75,19 +78,12 @@ class TopicSink:
 
     def write(self, payload: bytes, result: Result) -> None:
         """Publish one result."""
-        message = Message(
-            topic=self.topic(result),
-            payload=payload,
-            qos=self._qos,
-            retain=self._retain,
-            content_type=self._content_type,
-            user_properties=(("id", result.id),),
-            expiry_s=self._expiry_s,
-        )
-        try:
-            self._publish(message, self._delivered)
-        except VergeError as error:
-            self.lost[error.code] += 1
+        self._send(self.topic(result), payload, self._content_type, result, retain=self._retain)
+
+    def attach(self, result: Result, number: int, data: bytes, content_type: str) -> bool:
+        """Publish an attachment of a result, never retained; whether the transport took it."""
+        topic = attachments.topic(self.topic(result), result.id, number)
+        return self._send(topic, data, content_type, result, retain=False)
 
     def topic(self, result: Result) -> str:
         """Where a result goes."""
@@ -101,6 +97,23 @@ class TopicSink:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _send(self, topic: str, payload: bytes, content_type: str, result: Result, *, retain: bool) -> bool:
+        message = Message(
+            topic=topic,
+            payload=payload,
+            qos=self._qos,
+            retain=retain,
+            content_type=content_type,
+            user_properties=(("id", result.id),),
+            expiry_s=self._expiry_s,
+        )
+        try:
+            self._publish(message, self._delivered)
+        except VergeError as error:
+            self.lost[error.code] += 1
+            return False
+        return True
+
     def _delivered(self, error: VergeError | None) -> None:
         if error is not None:
             self.lost[error.code] += 1
@@ -110,13 +123,15 @@ class FileSink:
     """Appends JSON lines to a file and rotates it: ``path``, ``path.1`` … up to ``keep`` files in all.
 
     A line is in the file whole or not at all: it is one write, and what a full disk cut short is taken back.
-    A line longer than ``max_bytes`` gets a file of its own.  A file belongs to one sink.
+    A line longer than ``max_bytes`` gets a file of its own.  A file belongs to one sink, and is the agent's alone;
+    one that is there keeps its mode, and those that follow it have the same.
     """
 
     def __init__(self, options: FileSinkOptions) -> None:
         path = Path(options.path)
         self._files = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, options.keep))]
         self._max_bytes = options.max_bytes
+        self._mode = PRIVATE
         self._fd: int | None = None
         self._size = 0
         self._losses = DiskLosses(f"the results of {path}")
@@ -132,6 +147,7 @@ class FileSink:
     def close(self) -> None:
         """Close the file; a later write opens it again."""
         if self._fd is not None:
+            self._mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
             os.close(self._fd)
             self._fd = None
 
@@ -151,8 +167,10 @@ class FileSink:
             self.close()  # someone removed the file
         if self._fd is None:
             path = self._files[0]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            make_folder(path.parent)
+            if not path.exists():
+                make_file(path, self._mode)
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             self._size = os.fstat(self._fd).st_size
             # A line that a power cut left torn is ended here, so that it spoils no other.
             if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
@@ -191,5 +209,4 @@ def _append_whole(fd: int, line: bytes, size: int) -> int:
 
 
 def _best_label(result: Result) -> str:
-    best = result.predictions[0] if result.predictions else None
-    return best.label if isinstance(best, Labelled) else NO_LABEL
+    return label_of(result.predictions[0]) or NO_LABEL if result.predictions else NO_LABEL

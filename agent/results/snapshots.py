@@ -12,6 +12,7 @@ from collections import Counter, deque
 from pathlib import Path
 
 from agent.config.streams import SnapshotOptions
+from agent.files import make_file, make_folder
 from agent.results.disk import DiskLosses
 from agent.results.recent import Recent
 from agent.results.result import Result
@@ -57,7 +58,7 @@ class SnapshotFolder:
     def write(self, jpeg: bytes, result: Result) -> Path | None:
         """Keep one picture and remove what is too much; None where the disk did not take it."""
         with self._losses:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             return self._keep_newest(jpeg, f"{result.id}-{_STRANGE.sub('_', result.frame.camera)[:_MAX_NAME]}")
         return None
 
@@ -66,6 +67,7 @@ class SnapshotFolder:
             self._names = self._found()
         temporary, path = self._folder / f"{stem}.part", self._folder / f"{stem}.jpg"
         try:
+            make_file(temporary)
             temporary.write_bytes(jpeg)
             temporary.replace(path)
         except OSError:

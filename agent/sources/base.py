@@ -112,6 +112,11 @@ class Source(ABC):
         self._state = SourceState.STARTING
         self._reason = ""
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether frames that are not acknowledged now come to the next process of the agent."""
+        return False
+
     @abstractmethod
     def open(self, receive: Receive) -> None:
         """Give frames to ``receive`` from now on."""
@@ -131,6 +136,11 @@ class Source(ABC):
     @abstractmethod
     def status(self) -> SourceStatus:
         """The source as it is now."""
+
+    def passes_over(self, message: Message) -> bool:
+        """Whether the frame is none to be answered, though it came."""
+        del message
+        return False
 
     def want(self) -> None:  # noqa: B027 a source that pushes is not asked
         """The stream has room for a frame."""

@@ -3,8 +3,8 @@
 ========================  ==================================================================================
 topic                     when
 ========================  ==================================================================================
-``…/status``              once everything is in place, and on every connection from then on: online; on
-                          leaving, and as the last will: offline
+``…/status``              once everything is in place, on every connection from then on, and when a problem of
+                          the agent's own comes or goes: online; on leaving, and as the last will: offline
 ``…/components/<model>``  whenever a model's workers change
 ``…/streams/<stream>``    when the state, model, or a kind of loss changes (at most once a second), and every
                           ``statistics_interval_s`` while frames come
@@ -18,8 +18,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
@@ -50,14 +52,19 @@ log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _SETTLE_S = 1.0
+INSTANCE: Final = secrets.token_hex(4)
+"""This run of the agent, among all that have the same thing's name."""
 
 
-def agent_status(thing: str, state: str, since: float | None = None) -> bytes:
-    """The payload of the status topic; the last will has no ``since``."""
-    payload: dict[str, Any] = {"state": state, "thing": thing, "version": __version__, "pid": os.getpid()}
+def agent_status(thing: str, state: str, since: float | None = None, facts: Mapping[str, Any] | None = None) -> bytes:
+    """The payload of the status topic; the last will has no ``since``, and no facts."""
+    payload: dict[str, Any] = {
+        "state": state, "thing": thing, "version": __version__, "pid": os.getpid(), "host": platform.node(),
+        "instance": INSTANCE,
+    }  # fmt: skip
     if since is not None:
         payload["since"] = utc(since)
-    return _encode(payload)
+    return _encode(payload | dict(facts or {}))
 
 
 class StreamReport:
@@ -92,6 +99,7 @@ class StreamReport:
             "dropped": dict(metrics.dropped),
             "failed": dict(metrics.failed),
             "pending": metrics.pending,
+            "damaged": metrics.damaged,
             "held_back": dict(self._stream.lost),
             "restarts": status.restarts,
             "fps": metrics.fps(time.monotonic()),
@@ -138,11 +146,16 @@ class StatusBoard:
         self._others: dict[str, bytes] = {}
         self._remarks: dict[str, str] = {}
         self._notes: dict[str, str] = {}
+        self._facts: dict[str, Any] = {}
+        self._problems: dict[str, dict[str, str]] = {}
         self._published: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
+        self._topics_published: set[str] = set()
+        self._components: frozenset[str] = frozenset()
         self._ready = False
         self._open = False
+        self._leaving = False
 
     @staticmethod
     def will(thing: str, topics: Topics) -> Message:
@@ -163,11 +176,28 @@ class StatusBoard:
         self._open = self._ready = False
         self._publish(self._topics.status, agent_status(self._thing, "offline", time.time()))
 
+    def leaving(self) -> None:
+        """What stops from now on stops with the agent: it stays on its topic, as finished."""
+        self._leaving = True
+
     def ready(self) -> None:
         """Everything is in place: what is sent from now on is received."""
         self._ready = True
         if self._transport.state.connected:
             self._online()
+
+    def problem(self, name: str, problem: VergeError | None) -> None:
+        """What a person should know of the agent itself, under a name of its own until it is over (None)."""
+        now = None
+        if problem is not None:
+            now = {"code": problem.code, "reason": problem.message, "hint": problem.hint or ""}
+        before = self._problems.get(name)
+        if now is None:
+            self._problems.pop(name, None)
+        elif before is None or any(before[key] != value for key, value in now.items()):
+            self._problems[name] = {**now, "since": utc(time.time())}
+        if self._problems.get(name) != before:
+            self.publish_online()
 
     def add(self, stream: Stream) -> None:
         """Publish this stream from now on."""
@@ -175,10 +205,14 @@ class StatusBoard:
         self.changed()
 
     def remove(self, stream: Stream) -> None:
-        """Publish this stream for the last time: it is stopped."""
+        """Publish that this stream is stopped; or nothing of it any more, where the agent runs on without it."""
         report = self._streams.pop(stream.name)
         report.stopped = True
-        self._stream(report)
+        if self._leaving:
+            self._stream(report)
+        else:
+            self._published.pop(stream.name, None)
+            self._clear(self._topics.stream(stream.name))
 
     def model(self, name: str, status: PoolStatus) -> None:
         """A model's workers changed.  Of a deployed one, ``name`` is ``component@version#…``."""
@@ -190,6 +224,13 @@ class StatusBoard:
         self.changed()
         for listener in self._listeners:
             listener()
+
+    def state_fact(self, key: str, fact: Any) -> None:
+        """What stands on the status topic besides, as long as the agent is online."""
+        if self._facts.get(key) != fact:
+            self._facts[key] = fact
+            if self._ready and self._transport.state.connected:
+                self._online()
 
     def remark(self, name: str, why: str) -> None:
         """What a person should know of a model though it runs."""
@@ -215,15 +256,43 @@ class StatusBoard:
         self._others[topic] = payload
         self._publish(topic, payload)
 
-    def forget(self, name: str) -> None:
-        """Something other than a model is gone for good: nothing is retained of it any more."""
+    def forget(self, name: str, *, handed_over: bool = False) -> None:
+        """Something other than a loaded model is gone for good: nothing is retained of it any more.
+
+        Of a model that is loaded from now on (``handed_over``) its workers' status is.
+        """
         topic = self._topics.component(name)
         self._others.pop(topic, None)
-        self._publish(topic, b"")
+        if not handed_over:
+            self._clear(topic)
+
+    def active(self, components: Iterable[str], *, settled: bool) -> None:
+        """Which components the device has; where that is ``settled``, everything of others is cleared."""
+        self._components = frozenset(map(self._topics.component, components))
+        if settled and not self._leaving:
+            models = {self._topics.component(name.partition("@")[0]) for name in self._models}
+            mine = self._topics.component_filter.removesuffix("+")
+            for topic in [*self._topics_published]:
+                if topic.startswith(mine) and topic not in self._components | models:
+                    self._others.pop(topic, None)
+                    self._clear(topic)
+
+    def publishes(self, topic: str) -> bool:
+        """Whether a retained topic is kept up by this agent."""
+        return topic in self._topics_published or topic in self._components
+
+    def publish_online(self) -> None:
+        """Publish that the agent is online, if it is."""
+        if self._open and self._ready and self._transport.state.connected:
+            self._online()
+
+    def publish_all(self) -> None:
+        """Publish everything anew."""
+        self._on_link(self._transport.state)
 
     def status(self, name: str) -> PoolStatus:
         """How a model's workers are, or were when they last reported."""
-        return self._models.get(name, PoolStatus(PoolState.STARTING))
+        return self._models.get(name, PoolStatus(PoolState.STOPPED if self._leaving else PoolState.STARTING))
 
     def watch(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called whenever a model's workers change, and some time after a stream did."""
@@ -295,9 +364,15 @@ class StatusBoard:
             self._stream(report)
 
     def _online(self) -> None:
-        self._publish(self._topics.status, agent_status(self._thing, "online", self._since))
+        facts = self._facts | ({"problems": [*self._problems.values()]} if self._problems else {})
+        self._publish(self._topics.status, agent_status(self._thing, "online", self._since, facts))
+
+    def _clear(self, topic: str) -> None:
+        self._publish(topic, b"")
+        self._topics_published.discard(topic)
 
     def _publish(self, topic: str, payload: bytes) -> None:
+        self._topics_published.add(topic)
         message = Message(topic, payload, qos=1, retain=True, content_type="application/json")
         try:
             self._transport.publish(message)

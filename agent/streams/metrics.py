@@ -44,6 +44,8 @@ class StreamMetrics:
     answered: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    damaged: int = 0
+    """Of those answered, the ones whose decoder complained."""
     cameras: dict[str, CameraMetrics] = field(default_factory=dict)
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     _answered_at: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES))
@@ -53,9 +55,10 @@ class StreamMetrics:
         self.received += 1
         self._camera(camera).received += 1
 
-    def answer(self, camera: str, latency_ms: float, now: float) -> None:
+    def answer(self, camera: str, latency_ms: float, now: float, *, damaged: bool = False) -> None:
         """A frame was answered."""
         self.answered += 1
+        self.damaged += damaged
         self._camera(camera).answered += 1
         self._latencies.append(latency_ms)
         self._answered_at.append(now)

@@ -10,18 +10,24 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-from agent.config.streams import OutputOptions, StreamOptions
+from agent.config.streams import MaskForm, OutputOptions, StreamOptions
 from agent.errors import ConfigError, VergeError
 from agent.files import under
 from agent.frames.frame import Frame
+from agent.inference.predictions import Prediction, headline
 from agent.inference.values import Answer, ModelMetadata, Snapshot
+from agent.mqtt.replies import REFUSED, Answering, AnswerTopics
 from agent.mqtt.transport import Message, Transport
 from agent.results import formats
+from agent.results.attachments import TOO_MANY, Detacher
 from agent.results.filters import Filters
 from agent.results.formats import Context, Format
 from agent.results.result import Failure, FrameFacts, ModelFacts, Reason, Result, Timing, Ulids, utc
@@ -32,7 +38,13 @@ __all__ = ["StreamOutput"]
 
 log = logging.getLogger(__name__)
 
+UNSUITED = "format-unsuited"
+
 _encode = msgspec.json.Encoder().encode
+
+
+Attach: TypeAlias = Callable[[Result, int, bytes, str], bool]
+"""Takes a result's attachment: its number, bytes and content type; says whether it is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,39 @@ class _Output:
     format: Format
     context: Context
     sink: Sink
+    masks: MaskForm
+    attach: Attach | None
+    """Where what is large goes; None leaves it in the result."""
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def write(self, result: Result) -> None:
+        """Send a result out, with its attachments before it."""
+        detached = self._detached(result) if self.format.attaches else result
+        self.sink.write(self.format.encode(detached, self.context), result)
+        if self.format.carries is not None:
+            self._count(result, self.format.carries)
+
+    @property
+    def lost(self) -> Counter[str]:
+        """What was held back, left out or could not be delivered, by reason."""
+        return self.filters.held_back + self.left_out + self.sink.lost
+
+    def _count(self, result: Result, carries: Callable[[Prediction], bool]) -> None:
+        """Count what the format could not say of a result, and say so for the first."""
+        unsaid = [one for one in result.predictions if not carries(one)]
+        if unsaid and not self.left_out[UNSUITED]:
+            words = ", ".join(sorted({headline(one)[0] for one in unsaid}))
+            log.warning("stream %s: the format of an output has no form for %s; it is left out", result.stream, words)
+        if unsaid:
+            self.left_out[UNSUITED] += len(unsaid)
+
+    def _detached(self, result: Result) -> Result:
+        """The result without what is large in it, which is on its way."""
+        detacher = Detacher(self.masks, partial(self.attach, result) if self.attach else None)
+        predictions = detacher.predictions(result.predictions)
+        if detacher.left_out:
+            self.left_out[TOO_MANY] += detacher.left_out
+        return result if predictions is result.predictions else replace(result, predictions=predictions)
 
 
 class StreamOutput:
@@ -50,16 +95,21 @@ class StreamOutput:
 
     def __init__(
         self, stream: str, thing: str, options: StreamOptions, transports: Mapping[str, Transport], folder: Path,
-        context: Context, new_id: Callable[[], str] | None = None,
+        context: Context, new_id: Callable[[], str] | None = None, answers: AnswerTopics | None = None,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._thing = thing
         self._new_id: Callable[[], str] = new_id or Ulids().new
         self._replies = transports[options.input.transport]
+        self._answering = Answering(answers or AnswerTopics())
         self._filters = Filters(options.filter)
         self._outputs = [_output(output, options, transports, folder, context) for output in options.outputs]
         self._snapshots = _Snapshots(options, transports, folder) if options.snapshots else None
         self._models: dict[int, tuple[ModelMetadata, ModelFacts]] = {}
+
+    def answerable(self, message: Message) -> Message:
+        """The message; without its response topic where no answer may go there."""
+        return self._answering.checked(message)
 
     def snapshot_wanted(self, frame: Frame, now: float) -> Snapshot | None:
         """Whether this frame's picture is to come back annotated."""
@@ -96,10 +146,11 @@ class StreamOutput:
         """Results and snapshots that were held back by a filter or could not be delivered, by reason."""
         counts: Counter[str] = Counter(self._filters.held_back)
         for output in self._outputs:
-            counts.update(output.filters.held_back)
-            counts.update(output.sink.lost)
+            counts.update(output.lost)
         if self._snapshots:
             counts.update(self._snapshots.lost)
+        if self._answering.refused:
+            counts[REFUSED] = self._answering.refused
         return counts
 
     def close(self) -> None:
@@ -114,7 +165,7 @@ class StreamOutput:
             thing=self._thing,
             stream=self._stream,
             task=model.task,
-            frame=FrameFacts.of(frame, width=answer.width, height=answer.height),
+            frame=FrameFacts.of(frame, width=answer.width, height=answer.height, damaged=answer.damaged),
             model=self._facts(model),
             predictions=answer.predictions,
             timing_ms=Timing(
@@ -131,20 +182,19 @@ class StreamOutput:
         """The model's facts, made once for each loaded model."""
         known = self._models.get(id(model))
         if known is None or known[0] is not model:
-            facts = ModelFacts(model.name, model.version, model.digest, model.backend)
+            facts = ModelFacts(model.name, model.version, model.digest, model.backend, decoder=model.decoder)
             self._models = {id(model): (model, facts)}
             return facts
         return known[1]
 
     def _write(self, output: _Output, result: Result) -> None:
         try:
-            payload = output.format.encode(result, output.context)
+            output.write(result)
         except VergeError:
             raise
         except Exception as error:  # a user's format may raise anything; it costs this result only
             log.exception("stream %s: a format failed", self._stream)
             raise ConfigError(f"the format failed: {error}", code="format-failed") from error
-        output.sink.write(payload, result)
 
     def _failure(self, topic: str, correlation: bytes | None, facts: FrameFacts, error: VergeError) -> None:
         failure = Failure(id=self._new_id(), stream=self._stream, frame=facts, error=Reason.of(error))
@@ -197,11 +247,12 @@ def _output(
 ) -> _Output:
     sink: Sink
     form = formats.load(options.format)
+    attach: Attach | None = None
     if options.file:
-        path = str(under(folder, options.file.path))
-        sink = FileSink(msgspec.structs.replace(options.file, path=path))
+        sink = FileSink(replace(options.file, path=str(under(folder, options.file.path))))
     elif options.log:
         sink = LogSink()
+        attach = _nowhere
     else:
         sink = TopicSink(
             transports[options.transport or stream.input.transport].publish,
@@ -211,4 +262,12 @@ def _output(
             retain=options.retain,
             expiry_s=options.expiry_s,
         )
-    return _Output(Filters(options.filter), form, context, sink)
+        attach = sink.attach
+    if options.large in {"base64", "none"}:
+        attach = None if options.large == "base64" else _nowhere
+    return _Output(Filters(options.filter), form, context, sink, options.masks, attach)
+
+
+def _nowhere(result: Result, number: int, data: bytes, content_type: str) -> bool:
+    del result, number, data, content_type
+    return False

@@ -5,6 +5,8 @@
     payload → recognise → queue ┄ take ┄ pool → answer → result → filter → format → sinks
                   └─ failed        └─ dropped      └─ failed
 
+A picture that comes in pieces is put together between the second step and the third (``assembly``).
+
 The stream is a feeder of its model's pool: it hands a frame over only when a worker is free, so what waits
 obeys the stream's policy.  Everything here runs on the event loop and takes microseconds; pictures are
 decoded by the workers.
@@ -29,12 +31,15 @@ from msgspec.structs import replace
 
 from agent.config.streams import FrameLimits, StreamOptions
 from agent.errors import FrameError, VergeError
-from agent.frames.frame import Frame
-from agent.frames.recognise import recognise
+from agent.frames import envelope
+from agent.frames.frame import Frame, Picture
+from agent.frames.pieces import Piece
+from agent.frames.recognise import read, recognise
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer, InferenceRequest, PoolState
 from agent.mqtt.transport import Message
 from agent.sources.base import Pacer, Source, SourceStatus
+from agent.streams.assembly import Assembly
 from agent.streams.metrics import Reports, StreamMetrics
 from agent.streams.output import StreamOutput
 from agent.streams.queue import CameraQueues, Drop
@@ -44,8 +49,11 @@ __all__ = ["STOPPING", "Stream"]
 log = logging.getLogger(__name__)
 
 STOPPING = "stopping"
+HANDED_OVER = "handed-over"
 SWITCHED = "switched"
 BROKEN = "model-broken"
+RETAINED = "retained"
+"""A retained picture that was answered before, or is not wanted: nobody waits for an answer."""
 
 
 class Stream:
@@ -67,6 +75,7 @@ class Stream:
         self._reports = Reports()
         self._sequence = 0
         self._idle = asyncio.Event()
+        self._assembly = Assembly(limits.max_bytes, self._give_up)
         self._owed: dict[int, Source] = {}
         """Sequence → the source that waits for the acknowledgement of that frame."""
         self._leaving: set[asyncio.Task[None]] = set()
@@ -89,8 +98,14 @@ class Stream:
         self.source.close()
         self._pacer.stop()
         self._plane.detach(self.options.model, self)
+        self._assembly.clear(STOPPING)
         for drop in self._queues.clear(STOPPING):
-            self._drop(drop)
+            if drop.frame.sequence in self._owed and self.source.hands_over:
+                # Neither answered nor acknowledged: the broker has it for the next process.
+                del self._owed[drop.frame.sequence]
+                self.metrics.drop(drop.frame.camera, HANDED_OVER)
+            else:
+                self._drop(drop)
         try:
             async with asyncio.timeout(self.options.drain_s):
                 while self.metrics.pending:
@@ -147,21 +162,21 @@ class Stream:
     def receive(self, message: Message, *, captured_at: float | None = None, refused: FrameError | None = None) -> None:
         """A payload came: count it, and have it wait if it is a picture."""
         self._sequence += 1
+        message = self._output.answerable(message)
         camera = self.source.camera(message)
-        self.metrics.arrived(camera)
-        try:
-            if refused is not None:
-                raise refused
-            picture = recognise(message.payload, message.content_type, self._limits)
-        except FrameError as error:
-            self._refuse(camera, message, error)
+        if self.source.passes_over(message):
+            self._pass_over(camera, message)
+            return
+        picture = self._recognised(camera, message, refused)
+        if picture is None:
             return
         if captured_at is not None:
             picture = dataclasses.replace(picture, captured_at=captured_at)
         frame = Frame(
             stream=self.name, camera=camera, topic=message.topic, sequence=self._sequence, picture=picture,
-            received_at=time.time(), arrived=time.monotonic(), response_topic=message.response_topic,
+            received_at=time.time(), arrived=message.arrived or time.monotonic(), response_topic=message.response_topic,
             correlation_data=message.correlation_data, packet_id=message.packet_id,
+            retained=message.retain,
         )  # fmt: skip
         if message.packet_id and self.source.holds:
             self._owed[frame.sequence] = self.source
@@ -190,8 +205,9 @@ class Stream:
         snapshot = self._output.snapshot_wanted(frame, now)
         label = f"{self.name}-{frame.camera}-{frame.sequence}"
         request: InferenceRequest[Answer] = InferenceRequest(
-            frame.picture, lambda outcome: self._finish(frame, request, outcome), label, snapshot
-        )
+            frame.picture, lambda outcome: self._finish(frame, request, outcome), label, snapshot,
+            camera=f"{self.name}/{frame.camera}",
+        )  # fmt: skip
         return request
 
     def _beat(self) -> bool:
@@ -208,6 +224,46 @@ class Stream:
             reason = VergeError(f"the model {self.options.model} is broken", code=BROKEN)
             self._fail(drop.frame, reason)
 
+    def _recognised(self, camera: str, message: Message, refused: FrameError | None) -> Picture | None:
+        """The picture that a message brings, counted as received; None where it is refused or not whole yet."""
+        try:
+            if refused is not None:
+                raise refused
+            found = read(message.payload, message.content_type, self._limits, self.options.input.image_key)
+        except FrameError as error:
+            self.metrics.arrived(camera)
+            self._refuse(camera, message, error)
+            return None
+        if isinstance(found, Piece):
+            return self._put_together(camera, message, found)
+        self.metrics.arrived(camera)
+        return found
+
+    def _put_together(self, camera: str, message: Message, piece: Piece) -> Picture | None:
+        """The picture whose last missing piece came."""
+        taken = self._assembly.put(camera, message, piece)
+        if taken.began:
+            self.metrics.arrived(camera)
+        if taken.whole is None:
+            if message.packet_id and self.source.holds:
+                self.source.acknowledge(message)
+            return None
+        try:
+            picture = recognise(taken.whole, None, self._limits)
+        except FrameError as error:
+            self._refuse(camera, message, error)
+            return None
+        return dataclasses.replace(picture, metadata=taken.facts, captured_at=envelope.captured_at(taken.facts))
+
+    def _give_up(self, camera: str, message: Message, reason: str) -> None:
+        """A picture of which not every piece came."""
+        self.metrics.drop(camera, reason)
+        self._output.refuse(
+            message, camera, self._sequence, VergeError(f"the picture was dropped: {reason}", code=reason)
+        )
+        self._idle.set()
+        self._changed()
+
     # -- out -------------------------------------------------------------------------------------------------
 
     def _finish(self, frame: Frame, request: InferenceRequest[Answer], outcome: Answer | VergeError) -> None:
@@ -222,7 +278,7 @@ class Stream:
         except VergeError as error:
             self._fail(frame, error)
             return
-        self.metrics.answer(frame.camera, total_ms, now)
+        self.metrics.answer(frame.camera, total_ms, now, damaged=outcome.damaged)
         self._done(frame)
         if self.observer is not None:
             self.observer(frame, outcome)
@@ -235,6 +291,13 @@ class Stream:
             self.source.acknowledge(message)
         self._changed()
         self._plane.wake(self.options.model)  # there is room for another one
+
+    def _pass_over(self, camera: str, message: Message) -> None:
+        self.metrics.arrived(camera)
+        self.metrics.drop(camera, RETAINED)
+        if message.packet_id and self.source.holds:
+            self.source.acknowledge(message)
+        self._changed()
 
     def _drop(self, drop: Drop) -> None:
         self.metrics.drop(drop.frame.camera, drop.reason)

@@ -21,14 +21,17 @@ from agent.errors import ConfigError
 from agent.files import under
 from agent.inference.plane import InferencePlane
 from agent.inference.values import PoolState, PoolStatus
+from agent.mqtt.replies import AnswerTopics
 from agent.mqtt.transport import Transport
 from agent.results.formats import Context
 from agent.sources.base import Source
 from agent.sources.camera import CameraSource
 from agent.sources.directory import DirectorySource
+from agent.sources.retained import SeenPictures
 from agent.sources.topic import TopicSource
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
+from agent.topics import level
 
 __all__ = ["Streams", "Switched", "same_source", "source"]
 
@@ -48,19 +51,23 @@ class Streams:
     """Running streams; leaving removes them, each within its own deadline.
 
     ``room`` says how many unacknowledged messages the broker of a transport may send; ``added`` and ``removed`` are
-    called with streams that come and go, ``changed`` whenever their counts or states may have changed.
+    called with streams that come and go, ``changed`` whenever their counts or states may have changed; ``memory`` is
+    the folder in which streams keep what they have to know after a restart.
     """
 
     def __init__(
         self, thing: str, plane: InferencePlane, transports: Mapping[str, Transport], folder: Path, *,
-        limits: FrameLimits, room: Room, added: Added, removed: Added, changed: Callable[[], None],
+        memory: Path, limits: FrameLimits, room: Room, added: Added, removed: Added, changed: Callable[[], None],
+        answers: AnswerTopics | None = None,
     ) -> None:  # fmt: skip
         self._thing = thing
         self._plane = plane
         self._transports = transports
         self._folder = folder
+        self._memory = memory
         self._limits = limits
         self._room = room
+        self._answers = answers
         self._added, self._removed, self._changed = added, removed, changed
         self._streams: dict[str, Stream] = {}
 
@@ -85,7 +92,7 @@ class Streams:
         """Start a stream; its model must be loaded.  Raises ``ConfigError`` for options that cannot be used."""
         options = self.checked(name, options)
         stream = Stream(
-            name, options, plane=self._plane, source=self._source(options),
+            name, options, plane=self._plane, source=self._source(name, options),
             output=self._output(name, options, context), limits=self._limits, changed=self._changed,
         )  # fmt: skip
         await stream.__aenter__()
@@ -102,7 +109,7 @@ class Streams:
         before = stream.options
         output = self._output(name, options, context)
         # A source that stays is not closed and opened: a camera plays on while its model is another.
-        served = stream.source if same_source(before, options) else self._source(options)
+        served = stream.source if same_source(before, options) else self._source(name, options)
         old_source, old_output = stream.switch(options, served, output)
 
         def back() -> None:
@@ -148,18 +155,25 @@ class Streams:
             options = replace(options, depth=max(options.depth, self._room(options.input.transport)))
         return options
 
-    def _source(self, options: StreamOptions) -> Source:
-        return source(options, self._transports, self._folder, max_bytes=self._limits.max_bytes, changed=self._changed)
+    def _source(self, name: str, options: StreamOptions) -> Source:
+        once = options.input.topic and options.input.retained == "once"
+        return source(
+            options, self._transports, self._folder, max_bytes=self._limits.max_bytes, changed=self._changed,
+            seen=SeenPictures(self._memory / f"{level(name)}.json") if once else None,
+        )  # fmt: skip
 
     def _output(self, name: str, options: StreamOptions, context: Context) -> StreamOutput:
-        return StreamOutput(name, self._thing, options, self._transports, self._folder, context)
+        return StreamOutput(name, self._thing, options, self._transports, self._folder, context, answers=self._answers)
 
 
 def source(
     options: StreamOptions, transports: Mapping[str, Transport], folder: Path, *, max_bytes: int,
-    changed: Callable[[], None],
+    changed: Callable[[], None], seen: SeenPictures | None = None,
 ) -> Source:  # fmt: skip
-    """The source of a stream whose input has no objection; relative paths start at ``folder``."""
+    """The source of a stream whose input has no objection; relative paths start at ``folder``.
+
+    ``seen`` is what the stream knows of retained pictures, where it answers each once.
+    """
     given = options.input
     if given.directory is not None:
         path, watched = under(folder, given.directory.path), not given.interval_s
@@ -167,7 +181,10 @@ def source(
     if given.camera is not None:
         return CameraSource(given.camera, folder, max_bytes=max_bytes, changed=changed)
     holds = options.policy is Policy.ALL
-    return TopicSource(transports[given.transport], given.topic, qos=given.qos, holds=holds, changed=changed)
+    return TopicSource(
+        transports[given.transport], given.topic, qos=given.qos, holds=holds,
+        retained=given.retained != "never", seen=seen, changed=changed,
+    )  # fmt: skip
 
 
 def same_source(one: StreamOptions, other: StreamOptions) -> bool:
@@ -181,4 +198,4 @@ def _source_key(options: StreamOptions) -> tuple[InputOptions, bool]:
         return InputOptions(camera=given.camera), False
     if given.directory is not None:
         return InputOptions(directory=given.directory), not given.interval_s
-    return replace(given, interval_s=0.0), options.policy is Policy.ALL
+    return replace(given, interval_s=0.0, image_key=""), options.policy is Policy.ALL

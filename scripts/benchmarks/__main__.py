@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import backends, deploy, formats, frames, outbox, rig, rivals, rounds, verge
+from scripts.benchmarks import backends, deploy, fleet, formats, frames, ipc, kinds, outbox, rig, rivals, rounds, verge
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -23,14 +23,26 @@ AIMS = {
 EPILOG = (
     "--backend heeds --model, --rounds and --latencies alone. "
     "scripts/bench outbox [--json] measures the outbox under outages and kills.  "
-    "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave."
+    "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave.  "
+    "scripts/bench fleet [--json] [--things N] measures the Jobs service with a simulated fleet.  "
+    "scripts/bench kinds [--json] measures results of each kind: their bytes, and the time to make them.  "
+    "scripts/bench ipc [--json] measures Greengrass's socket beside a broker, and what it costs."
 )
 
 
 def main() -> None:
     """Measure and print; ``deploy`` as the first word measures deployments instead, ``--backend`` compares backends."""
+    if sys.argv[1:2] == ["fleet"]:
+        fleet.main(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["outbox"]:
         outbox.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["ipc"]:
+        ipc.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["kinds"]:
+        kinds.main(sys.argv[2:])
         return
     if sys.argv[1:2] == ["deploy"]:
         deploy.main(sys.argv[2:])

@@ -139,9 +139,9 @@ class Site:
             if topic != f"{BASE}/deployments/{identity}":
                 continue
             told, now = json.loads(content), time.perf_counter()
-            if told["status"] != "IN_PROGRESS":
+            if told["status"] not in {"QUEUED", "IN_PROGRESS"}:
                 return Ended(told, now - began, now - active)
-            if told["step"] == "ACTIVATING":
+            if told.get("step") == "ACTIVATING":
                 active = now
 
     def hear_all(self, count: int) -> None:
@@ -220,7 +220,7 @@ def _agent(work: Path, port: int) -> Iterator[int]:
     config, log = work / "agent.toml", work / "agent.log"
     config.write_text(
         f'thing = "{THING}"\ndata_dir = "{work}/data"\nlog_level = "error"\n'
-        f"[transports.local]\nport = {port}\n[deployments]\n"
+        f'[transports.local]\nport = {port}\n[deployments]\naccept = "anyone-on-this-broker"\n'
     )
     with rig.running([sys.executable, "-m", "agent", "run", "-c", str(config)], log) as process:
         _until_it_listens(port)

@@ -169,14 +169,6 @@ class Chaos:
             if self._open:
                 from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self._port)
                 self._writers |= {writer, to_broker}
-                await asyncio.gather(_copy(reader, to_broker), _copy(from_broker, writer))
+                await asyncio.gather(rig.copy(reader, to_broker), rig.copy(from_broker, writer))
                 self._writers -= {writer, to_broker}
         writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -36,15 +37,18 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mosquitto(work: Path) -> Iterator[Broker]:
-    """A broker on a free loopback port."""
+def mosquitto(work: Path, lines: Sequence[str] = ()) -> Iterator[Broker]:
+    """A broker on a free loopback port; ``lines`` are added to its configuration."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise SystemExit("bench: mosquitto is not installed; 'apt-get install mosquitto' adds it")
     port = free_port()
     config = work / "mosquitto.conf"
     user = "user root\n" if os.geteuid() == 0 else ""
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n{user}")
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n{user}"
+        + "".join(f"{line}\n" for line in lines)
+    )
     with running([program, "-c", str(config)], work / "mosquitto.log") as process:
         wait_for_port(process, port)
         yield Broker(port, process.pid)
@@ -95,3 +99,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry one direction of a connection until it ends."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

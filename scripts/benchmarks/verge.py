@@ -54,9 +54,9 @@ def idle(work: Path, broker: rig.Broker, starts: int) -> dict[str, list[float]]:
             _wait(link, f"verge/{thing}/status", "online")
             told["ready_s"].append(time.perf_counter() - began)
             time.sleep(SETTLE_S)
-            memory = _memory(process.pid)
-        told["core_rss_mb"].append(memory["Rss"])
-        told["core_pss_mb"].append(memory["Pss"])
+            found = memory(process.pid)
+        told["core_rss_mb"].append(found["Rss"])
+        told["core_pss_mb"].append(found["Pss"])
     return told
 
 
@@ -109,6 +109,7 @@ outputs = [{{ qos = 0 }}]
 """
 
 
-def _memory(pid: int) -> dict[str, float]:
+def memory(pid: int) -> dict[str, float]:
+    """MB of a process by kind: ``Rss``, ``Pss`` …"""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name.rstrip(":"): int(size) / 1024 for name, size, *_ in (line.split() for line in lines)}

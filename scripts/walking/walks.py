@@ -41,7 +41,7 @@ model = "sample"
 input = {{ directory = {{ path = "{{folder}}", settle_s = 0.05, existing = true }} }}
 outputs = [{{output}}]
 """
-DEPLOYMENTS = '[deployments]\naccept = "anything-from-anyone"\nhealth = false\nshadow = false\n'
+DEPLOYMENTS = '[deployments]\naccept = "anyone-on-this-broker"\nhealth = false\nshadow = false\n'
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from agent.aws.answers import CredentialsRequest, Refusal
 from agent.aws.credentials import Credentials
 from agent.aws.errors import CredentialsError, CredentialsUnreachableError
 from agent.errors import InvalidInputError, UnreachableError
-from agent.greengrass.deployments.errors import TYPES
+from agent.greengrass.errors import TYPES
 from tests.support.credentials_endpoint import EXPIRES, SECRET, TOKEN, body, refusal
 
 NOW = (EXPIRES - timedelta(hours=1)).timestamp()

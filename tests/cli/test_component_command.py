@@ -17,20 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cli import packing
+from agent.config.load import read
 from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, StreamOptions
+from agent.doctor.needs import Direction, needs
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.fetch import ArtifactRequest
+from agent.greengrass.artifacts.request import ArtifactRequest
 from agent.greengrass.artifacts.unpack import unpack
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.golden import GoldenLimits, check, load
+from agent.greengrass.ipc.authorization import policies_of
 from agent.greengrass.recipes import lifecycle, lint, reader
 from agent.greengrass.recipes.recipe import ComponentType
 from agent.greengrass.recipes.variables import Context, Values, interpolate
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, ModelSpec, resolve
 from tests.support.commands import invoke
-from tests.support.models import onnx_constant
+from tests.support.models import onnx_constant, onnx_external
 
 COFFEE = SAMPLES.parent / "images" / "coffee.jpg"
 NAME = "com.example.Thing"
@@ -61,6 +64,29 @@ def placed(root: Path, name: str, version: str = "1.0.0"):
 async def answers_its_golden_frames(folder: Path, spec: ModelSpec | None = None) -> None:
     async with loaded(spec or resolve(ModelOptions(source=str(folder)), folder)) as (plane, _):
         await check(lambda each: plane.infer(MODEL, each), folder / "golden")
+
+
+def test_verge_that_was_begun_for_a_nucleus_packs_with_a_model_and_a_configuration(component, tmp_path):
+    component("init", "greengrass", NAME, "--model", "detector")
+    component("pack", NAME, "--base-uri", "s3://bucket/verge")
+    recipe, unarchived = placed(tmp_path / "build", NAME)
+    (artifact,) = recipe.manifests[0].artifacts
+    assert artifact.uri == f"s3://bucket/verge/{NAME}/1.0.0/verge.zip"
+    config = read(unarchived / "verge" / "verge.toml", {"VERGE_THING": "edge"}).config
+    assert config.transports["nucleus"].kind == "greengrass"
+    assert resolve(config.models["model"], config.folder).manifest.task == "object-detection"
+    policies = policies_of(recipe.configuration)
+    assert policies.problems == ()
+    for need in needs(config):
+        local = "SubscribeToTopic", "aws.greengrass.ipc.pubsub"
+        cloud = "PublishToIoTCore", "aws.greengrass.ipc.mqttproxy"
+        operation, service = local if need.direction is Direction.SUBSCRIBE else cloud
+        assert policies.allows(service, operation, need.topic), need
+
+
+def test_a_model_that_is_not_there_leaves_no_folder_behind(component, tmp_path):
+    component("init", "greengrass", NAME, "--model", "missing.onnx", status=2)
+    assert not (tmp_path / NAME).exists()
 
 
 # -- each kind, from nothing to a device -------------------------------------------------------------------------------
@@ -133,6 +159,30 @@ def test_a_model_of_ones_own_is_copied_with_what_is_known_of_it(component, tmp_p
     expected = json.loads((folder / "golden" / "expected.json").read_text())
     assert expected["pictures"][0]["expect"] == {"label": "class 1", "score": 0.7}
     component("pack", NAME)
+
+
+def test_a_model_is_copied_with_the_files_that_belong_to_it(component, tmp_path):
+    onnx_external(tmp_path / "mine.onnx", {"scores": np.array([[0.1, 0.7, 0.2]])}, "weights/mine.data")
+    (tmp_path / "other.onnx").write_bytes(b"x")
+    component("init", "model", NAME, "--model", "mine.onnx")
+    made = tmp_path / NAME / "model"
+    assert {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()} >= {
+        "mine.onnx",
+        "weights/mine.data",
+    }
+    assert not (made / "other.onnx").exists()
+    component("pack", NAME, "--out", "build")
+    _, unarchived = placed(tmp_path / "build", NAME)
+    assert (unarchived / "model" / "weights" / "mine.data").is_file()
+
+
+def test_a_model_of_which_a_part_is_missing_is_not_begun(component, tmp_path):
+    onnx_external(tmp_path / "mine.onnx", {"scores": np.array([[0.1, 0.7, 0.2]])}, "mine.data")
+    (tmp_path / "mine.data").unlink()
+    for how in ((), ("--no-run",)):
+        done = component("init", "model", NAME, "--model", "mine.onnx", *how, status=2)
+        assert "keeps weights in 'mine.data', which is not there" in done.stderr
+        assert not (tmp_path / NAME).exists()
 
 
 def test_a_folder_is_copied_whole_without_what_is_hidden(component, tmp_path):
@@ -237,12 +287,85 @@ def test_what_is_recorded_is_what_a_device_answers_with_the_recipe_s_own_steps(c
     asyncio.run(answers_its_golden_frames(unarchived / "model", spec))
 
 
+EVERYTHING = """
+import numpy as np
+
+MASK = np.zeros((48, 64), bool)
+MASK[10:30, 10:40] = True
+HEAT = np.add.outer(np.arange(480), np.arange(640)).astype(np.uint8)
+BOX = {"x": 0.1, "y": 0.2, "width": 0.5, "height": 0.5}
+
+
+def everything(predictions):
+    thing = {"label": "thing", "label_id": 0, "score": 0.9}
+    nose = [{"x": 0.2, "y": 0.3, "score": 0.9, "name": "nose"}]
+    return [
+        {**thing, "box": BOX, "mask": MASK, "keypoints": nose, "parts": [{"text": "AB 12", "score": 0.8}]},
+        {**thing, "mask": MASK},
+        {"keypoints": nose},
+        {"anomalous": True, "score": 0.9, "threshold": 0.5, "map": HEAT},
+        {"text": "EXIT", "score": 0.9, "box": BOX},
+        {"vector": np.arange(512, dtype=np.float32), "name": "Ann", "similarity": 0.7},
+        {"map": HEAT, "minimum": 0.0, "maximum": 5.0, "unit": "m"},
+        *predictions,
+    ]
+"""
+
+
+def test_answers_of_every_kind_are_recorded_small_and_asked_for(component, tmp_path):
+    component("init", "model", NAME)
+    folder = tmp_path / NAME
+    (folder / "model" / "step.py").write_text(EVERYTHING)
+    recipe = folder / "recipe.yaml"
+    manifest = "Archive: model.zip\n      Manifest: {Postprocess: 'step.py:everything'}"
+    recipe.write_text(recipe.read_text().replace("Archive: model.zip", manifest))
+    shutil.rmtree(folder / "model" / "golden")
+    component("pack", NAME, "--record-golden", COFFEE)
+    expected = folder / "model" / "golden" / "expected.json"
+    (entry,) = json.loads(expected.read_text())["pictures"]
+    kinds = [one.get("kind") for one in entry["expect"]["predictions"]]
+    assert kinds[:7] == [None, "segmentation", "keypoints", "anomaly", "text", "embedding", "map"]
+    assert expected.stat().st_size < 24_000
+    for was, comes, words in (
+        ("EXIT", "EX1T", "expected EXIT ≥ 0.80 at (0.10, 0.20, 0.50 × 0.50), got EX1T 0.90"),
+        ("AB 12", "AB 13", "got thing 0.90 with other parts (expected AB 12 ≥ 0.70, got AB 13 0.80)"),
+        ("10:30", "20:48", "got thing 0.90 with another mask (IoU 0.263, at least 0.5 is wanted)"),
+        ('0.5, "map": HEAT', '0.5, "map": HEAT // 2', "with another map (likeness 0.748, at least 0.9 is wanted)"),
+    ):
+        (folder / "model" / "step.py").write_text(EVERYTHING.replace(was, comes))
+        assert words in component("pack", NAME, status=2).stderr.replace("\n", " ")
+
+
 def test_a_block_that_leads_out_of_the_model_s_folder_is_not_packed(component, tmp_path):
     component("init", "model", NAME, "--no-run")
     recipe = tmp_path / NAME / "recipe.yaml"
     block = "Archive: model.zip\n      Manifest: {Labels: ../../labels.txt}"
     recipe.write_text(recipe.read_text().replace("Archive: model.zip", block))
     assert "leads out of the model's folder" in component("pack", NAME, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("manifest", "outside"),
+    [
+        ('file = "model.tflite"\n[[then]]\nmodel = "../behind.onnx"\n', "behind.onnx"),
+        ('file = "../behind.onnx"\n', "behind.onnx"),
+        ('file = "model.tflite"\nlabels = "../words.txt"\n', "words.txt"),
+        ('file = "model.tflite"\n[[then]]\nmodel = "classifier"\ngallery = "../people"\n', "people"),
+    ],
+)
+def test_a_model_that_uses_what_is_outside_of_its_folder_is_neither_begun_nor_packed(
+    component, tmp_path, manifest, outside
+):
+    component("init", "model", NAME, "--no-run")
+    onnx_constant(tmp_path / NAME / "behind.onnx", {"scores": np.array([[0.1, 0.7, 0.2]])})
+    (tmp_path / NAME / "words.txt").write_text("one\n")
+    (tmp_path / NAME / "people").mkdir()
+    (tmp_path / NAME / "model" / "manifest.toml").write_text(manifest)
+    for arguments in (("pack", NAME), ("init", "model", "com.example.Other", "--model", f"{NAME}/model", "--no-run")):
+        told = component(*arguments, status=2).stderr.replace("\n", " ")
+        assert f"{outside}, which is outside of its folder" in told
+    assert not (tmp_path / "build").exists()
+    assert not (tmp_path / "com.example.Other").exists()
 
 
 def test_pictures_are_recorded_only_for_one_component_with_a_model(component):

@@ -147,6 +147,98 @@ def test_annotated_pictures_are_written_and_none_is_overwritten(verge, tmp_path)
     assert np.abs(shown.astype(int) - cv2.imread(str(CHELSEA))).max() > 100
 
 
+EVERYTHING = """
+import numpy as np
+
+
+def everything(predictions):
+    mask = np.zeros((4, 8), bool)
+    mask[:, :4] = True
+    return [
+        {"label": "thing", "label_id": 0, "score": 0.9, "mask": mask, "parts": [{"text": "AB 12", "score": 0.8}],
+         "box": {"x": 0.5, "y": 0.25, "width": 0.25, "height": 0.5}},
+        {"label": "road", "label_id": 1, "mask": mask},
+        {"vector": np.array([3, 4], np.float32), "name": "Ann", "similarity": 0.7},
+        *predictions,
+    ]
+"""
+
+
+@pytest.fixture
+def everything(tmp_path):
+    """A classifier behind which a step adds predictions of other kinds."""
+    (tmp_path / "many").mkdir()
+    onnx_constant(tmp_path / "many" / "model.onnx", {"scores": np.array([[0.1, 0.7, 0.2]])})
+    (tmp_path / "many" / "step.py").write_text(EVERYTHING)
+    manifest = 'file = "model.onnx"\ntask = "image-classification"\npostprocess = "step.py:everything"\n'
+    (tmp_path / "many" / "manifest.toml").write_text(manifest)
+    return tmp_path / "many"
+
+
+def test_predictions_of_every_kind_are_told_in_80_columns(verge, everything):
+    done = verge("infer", CHELSEA, "--model", everything, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for words in ("mask of 50.0%", "AB 12 0.800", "road 50.0% █████", "Ann 0.700 2 numbers, norm 5", "3, 4"):
+        assert words.split() in lines
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_all_that_answers_hold_is_written_as_arrays(verge, everything, tmp_path):
+    done = verge("infer", CHELSEA, "--model", everything, "--out", "one.npz")
+    assert "arrays: one.npz" in done.stdout
+    with np.load(tmp_path / "one.npz", allow_pickle=False) as told:
+        assert told["detection/masks"].sum() == 16
+        assert told["detection/parts/0/text/texts"].tolist() == ["AB 12"]
+        assert told["embedding/vectors"].tolist() == [[3, 4]]
+        assert told["classification/scores"].tolist() == pytest.approx([0.7, 0.2, 0.1])
+    done = verge("infer", CHELSEA, CHELSEA, "--model", everything, "--task", "tensors", "--out", "two.npz", "--json")
+    with np.load(tmp_path / "two.npz", allow_pickle=False) as told:
+        assert sorted(told.files) == ["chelsea-2/scores", "chelsea/scores"]
+        assert told["chelsea/scores"].ravel().tolist() == pytest.approx([0.1, 0.7, 0.2])
+    assert [one["predictions"][0]["name"] for one in json.loads(done.stdout)] == ["scores", "scores"]
+    done = verge("infer", CHELSEA, "--model", everything, "--out", "nowhere/x.npz")
+    assert (done.returncode, "name another file with --out" in done.stderr) == (2, True)
+
+
+def test_how_a_picture_is_fed_is_said_by_options_and_told_with_who_says_it(verge):
+    fed = ("--mean", 0, "--std", "255,255,255", "--color", "bgr", "--resize", "crop", "--crop", 0.875)
+    done = verge("infer", CHELSEA, *fed, "-v", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    facts = {line.split()[0]: line.rstrip().split(maxsplit=2)[1:] for line in done.stdout.splitlines() if line}
+    assert facts["width"] == ["224", "the network's own shape"]
+    assert facts["color"] == ["BGR", "the manifest, or an option"]
+    assert (facts["mean"][0], facts["std"][0], facts["resize"][0], facts["crop"][0]) == ("0", "255", "crop", "0.875")
+    assert facts["interpolation"] == ["linear", "usual: nobody says it"]
+    assert facts["task"] == ["image-classification"]
+    assert facts["why"][0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--size", "12x", "is not a side, or width x height"),
+        ("--mean", "1,b", "is not a number, or one for each channel"),
+        ("--tile", "3x", "says no tiles; give columns x rows"),
+        ("--resize", "squash", "give one of stretch, crop, letterbox"),
+        ("--size", "640", "but the file has the input"),
+        ("--size", "640", "leave --size out"),
+        ("--color", "pink", "is not one of"),
+    ],
+)
+def test_what_no_input_can_be_is_refused_with_what_can(verge, option, value, words):
+    done = verge("infer", CHELSEA, option, value)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_wide_frame_may_be_looked_at_in_tiles(verge):
+    done = verge("infer", IMAGES / "coffee.jpg", "--model", "detector", "--tile", "2x1,whole", "--json")
+    (told,) = json.loads(done.stdout)
+    assert told["decoder"] == "ssd-raw"
+    assert told["predictions"][0]["label"] == "Coffee cup"
+
+
 @pytest.mark.parametrize("make", [tflite_constant, onnx_constant], ids=["tflite", "onnx"])
 def test_a_model_is_named_by_its_file_alone(verge, tmp_path, make):
     path = make(tmp_path / f"mine.{make.__name__.partition('_')[0]}", {"scores": np.array([[0.1, 0.7, 0.2]])})

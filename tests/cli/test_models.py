@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from tests.support.models import onnx_constant, tflite_colours
+from tests.support.models import onnx_constant, onnx_external, tflite_colours
 
 
 def by_backend(told):
@@ -49,9 +49,21 @@ def test_a_strange_file_is_recognised_and_tried_in_each_backend_that_reads_it(ve
     told = json.loads(verge("models", "mine.onnx", "--json").stdout)
     assert told["task"] == "image-classification"
     assert {name for name, trial in by_backend(told).items() if trial["runs"]} == {"onnx", "opencv"}
+    assert (told["recognition"]["evidence"], bool(told["recognition"]["why"])) == ("named", True)
+    assert {"key": "width", "value": 8, "source": "shape"} in told["input"]
     shown = verge("models", "mine.onnx", COLUMNS="80").stdout
-    assert "recognised from the outputs" in shown
+    assert "known by the names of its tensors: " in shown
+    assert ["width", "8", "the", "network's", "own", "shape"] in [line.split() for line in shown.splitlines()]
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_files_that_belong_to_a_model_are_told_and_count(verge, tmp_path):
+    path = onnx_external(tmp_path / "mine.onnx", {"scores": np.zeros((1, 3))}, "mine.data")
+    told = json.loads(verge("models", "mine.onnx", "--json").stdout)
+    assert told["parts"] == [str(tmp_path / "mine.data")]
+    assert told["bytes"] == path.stat().st_size + (tmp_path / "mine.data").stat().st_size
+    assert "with " in (shown := verge("models", "mine.onnx", COLUMNS="120").stdout)
+    assert "mine.data" in shown
 
 
 def test_quantisation_is_told(verge, tmp_path):

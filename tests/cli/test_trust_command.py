@@ -133,12 +133,9 @@ def test_a_key_that_others_can_read_is_not_used(trust, tmp_path):
     assert "chmod 600" in said.stderr
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{a: 1}", '{"a": ', "\x00", "name: x", None])
+@pytest.mark.parametrize("text", ["", "[]", "{a: 1}", '{"a": ', "\x00", "name: x"])
 def test_what_is_neither_document_nor_recipe_is_not_signed(trust, tmp_path, text):
-    if text is None:
-        trust("sign", "deployment.json", "--key", "deployer.key", "--out", "what")
-    else:
-        (tmp_path / "what").write_text(text)
+    (tmp_path / "what").write_text(text)
     said = trust("sign", "what", "--key", "deployer.key")
     assert said.returncode == 2
     assert not (tmp_path / "what.signed.json").exists()
@@ -150,3 +147,116 @@ def test_other_tools_read_the_private_key(trust, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "ED25519" in said.stdout.upper(), said.stderr
+
+
+# -- several keys, and key lists ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def people(trust):
+    for name in ("anna", "ben", "carl"):
+        assert trust("keygen", "--out", f"{name}.key", "--comment", name).returncode == 0
+    return trust
+
+
+@pytest.fixture
+def listed(people):
+    assert people("new", "keys.json", "--root", "anna.key.pub", "--root", "ben.key.pub").returncode == 0
+    role = ("role", "keys.json", "line", "--key", "carl.key.pub", "--thing", "press-*", "--component", "com.example.*")
+    assert people(*role).returncode == 0
+    assert people("sign", "keys.json", "--key", "anna.key").returncode == 0
+    return people
+
+
+def shown(trust, name="keys.json"):
+    said = trust("list", name, "--json")
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def test_a_signed_document_gets_further_signatures_and_keeps_its_bytes(people, tmp_path):
+    people("sign", "deployment.json", "--key", "anna.key", "--key", "ben.key")
+    before = json.loads((tmp_path / "deployment.signed.json").read_text())
+    assert people("sign", "deployment.signed.json", "--key", "carl.key").returncode == 0
+    after = json.loads((tmp_path / "deployment.signed.json").read_text())
+    assert (len(before["signatures"]), len(after["signatures"])) == (2, 3)
+    assert after["document"] == before["document"]
+    trusted = [part for name in ("anna", "ben", "carl") for part in ("--trusted", f"{name}.key.pub")]
+    said = json.loads(people("verify", "deployment.signed.json", *trusted, "--json").stdout)
+    assert [key["comment"] for key in said["keys"]] == ["anna", "ben", "carl"]
+    changed = people("sign", "deployment.signed.json", "--key", "carl.key", "--thing", "press-7")
+    assert "what is signed already does not change" in changed.stderr
+
+
+def test_a_list_is_made_shown_and_says_which_signatures_it_lacks(people):
+    people("new", "keys.json", "--root", "anna.key.pub", "--root", "ben.key.pub", "--threshold", 2, "--days", 30)
+    assert "is there already" in people("new", "keys.json", "--root", "anna.key.pub").stderr
+    assert "it lacks 1 of 2 signatures of its root" in people("sign", "keys.json", "--key", "anna.key").stdout
+    assert "lacks" not in people("sign", "keys.signed.json", "--key", "ben.key").stdout
+    keys = shown(people, "keys.signed.json")
+    assert (keys["version"], keys["root"]["threshold"], keys["expired"]) == (1, 2, False)
+    table = people("list", "keys.signed.json").stdout
+    for part in ("key list 1", "signed by its root", "(anna)", "2 of 2"):
+        assert part in table
+
+
+def test_roles_bind_a_key_and_verify_says_what_a_device_would(listed):
+    for name, thing, status, reason in (
+        ("carl", "press-7", 0, "signed by"),
+        ("carl", "lathe-1", 2, "may not deploy com.example.Model to lathe-1"),
+        ("anna", "press-7", 2, "no role that deploys"),
+    ):
+        listed("sign", "deployment.json", "--key", f"{name}.key")
+        said = listed("verify", "deployment.signed.json", "--trusted", "keys.signed.json", "--thing", thing)
+        assert (said.returncode, reason in said.stdout + said.stderr) == (status, True), said
+    listed("sign", "recipe.yaml", "--key", "anna.key")
+    assert "may not sign recipes" in listed("verify", "recipe.yaml", "--trusted", "keys.signed.json").stderr
+    listed("sign", "recipe.yaml", "--key", "carl.key")
+    assert listed("verify", "recipe.yaml", "--trusted", "keys.signed.json").returncode == 0
+
+
+def test_what_was_signed_is_changed_as_the_next_version(listed):
+    assert listed("role", "keys.json", "line", "--key", "ben").returncode == 0
+    assert shown(listed)["version"] == 2
+    assert listed("role", "keys.json", "other", "--key", "carl.key.pub").returncode == 0
+    assert shown(listed)["version"] == 2
+    assert shown(listed, "keys.signed.json")["version"] == 1
+
+
+def test_a_rotated_key_is_replaced_everywhere_and_a_revoked_one_is_gone(listed):
+    listed("keygen", "--out", "dora.key", "--comment", "dora")
+    assert listed("rotate", "keys.signed.json", "--old", "carl", "--new", "dora.key.pub").returncode == 0
+    keys = shown(listed)
+    assert (keys["version"], "dora" in keys["roles"]["line"]["keys"][0]) == (2, True)
+    assert "carl" not in str(keys)
+    said = listed("revoke", "keys.json", "dora.key.pub", "ben")
+    assert "so is the role line" in said.stdout
+    keys = shown(listed)
+    assert keys["roles"] == {}
+    assert len(keys["root"]["keys"]) == 1
+    assert "nobody would be left" in listed("revoke", "keys.json", "anna").stderr
+
+
+def test_a_list_that_would_leave_a_role_without_its_keys_is_not_written(listed, tmp_path):
+    listed("role", "keys.json", "line", "--key", "carl.key.pub", "--key", "ben.key.pub", "--threshold", 2)
+    before = (tmp_path / "keys.json").read_bytes()
+    said = listed("revoke", "keys.json", "carl")
+    assert "nothing is written: the role line needs 2 signatures and has 1 keys" in said.stderr
+    assert (tmp_path / "keys.json").read_bytes() == before
+
+
+def test_the_next_list_is_verified_against_the_one_before_it(listed, tmp_path):
+    listed("renew", "keys.signed.json", "--days", 365, "--out", "next.json")
+    listed("sign", "next.json", "--key", "carl.key")
+    assert "0 of the 1 signatures" in listed("verify", "next.signed.json", "--trusted", "keys.signed.json").stderr
+    listed("sign", "next.signed.json", "--key", "ben.key")
+    assert listed("verify", "next.signed.json", "--trusted", "keys.signed.json").returncode == 0
+    back = listed("verify", "keys.signed.json", "--trusted", "next.signed.json")
+    assert "is not newer than 2" in back.stderr
+
+
+def test_a_device_without_a_list_says_so_and_is_reset(listed, tmp_path):
+    (tmp_path / "data").mkdir()
+    assert "holds no key list" in listed("list", "--data-dir", "data").stderr
+    assert "there is no key list" in listed("reset", "--data-dir", "data").stdout
+    assert "say which" in listed("list").stderr

@@ -32,7 +32,7 @@ def state(tmp_path) -> dict[str, str]:
 
 
 def kept(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "state" / "verge" / "tuning").glob("*.json"))
+    return sorted((tmp_path / "state" / "verge").glob("*/tuning/*.json"))
 
 
 def test_a_table_tells_what_was_measured_and_what_is_chosen(verge, tmp_path, state) -> None:

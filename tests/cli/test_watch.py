@@ -164,6 +164,17 @@ def test_the_best_labels_are_counted_and_the_rest_left_out():
     assert labels([{"name": "out", "shape": [1, 3], "dtype": "float32", "data": []}]) == "out [1, 3]"
 
 
+def test_what_a_second_model_says_stands_behind_what_the_first_one_found():
+    def face(score, *parts):
+        box = {"x": 0.1, "y": 0.1, "width": 0.5, "height": 0.5}
+        return {"label": "face", "label_id": 0, "score": score, "box": box, "parts": list(parts)}
+
+    anna = {"kind": "embedding", "dtype": "float32", "size": 192, "name": "anna", "similarity": 0.8}
+    plate = {"kind": "text", "text": "B-AB 12", "score": 0.9}
+    told = labels([face(0.9, anna), face(0.8), face(0.7, anna), face(0.6, face(0.5, plate))])
+    assert told == "face (anna) 0.90 ×2, face 0.80, face (face (B-AB 12)) 0.60"
+
+
 def test_what_is_no_native_result_is_shown_as_it_is():
     assert Lines().result("a/b", b" plain text\n", "12:00:00") == "12:00:00  a/b  plain text"
     assert Lines().result("a/b", b'{"inference-type": "x"}', "12:00:00").endswith('a/b  {"inference-type": "x"}')

@@ -19,7 +19,7 @@ from agent.config.transports import MqttOptions, OutboxOptions
 from agent.errors import ConfigError
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import InferenceBlock, ModelBlock, RuntimeBlock
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.errors import DeploymentError
 
 READ_FROM_OUTSIDE = (Config, InferenceBlock, ModelBlock, RuntimeBlock)
 FREE = {"Config.folder", "InferenceBlock.notes"}

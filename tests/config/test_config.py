@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.load import data_folders, load, parse
+from agent.config.load import OWNER, data_folders, load, parse
 from agent.config.streams import Policy
 from agent.errors import ConfigError
 
@@ -45,6 +45,13 @@ def test_a_file_becomes_one_frozen_tree_with_paths_made_absolute_and_secrets_rea
     assert (cloud.password, cloud.tls and cloud.tls.ca_file) == ("hush", str(tmp_path / "ca.pem"))
     with pytest.raises(AttributeError):
         config.thing = "other"
+
+
+def test_a_file_may_begin_with_the_byte_order_mark_of_an_editor(tmp_path) -> None:
+    path = written(tmp_path)
+    plain = load(path, {})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(path, {}) == plain
 
 
 @pytest.mark.parametrize(
@@ -151,19 +158,47 @@ def test_a_missing_file_and_a_missing_secret_are_told_by_name(tmp_path) -> None:
     ("environment", "folder"),
     [
         ({"STATE_DIRECTORY": "/var/lib/verge-edge"}, "/var/lib/verge-edge"),
-        ({"XDG_STATE_HOME": "/home/x/.state"}, "/home/x/.state/verge"),
+        ({"XDG_STATE_HOME": "/home/x/.state"}, "/home/x/.state/verge/gate-7"),
     ],
 )
 def test_what_the_agent_writes_goes_where_the_system_keeps_state(environment, folder) -> None:
-    config = parse({"transports": {"local": {}}}, "f", Path("/etc"), environment)
+    config = parse({"thing": "gate-7", "transports": {"local": {}}}, "f", Path("/etc"), environment)
     assert config.data_dir == folder
+
+
+def test_each_thing_has_a_data_folder_of_its_own_below_the_systems_place(tmp_path) -> None:
+    def data_dir(thing: str) -> Path:
+        content = {"thing": thing, "transports": {"local": {}}}
+        return Path(parse(content, "f", Path("/etc"), {"XDG_STATE_HOME": str(tmp_path)}).data_dir)
+
+    assert data_dir("gate 7/a") == tmp_path / "verge" / "gate 7_a"
+    assert data_dir("..").parent == tmp_path / "verge"
+    assert data_dir("deployments") == tmp_path / "verge" / "deployments"
+
+
+def test_the_one_folder_of_an_earlier_version_stays_that_of_the_thing_that_has_it(tmp_path) -> None:
+    def data_dir(thing: str) -> Path:
+        content = {"thing": thing, "transports": {"local": {}}}
+        return Path(parse(content, "f", Path("/etc"), {"XDG_STATE_HOME": str(tmp_path)}).data_dir)
+
+    earlier = tmp_path / "verge"
+    (earlier / "deployments").mkdir(parents=True)
+    (earlier / "deployments" / "ledger.db").touch()
+    assert data_dir("one") == data_dir("other") == earlier
+    (earlier / OWNER).write_text("one\n")
+    assert (data_dir("one"), data_dir("other")) == (earlier, earlier / "other")
+    assert data_folders(None, {"XDG_STATE_HOME": str(tmp_path), "VERGE_THING": "other"})[:2] == (
+        earlier / "other",
+        earlier,
+    )
 
 
 def test_a_command_finds_the_data_of_the_configuration_of_this_user_and_of_the_service() -> None:
     config = parse({"transports": {"local": {}}, "data_dir": "data"}, "f", Path("/etc"), {})
     assert data_folders(config) == (Path("/etc/data"),)
     service = Path("/var/lib/verge")
-    assert data_folders(None, {"XDG_STATE_HOME": "/home/x/.state"}) == (Path("/home/x/.state/verge"), service)
+    environment = {"XDG_STATE_HOME": "/home/x/.state", "VERGE_THING": "gate-7"}
+    assert data_folders(None, environment) == (Path("/home/x/.state/verge/gate-7"), service)
     assert data_folders(None, {"VERGE_DATA_DIR": "/srv/verge", "STATE_DIRECTORY": "/x"})[0] == Path("/srv/verge")
 
 

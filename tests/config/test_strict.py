@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from functools import reduce
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -9,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config import models
+from agent.config.load import parse
 from agent.config.strict import build, convert, convert_all, nearest
 from agent.errors import ConfigError
+from agent.inference.runtime import inputspec
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,3 +137,48 @@ def test_what_is_no_toml_is_refused_by_name(text) -> None:
 def test_only_a_near_word_is_guessed() -> None:
     assert nearest("clasifier", ["classifier", "detector"]) == "did you mean classifier?"
     assert nearest("x", ["classifier", "detector"]) is None
+
+
+CONFIGURED = {
+    "transports": {"local": {"host": "h"}},
+    "models": {"eyes": {"source": "classifier"}},
+    "streams": {"line": {"model": "eyes", "input": {"topic": "a"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("models.eyes.threshold", "did you mean options.threshold?"),
+        ("models.eyes.treshold", "did you mean options.threshold?"),
+        ("models.eyes.thread", "did you mean threads?"),
+        ("models.eyes.width", "did you mean input.width?"),
+        ("streams.line.topic", "did you mean input.topic or outputs[0].topic or snapshots.topic?"),
+        ("streams.line.labels", "did you mean filter.labels?"),
+        ("streams.line.workers", "did you mean models.NAME.workers?"),
+        ("streams.line.source", "did you mean input.camera.source?"),
+        ("streams.line.input.model", "did you mean streams.line.model?"),
+        ("streams.line.threshold", "did you mean models.NAME.options.threshold?"),
+        ("run_as", "did you mean deployments.run_as?"),
+        ("transport", "did you mean transports?"),
+    ],
+)
+def test_a_key_that_stands_in_the_wrong_table_leads_to_where_it_belongs(path, hint) -> None:
+    values = json.loads(json.dumps(CONFIGURED))
+    *tables, key = path.split(".")
+    reduce(lambda table, step: table[step], tables, values)[key] = 1
+    with pytest.raises(ConfigError) as refused:
+        parse(values, "f.toml", Path(), {})
+    assert (refused.value.path, refused.value.hint) == (path, hint)
+
+
+NESTED = {"anchors", "outputs"}
+"""Tables and lists that are asked for in another way."""
+
+
+def test_the_keys_that_guesses_know_are_those_that_the_worker_reads() -> None:
+    runtime = Path(models.__file__).parents[1] / "inference" / "runtime"
+    asked = re.compile(r"\b(?:read|options)\.(?!table\b)\w+\(\s*\"(\w+)\"")
+    tasks = {key for path in (runtime / "tasks").rglob("*.py") for key in asked.findall(path.read_text())}
+    assert [*models.TASK_KEYS] == sorted(tasks | NESTED)
+    assert set(inputspec.KEYS) == set(models.INPUT_KEYS)

@@ -24,8 +24,12 @@ LONGEST = 600
 
 LAYERS = {
     "errors": 0,
+    "disk": 1,
+    "eventstream": 1,
     "files": 1,
+    "text": 1,
     "topics": 1,
+    "users": 1,
     "config": 2,
     "aws": 3,
     "frames": 3,
@@ -35,7 +39,9 @@ LAYERS = {
     "mqtt.outbox": 3,
     "aws.jobs": 4,
     "aws.tes": 4,
+    "greengrass.errors": 4,
     "greengrass.recipes": 4,
+    "mqtt.greengrass": 4,
     "inference": 4,
     "aws.provision": 5,
     "greengrass.artifacts": 5,
@@ -47,9 +53,12 @@ LAYERS = {
     "greengrass.cloud": 6,
     "inference.tuning": 6,
     "streams": 6,
+    "greengrass.services": 7,
+    "greengrass.trust": 7,
     "status": 7,
     "greengrass.deployments": 8,
     "greengrass.fleet": 9,
+    "greengrass.ipc": 9,
     "logs": 9,
     "greengrass": 10,
     "app": 11,
@@ -62,6 +71,9 @@ LAYERS = {
 OF_ONE_SEAM = {("mqtt", "mqtt.iotcore"), ("mqtt", "mqtt.outbox")}
 """Where the factory of the outer room imports the inner ones, each of which builds on the outer one's seam."""
 PURE = [
+    "cli/arrays.py",
+    "cli/telling.py",
+    "config/reload.py",
     "aws/answers.py",
     "aws/jobs/codec.py",
     "aws/jobs/execution.py",
@@ -70,14 +82,24 @@ PURE = [
     "aws/jobs/shadow.py",
     "aws/tes/exchange.py",
     "doctor/needs.py",
+    "eventstream/frames.py",
+    "eventstream/rpc.py",
     "frames/envelope.py",
+    "frames/extent.py",
+    "frames/foreign.py",
+    "frames/headers.py",
+    "frames/packing.py",
+    "frames/pieces.py",
     "frames/recognise.py",
-    "frames/recognise.py",
+    "frames/spelling.py",
     "greengrass/artifacts/stores/s3answers.py",
+    "greengrass/catalog/absent.py",
+    "greengrass/catalog/amazon.py",
     "greengrass/catalog/access.py",
     "greengrass/catalog/entries.py",
     "greengrass/catalog/families.py",
     "greengrass/catalog/keys.py",
+    "greengrass/catalog/parts.py",
     "greengrass/catalog/requirements.py",
     "greengrass/catalog/scalars.py",
     "greengrass/catalog/entries.py",
@@ -85,35 +107,81 @@ PURE = [
     "greengrass/components/lifecycle.py",
     "greengrass/components/order.py",
     "greengrass/deployments/blocks.py",
+    "greengrass/deployments/bootstrap.py",
+    "greengrass/deployments/commands.py",
+    "greengrass/deployments/consent.py",
     "greengrass/deployments/document.py",
     "greengrass/deployments/request.py",
+    "greengrass/deployments/nucleus.py",
     "greengrass/deployments/plan.py",
     "greengrass/deployments/queue.py",
     "greengrass/deployments/resolver.py",
-    "greengrass/deployments/trust.py",
+    "greengrass/deployments/notes.py",
+    "greengrass/deployments/waiting.py",
+    "greengrass/trust/policy.py",
     "greengrass/fleet/health.py",
+    "greengrass/ipc/connection.py",
+    "greengrass/ipc/shapes.py",
     "greengrass/recipes/configuration.py",
     "greengrass/recipes/lifecycle.py",
+    "greengrass/recipes/templates.py",
     "greengrass/recipes/variables.py",
     "greengrass/recipes/versions.py",
+    "greengrass/services/shadows/document.py",
+    "greengrass/services/shadows/merging.py",
+    "greengrass/services/shadows/names.py",
+    "greengrass/services/shadows/options.py",
+    "greengrass/services/logs/events.py",
+    "greengrass/services/streams/definition.py",
+    "greengrass/services/streams/options.py",
+    "greengrass/services/streams/wire.py",
+    "greengrass/services/secrets/secret.py",
+    "greengrass/trust/freshness.py",
+    "greengrass/trust/keylist.py",
+    "greengrass/trust/order.py",
+    "greengrass/trust/policy.py",
+    "greengrass/trust/signatures.py",
     "inference/environments/choose.py",
     "inference/environments/combinations.py",
     "inference/environments/host.py",
     "inference/environments/requirements.py",
     "inference/environments/wheels.py",
+    "inference/guilt.py",
+    "inference/masks.py",
+    "inference/planes.py",
     "inference/predictions.py",
     "inference/runtime/kinds.py",
     "inference/runtime/messages.py",
     "inference/tuning/choice.py",
     "inference/tuning/choice.py",
     "mqtt/backoff.py",
+    "mqtt/greengrass/operations.py",
+    "mqtt/greengrass/places.py",
+    "mqtt/greengrass/reasons.py",
+    "mqtt/greengrass/streams.py",
     "mqtt/iotcore/batching.py",
     "mqtt/iotcore/quotas.py",
     "mqtt/iotcore/reasons.py",
     "mqtt/limits.py",
+    "mqtt/history.py",
     "mqtt/outbox/record.py",
     "mqtt/outbox/scheduler.py",
-    "results/comparison.py",
+    "mqtt/versions.py",
+    "results/attachments.py",
+    "results/comparison/answers.py",
+    "results/comparison/boxes.py",
+    "results/comparison/expected.py",
+    "results/comparison/finite.py",
+    "results/comparison/maps.py",
+    "results/comparison/masks.py",
+    "results/comparison/pairing.py",
+    "results/comparison/pairs.py",
+    "results/comparison/points.py",
+    "results/comparison/recording.py",
+    "results/comparison/tensors.py",
+    "results/comparison/texts.py",
+    "results/comparison/tolerances.py",
+    "results/comparison/vectors.py",
     "results/filters.py",
     "sources/watch.py",
     "streams/queue.py",
@@ -252,6 +320,16 @@ def test_the_core_starts_without_any_native_inference_code() -> None:
     assert said.stdout.strip() == "[]"
 
 
+def test_deployments_load_none_of_what_components_alone_need() -> None:
+    code = (
+        "import sys, agent.greengrass.wiring\n"
+        "rooms = ('agent.greengrass.ipc.', 'agent.greengrass.services.', 'agent.eventstream.')\n"
+        "print(sorted(name for name in sys.modules if name.startswith(rooms)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "['agent.greengrass.services.base']"
+
+
 def test_nothing_is_pickled_or_evaluated_and_no_exception_is_swallowed() -> None:
     sins = []
     for path in SOURCES:
@@ -263,3 +341,31 @@ def test_nothing_is_pickled_or_evaluated_and_no_exception_is_swallowed() -> None
         if {"pickle", "marshal", "shelve"} & imports(path):
             sins.append((name(path), 0))
     assert sins == []
+
+
+MAKERS = {"mkdir", "write_bytes", "write_text", "touch"}
+"""Calls that leave something with the modes of the umask."""
+OTHERS_PLACES = (
+    "cli.",
+    "demo.",
+    "inference.environments.",
+    "greengrass.components.limits",
+    "greengrass.components.freezer",
+)
+"""What a person asked for, what is gone in a moment or read by a worker, and the kernel's files."""
+
+
+def test_what_the_agent_writes_gets_its_mode_in_one_place() -> None:
+    elsewhere = set()
+    for path in SOURCES:
+        if name(path).startswith(OTHERS_PLACES) or name(path) == "files":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MAKERS:
+                told = {keyword.arg for keyword in node.keywords}
+                elsewhere |= set() if "mode" in told else {(name(path), ast.unparse(node.func))}
+    # Both write to what ``make_file`` made.
+    assert elsewhere == {
+        ("greengrass.components.record", "temporary.write_bytes"),
+        ("results.snapshots", "temporary.write_bytes"),
+    }

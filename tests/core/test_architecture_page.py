@@ -18,7 +18,7 @@ from tests.core.test_architecture import LAYERS, SOURCES, arrows
 
 ROOT = Path(agent.__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-BELOW_ALL = {"errors", "files", "topics", "logs", "service"}
+BELOW_ALL = {"disk", "errors", "eventstream", "files", "text", "topics", "users", "logs", "service"}
 """Modules that any room may use, and the two that only commands do; no diagram draws them."""
 PROGRAMS = {"verge": "agent", "pytest": "pytest -p no:cacheprovider"}
 

@@ -18,6 +18,7 @@ from agent.demo import broker as brokers
 from agent.demo.broker import HOST
 from agent.errors import BackendUnavailableError, BrokerUnreachableError, ConfigError
 from agent.mqtt.factory import create
+from agent.mqtt.strangers import Strangers, tried
 from agent.mqtt.transport import Message
 from tests.support.inbox import Inbox
 
@@ -50,6 +51,18 @@ def listeners(pid: int) -> list[str]:
 async def test_it_listens_on_the_loopback_interface_and_nowhere_else(kind, tmp_path):
     async with brokers.running(kind, 0, tmp_path) as broker:
         assert listeners(broker.child.pid) == [f"{LOOPBACK}:{broker.port:04X}"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_private_one_keeps_strangers_out_and_its_password_is_nobody_elses_to_read(kind, tmp_path):
+    async with brokers.running(kind, 0, tmp_path, private=True) as broker:
+        report = await tried(broker.options, ["verge/demo/deployments"])
+        assert report.strangers is Strangers.KEPT_OUT
+        async with create("reader", broker.options) as reader:
+            await reader.wait_connected(10)
+    secret = broker.options.password
+    exposed = [path for path in tmp_path.iterdir() if path.stat().st_mode & 0o077 and secret in path.read_text()]
+    assert not exposed
 
 
 @pytest.mark.parametrize("kind", KINDS)

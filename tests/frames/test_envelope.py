@@ -63,9 +63,15 @@ def test_every_key_of_the_field_holds_a_picture_directly_or_one_object_deeper(ke
         assert recognise(pictures.as_json(message), None, FrameLimits()).width == 16
 
 
-def test_values_under_other_keys_are_no_candidates():
+@pytest.mark.parametrize("key", ["picture_of_the_day", "x", "Foto", "画像"])
+def test_what_begins_as_a_picture_is_found_under_any_key(key):
+    assert recognise(pictures.as_json({"n": 1, key: TEXT}), None, FrameLimits()).width == 16
+
+
+@pytest.mark.parametrize("value", ["words", "A" * 80, "{braces}", "[", "x" * 200])
+def test_values_under_other_keys_that_begin_as_nothing_are_no_candidates(value):
     with pytest.raises(FrameError) as refused:
-        recognise(pictures.as_json({"picture_of_the_day": TEXT}), None, FrameLimits())
+        recognise(pictures.as_json({"picture_of_the_day": value}), None, FrameLimits())
     assert refused.value.code == "no-image-key"
 
 
@@ -145,11 +151,44 @@ def test_a_moment_in_the_metadata_counts_and_captured_at_comes_first():
     assert opened(captured_at="noon", ts=later.timestamp()).captured_at == later.timestamp()
 
 
-def test_candidates_come_largest_first():
-    envelope = open_envelope(b'{"image": "jpeg", "data": "/9j/4AAQ", "frame": {"b64": "/9j/4A"}}', max_depth=8)
-    assert [candidate.path for candidate in envelope.candidates] == ["data", "frame.b64", "image"]
+def paths(message: bytes, image_key: str = "") -> list[str]:
+    return [candidate.path for candidate in open_envelope(message, 8, image_key)]
+
+
+def test_what_begins_as_a_picture_comes_before_words_under_a_usual_key_and_the_largest_of_a_kind_first():
+    text = pictures.as_text(pictures.picture("jpeg", 16, 12))
+    message = {
+        "image": "jpeg", "data": "a longer text", "thumbnail": text, "full": text + text, "frame": {"b64": text},
+        "inner": '{"image": "…", "and so on": 1}',
+    }  # fmt: skip
+    assert paths(pictures.as_json(message)) == ["frame.b64", "full", "thumbnail", "data", "image", "inner"]
+
+
+def test_of_two_equal_candidates_the_first_in_the_message_is_taken():
+    one, other = pictures.picture("bmp", 16, 12), pictures.picture("bmp", 12, 16)
+    message = pictures.as_json({"before": pictures.as_text(one), "after": pictures.as_text(other)})
+    assert len(one) == len(other)
+    assert recognise(message, None, FrameLimits()).data == one
+
+
+def test_with_an_image_key_only_what_stands_there_is_a_candidate():
+    message = pictures.as_json({"image": TEXT, "event": {"image": "no", "items": [{"a.b": TEXT}, TEXT]}})
+    assert paths(message, "event.image") == ["event.image"]
+    assert paths(message, "event.items.1") == ["event.items.1"]
+    assert paths(message, "event.items.0.a.b") == ["event.items.0.a.b"]
+    assert paths(message, "event.items") == ["event.items.0.a.b", "event.items.1"]
+    with pytest.raises(FrameError, match=r"no 'event.picture' in the JSON; its keys: 'image', 'event'") as refused:
+        paths(message, "event.picture")
+    assert refused.value.code == "no-image-key"
+
+
+def test_an_image_key_leads_through_json_in_a_text():
+    inner = json.dumps({"thumb": pictures.as_text(pictures.picture("jpeg", 40, 30)), "full": TEXT})
+    message = pictures.as_json({"payload": inner, "preview": TEXT})
+    assert recognise(message, None, FrameLimits(), "payload.full").width == 16
+    assert recognise(message, None, FrameLimits(), "payload.thumb").width == 40
 
 
 def test_one_key_in_many_spellings_gives_a_bounded_number_of_candidates():
     message = pictures.as_json({f"imag{'_' * number}e": "A" for number in range(100)})
-    assert len(open_envelope(message, max_depth=8).candidates) == MAX_CANDIDATES
+    assert len(open_envelope(message, max_depth=8)) == MAX_CANDIDATES

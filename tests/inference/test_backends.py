@@ -5,6 +5,7 @@ import io
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from agent.inference.runtime import decode
@@ -250,3 +251,29 @@ def test_a_runtime_that_is_not_installed_is_unavailable_with_its_install_command
         backend.version()
     assert caught.value.code == "backend-unavailable"
     assert "pip install" in caught.value.hint
+
+
+def test_a_file_for_a_newer_onnx_or_with_operators_of_somebody_s_own_is_whole_and_told_as_that(tmp_path):
+    made = onnx.load(str(models.onnx_constant(tmp_path / "m.onnx", {"scores": np.zeros((1, 2))})))
+    for change, hint in ((_newer_opset, "older opset"), (_newer_file, "older opset"), (_own_operator, "own operators")):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(made)
+        change(changed)
+        onnx.save(changed, str(tmp_path / "m.onnx"))
+        with pytest.raises(ModelError) as refused:
+            Onnx(str(tmp_path / "m.onnx"), 1, "auto", {})
+        assert refused.value.code == "model-unsupported"
+        assert hint in refused.value.hint
+        assert "\n" not in refused.value.message
+
+
+def _newer_opset(model):
+    model.opset_import[0].version = 99
+
+
+def _newer_file(model):
+    model.ir_version = 99
+
+
+def _own_operator(model):
+    model.graph.node[0].op_type = "Marvel"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from agent.inference.runtime import anchors, boxes
 from agent.inference.runtime.base import Geometry
 from agent.inference.runtime.boxes import Candidates
+
+pytestmark = pytest.mark.arch
 
 UNIT = st.floats(0, 1, width=32)
 
@@ -73,6 +76,18 @@ def test_what_remains_is_bounded_and_best_first(found, top_k, limit, nms):
 def test_without_suppression_every_box_stays():
     found = Candidates(np.array([[0, 0, 1, 1]] * 3, float), np.array([0.5, 0.9, 0.7]), np.zeros(3, int))
     assert boxes.suppress(found, iou=0.5, nms="none", top_k=10, limit=10).tolist() == [1, 2, 0]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.integers(0, 3)), min_size=1, max_size=40))
+def test_an_older_opencv_suppresses_the_same(placed):
+    corners = np.array([[x, y, x + 0.1, y + 0.1] for x, y, _ in placed])
+    scores, groups = np.linspace(0.9, 0.1, len(placed)), np.array([group for _, _, group in placed])
+    found = Candidates(corners, scores, groups)
+    with pytest.MonkeyPatch.context() as patch:
+        now = boxes.suppress(found, iou=0.5, nms="class", top_k=100, limit=100).tolist()
+        patch.delattr(cv2.dnn, "NMSBoxesBatched", raising=False)
+        assert boxes.suppress(found, iou=0.5, nms="class", top_k=100, limit=100).tolist() == now
 
 
 def test_boxes_of_far_apart_classes_do_not_meet():
@@ -160,3 +175,49 @@ def lattice():
         reduce_lowest=True,
         interpolated=True,
     )
+
+
+def test_points_and_masks_stay_with_their_candidates() -> None:
+    def masks(rows, _geometry):
+        return [np.full((1, 1), row) for row in rows]
+
+    points = np.arange(18).reshape(3, 2, 3)
+    made = Candidates(np.zeros((3, 4)), np.zeros(3), np.arange(3), points, points[:, :, :2], masks)
+    last = made.take(np.array([False, True, True])).take(np.array([1]))
+    assert last.label_ids.tolist() == [2]
+    assert last.keypoints is not None
+    assert last.keypoints.tolist() == points[2:].tolist()
+    assert last.masks is not None
+    assert [mask.item() for mask in last.masks(np.array([0]), Geometry(1, 1, 1, 1))] == [2]
+
+
+def merge_one_by_one(found, iou):
+    left = sorted(range(len(found.scores)), key=lambda n: -found.scores[n])
+    told = []
+    while left:
+        group = [n for n in left if n == left[0] or overlap(found.boxes[left[0]], found.boxes[n]) > iou]
+        total = sum(found.scores[n] for n in group)
+        told.append((found.scores[left[0]], sum(found.boxes[n] * found.scores[n] for n in group) / total))
+        left = [n for n in left if n not in group]
+    return told
+
+
+@settings(max_examples=150, deadline=None)
+@given(crowds(), st.floats(0.05, 0.95))
+def test_merging_gives_what_a_plain_loop_gives(found, iou):
+    merged = boxes.merged(found, iou=iou, top_k=1000)
+    expected = merge_one_by_one(found, iou)
+    assert merged.scores.tolist() == [score for score, _ in expected]
+    assert merged.boxes == pytest.approx(np.reshape([box for _, box in expected], (-1, 4)))
+
+
+def test_what_has_no_score_at_all_is_merged_evenly():
+    found = Candidates(np.array([[0.0, 0, 1, 1], [0.2, 0, 1, 1]]), np.zeros(2), np.zeros(2, np.int64))
+    assert boxes.merged(found, iou=0.5, top_k=10).boxes.tolist() == [[0.1, 0, 1, 1]]
+
+
+def test_boxes_of_two_classes_far_outside_the_picture_do_not_meet():
+    found = Candidates(
+        np.array([[0.0, 0.0, 0.5, 0.5], [-1.5, -1.5, -1.0, -1.0]]), np.array([0.9, 0.8]), np.array([0, 1])
+    )
+    assert boxes.suppress(found, iou=0.1, nms="class", top_k=10, limit=10).tolist() == [0, 1]

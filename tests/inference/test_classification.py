@@ -12,6 +12,8 @@ from agent.inference.runtime.base import Geometry, Labels, TensorInfo
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.tasks.classification import ImageClassification
 
+pytestmark = pytest.mark.arch
+
 FRAME = Geometry(640, 480, 224, 224)
 INPUTS = [TensorInfo("image", (1, 224, 224, 3), "float32")]
 
@@ -66,7 +68,14 @@ def test_independent_classes_pass_through_sigmoid_when_told():
 
 
 def test_numbers_are_left_alone_when_told():
-    assert [p["score"] for p in classify([3.0, 4.0], activation="none")] == [4.0, 3.0]
+    assert [p["score"] for p in classify([0.3, 0.4], activation="none")] == [0.4, 0.3]
+
+
+def test_what_is_no_score_is_an_error_and_no_result():
+    with pytest.raises(ModelError, match=r"a score of 4, and no score is above 1") as caught:
+        classify([3.0, 4.0], activation="none")
+    assert caught.value.code == "scores-wrong"
+    assert "activation" in caught.value.hint
 
 
 def test_a_flat_distribution_in_eight_bits_stays_a_distribution():
@@ -132,7 +141,7 @@ def test_one_vector_is_recognised_as_a_classification(shapes, known):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=60), st.integers(1, 70))
+@given(st.lists(st.floats(-50, 1, width=32), min_size=2, max_size=60), st.integers(1, 70))
 def test_scores_descend_and_the_answer_is_that_of_a_full_sort(values, top_k):
     told = classify(values, top_k=top_k, activation="none")
     order = sorted(range(len(values)), key=lambda n: (-values[n], n))

@@ -18,11 +18,12 @@ from msgspec.structs import asdict
 from agent.config.models import ModelOptions
 from agent.errors import ConfigError, ModelRefusedError, VergeError
 from agent.frames.frame import Picture
+from agent.inference import masks
 from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.predictions import Detection, Keypoint, Tensor
 from agent.inference.runtime import plugins
-from agent.inference.runtime.base import Backend, TensorInfo
+from agent.inference.runtime.base import Backend, Labels, Network, TensorInfo
 from agent.inference.values import Answer, Snapshot
 from tests.support.unruly import PLUGINS
 
@@ -368,8 +369,8 @@ MOODY = """
             "code-wrong",
             "the score of prediction 0 is nan",
         ),
-        ("postprocess", "return [dict(given[0], label=7)]", "code-wrong", "has the label 7"),
-        ("postprocess", "return [dict(given[0], label_id=1.5)]", "code-wrong", "has the label_id 1.5"),
+        ("postprocess", "return [dict(given[0], label=7)]", "code-wrong", "the label of prediction 0 is 7"),
+        ("postprocess", "return [dict(given[0], label_id=1.5)]", "code-wrong", "the label_id of prediction 0 is 1.5"),
         (
             "postprocess",
             "return [dict(given[0], box={'x': 10, 'y': 20, 'width': 5, 'height': 5})]",
@@ -412,8 +413,8 @@ async def test_tensors_pass_a_step_too(tmp_path) -> None:
         def halve(tensors):
             return [{**each, "shape": (2,), "data": np.asarray(each["data"])[:2] / 2} for each in tensors]
     """
-    folder = model(tmp_path / "m", code, 'postprocess = "code.py:halve"\n')
-    found = await answer(folder, task="tensors")
+    folder = model(tmp_path / "m", code, "")
+    found = await answer(folder, task="tensors", postprocess=f"{folder}/code.py:halve")
     assert found.predictions == (Tensor("corners", (2,), "float32", [0.125, 0.125]),)
 
 
@@ -434,8 +435,7 @@ async def test_a_step_may_add_what_a_detection_may_have(tmp_path) -> None:
     (spot,) = plain.predictions
     assert isinstance(spot, Detection)
     assert (spot.keypoints, spot.track_id) == ((Keypoint(0.25, 0.5),), 7)
-    mask = cv2.imdecode(np.frombuffer(spot.mask.data, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.argwhere(mask).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+    assert masks.runs(spot.mask) == [4 * 8 + 2, 2, 6, 2, 10 * 8 + 4]
 
 
 # -- names ------------------------------------------------------------------------------------------------
@@ -524,7 +524,8 @@ def test_a_strangers_plug_in_that_cannot_look_stands_in_nobodys_way(tmp_path, mo
     monkeypatch.setattr(plugins, "_entry_points", lambda _group: found)
     assert plugins.backend_for(str(tmp_path / "model.mine")) is Taking
     odd = [TensorInfo("x", (2, 3, 5), "float32"), TensorInfo("y", (7, 3, 5), "float32")]
-    assert plugins.task_for(odd[:1], odd).name == "tensors"
+    network = Network(odd[:1], odd, Labels())
+    assert not any(plugins.claims(name, network) for name in plugins.task_names())
     said = capsys.readouterr().err
     assert "the backend 'blind' cannot look at" in said
     assert "the task 'c' cannot look at the outputs" in said

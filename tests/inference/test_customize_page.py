@@ -12,51 +12,15 @@ from pathlib import Path
 
 import agent
 from agent.inference.manifest import SAMPLES
+from agent.inference.runtime import plugins
+from agent.inference.runtime.tasks.detection import DECODERS
 from tests.inference.environments import house
 from tests.support import agent as agents
+from tests.support.pages import run, session
 
 ROOT = Path(agent.__file__).parents[1]
 PAGE = ROOT / "docs" / "customize.md"
 MODELS, RUNTIMES = re.split(r"^(?=## A new runtime$)", PAGE.read_text(), flags=re.MULTILINE)
-_BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def run(command: str, folder: Path) -> str:
-    """What ``verge`` says; it fails exactly where the page shows an error."""
-    words = shlex.split(command)
-    assert words[0] == "verge"
-    said = subprocess.run(
-        [sys.executable, "-m", "agent", *words[1:]], cwd=folder, env={"PYTHONPATH": str(ROOT), "COLUMNS": "160"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    failed = "verge: " in said.stderr or "FAILED" in said.stdout
-    assert (said.returncode != 0) == failed, said.stdout + said.stderr
-    return said.stdout + said.stderr
-
-
-def shows(line: str, said: str) -> bool:
-    """Whether one of the lines said is the page's, in which … stands for anything."""
-    pattern = re.compile(".*".join(map(re.escape, line.strip().split("…"))))
-    return any(pattern.match(each.strip()) for each in said.splitlines())
-
-
-def session(text: str, folder: Path) -> int:
-    """Write the text's files, run its commands in a folder; the result is how many they were."""
-    commands = 0
-    for kind, name, block in _BLOCK.findall(text):
-        if name:
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(block)
-        if kind != "console":
-            continue
-        said = ""
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                said = run(line[2:], folder)
-                commands += 1
-            else:
-                assert shows(line, said), f"{line!r} is not in:\n{said}"
-    return commands
 
 
 def begun(folder: Path) -> None:
@@ -88,3 +52,8 @@ def test_the_runtime_on_the_page_is_built_offline_refused_and_made_by_hand_as_it
         assert session(text, tmp_path) >= 5
         model = running.peer.wait(running.topic("components/com.example.Cats"), lambda told: told["state"] == "RUNNING")
     assert model["model"]["backend"] == "litert 2.14.0"
+
+
+def test_the_page_lists_every_head_of_a_detector_and_every_task() -> None:
+    named = set(re.findall(r"`([a-z0-9-]+)`", PAGE.read_text()))
+    assert {decoder.name for decoder in DECODERS} | set(plugins.TASKS) <= named

@@ -1,6 +1,9 @@
 """Pictures of every encoding, size and orientation as the worker sees them."""
 
 import io
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -13,6 +16,8 @@ from agent.inference.runtime.decode import Fit
 from agent.inference.runtime.errors import ModelError
 from tests.support import pictures
 from tests.support.pictures import turned
+
+pytestmark = pytest.mark.arch
 
 RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)
 
@@ -174,6 +179,72 @@ def test_a_picture_that_is_cut_off_is_undecodable(extension, kept):
     with pytest.raises(ModelError) as caught:
         decode.decode(data[: int(len(data) * kept)], {".jpg": "jpeg"}.get(extension, extension[1:]), (16, 16))
     assert caught.value.code == "undecodable"
+
+
+NOISE = np.random.default_rng(1).integers(0, 256, (96, 128, 3), np.uint8)
+PHOTOGRAPH = encoded(cv2.GaussianBlur(NOISE, (5, 5), 0), ".jpg")
+MIDDLE = len(PHOTOGRAPH) // 2
+
+
+@pytest.mark.parametrize("behind", [bytes(48_000), b"\xff" * 48_000, PHOTOGRAPH[3000:] * 3, b"\r\n--frame\r\n" * 900])
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_a_whole_jpeg_is_answered_whatever_its_buffer_holds_behind_it(behind, kind):
+    decoded = decode.decode(kind(PHOTOGRAPH + behind), "jpeg", None)
+    np.testing.assert_array_equal(decoded.pixels, decode.decode(PHOTOGRAPH, "jpeg", None).pixels)
+    assert not decoded.damaged
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_jpeg_that_is_cut_off_is_undecodable_whatever_its_buffer_holds_behind_it(kept):
+    with pytest.raises(ModelError, match="cut off"):
+        decode.decode(PHOTOGRAPH[: int(len(PHOTOGRAPH) * kept)] + bytes(48_000), "jpeg", None)
+
+
+@pytest.mark.parametrize("cover", [None, (16, 16)])
+@pytest.mark.parametrize("flags", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, at: data[:at] + b"\xff\xd9",
+        lambda data, at: data[:at] + data[at + 900 :],
+        lambda data, at: data[:at] + b"\x55" * 900 + data[at + 900 :],
+    ],
+    ids=["ends early", "a gap", "overwritten"],
+)
+def test_a_jpeg_whose_decoder_complains_is_damaged(damage, flags, cover, capfd):
+    data = encoded(cv2.GaussianBlur(NOISE, (5, 5), 0), ".jpg", *flags)
+    decoded = decode.decode(damage(data, len(data) // 2), "jpeg", cover)
+    assert decoded.damaged
+    assert decoded.pixels.shape[2] == 3
+    assert not decode.decode(data, "jpeg", cover).damaged  # the complaint is that picture's alone
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp", ".npy"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_whole_pictures_are_not_damaged(extension, orientation):
+    data = npy(quarters()) if extension == ".npy" else encoded(quarters(), extension)
+    if extension in {".jpg", ".png", ".webp"}:
+        data = turned(data, orientation)
+    assert not decode.decode(data, {".jpg": "jpeg"}.get(extension, extension[1:]), (8, 8)).damaged
+
+
+def test_what_others_print_while_a_picture_is_decoded_is_passed_on(monkeypatch, capfd):
+    def chatty(*arguments):
+        os.write(2, b"a word of a library\nCorrupt JPEG data: bad Huffman code\n")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(cv2, "imdecode", chatty)
+    assert decode.decode(PHOTOGRAPH, "jpeg", None).damaged
+    assert capfd.readouterr().err == "a word of a library\n"
+
+
+def test_a_picture_is_decoded_where_there_is_no_standard_error():
+    code = (
+        "import os, sys; os.close(2); from agent.inference.runtime import decode;"
+        "sys.exit(decode.decode(sys.stdin.buffer.read(), 'jpeg', None).width)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], input=PHOTOGRAPH, check=False).returncode == 128
 
 
 def test_an_encoding_without_decoder_is_refused_with_those_there_are():

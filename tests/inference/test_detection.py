@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 import agent
 from agent.inference.runtime import labels
-from agent.inference.runtime.base import Geometry, Labels, TensorInfo
+from agent.inference.runtime.base import Geometry, Labels, Network, TensorInfo
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.tasks.decoders.yolox import grid
 from agent.inference.runtime.tasks.detection import DECODERS, ObjectDetection
+
+pytestmark = pytest.mark.arch
 
 SAMPLES = Path(agent.__file__).parent / "samples"
 SEEDS = st.integers(0, 2**32 - 1)
@@ -143,6 +145,7 @@ AUTO = [
     ("end2end", 640, [(1, 300, 6)], None, 80),
     ("end2end", 640, [(1, 300, 6)], None, 0),
     ("end2end", 640, [(1, -1, 6)], None, 80),
+    ("ssd-keypoints", 128, [(1, 896, 16), (1, 896, 1)], None, 0),
     ("yolov5", 640, [(1, 25200, 6)], None, 1),
     ("yolov8", 640, [(1, 8400, 6)], None, 2),
 ]
@@ -157,7 +160,10 @@ def test_the_decoder_is_told_by_shapes_names_and_number_of_labels(decoder, size,
 
 @pytest.mark.parametrize(
     ("decoder", "options"),
-    [("ssd-raw", {"anchors": {"maps": [2], "ratios": [1.0]}, "background": True}), ("detr", {})],
+    [
+        ("ssd-raw", {"anchors": {"maps": [2], "ratios": [1.0]}, "background": True}),
+        ("detr", {"activation": "softmax"}),
+    ],
 )
 def test_a_network_whose_only_class_is_no_object_is_refused(decoder, options):
     with pytest.raises(ModelError, match="nothing remains"):
@@ -178,11 +184,34 @@ NAN_OUTPUTS = {
     "ssd-post": [POST[0], POST[1], np.full((1, 3), math.nan), POST[3]],
     "yolov8": [np.full((1, 6, 84), math.nan)],
     "yolov5": [np.full((1, 252, 7), math.nan)],
+    "boxes-labels-scores": [np.zeros((4, 4)), np.zeros(4), np.full(4, math.nan)],
+    "boxes-scores": [np.zeros((1, 9, 4)), np.full((1, 9, 5), math.nan)],
+    "rtdetr": [np.full((1, 9, 7), math.nan)],
+    "yolo-raw": [np.full((1, 3, n, n, 7), math.nan) for n in (8, 4, 2)],
+    "nanodet": [np.full((1, 84, 36), math.nan)],
+    "picodet": [np.full((1, n, k), math.nan) for n in (64, 16, 4) for k in (5, 32)],
     "yolox": [np.full((1, 84, 7), math.inf)],
+    "yolov6": [np.full((1, 84, 7), math.inf)],
     "detr": [np.full((1, 9, 5), math.inf), np.zeros((1, 9, 4))],
     "ssd-raw": [np.full((1, 4, 5), math.nan), np.zeros((1, 4, 4))],
     "gluoncv": [np.zeros((1, 4, 1)), np.full((1, 4, 1), math.nan), np.zeros((1, 4, 4))],
     "end2end": [np.full((1, 4, 6), math.inf)],
+    "yolov8-seg": [np.full((1, 10, 84), math.nan), np.zeros((1, 4, 16, 16))],
+    "yolov5-seg": [np.full((1, 252, 11), math.nan), np.zeros((1, 4, 16, 16))],
+    "yolov8-pose": [np.full((1, 56, 84), math.nan)],
+    "yolov7-pose": [np.full((1, 252, 57), math.nan)],
+    "yolov8-obb": [np.full((1, 7, 84), math.nan)],
+    "end2end-seg": [np.full((1, 4, 10), math.nan), np.zeros((1, 4, 16, 16))],
+    "end2end-pose": [np.full((1, 4, 57), math.nan)],
+    "end2end-obb": [np.full((1, 4, 7), math.nan)],
+    "dbnet": [np.full((1, 1, 64, 64), math.nan)],
+    "ultraface": [np.zeros((1, 235, 4)), np.full((1, 235, 2), math.nan)],
+    "retinaface": [np.zeros((1, 168, 4)), np.full((1, 168, 2), math.nan), np.zeros((1, 168, 10))],
+    "scrfd": [np.full((1, n, w), math.nan) for w in (1, 4) for n in (128, 32, 8)],
+    "yunet": [np.full((1, n, w), math.nan) for w in (1, 1, 4) for n in (64, 16, 4)],
+    "centerface": [np.full((1, n, 16, 16), math.nan) for n in (1, 2, 2, 10)],
+    "yolov5-face": [np.full((1, 252, 16), math.nan)],
+    "ssd-keypoints": [np.full((1, 256, 16), math.nan), np.zeros((1, 256, 1))],
 }
 
 
@@ -198,7 +227,8 @@ def test_numbers_that_are_not_finite_are_an_error_of_every_decoder(name):
 @given(SEEDS, st.floats(0, 1), st.sampled_from([1.0, 1e10, 1e37]), st.sampled_from(["class", "agnostic", "none"]))
 def test_whatever_finite_numbers_come_boxes_lie_in_the_frame_and_scores_descend(seed, threshold, scale, nms):
     random = np.random.default_rng(seed)
-    rows = (random.normal(size=(1, 7, 84)) * scale).astype(np.float32)
+    rows = np.tanh(random.normal(size=(1, 7, 84))).astype(np.float32)
+    rows[:, :4] *= scale
     geometry = Geometry(640, 480, 64, 64, -0.2, 0.1, 1.4, 0.8)
     for decoder, outputs in (("yolov8", rows), ("yolox", rows.transpose(0, 2, 1)), ("yolov5", rows.transpose(0, 2, 1))):
         told = detect([outputs], decoder=decoder, geometry=geometry, threshold=threshold, nms=nms)
@@ -207,6 +237,20 @@ def test_whatever_finite_numbers_come_boxes_lie_in_the_frame_and_scores_descend(
             left, top, right, bottom = corners(one)
             assert 0 <= left < right <= 1
             assert 0 <= top < bottom <= 1
+
+
+def test_a_score_that_rounding_to_8_bits_put_above_one_is_one():
+    rows = np.zeros((1, 84, 6), np.float32)
+    rows[0, 0] = [32, 32, 20, 20, 1.004, 0.0]
+    assert detect([rows], decoder="yolov8")[0]["score"] == 1.0
+
+
+@pytest.mark.parametrize("decoder", ["yolov8", "yolov5"])
+def test_a_score_above_one_is_an_error_and_no_result(decoder):
+    outputs = np.full((1, 7, 84), 1.5, np.float32)
+    with pytest.raises(ModelError, match="no score is above 1") as caught:
+        detect([outputs if decoder == "yolov8" else outputs.transpose(0, 2, 1)], decoder=decoder)
+    assert caught.value.code == "scores-wrong"
 
 
 # SSD with its post-processing
@@ -428,12 +472,13 @@ def test_detr_queries_are_decoded_as_a_plain_loop_decodes_them(seed, boxes_first
     logits = (random.normal(size=(20, 7)) * 2).astype(np.float32)
     boxes = random.random((20, 4)).astype(np.float32)
     outputs = [boxes[None], logits[None]] if boxes_first else [logits[None], boxes[None]]
-    assert_same(detect(outputs, threshold=threshold), detr_one_by_one(logits, boxes, threshold))
+    told = detect(outputs, threshold=threshold, activation="softmax")
+    assert_same(told, detr_one_by_one(logits, boxes, threshold))
 
 
 def test_a_query_that_found_nothing_is_not_answered():
     logits = np.array([[[0.0, 1.0, 9.0], [0.0, 5.0, 1.0]]])
-    assert [one["label_id"] for one in detect([logits, np.full((1, 2, 4), 0.5)])] == [1]
+    assert [one["label_id"] for one in detect([logits, np.full((1, 2, 4), 0.5)], activation="softmax")] == [1]
 
 
 def test_with_sigmoid_every_column_of_detr_is_a_class():
@@ -487,3 +532,9 @@ def test_the_shipped_detector_finds_what_the_picture_shows(shipped, picture, lab
 
 def test_the_shipped_detector_finds_nothing_where_nothing_is(shipped):
     assert shipped("rocket.jpg") == []
+
+
+def test_tensorflow_s_four_outputs_are_read_rows_first_whatever_they_are_called() -> None:
+    given = Network(*network((1, 9, 4), (1, 9), (1, 9), (1,), names=["boxes", "classes", "scores", "count"]), Labels())
+    claims = sorted(ObjectDetection.claims(given), key=lambda claim: -claim.strength)
+    assert claims[0].options["decoder"] == "ssd-post"

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.inference.runtime import draw
+from agent.inference.runtime import contracts, draw
+from tests.support.given import PREDICTIONS
+
+pytestmark = pytest.mark.arch
 
 
 def blank(width=640, height=480, grey=127):
@@ -163,6 +166,108 @@ def test_a_mask_is_tinted_where_it_is_set_and_a_map_where_it_is_strong():
         drawn = draw.annotate(blank(), [one])
         assert (drawn[400, 600] != 127).any()
         assert (drawn[400, 40] == 127).all()
+
+
+def test_a_mask_is_outlined_along_its_edge():
+    mask = np.zeros((48, 64), bool)
+    mask[12:36, 16:48] = True
+    drawn = draw.annotate(blank(), [{**thing(), "mask": mask}])
+    assert tuple(drawn[240, 160]) == draw.colour(3)
+    inside = drawn[240, 320].astype(int)
+    assert np.abs(inside - (127 * 0.6 + 0.4 * np.array(draw.colour(3)))).max() <= 1
+
+
+def test_the_class_for_what_is_nothing_else_leaves_its_part_of_the_picture_as_it_is():
+    sky = {"label": "sky", "label_id": 1, "mask": np.ones((2, 2), bool)}
+    assert (draw.annotate(blank(), [sky])[470, 630] != 127).any()
+    for label in ("background", "__background__", "Background"):
+        assert (draw.annotate(blank(), [{**sky, "label": label}])[470, 630] == 127).all()
+
+
+def test_a_turned_box_is_drawn_along_its_corners():
+    corners = [(0.5, 0.25), (0.75, 0.5), (0.5, 0.75), (0.25, 0.5)]
+    drawn = draw.annotate(blank(400, 400), [{**thing(), "corners": corners, "angle": 45.0}])
+    for x, y in ((150, 150), (250, 150), (250, 250), (150, 250)):  # the middles of its sides
+        assert tuple(drawn[y, x]) == draw.colour(3)
+    assert (drawn[200, 200] == 127).all()
+    assert (drawn[295, 105] == 127).all()  # a corner of the upright box around it
+
+
+def points(*places, names=(), scores=()):
+    made = [{"x": x, "y": y} for x, y in places]
+    for key, values in (("name", names), ("score", scores)):
+        for point, value in zip(made, values, strict=False):
+            point[key] = value
+    return {"keypoints": made}
+
+
+def test_key_points_of_a_body_are_joined_by_its_limbs():
+    arm = points((0.25, 0.5), (0.5, 0.5), (0.75, 0.5), names=["left_shoulder", "left_elbow", "left_wrist"])
+    drawn = draw.annotate(blank(), [arm])
+    assert (drawn[240, 240] != 127).any()
+    assert (drawn[240, 400] != 127).any()
+    assert (drawn[240, 500] == 127).all()
+    for names in (["left_shoulder", "right_knee"], ["left_eye", "left_ear"]):
+        others = points((0.25, 0.5), (0.5, 0.5), names=names)
+        assert (draw.annotate(blank(), [others])[240, 240] == 127).all()
+
+
+def test_seventeen_points_without_names_are_a_body_and_others_are_dots():
+    places = [(0.1, 0.1)] * 5 + [(0.25, 0.5), (0.9, 0.9), (0.5, 0.5)] + [(0.9, 0.9)] * 9
+    assert (draw.annotate(blank(), [points(*places)])[240, 240] != 127).any()
+    assert (draw.annotate(blank(), [points(*places[:-1])])[240, 240] == 127).all()
+
+
+def test_a_key_point_that_is_hardly_seen_is_not_drawn_nor_are_its_limbs():
+    names = ["left_hip", "left_knee"]
+    hidden = points((0.25, 0.5), (0.5, 0.5), names=names, scores=[0.9, 0.1])
+    drawn = draw.annotate(blank(), [hidden])
+    assert (drawn[240, 160] != 127).any()
+    assert (drawn[240, 240] == 127).all()
+    assert (drawn[240, 320] == 127).all()
+
+
+def test_an_anomaly_is_red_where_the_map_is_high_and_enclosed_where_it_passes_the_threshold():
+    levels = np.zeros((48, 64), np.uint8)
+    levels[12:36, 16:48] = 255
+    found = {"anomalous": True, "score": 0.9, "threshold": 0.5, "map": levels}
+    drawn = draw.annotate(blank(), [found])
+    blue, green, red = drawn[240, 320].astype(int)
+    assert red > 110
+    assert max(blue, green) < 60
+    rows = drawn[240].astype(int)
+    assert (rows[155:166] > 240).all(axis=1).any()
+    calm = draw.annotate(blank(), [{**found, "anomalous": False}])
+    assert not (calm[240, 155:166] > 240).all(axis=1).any()
+
+
+def test_a_map_is_a_scale_of_colours_from_its_minimum_to_its_maximum():
+    levels = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+    told = {"map": levels, "minimum": 0.25, "maximum": 12.5, "unit": "m"}
+    drawn = draw.annotate(blank(), [told]).astype(int)
+    brightness = drawn[400].sum(axis=1)
+    assert brightness[20] + 100 < brightness[320] < brightness[620] - 50
+    assert not np.array_equal(drawn, draw.annotate(blank(), [{**told, "maximum": 13.5}]))
+
+
+def test_the_parts_of_a_detection_are_drawn_where_they_are_or_named_in_its_caption():
+    def touched_by(*parts):
+        return touched(draw.annotate(blank(), [thing()]), draw.annotate(blank(), [{**thing(), "parts": list(parts)}]))
+
+    left, top, right, bottom = touched_by({"text": "AB 123", "box": {"x": 0.4, "y": 0.6, "width": 0.2, "height": 0.1}})
+    assert (left, right) == pytest.approx((256, 384), abs=4)
+    assert 250 < top < bottom < 345
+    for part in ({"vector": np.ones(3), "name": "Ada", "similarity": 0.8}, thing("new", box=None), {"text": "AB 123"}):
+        _, top, _, bottom = touched_by(part)
+        assert 80 < top < bottom < 125
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.lists(PREDICTIONS, max_size=3), st.none() | st.integers(1, 99))
+def test_predictions_of_any_kind_can_be_drawn_on_any_picture(width, height, predictions, max_side):
+    drawn = draw.annotate(blank(width, height), contracts.predictions(predictions, "task"), max_side)
+    assert drawn.dtype == np.uint8
+    assert max(drawn.shape[:2]) <= (max_side or 200)
 
 
 def test_text_is_drawn_in_its_box_and_what_is_not_for_eyes_is_not():

@@ -25,6 +25,18 @@ def test_a_tflite_file_tells_its_labels_normalisation_and_colours(tmp_path):
     }
 
 
+def test_a_label_file_inside_a_tflite_file_may_have_any_form(tmp_path):
+    path = models.tflite_colours(tmp_path / "m.tflite")
+    path.write_bytes(path.read_bytes() + models.appended({"labelmap.txt": "1: dog\n0: cat\n"}))
+    assert filemeta.tflite(str(path))["labels"] == ["cat", "dog"]
+
+
+def test_a_label_file_inside_a_tflite_file_that_cannot_be_read_is_told_as_a_problem(tmp_path):
+    path = models.tflite_colours(tmp_path / "m.tflite")
+    path.write_bytes(path.read_bytes() + models.appended({"labels.txt": '["cat"'}))
+    assert filemeta.tflite(str(path))["problem"].startswith("labels.txt: ")
+
+
 def test_a_tflite_file_without_metadata_tells_nothing(tmp_path):
     assert filemeta.tflite(str(models.tflite_colours(tmp_path / "m.tflite"))) == {}
 
@@ -78,6 +90,16 @@ def test_a_damaged_tflite_file_gives_metadata_or_a_problem(tmp_path_factory, at,
         ({"names": "{0: 'cat', 999999999: 'dog'}"}, {}),
         ({"names": "[" * 5000}, {}),
         ({"names": "", "imgsz": "640", "stride": "a"}, {}),
+        ({"labels": '["cat", "dog"]'}, {"labels": ["cat", "dog"]}),
+        ({"classes": "cat,dog"}, {"labels": ["cat", "dog"]}),
+        ({"class_names": "cat\ndog\n"}, {"labels": ["cat", "dog"]}),
+        ({"id2label": '{"1": "dog", "0": "cat"}'}, {"labels": ["cat", "dog"]}),
+        ({"character": "　\n!\n \n字\n"}, {"labels": ["　", "!", " ", "字"]}),
+        ({"character": "a\nb", "names": "['cat', 'dog']"}, {"labels": ["cat", "dog"]}),
+        ({"classes": "80", "labels": "labels.txt", "names": "{0: 'cat'}"}, {"labels": ["cat"]}),
+        ({"classes": "80"}, {}),
+        ({"labels": "labels.txt"}, {}),
+        ({"labels": "0 cat\n0 dog"}, {}),
     ],
 )
 def test_properties_are_parsed_as_literals_and_never_evaluated(entries, told):
@@ -108,3 +130,7 @@ def test_a_damaged_onnx_file_is_read_or_refused_as_broken(tmp_path_factory, cut,
         assert onnxfile.read(str(path)).outputs
     except ModelError as error:
         assert error.code == "model-broken"  # noqa: PT017 - either outcome is right
+
+
+def test_a_literal_that_is_far_longer_than_a_size_is_not_parsed():
+    assert filemeta.properties({"imgsz": "[320, 640]" + " " * (1 << 18)}) == {}

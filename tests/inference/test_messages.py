@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +64,17 @@ def test_what_is_no_json_object_is_refused(text) -> None:
 def test_json_that_is_text_already_travels_as_it_is() -> None:
     (heard,) = MessageDecoder().feed(encode(messages.INFER, json.dumps({"id": 1}).encode()))
     assert heard.content == {"id": 1}
+
+
+def test_half_a_character_reaches_no_strict_reader() -> None:
+    (heard,) = MessageDecoder().feed(encode(messages.ANSWER, messages.strict({"label": "a\ud800", "other": "😀"})))
+    assert msgspec.json.decode(heard.text) == {"label": "a?", "other": "😀"}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_refused_before_it_is_sent(number) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        messages.strict({"score": number})
 
 
 def test_what_is_written_to_the_ring_is_read_through_its_descriptor() -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from agent.config.models import ModelOptions
 from agent.config.streams import FrameLimits
-from agent.errors import BackendUnavailableError, ModelRefusedError, VergeError, WorkerLostError
+from agent.errors import BackendUnavailableError, FrameError, ModelRefusedError, VergeError, WorkerLostError
 from agent.frames.recognise import recognise
+from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.predictions import Classification
@@ -195,6 +196,100 @@ async def test_a_worker_killed_over_an_innocent_picture_answers_it_in_the_end(tm
         assert plane.status("m").restarts == 1
 
 
+async def test_the_bytes_that_ended_two_workers_are_refused_before_a_worker_sees_them(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        with pytest.raises(WorkerLostError):
+            await plane.infer("m", unruly.picture("crash"))
+        before = plane.status("m").restarts
+        with pytest.raises(FrameError) as refused:
+            await plane.infer("m", unruly.picture("crash"))
+        assert (await plane.infer("m", unruly.picture("answer", 1))).predictions
+        assert plane.status("m").restarts == before == 2
+    assert refused.value.code == "quarantined"
+
+
+async def test_poison_between_good_pictures_never_makes_the_model_broken(tmp_path: Path) -> None:
+    seen: list[PoolStatus] = []
+    async with plane_in(tmp_path, seen) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        for number in range(5):
+            with pytest.raises(WorkerLostError):
+                await plane.infer("m", unruly.picture("crash", number))
+            assert (await plane.infer("m", unruly.picture("answer", number))).predictions
+    assert len([status for status in seen if status.state is PoolState.BROKEN]) == 0
+    assert seen[-1].restarts == 10
+
+
+async def test_a_worker_that_is_killed_again_and_again_is_back_at_once_while_pictures_are_answered(
+    tmp_path: Path,
+) -> None:
+    seen: list[PoolStatus] = []
+    async with plane_in(tmp_path, seen) as plane:
+        start_s = await load_timed(plane, tmp_path)
+        for number in range(12):
+            began = asyncio.get_running_loop().time()
+            assert (await plane.infer("m", unruly.picture("answer", number))).predictions
+            assert asyncio.get_running_loop().time() - began < 5.0 + 3 * start_s
+            (worker,) = children("agent/inference/runtime")
+            os.kill(worker, signal.SIGKILL)
+            await until(lambda deaths=number: plane.status("m").restarts > deaths)
+    assert not [status for status in seen if status.state is PoolState.BROKEN]
+
+
+async def test_a_suspect_is_not_tried_on_the_last_worker_that_is_up(tmp_path: Path) -> None:
+    seen: list[PoolStatus] = []
+    async with plane_in(tmp_path, seen) as plane:
+        await plane.load("m", unruly.spec(tmp_path, workers=2))
+        with pytest.raises(WorkerLostError):
+            await plane.infer("m", unruly.picture("crash"))
+        await until(lambda: plane.status("m").workers == 2)
+    assert seen[-1].restarts == 2
+    assert min(status.workers for status in seen if status.state is PoolState.RUNNING and status.restarts) == 1
+
+
+async def test_unloading_answers_a_picture_that_waits_for_its_second_try_first(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, workers=2, backend_options={"slow_s": 0.3}))
+        waiting = asyncio.create_task(plane.infer("m", unruly.picture("slow")))
+        await asyncio.sleep(0)
+        for worker in children("agent/inference/runtime"):
+            os.kill(worker, signal.SIGKILL)
+        await until(lambda: plane.status("m").restarts == 2)
+        await plane.unload("m")
+        assert (await waiting).predictions
+
+
+async def test_a_suspect_is_tried_though_there_is_always_other_work(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, backend_options={"slow_s": 0.02}))
+        crashing = asyncio.create_task(plane.infer("m", unruly.picture("crash")))
+
+        async def busy() -> None:
+            number = 0
+            while not crashing.done():
+                number += 1
+                await plane.infer("m", unruly.picture("slow", number))
+
+        await asyncio.wait_for(asyncio.gather(*(busy() for _ in range(4))), 30)
+        with pytest.raises(WorkerLostError, match="two workers were lost"):
+            await crashing
+
+
+async def test_a_model_that_is_slower_than_the_least_deadline_answers(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=0.2, backend_options={"every_s": 0.5}))
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions
+        assert plane.status("m").restarts == 0
+
+
+async def test_a_model_loaded_for_itself_takes_as_long_as_it_takes(tmp_path: Path) -> None:
+    spec = unruly.spec(tmp_path, deadline_s=0.2, backend_options={"slow_s": 0.7})
+    async with loaded(spec) as (plane, _):
+        assert (await plane.infer(MODEL, unruly.picture("slow"))).predictions
+        assert plane.status(MODEL).restarts == 0
+
+
 async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with plane_in(tmp_path) as plane:
@@ -212,6 +307,32 @@ async def test_a_hung_worker_is_replaced_within_two_and_a_half_seconds(tmp_path:
     assert lost.value.code == "worker-hung"
 
 
+async def test_a_slow_worker_holds_no_second_picture_that_would_be_old_before_its_turn(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, backend_options={"every_s": 0.8}))
+        worker = plane._find("m").pool._workers[0]
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("answer", number))) for number in range(3)]
+        await asyncio.sleep(0)
+        assert len(worker.requests) == 1
+        assert all(answer.predictions for answer in await asyncio.gather(*asked))
+
+
+async def test_a_model_that_gets_on_with_loading_may_take_longer_than_the_limit(tmp_path: Path) -> None:
+    spec = unruly.spec(
+        tmp_path, load_timeout_s=5.0, backend_options={"every_s": 1.5}, input={"tile": {"columns": 4, "rows": 1}}
+    )
+    async with plane_in(tmp_path) as plane:
+        metadata = await plane.load("m", spec)
+    assert metadata.load_ms > 7_000
+
+
+async def test_a_model_that_does_not_get_on_with_loading_is_given_up(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        with pytest.raises(WorkerLostError, match="was not loaded within 1 s") as lost:
+            await plane.load("m", unruly.spec(tmp_path, "linger", load_timeout_s=1.0))
+    assert lost.value.code == "load-timeout"
+
+
 async def test_a_slow_worker_that_answers_after_all_is_kept(tmp_path: Path) -> None:
     async with plane_in(tmp_path) as plane:
         await plane.load("m", unruly.spec(tmp_path, deadline_s=5.0, backend_options={"slow_s": 2.7}))
@@ -226,7 +347,7 @@ async def test_workers_that_die_too_quickly_make_the_model_broken_and_visible(tm
     async with plane_in(tmp_path, seen) as plane:
         await plane.load("m", unruly.spec(tmp_path))
         outcomes = await asyncio.gather(
-            *(plane.infer("m", unruly.picture("crash")) for _ in range(3)), return_exceptions=True
+            *(plane.infer("m", unruly.picture("crash", number)) for number in range(3)), return_exceptions=True
         )
         assert all(isinstance(outcome, WorkerLostError) for outcome in outcomes)
         await until(lambda: plane.status("m").state is PoolState.BROKEN)
@@ -337,6 +458,32 @@ async def test_unloading_does_not_wait_for_a_hung_worker_for_ever(tmp_path: Path
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert loop.time() - began < 30.0  # it hangs for 60 s
     assert {outcome.code for outcome in outcomes} == {"model-unloaded"}
+
+
+async def test_leaving_waits_for_no_picture_that_its_stream_has_waited_for_already(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path, deadline_s=60.0))
+        hanging = asyncio.create_task(plane.infer("m", unruly.picture("hang")))
+        await asyncio.sleep(0.2)
+        began = loop.time()
+    assert loop.time() - began < 5.0
+    with pytest.raises(WorkerLostError):
+        await hanging
+
+
+async def test_a_revived_model_that_cannot_be_loaded_is_there_and_tried_again(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with plane_in(tmp_path) as plane:
+        await plane.revive("m", unruly.spec(tmp_path, f"gate {gate}", workers=2))
+        assert plane.status("m").state in {PoolState.BACKOFF, PoolState.BROKEN}
+        assert "gave up" in plane.status("m").reason
+        with pytest.raises(WorkerLostError):
+            plane.metadata("m")
+        gate.unlink()
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions
+        assert plane.metadata("m").version == plane.status("m").metadata.version
 
 
 async def test_unloading_does_not_wait_for_a_stand_in_to_load(tmp_path: Path) -> None:

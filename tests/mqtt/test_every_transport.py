@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,9 +20,17 @@ from tests.support import websocket
 from tests.support.certs import Certificates
 from tests.support.inbox import Inbox, connected, delivered, subscribed
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.nucleus import Nucleus, nucleus
 
-KINDS = ["memory", "mqtt-5", "mqtt-3.1.1", "websockets", "mutual-tls", "iotcore"]
-WITH_PROPERTIES = ["memory", "mqtt-5", "websockets", "mutual-tls", "iotcore"]
+BROKERS = ["memory", "mqtt-5", "mqtt-3.1.1", "websockets", "mutual-tls", "iotcore"]
+KINDS = [*BROKERS, "nucleus", "nucleus-local"]
+"""What a Greengrass nucleus carries for its components: IoT Core's topics, and those of the device."""
+WITH_PROPERTIES = ["memory", "mqtt-5", "websockets", "mutual-tls", "iotcore", "nucleus"]
+WITH_LARGE = [*BROKERS, "nucleus-local"]
+"""IoT Core takes 128 KiB."""
+WITH_RETAINED = WITH_SHARED = BROKERS
+"""A nucleus is one client of IoT Core for all of its components: what is retained meets the first to subscribe, and
+each member of a shared subscription gets everything."""
 
 
 @dataclass
@@ -33,8 +42,8 @@ class World:
 
     @property
     def highest_qos(self) -> int:
-        """IoT Core has no QoS 2."""
-        return 1 if self.kind == "iotcore" else 2
+        """What can arrive: IoT Core has no QoS 2, and a nucleus does not say which a message had."""
+        return {"iotcore": 1, "nucleus": 0, "nucleus-local": 0}.get(self.kind, 2)
 
 
 @pytest.fixture(params=KINDS)
@@ -53,6 +62,8 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             return create(name, options, will=will)
 
     async with AsyncExitStack() as stack:
+        if kind.startswith("nucleus"):
+            await stack.enter_async_context(nucleus(Path(options.socket)))
         if kind == "websockets":
             port = await stack.enter_async_context(websocket.bridge(options.port))
             options = msgspec.structs.replace(options, port=port, websocket_path="/mqtt")
@@ -68,6 +79,10 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 def network_options(kind: str, request: pytest.FixtureRequest) -> TransportOptions:
     if kind == "iotcore":
         return request.getfixturevalue("iotcore")()
+    if kind.startswith("nucleus"):
+        socket = request.getfixturevalue("tmp_path") / "ipc.socket"
+        local = ("#",) if kind == "nucleus-local" else ()
+        return msgspec.structs.replace(Nucleus(socket).options, local_topics=local)
     if kind == "mutual-tls":
         files: Certificates = request.getfixturevalue("certificates")
         tls = TlsOptions(ca_file=str(files.ca), cert_file=str(files.client_cert), key_file=str(files.client_key))
@@ -92,7 +107,7 @@ async def test_a_message_keeps_its_qos(world: World, topic: str, qos: int):
     transport.publish(Message(topic, b"x", qos=qos))
     (message,) = await inbox.wait(1)
     assert message.qos == min(qos, world.highest_qos)
-    assert bool(message.packet_id) == bool(qos)
+    assert bool(message.packet_id) == bool(message.qos)
 
 
 async def test_a_subscription_lowers_the_qos_to_its_own(world: World, topic: str):
@@ -103,6 +118,7 @@ async def test_a_subscription_lowers_the_qos_to_its_own(world: World, topic: str
     assert message.qos == 0
 
 
+@pytest.mark.parametrize("world", WITH_RETAINED, indirect=True)
 async def test_a_retained_message_meets_who_comes_later(world: World, topic: str):
     first = await world.open("first")
     await delivered(first, Message(topic, b"kept", qos=1, retain=True))
@@ -204,6 +220,7 @@ async def test_on_delivered_is_never_called_before_publish_returned(world: World
     assert acts == ["returned"] * 3 + ["delivered"] * 3
 
 
+@pytest.mark.parametrize("world", WITH_LARGE, indirect=True)
 async def test_a_megabyte_arrives_as_it_was_sent(world: World, topic: str):
     transport, inbox = await world.open(), Inbox()
     payload = bytes(range(256)) * 4096
@@ -341,6 +358,7 @@ async def test_a_wrong_filter_is_refused_at_once(world: World, name: str):
         transport.subscribe(name, Inbox())
 
 
+@pytest.mark.parametrize("world", WITH_SHARED, indirect=True)
 async def test_members_of_a_shared_subscription_share_the_messages(world: World, topic: str):
     one, two, publisher = await world.open("one"), await world.open("two"), await world.open("publisher")
     first, second, either = Inbox(), Inbox(), Inbox()

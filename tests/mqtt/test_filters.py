@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
-from agent.topics import TopicTable, matches, overlap, share_stripped, valid_filter, valid_topic
+from agent.topics import TopicTable, covers, matches, overlap, share_stripped, valid_filter, valid_topic
 
 LEVELS = st.sampled_from(["", "a", "b", "$a", "é"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -63,6 +63,17 @@ def test_filters_that_share_a_topic_overlap(one: str, other: str, topic: str):
 )
 def test_filters_overlap_when_a_topic_falls_under_both(one: str, other: str, expected: bool):
     assert overlap(one, other) is expected
+
+
+@settings(max_examples=300)
+@given(FILTERS.filter(bool), FILTERS.filter(bool), TOPICS)
+def test_what_a_filter_covers_has_no_topic_outside_of_it(wide: str, narrow: str, topic: str):
+    if covers(wide, narrow):
+        assert overlap(wide, narrow)
+        assert matches(wide, topic) or not matches(narrow, topic)
+    elif "+" not in narrow and "#" not in narrow:
+        assert not matches(wide, narrow)
+    assert covers(narrow, narrow)
 
 
 @pytest.mark.parametrize("topic", ["a", "a/b", "/", "$SYS/x", "ü", "a" * 65_535])

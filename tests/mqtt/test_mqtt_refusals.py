@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from agent.config.transports import MqttOptions, TlsOptions
 from agent.errors import PublishError
 from agent.mqtt.client import MqttTransport
+from agent.mqtt.probe import Visitor
 from agent.mqtt.transport import Message
 from tests.support import certs
 from tests.support.broker import Broker
@@ -213,19 +214,74 @@ async def test_a_port_that_speaks_no_tls_is_said_to_be_one(broker: Broker, certi
         assert "tls" in state.reason.lower()
 
 
-async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(broker: Broker, topic: str):
-    def only_old(packet: bytes) -> bytes | None:
-        return b"\x20\x02\x00\x01" if packet[8] == 5 else None
+MQTT_5 = 5
+REFUSAL = b"\x20\x02\x00\x01"
 
-    async with Wire(broker.port, script=only_old) as wire:
+
+def hangs_up(_packet: bytes) -> None:
+    raise ConnectionResetError
+
+
+def version_of(packet: bytes) -> int:
+    """Of a CONNECT: it stands behind the protocol's name."""
+    return packet[packet.index(b"MQTT") + 4]
+
+
+async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(broker: Broker, topic: str):
+    async with Wire(broker.port, script=lambda packet: REFUSAL if version_of(packet) == MQTT_5 else None) as wire:
         options = replace(broker.options, port=wire.port)
-        async with MqttTransport("auto", replace(options, version="auto")) as transport:
+        async with MqttTransport("auto", options) as transport:
             await connected(transport)
             await delivered(transport, Message(topic, b"x", qos=1, content_type="text/plain"))
             assert wire.connections == 2
-        async with MqttTransport("strict", options) as transport:
+        async with MqttTransport("strict", replace(options, version="5")) as transport:
             state = await state_of(transport, lambda state: "MQTT version" in state.reason)
             assert 'version = "3.1.1"' in state.reason
+
+
+async def test_a_broker_that_hangs_up_on_mqtt_5_is_spoken_to_in_3_1_1_at_once_and_after_a_loss(
+    broker: Broker, topic: str
+):
+    old = lambda packet: hangs_up(packet) if version_of(packet) == MQTT_5 else None  # noqa: E731
+    async with Wire(broker.port, script=old) as wire:
+        options = replace(broker.options, port=wire.port, backoff_base_s=20.0, backoff_cap_s=20.0)
+        async with MqttTransport("auto", options) as transport:
+            await connected(transport)
+            await delivered(transport, Message(topic, b"x", qos=1))
+            assert wire.connections == 4  # 5, 3.1.1, 5 once more as the proof, 3.1.1
+            assert transport.limits.version == 4
+        async with MqttTransport("strict", replace(options, version="5")) as transport:
+            await state_of(transport, lambda state: "closed the connection" in state.reason)
+
+
+async def test_a_proxy_that_hangs_up_until_its_broker_is_there_leads_to_mqtt_5(broker: Broker):
+    """Whichever version is being tried when the broker comes up."""
+    for attempts in range(1, 6):
+        asked: list[bytes] = []
+
+        def proxy(packet: bytes, asked: list[bytes] = asked, attempts: int = attempts) -> None:
+            asked.append(packet)
+            if len(asked) <= attempts:
+                hangs_up(packet)
+
+        async with Wire(broker.port, script=proxy) as wire:
+            options = replace(broker.options, port=wire.port)
+            async with MqttTransport("auto", options) as transport:
+                await connected(transport)
+                assert transport.limits.version == MQTT_5
+
+
+async def test_a_visitor_speaks_3_1_1_where_nothing_else_is_taken(broker: Broker, topic: str):
+    for old in (lambda _packet: REFUSAL, hangs_up):
+        script = lambda packet, old=old: old(packet) if version_of(packet) == MQTT_5 else None  # noqa: E731
+        async with Wire(broker.port, script=script) as wire:
+            options = replace(broker.options, port=wire.port)
+
+            def visit(options: MqttOptions = options) -> tuple[bool, str | None]:
+                with Visitor(options) as visitor:
+                    return visitor.five, visitor.publish(topic)
+
+            assert await asyncio.to_thread(visit) == (False, None)
 
 
 async def test_the_reason_that_a_broker_gives_for_a_disconnect_is_told(broker: Broker):

@@ -13,6 +13,10 @@ from agent.inference.predictions import (
     Embedding,
     Image,
     Keypoint,
+    Keypoints,
+    Map,
+    Mask,
+    Parts,
     Segmentation,
     Tensor,
     Text,
@@ -55,16 +59,46 @@ TIMES = st.floats(0, 4e9, allow_nan=False).map(utc)
 BOXES = st.builds(Box, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 LABELLED = LABELS | TEXT, st.integers(0, 2000), st.floats(0, 1)
 CLASSES = st.builds(Classification, *LABELLED) | st.builds(Detection, *LABELLED, BOXES)
-IMAGES = st.builds(Image, st.integers(1, 99), st.integers(1, 99), st.just("png"), st.binary(max_size=9))
+SIDES = st.integers(1, 99), st.integers(1, 99)
+IMAGES = st.builds(Image, *SIDES, st.binary(max_size=9))
+MASKS = st.builds(Mask, *SIDES, st.text("0Aao\\", min_size=1, max_size=9)) | IMAGES
 SCORES = st.none() | st.floats(0, 1)
-KEYPOINTS = st.lists(st.builds(Keypoint, NUMBERS, NUMBERS, SCORES, TEXT), max_size=3).map(tuple)
-LATER = st.one_of(
-    st.builds(Detection, *LABELLED, BOXES, st.none() | IMAGES, KEYPOINTS, st.none() | st.integers(0, 99)),
-    st.builds(Segmentation, *LABELLED, IMAGES),
-    st.builds(Anomaly, st.booleans(), st.floats(0, 1), st.none() | IMAGES),
-    st.builds(Text, TEXT, SCORES, st.none() | BOXES),
-    st.builds(lambda data: Embedding("float32", len(data) // 4, data), st.binary(max_size=12)),
+POINTS = st.lists(
+    st.builds(Keypoint, NUMBERS, NUMBERS, z=st.none() | NUMBERS, score=SCORES, name=TEXT), max_size=3
+).map(tuple)
+POINT = st.tuples(NUMBERS, NUMBERS)
+CORNERS = st.none() | st.tuples(POINT, POINT, POINT, POINT)
+ALONE = st.one_of(
+    st.builds(Segmentation, label=LABELS, label_id=st.integers(0, 9), score=SCORES, area=st.floats(0, 1), mask=MASKS),
+    st.builds(Keypoints, POINTS, TEXT, st.none() | st.integers(0, 9), SCORES),
+    st.builds(Anomaly, st.booleans(), st.floats(0, 1), st.none() | NUMBERS, st.none() | IMAGES),
+    st.builds(Text, TEXT, SCORES, st.none() | BOXES, CORNERS, st.lists(st.floats(0, 1), max_size=3).map(tuple)),
+    st.builds(
+        lambda data, name, similarity: Embedding("float32", len(data) // 4, data, name, similarity),
+        st.binary(max_size=12),
+        TEXT,
+        st.none() | st.floats(-1, 1),
+    ),
+    st.builds(Map, IMAGES, NUMBERS, NUMBERS, TEXT),
 )
+
+
+def detections(parts):
+    """Detections with all that they may have."""
+    return st.builds(
+        Detection,
+        *LABELLED,
+        BOXES,
+        mask=st.none() | MASKS,
+        keypoints=POINTS,
+        corners=CORNERS,
+        angle=st.none() | NUMBERS,
+        track_id=st.none() | st.integers(0, 99),
+        parts=st.lists(parts, max_size=2).map(Parts),
+    )
+
+
+LATER = st.recursive(ALONE | CLASSES, detections, max_leaves=4)
 """Kinds, and parts of them, that came later."""
 TENSORS = st.builds(
     Tensor,
@@ -83,6 +117,8 @@ FRAMES = st.builds(
     captured_at=st.none() | TIMES,
     received_at=TIMES,
     camera=st.sampled_from(["door", "hall/7"]) | TEXT,
+    retained=st.booleans(),
+    damaged=st.booleans(),
     metadata=st.dictionaries(TEXT, st.none() | st.booleans() | NUMBERS | TEXT, max_size=3),
 )
 RESULTS = st.builds(

@@ -9,10 +9,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.config.streams import FilterOptions
-from agent.inference.predictions import Tensor
+from agent.inference.predictions import (
+    Anomaly,
+    Box,
+    Classification,
+    Detection,
+    Embedding,
+    Image,
+    Keypoints,
+    Map,
+    Parts,
+    Segmentation,
+    Tensor,
+    Text,
+)
 from agent.results.filters import EMPTY, RATE, UNCHANGED, Filters
 from agent.results.recent import MAX_CAMERAS, Recent
-from tests.results.made_results import LABELS, RAW_RESULTS, RESULTS, prediction, result
+from tests.results.made_results import LABELS, LATER_RESULTS, RAW_RESULTS, RESULTS, prediction, result
 
 OPTIONS = st.builds(
     FilterOptions,
@@ -49,7 +62,7 @@ def test_filters_never_invent_or_reorder_predictions_and_touch_nothing_else(opti
 
 
 @settings(max_examples=50)
-@given(OPTIONS, RESULTS | RAW_RESULTS)
+@given(OPTIONS, RESULTS | RAW_RESULTS | LATER_RESULTS)
 def test_thinning_twice_is_thinning_once(options, made):
     filters = Filters(options)
     once = filters.thin(made)
@@ -119,6 +132,86 @@ def test_a_score_at_the_limit_stays():
 def test_raw_tensors_have_no_label_or_score_and_stay():
     raw = result(Tensor("features", (1,), "float32", [0.1]), task="tensors")
     assert Filters(FilterOptions(labels=("Cat",), min_score=0.9, keep_empty=False)).apply(raw, 0.0) is raw
+
+
+BOX = Box(0, 0, 1, 1)
+
+
+def plate(text="AB 123", score=0.9):
+    """A car with a plate, whose text another model read."""
+    inner = Detection("plate", 1, score, BOX, parts=Parts([Text(text, score)]))
+    return Detection("car", 0, 0.9, BOX, parts=Parts([inner]))
+
+
+def face(name, similarity):
+    return Detection("face", 0, 0.9, BOX, parts=Parts([Embedding("float32", 0, b"", name, similarity)]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        (("car",), plate()),
+        (("plate",), plate()),
+        (("truck",), None),
+        (("AB 123",), None),  # what is read is no label
+    ],
+)
+def test_a_detection_is_wanted_for_its_own_label_with_all_its_parts_or_for_those_of_its_parts(labels, kept):
+    thinned = Filters(FilterOptions(labels=labels)).thin(result(plate()))
+    assert thinned.predictions == ((kept,) if kept else ())
+
+
+def test_of_an_unwanted_detection_only_the_wanted_parts_stay():
+    car = replace(plate(), parts=Parts([Classification("red", 3, 0.9), *plate().parts, Text("TAXI")]))
+    (kept,) = Filters(FilterOptions(labels=("red",))).thin(result(car)).predictions
+    assert kept == replace(car, parts=Parts([Classification("red", 3, 0.9)]))
+
+
+def test_parts_are_held_to_the_score_and_to_what_is_excluded():
+    (kept,) = Filters(FilterOptions(min_score=0.5)).thin(result(plate(score=0.4))).predictions
+    assert kept == Detection("car", 0, 0.9, BOX)
+    (kept,) = Filters(FilterOptions(exclude=("plate",))).thin(result(plate())).predictions
+    assert kept == Detection("car", 0, 0.9, BOX)
+
+
+def test_a_face_is_wanted_by_the_name_of_the_nearest_one_known():
+    filters = Filters(FilterOptions(labels=("Ada",), min_score=0.5))
+    made = result(face("Ada", 0.75), face("Bob", 0.8), face("Ada", 0.4), face("", None))
+    assert filters.thin(made).predictions == (face("Ada", 0.75),)
+
+
+@pytest.mark.parametrize(
+    ("given", "stays"),
+    [
+        (Anomaly(True, 0.9), True),
+        (Anomaly(False, 0.9), False),
+        (Anomaly(True, 0.4), False),
+        (Keypoints((), "anomaly", 0, 0.6), True),
+        (Keypoints((), "hand", 0, 0.6), False),
+        (Keypoints(()), True),
+        (Segmentation(label="anomaly", label_id=0, area=0.5), True),
+        (Segmentation(label="sky", label_id=0, area=0.5), False),
+        (Text("EXIT", 0.4), False),
+        (Text("EXIT"), True),
+        (Embedding("float32", 0), True),
+        (Map(Image(1, 1), 0, 1), True),
+    ],
+)
+def test_each_kind_is_held_to_the_label_and_the_score_that_it_has(given, stays):
+    filters = Filters(FilterOptions(labels=("anomaly",), min_score=0.5))
+    assert filters.thin(result(given)).predictions == ((given,) if stays else ())
+
+
+def test_another_text_is_news_and_so_is_one_in_a_part():
+    filters = Filters(FilterOptions(on_change=True))
+    assert filters.apply(result(Text("EXIT")), 0.0) is not None
+    assert filters.apply(result(Text("EXIT", 0.5)), 1.0) is None
+    assert filters.apply(result(Text("ENTRY")), 2.0) is not None
+    assert filters.apply(result(plate("AB 123")), 3.0) is not None
+    assert filters.apply(result(plate("AB 123")), 4.0) is None
+    assert filters.apply(result(plate("AB 124")), 5.0) is not None
+    assert filters.apply(result(Anomaly(False, 0.1)), 6.0) is not None
+    assert filters.apply(result(Anomaly(True, 0.9)), 7.0) is not None
 
 
 def test_a_result_thinned_to_nothing_is_published_empty_unless_told_otherwise():

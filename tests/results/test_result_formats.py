@@ -8,14 +8,31 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from agent.errors import ConfigError
-from agent.inference.predictions import Box, Labelled, Tensor
+from agent.inference.predictions import (
+    Anomaly,
+    Box,
+    Detection,
+    Embedding,
+    Image,
+    Keypoint,
+    Keypoints,
+    Labelled,
+    Map,
+    Parts,
+    Segmentation,
+    Tensor,
+    Text,
+)
 from agent.results import formats
 from agent.results.formats import FORMATS, Context, Format, load, names
+from agent.results.schemas import schema
 from tests.results.made_results import RAW_RESULTS, RESULTS, prediction, result
 
+VALIDATOR = Draft202012Validator(json.loads(schema("aws")))
 NOON = datetime.fromisoformat("2021-06-03T04:34:48.645510")
 CONTEXT = Context(now=lambda: NOON)
 
@@ -139,6 +156,51 @@ def test_raw_tensors_are_refused_by_the_aws_formats_with_the_way_out(name):
     raw = result(Tensor("features", (1,), "float32", [0.1]), task="tensors")
     with pytest.raises(ConfigError, match="native") as caught:
         load(name).encode(raw, CONTEXT)
+    assert caught.value.code == "format-unsuited"
+
+
+BOX = Box(0.1, 0.25, 0.4, 0.5)
+ROW = "[0.25 0.1  0.75 0.5 ]"
+FORMS = [
+    (Segmentation(label="sky", label_id=1, score=0.5, area=0.25), {"Label": "sky", "Score": "0.5"}),
+    (Keypoints((Keypoint(0, 0),), "hand", 0, 0.5), {"Label": "hand", "Score": "0.5"}),
+    (Anomaly(True, 0.75, 0.5), {"Label": "anomaly", "Score": "0.75"}),
+    (Text("EXIT", 0.5), {"Label": "EXIT", "Score": "0.5"}),
+    (Text("EXIT", 0.5, BOX), {"Label": "EXIT", "Score": "0.5", "Boundaries": ROW}),
+    (Embedding("float32", 0, b"", "Ada", 0.75), {"Label": "Ada", "Score": "0.75"}),
+    (
+        Detection("face", 0, 0.5, BOX, keypoints=(Keypoint(0, 0),), parts=Parts([Text("EXIT", 0.5)])),
+        {"Label": "face", "Score": "0.5", "Boundaries": ROW},
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "entry"), FORMS)
+def test_what_has_a_name_and_a_score_has_a_form_in_the_aws_format(given, entry):
+    told = json.loads(load("aws").encode(result(given), CONTEXT))
+    VALIDATOR.validate(told)
+    assert told["inference-results"] == [entry]
+
+
+FORMLESS = [
+    (Segmentation(label="sky", label_id=1, area=0.25), "segmentation"),
+    (Keypoints((Keypoint(0, 0),), score=0.5), "keypoints"),
+    (Text("EXIT"), "text"),
+    (Embedding("float32", 0), "embedding"),
+    (Map(Image(1, 1), 0, 1), "map"),
+]
+
+
+@pytest.mark.parametrize("name", AWS)
+@pytest.mark.parametrize(("given", "kind"), FORMLESS)
+def test_what_has_no_form_in_the_aws_formats_is_left_out_and_refused_where_nothing_is_left(given, kind, name):
+    form = load(name)
+    assert form.carries is not None
+    assert not form.carries(given)
+    told = json.loads(form.encode(result(prediction("Cat", 0.9), given), CONTEXT))
+    assert [entry["Label"] for entry in told["inference-results"]] == ["Cat"]
+    with pytest.raises(ConfigError, match=f"cannot carry predictions of {kind}") as caught:
+        form.encode(result(given), CONTEXT)
     assert caught.value.code == "format-unsuited"
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.config.streams import FileSinkOptions
 from agent.errors import ConfigError, NotConnectedError, PublishError
+from agent.inference.predictions import Anomaly, Text
 from agent.results.sinks import FileSink, LogSink, TopicSink
 from tests.results.made_results import TEXT, prediction, result
 
@@ -45,6 +47,8 @@ def test_the_topic_may_name_the_camera_and_the_best_label():
     sink = TopicSink(Bus().publish, "site/{camera}/{label}")
     assert sink.topic(result(prediction("Cat"), prediction("Dog"), camera="door")) == "site/door/Cat"
     assert sink.topic(result(camera="door")) == "site/door/none"
+    assert sink.topic(result(Anomaly(True, 0.9), camera="door")) == "site/door/anomaly"
+    assert sink.topic(result(Text("a/b"), camera="door")) == "site/door/none"
 
 
 @given(TEXT, TEXT)
@@ -198,13 +202,19 @@ def test_a_line_that_does_not_fit_any_more_leaves_no_half_of_it(tmp_path, full_a
     assert sink.lost == {"disk-full": 1}
 
 
-def test_the_files_are_for_others_to_read(tmp_path):
-    path = tmp_path / "r.jsonl"
-    mask = os.umask(0o022)
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_the_files_are_the_agents_alone_until_their_owner_says_otherwise(tmp_path, mask):
+    path, older = tmp_path / "made" / "r.jsonl", tmp_path / "made" / "r.jsonl.1"
+    before = os.umask(mask)
     try:
-        sink = FileSink(FileSinkOptions(path=str(path)))
+        sink = FileSink(FileSinkOptions(path=str(path), max_bytes=4))
+        sink.write(b"{}", result())
+        assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o700, 0o600]
+        path.chmod(0o640)
+        sink.write(b"{}", result())
+        sink.close()
         sink.write(b"{}", result())
         sink.close()
     finally:
-        os.umask(mask)
-    assert path.stat().st_mode & 0o777 == 0o644
+        os.umask(before)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, older)] == [0o640, 0o640]

@@ -17,7 +17,7 @@ import tomli_w
 from agent.inference.manifest import SAMPLES
 from agent.results.schemas import schema
 from tests.support import agent as agents
-from tests.support import unruly
+from tests.support import pictures, unruly
 from tests.support.until import until_sync
 
 IMAGES = SAMPLES.parent / "images"
@@ -29,6 +29,7 @@ def config(broker, thing, tmp_path):
     return agents.configuration(thing, broker.port, tmp_path, unruly.model(tmp_path))
 
 
+@pytest.mark.arch
 def test_a_frame_gets_its_result_with_all_that_is_known_of_it(config, tmp_path) -> None:
     config["models"]["model"] = {"source": "classifier", "threads": 1}
     with agents.running(config, tmp_path) as agent:
@@ -54,18 +55,12 @@ def test_the_detector_boxes_the_cat(config, tmp_path) -> None:
     assert 0 <= best["box"]["x"] < best["box"]["x"] + best["box"]["width"] <= 1
 
 
+@pytest.mark.arch
 def test_every_way_a_picture_travels_gives_the_same_answer(config, tmp_path) -> None:
     data = (IMAGES / "coffee.jpg").read_bytes()
-    text = base64.b64encode(data).decode()
-    ways = (
-        data,
-        text,
-        f"data:image/jpeg;base64,{text}",
-        json.dumps({"image": text, "metadata": {"line": 3}}),
-        json.dumps([{"height": 1}, text]),
-    )
+    ways = [wrap(data) for wrap in pictures.WRAPPINGS.values()] + [data + bytes(50_000)]
     config["models"]["model"] = {"source": "classifier", "threads": 1}
-    config["streams"]["line"]["policy"] = "fifo"
+    config["streams"]["line"] |= {"policy": "fifo", "depth": len(ways)}
     with agents.running(config, tmp_path) as agent:
         for way in ways:
             agent.frame("door", way)
@@ -76,6 +71,34 @@ def test_every_way_a_picture_travels_gives_the_same_answer(config, tmp_path) -> 
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_pieces_damage_and_words_are_in_the_books_as_what_they_are(config, tmp_path) -> None:
+    data = (IMAGES / "coffee.jpg").read_bytes()
+    text = base64.b64encode(data).decode()
+    parts = [text[at : at + 9000] for at in range(0, len(text), 9000)]
+    config["models"]["model"] = {"source": "classifier", "threads": 1}
+    config["streams"]["line"] |= {"policy": "fifo", "depth": 9}
+    with agents.running(config, tmp_path) as agent:
+        for number, part in enumerate(parts):
+            agent.frame("door", json.dumps({"pic_id": "a7", "pos": number, "size": len(parts), "data": part}))
+        agent.frame("door", data[: len(data) // 2] + b"\xff\xd9")
+        agent.frame("gate", "offline")
+        agent.frame("gate", json.dumps({"pic_id": "a8", "pos": 0, "size": 3, "data": parts[0]}))
+        report = agent.peer.wait(
+            agent.topic("streams/line"), lambda told: told["received"] == 4 and told["pending"] == 1
+        )
+        whole, damaged = agent.results()
+        agent.stop()
+        last = agent.peer.wait(agent.topic("streams/line"), lambda told: told["dropped"])
+    assert whole["predictions"][0]["label"] == "espresso"
+    assert "damaged" not in whole["frame"]
+    assert damaged["frame"]["damaged"] is True
+    assert (report["answered"], report["damaged"], report["failed"]) == (2, 1, {"not-an-image": 1})
+    assert (last["dropped"], last["pending"]) == ({"stopping": 1}, 0)
+    for told, name in ((whole, "native"), (damaged, "native"), (last, "stream-status")):
+        jsonschema.validate(told, json.loads(schema(name)))
+
+
+@pytest.mark.arch
 def test_a_request_is_answered_on_its_response_topic_with_its_correlation_data(config, tmp_path) -> None:
     with agents.running(config, tmp_path) as agent:
         agent.peer.subscribe(f"{agent.thing}/answers")

@@ -299,7 +299,7 @@ class Revisions:
             *([self.fleet.scripts("com.scripts", version, Startup="sleep 0.3")] if slow else []),
         ]
         arn = f"arn:aws:greengrass:us-east-1:123456789012:configuration:thinggroup/line:{number}"
-        told = {"configurationArn": arn, "creationTimestamp": number * 1_000_000_000_000, "version": "2019-06-30"}
+        told = {"configurationArn": arn, "creationTimestamp": 1_700_000_000_000 + number, "version": "2019-06-30"}
         return document(f"d{number}", recipes, {each["ComponentName"]: version for each in recipes}) | told
 
 
@@ -487,6 +487,8 @@ def test_a_deployment_whose_link_is_cut_ends_as_defined_and_is_reported_once(
 ):
     config["transports"]["cloud"] |= {"session_expiry_s": 0} if case.forgotten else {}
     config["transports"]["cloud"] |= {"keepalive_s": 5} if case.silent else {}
+    # Who leaves other agents' jobs alone looks at one before it begins it.
+    config["deployments"] |= {"foreign_jobs": "reject"} if case.plain else {}
     with agents.running(config, tmp_path) as agent:
         site.create(jobs[0], thing, revision(1))
         assert site.ended(jobs[0])["status"] == "SUCCEEDED"

@@ -522,10 +522,17 @@ def lent(folder: Path) -> Path:
     return wheels
 
 
-def test_16_a_runtime_is_installed_offline_without_root_pinned_and_not_again_at_the_next_start(away, tmp_path):
+@pytest.fixture
+def alone() -> Iterator[Broker]:
+    """A broker on which no other agent publishes to the same topics."""
+    with Broker() as running:
+        yield running
+
+
+def test_16_a_runtime_is_installed_offline_without_root_pinned_and_not_again_at_the_next_start(alone, tmp_path):
     pins = [f"ai-edge-litert=={metadata.version('ai-edge-litert')}"]
     block = {"Wheelhouse": str(lent(tmp_path)), "Index": False, "Interpreter": sys.executable, "Packages": pins}
-    shown, config = Pictures(tmp_path / "pictures"), configuration(away.port, tmp_path)
+    shown, config = Pictures(tmp_path / "pictures"), configuration(alone.port, tmp_path)
     shown.colour("red")
     with agents.running(config, tmp_path, ("-c", BARELY)) as agent:
         site = Site(agent, stores(tmp_path / "stores"))

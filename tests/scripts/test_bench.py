@@ -74,6 +74,23 @@ def test_the_bench_of_deployments_prints_every_figure():
         assert told[name] > 0, name
 
 
+FLEET_FIGURES = {
+    "things", "lost_notifications", "unfinished", "executions_per_s", "cpu_ms_per_thing", "rss_mb",
+    "idle_rss_mb", "seconds",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("mosquitto"), reason="needs mosquitto: apt-get install mosquitto")
+def test_the_bench_of_a_fleet_prints_every_figure_and_nobody_is_lost():
+    done = bench("fleet", "--json", "--things", "2500")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == FLEET_FIGURES
+    assert (told["things"], told["lost_notifications"], told["unfinished"]) == (2500, 0, 0)
+    assert told["executions_per_s"] > 0
+
+
 BACKEND_FIGURES = {
     "runtime", "file", "load_ms", "same_top_1", "max_score_difference", "infer_ms_p50", "infer_ratio",
     "infer_ratio_range", "answer_ms_p50", "answer_ratio", "answer_ratio_range",

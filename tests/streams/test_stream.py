@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from agent.config.streams import FrameLimits, InputOptions, Policy, StreamOptions
 from agent.inference.manifest import ModelSpec
@@ -20,7 +21,7 @@ from agent.streams.metrics import Reports
 from agent.streams.output import StreamOutput
 from agent.streams.stream import Stream
 from agent.streams.streams import source
-from tests.support import unruly
+from tests.support import pictures, unruly
 from tests.support.memory import MemoryBus, MemoryTransport
 from tests.support.until import until
 
@@ -75,6 +76,18 @@ async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_
         assert len(ours.unacknowledged) == 1
         await done(stream, 2)
         assert len(ours.unacknowledged) == 0
+
+
+async def test_a_camera_that_sends_poison_costs_the_other_camera_no_answer(tmp_path) -> None:
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.FIFO, depth=64, max_age_ms=30_000)
+    async with stream_in(tmp_path, options, workers=2) as (stream, _, theirs):
+        for number in range(10):
+            theirs.publish(Message("cameras/bad", unruly.jpeg("crash", number % 5)))
+            for one in range(4):
+                theirs.publish(Message("cameras/good", unruly.jpeg("answer", 4 * number + one)))
+            await until(lambda sent=number: stream.metrics.received == 5 * (sent + 1) and not stream.metrics.pending)
+    assert stream.metrics.cameras["good"].answered == 40
+    assert stream.metrics.failed == {"worker-crashed": 3, "camera-held": 7}
 
 
 async def test_a_dropped_frame_that_asked_for_an_answer_is_told_why(tmp_path) -> None:
@@ -170,3 +183,16 @@ async def test_a_report_of_refused_payloads_says_how_many_it_stands_for(tmp_path
         theirs.publish(Message("cameras/a", b"\x80 no picture"))
         await done(stream, 4)
     assert "(and 2 more since the last report)" in caplog.records[1].message
+
+
+async def test_a_picture_whose_decoder_complained_is_answered_marked_and_counted(tmp_path) -> None:
+    noise = np.random.default_rng(1).integers(96, 160, (96, 128, 3), np.uint8)
+    picture = pictures.encode(noise, "jpeg")
+    async with stream_in(tmp_path, msgspec.structs.replace(OPTIONS, policy=Policy.FIFO)) as (stream, ours, theirs):
+        results: list[dict] = []
+        ours.subscribe("verge/box/results/line", lambda m: results.append(msgspec.json.decode(m.payload)))
+        for payload in (picture, picture[: len(picture) // 2] + b"\xff\xd9", picture + bytes(50_000)):
+            theirs.publish(Message("cameras/a", payload))
+        await until(lambda: len(results) >= 3)
+    assert [result["frame"].get("damaged", False) for result in results] == [False, True, False]
+    assert (stream.metrics.answered, stream.metrics.damaged) == (3, 1)

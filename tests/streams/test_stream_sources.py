@@ -55,7 +55,8 @@ async def box(folder: Path, models: tuple[str, ...] = ("m",)) -> AsyncIterator[B
         MemoryTransport(bus, "camera") as theirs,
         InferencePlane(tasks, folder / "quarantine") as plane,
         Streams(
-            "box", plane, {"bus": ours}, folder, limits=FrameLimits(), room=lambda _: 10, added=lambda _: None,
+            "box", plane, {"bus": ours}, folder, memory=folder / "streams", limits=FrameLimits(),
+            room=lambda _: 10, added=lambda _: None,
             removed=lambda _: None, changed=lambda: None,
         ) as streams,
     ):  # fmt: skip

@@ -86,15 +86,24 @@ def configuration(thing: str, port: int, folder: Path, model: dict[str, Any], **
 
 
 @contextmanager
-def running(config: dict[str, Any], folder: Path, how: tuple[str, ...] = ("-m", "agent")) -> Iterator[Agent]:
-    """Run the agent until the context is left; its log is shown when a test fails.  ``how`` is told to Python."""
-    thing, port = config["thing"], config["transports"]["local"]["port"]
+def running(
+    config: dict[str, Any], folder: Path, how: tuple[str, ...] = ("-m", "agent"), *, rule_as_shipped: bool = False
+) -> Iterator[Agent]:
+    """Run the agent until the context is left; its log is shown when a test fails.  ``how`` is told to Python.
+
+    The tests' brokers ask nobody who he is, so an agent that takes deployments is told to take them from anyone, unless
+    its configuration says otherwise or the rule of who may deploy is what is tested.
+    """
+    thing, local = config["thing"], config["transports"]["local"]
+    port = local["port"]
+    if "deployments" in config and not rule_as_shipped:
+        config = config | {"deployments": {"accept": "anyone-on-this-broker"} | config["deployments"]}
     path = folder / "verge.toml"
     path.write_bytes(tomli_w.dumps(config).encode())
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")}
     # Where workers find the backend that misbehaves on cue, as an installed plug-in would be found.
     environment["PYTHONPATH"] = str(Path(__file__).parent / "plugins")
-    with (folder / "agent.log").open("ab") as log, peer(port) as listener:
+    with (folder / "agent.log").open("ab") as log, peer(port, local.get("username"), local.get("password")) as listener:
         listener.subscribe(f"verge/{thing}/#")
         command = [sys.executable, *how, "run", "-c", str(path)]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=Path(__file__).parents[2])

@@ -28,7 +28,8 @@ class Broker:
     """mosquitto with a configuration of its own; ``start`` returns when it accepts connections.
 
     ``lines`` are added to the configuration before the listener, ``listener`` to the listener itself; ``port`` is one
-    that the caller holds, without it the broker holds one of its own.
+    that the caller holds, without it the broker holds one of its own.  ``per_listener``: each listener has rules of its
+    own of who is let in.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Broker:
         client_certificates: bool = False,
         passwords: dict[str, str] | None = None,
         port: int | None = None,
+        per_listener: bool = False,
     ) -> None:
         self._held = HeldPort() if port is None else None
         self.port = self._held.number if self._held else port
@@ -48,6 +50,7 @@ class Broker:
         self._tls = tls
         self._client_certificates = client_certificates
         self._passwords = passwords
+        self._per_listener = per_listener
         self._folder = Path(tempfile.mkdtemp(prefix="verge-broker-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -120,17 +123,18 @@ class Broker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _config(self) -> list[str]:
+        access = ["allow_anonymous false" if self._passwords else "allow_anonymous true"]
+        if self._passwords:
+            access.append(f"password_file {self._password_file(self._passwords)}")
         lines = [
+            *(["per_listener_settings true"] if self._per_listener else access),
             # Started as root, mosquitto drops to a user that cannot read keys of mode 0600.
             *(["user root"] if os.geteuid() == 0 else []),
-            "allow_anonymous false" if self._passwords else "allow_anonymous true",
             "persistence false",
             "set_tcp_nodelay true",
             *self._lines,
         ]
-        if self._passwords:
-            lines.append(f"password_file {self._password_file(self._passwords)}")
-        lines.append(f"listener {self.port} 127.0.0.1")
+        lines += [f"listener {self.port} 127.0.0.1", *(access if self._per_listener else ())]
         if self._tls:
             lines += [
                 f"cafile {self._tls.ca}",

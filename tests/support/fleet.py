@@ -87,7 +87,7 @@ def send(agent: Agent, told: dict[str, Any]) -> None:
 def outcome(agent: Agent, identity: str, timeout_s: float = 30.0) -> dict[str, Any]:
     """How a deployment ended."""
     topic = agent.topic(f"deployments/{identity}")
-    return agent.peer.wait(topic, lambda told: told["status"] != "IN_PROGRESS", timeout_s)
+    return agent.peer.wait(topic, lambda told: told["status"] not in {"QUEUED", "IN_PROGRESS"}, timeout_s)
 
 
 def deploy(agent: Agent, told: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,11 @@ class MemoryTransport:
         return self._state
 
     @property
+    def waiting(self) -> int:
+        """How many messages wait for the link."""
+        return len(self._waiting)
+
+    @property
     def counts(self) -> Counts:
         """Nothing beyond the state."""
         return {}
@@ -151,6 +156,14 @@ class MemoryTransport:
             self._send(*self._waiting.popleft())
         self._tell()
 
+    def hold(self) -> None:
+        """A bus keeps no session."""
+
+    hands_over = False
+
+    def release(self) -> None:
+        """A bus keeps no session."""
+
     def watch(self, listener: Callable[[LinkState], None]) -> None:
         """Have ``listener`` called whenever the link goes up or down."""
         self._watchers.append(listener)
@@ -163,6 +176,10 @@ class MemoryTransport:
         self._subscriptions.append(subscription)
         if self._state.connected:
             self._bus.subscribe(subscription)
+
+    async def granted(self, topic_filter: str) -> str | None:
+        """A bus refuses no filter."""
+        del topic_filter
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
         """Forget the pair."""

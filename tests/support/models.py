@@ -3,6 +3,7 @@
 ``colours``   answers a picture with the mean of each of its channels: what a red picture gives tells
               the order of colours, the layout, the normalisation and the quantisation at once.
 ``constant``  answers every picture with the arrays it was made with: shaped like YOLO's, SSD's …
+``bright``    detects what is bright: one box around all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import flatbuffers
 import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 IR_VERSION = 8
 OPSET = 13
@@ -44,7 +45,6 @@ def onnx_colours(
     height, width = size
     shape = [batch, 3, height, width] if layout == "NCHW" else [batch, height, width, 3]
     axes = [2, 3] if layout == "NCHW" else [1, 2]
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     nodes = [
         helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["real"], ["means"], axes=axes, keepdims=0),
@@ -52,11 +52,82 @@ def onnx_colours(
     return _save(
         path,
         nodes if dtype != "float32" else [helper.make_node("ReduceMean", ["images"], ["means"], axes=axes, keepdims=0)],
-        helper.make_tensor_value_info("images", kind, shape),
+        [helper.make_tensor_value_info("images", _onnx_type(dtype), shape)],
         [helper.make_tensor_value_info("means", TensorProto.FLOAT, [batch, 3])],
         [],
         properties,
     )
+
+
+def onnx_bright(
+    path: Path,
+    size: tuple[int | None, int | None] = (32, 32),
+    *,
+    dtype: str = "float32",
+    batch: int | None = 1,
+    told: tuple[str, str] | None = None,
+) -> Path:
+    """An ONNX file (input ``images``) that detects what is brighter than 0.5: the first row of [1, 4, 6], scored 0.9.
+
+    ``told`` is the name and type of a second input [1, 2], a width and a height: the box is in pixels of these, in
+    place of the network's picture.
+    """
+    height, width = size
+    nodes = [
+        helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real"], ["grey"], axes=[1], keepdims=0),
+        helper.make_node("Greater", ["grey", "half"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["lit"], to=TensorProto.FLOAT),
+    ]
+    for axis, along in ((2, "columns"), (1, "rows")):
+        nodes += [
+            helper.make_node("ReduceMax", ["lit"], [along], axes=[3 - axis], keepdims=0),
+            helper.make_node("ArgMax", [along], [f"{along}/first"], axis=1, keepdims=1),
+            helper.make_node("ArgMax", [along], [f"{along}/last"], axis=1, keepdims=1, select_last_index=1),
+            helper.make_node("Add", [f"{along}/last", "one"], [f"{along}/end"]),
+        ]
+    sides = ["columns/first", "rows/first", "columns/end", "rows/end"]
+    nodes += [
+        helper.make_node("Concat", sides, ["whole"], axis=1),
+        helper.make_node("Cast", ["whole"], ["pixels"], to=TensorProto.FLOAT),
+    ]
+    inputs = [helper.make_tensor_value_info("images", _onnx_type(dtype), [batch, 3, height, width])]
+    weights = [numpy_helper.from_array(np.float32(0.5), "half"), numpy_helper.from_array(np.int64(1), "one")]
+    weights += [numpy_helper.from_array(np.float32([[0.9]]), "sure"), numpy_helper.from_array(np.float32(0), "zero")]
+    box = "pixels"
+    if told:
+        box = "told/box"
+        inputs.append(helper.make_tensor_value_info(told[0], _onnx_type(told[1]), [1, 2]))
+        weights.append(numpy_helper.from_array(np.float32([[width, height] * 2]), "own"))
+        nodes += [
+            helper.make_node("Cast", [told[0]], ["told"], to=TensorProto.FLOAT),
+            helper.make_node("Concat", ["told", "told"], ["told/sides"], axis=1),
+            helper.make_node("Div", ["pixels", "own"], ["fractions"]),
+            helper.make_node("Mul", ["fractions", "told/sides"], [box]),
+        ]
+    nodes += [
+        helper.make_node("ReduceMax", ["columns"], ["any"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["any", "sure"], ["score"]),
+        helper.make_node("Mul", ["any", "zero"], ["class"]),
+        helper.make_node("Concat", [box, "score", "class"], ["found"], axis=1),
+        helper.make_node("Mul", ["found", "any"], ["row"]),
+        helper.make_node("Unsqueeze", ["row", "one_axis"], ["first"]),
+        helper.make_node("Mul", ["first", "zero"], ["none"]),
+        helper.make_node("Concat", ["first", "none", "none", "none"], ["detections"], axis=1),
+    ]
+    weights.append(numpy_helper.from_array(np.int64([1]), "one_axis"))
+    found = helper.make_tensor_value_info("detections", TensorProto.FLOAT, [batch, 4, 6])
+    return _save(path, nodes, inputs, [found], weights, None)
+
+
+def onnx_identity(path: Path, shape: Sequence[int]) -> Path:
+    """An ONNX file that answers with its input."""
+    given, taken = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("given", "taken"))
+    return _save(path, [helper.make_node("Identity", ["given"], ["taken"])], [given], [taken], [], None)
+
+
+def _onnx_type(dtype: str) -> int:
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def onnx_constant(
@@ -75,11 +146,34 @@ def onnx_constant(
     weights += [numpy_helper.from_array(array.astype(np.float32), f"{name}/value") for name, array in outputs.items()]
     told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in outputs.items()]
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
-    return _save(path, nodes, images, told, weights, properties)
+    return _save(path, nodes, [images], told, weights, properties)
+
+
+def onnx_external(path: Path, outputs: Mapping[str, np.ndarray], *locations: str) -> Path:
+    """``onnx_constant`` whose weights lie in other files: all in one, or as many as there are weights."""
+    model = onnx.load(str(onnx_constant(path, outputs)))
+    names = locations or (f"{path.name}_data",)
+    for number, tensor in enumerate(model.graph.initializer):
+        external_data_helper.set_external_data(tensor, location=names[number % len(names)])
+    written: dict[str, bytes] = {}
+    for tensor in model.graph.initializer:
+        place = next(entry for entry in tensor.external_data if entry.key == "location").value
+        data = written.get(place, b"").ljust(4096 * -(-len(written.get(place, b"")) // 4096), b"\0")
+        for key, value in (("offset", len(data)), ("length", len(tensor.raw_data))):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(value)
+        written[place] = data + tensor.raw_data
+        tensor.ClearField("raw_data")
+    for place, data in written.items():
+        if ".." not in place and not place.startswith("/"):
+            (path.parent / place).parent.mkdir(parents=True, exist_ok=True)
+            (path.parent / place).write_bytes(data)
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def _save(path, nodes, given, outputs, weights, properties) -> Path:
-    graph = helper.make_graph(nodes, "test", [given], outputs, weights)
+    graph = helper.make_graph(nodes, "test", given, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, dict(properties or {}))
     onnx.save(model, str(path))

@@ -23,8 +23,9 @@ Check = Callable[[mqtt.MQTTMessage], bool]
 class Peer:
     """Remembers what it heard, and waits for what it has not heard yet."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self.client.username_pw_set(username, password)
         self.client.on_message = self._on_message
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._granted.set()
@@ -43,15 +44,22 @@ class Peer:
         self.client.subscribe(topic_filter, 1)
         assert self._granted.wait(PATIENCE_S)
 
-    def publish(self, topic: str, payload: bytes | str = b"", *, qos: int = 1, **properties: Any) -> None:
+    def publish(
+        self, topic: str, payload: bytes | str = b"", *, qos: int = 1, retain: bool = False, **properties: Any
+    ) -> None:
         told = Properties(PacketTypes.PUBLISH)
         for name, value in properties.items():
             setattr(told, name, value)
-        self.client.publish(topic, payload, qos, properties=told).wait_for_publish(PATIENCE_S)
+        self.client.publish(topic, payload, qos, retain, properties=told).wait_for_publish(PATIENCE_S)
 
     def wait(self, topic: str, check: Callable[[Any], bool] = lambda _: True, timeout_s: float = PATIENCE_S) -> Any:
         """The first JSON message on a topic that the check accepts, heard already or to come."""
-        return json.loads(self.message(topic, lambda message: check(json.loads(message.payload)), timeout_s).payload)
+
+        def accepted(message: mqtt.MQTTMessage) -> bool:
+            # An empty payload clears a topic.
+            return bool(message.payload) and check(json.loads(message.payload))
+
+        return json.loads(self.message(topic, accepted, timeout_s).payload)
 
     def message(self, topic: str, check: Check = lambda _: True, timeout_s: float = PATIENCE_S) -> mqtt.MQTTMessage:
         deadline = time.monotonic() + timeout_s
@@ -69,7 +77,7 @@ class Peer:
     def all(self, topic: str) -> list[Any]:
         """Every JSON message heard on a topic so far."""
         with self._news:
-            return [json.loads(message.payload) for message in self.heard if message.topic == topic]
+            return [json.loads(message.payload) for message in self.heard if message.topic == topic and message.payload]
 
     def forget(self) -> None:
         with self._news:
@@ -86,9 +94,9 @@ class Peer:
 
 
 @contextmanager
-def peer(port: int) -> Iterator[Peer]:
+def peer(port: int, username: str | None = None, password: str | None = None) -> Iterator[Peer]:
     """A connected peer."""
-    made = Peer(port)
+    made = Peer(port, username, password)
     try:
         yield made
     finally:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
+import pickle
 import struct
 import urllib.parse
 import zlib
 from collections.abc import Callable
 
 import cv2
+import msgspec
 import numpy as np
 
 ENCODINGS = ("jpeg", "png", "webp", "bmp", "npy")
@@ -119,6 +122,40 @@ def as_json(message: object) -> bytes:
     return json.dumps(message).encode()
 
 
+def as_number(length: int) -> bytes:
+    """A length as most protocols write it: four bytes, the highest first."""
+    return struct.pack(">I", length)
+
+
+def as_multipart(data: bytes) -> bytes:
+    """A form with a field and a file, as browsers and curl send it."""
+    return (
+        b'--x7MA4\r\nContent-Disposition: form-data; name="camera"\r\n\r\nline-3\r\n--x7MA4\r\n'
+        b'Content-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        + data
+        + b"\r\n--x7MA4--\r\n"
+    )
+
+
+def as_part(data: bytes) -> bytes:
+    """One part of a MJPEG stream."""
+    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(data), data)
+
+
+def as_cbor(data: bytes) -> bytes:
+    """CBOR's map {"ts": 1, "image": bytes}."""
+    return b"\xa2\x62ts\x01\x65image\x5a" + as_number(len(data)) + data
+
+
+def as_protobuf(data: bytes) -> bytes:
+    """A message with a text as its first field and bytes as its second."""
+    length, rest = bytearray(), len(data)
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return b"\x0a\x06line-3\x12" + bytes((*length, rest)) + data
+
+
 WRAPPINGS: dict[str, Callable[[bytes], bytes]] = {
     "raw bytes": lambda data: data,
     "base64": lambda data: as_text(data).encode(),
@@ -143,5 +180,58 @@ WRAPPINGS: dict[str, Callable[[bytes], bytes]] = {
     "metadata and blob": lambda data: as_json({"metadata": {"frame_id": 9}, "blob": as_text(data)}),
     "array of metadata and blob": lambda data: as_json([{"frame_id": 9}, as_text(data)]),
     "format beside data": lambda data: as_json({"image": "jpeg", "data": as_text(data)}),
+    "a line's end before it": lambda data: b"\r\n" + data,
+    "base64 with the NUL of C": lambda data: base64.b64encode(data) + b"\0",
+    "data URI with the NUL of C": lambda data: f"data:image/jpeg;base64,{as_text(data)}\0".encode(),
+    "JSON with the NUL of C": lambda data: as_json({"image": as_text(data)}) + b"\0\r\n",
+    "base64 with a byte order mark": lambda data: b"\xef\xbb\xbf" + base64.b64encode(data),
+    "data URI with a charset, for URLs, in lines": lambda data: (
+        b"data:image/jpeg;charset=utf-8;base64,\r\n" + as_lines(data).translate(bytes.maketrans(b"+/", b"-_"))
+    ),
+    "base64 in UTF-16": lambda data: as_text(data).encode("utf-16"),
+    "JSON in UTF-16": lambda data: json.dumps({"image": as_text(data)}).encode("utf-16-le"),
+    "JSON in UTF-16, the other way round": lambda data: json.dumps({"image": as_text(data)}).encode("utf-16-be"),
+    "hexadecimal": lambda data: data.hex().encode(),
+    "JSON with hexadecimal": lambda data: as_json({"jpg": f"0x{data.hex().upper()}"}),
+    "what Python prints": lambda data: str(base64.b64encode(data)).encode(),
+    "JSON with what Python prints": lambda data: as_json({"image": str(base64.b64encode(data))}),
+    "numbers alone": lambda data: as_json(list(data)),
+    "numbers with a sign": lambda data: as_json({"bytes": [byte - 256 if byte > 127 else byte for byte in data]}),
+    "any key": lambda data: as_json({"n": 1, "Überwachungsbild": as_text(data)}),
+    "JSON two objects deeper": lambda data: as_json({"event": {"id": 7, "values": {"shot": as_text(data)}}}),
+    "IBM Watson": lambda data: as_json({"d": {"cam": "a", "pic": as_text(data)}}),
+    "Frigate": lambda data: as_json({"before": {"id": "a"}, "after": {"label": "dog", "thumbnail": as_text(data)}}),
+    "rosbridge": lambda data: as_json(
+        {"op": "publish", "topic": "/cam", "msg": {"header": {"seq": 1}, "format": "jpeg", "data": as_text(data)}}
+    ),
+    "TensorFlow Serving": lambda data: as_json({"instances": [{"image_bytes": {"b64": as_text(data)}}]}),
+    "KServe": lambda data: as_json(
+        {"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": [as_text(data)]}]}
+    ),
+    "KServe, binary": lambda data: (
+        as_json({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES"}]}) + struct.pack("<I", len(data)) + data
+    ),
+    "JSON in a JSON text": lambda data: as_json(json.dumps({"image": as_text(data)})),
+    "JSON in a text in JSON": lambda data: as_json({"payload": json.dumps({"image": as_text(data)}), "qos": 0}),
+    "JSON in base64 in JSON": lambda data: as_json({"message": {"data": as_text(as_json({"image": as_text(data)}))}}),
+    "base64 in base64": lambda data: base64.b64encode(base64.b64encode(data)),
+    "length and picture": lambda data: as_number(len(data)) + data,
+    "length, JSON and picture": lambda data: as_number(300) + as_json({"ts": 1}).ljust(300) + data,
+    "JSON, a line's end and picture": lambda data: as_json({"ts": 1}) + b"\n" + data,
+    "JSON in lines": lambda data: as_json({"ts": 1}) + b"\n" + as_json({"image": as_text(data)}),
+    "multipart/form-data": as_multipart,
+    "a part of MJPEG": as_part,
+    "HTTP": lambda data: b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + data,
+    "MessagePack": lambda data: msgspec.msgpack.encode({"ts": 1, "image": data}),
+    "CBOR": as_cbor,
+    "protobuf": as_protobuf,
+    "a pickle": pickle.dumps,
+    "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "JSON in gzip": lambda data: gzip.compress(as_json({"image": as_text(data)})),
+    "gzip in JSON": lambda data: as_json({"z": as_text(gzip.compress(data))}),
+    "XML": lambda data: f"<shot><ts>1</ts><image>\n{as_text(data)}\n</image></shot>".encode(),
+    "YAML": lambda data: f"ts: 1\nimage: {as_text(data)}\n".encode(),
+    "a line of CSV": lambda data: f"line-3,2026-11-28,{as_text(data)},ok".encode(),
 }
 """How a picture travels: the name of the wrapping and what puts a picture's bytes into it."""

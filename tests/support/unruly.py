@@ -16,13 +16,14 @@ from tests.support.plugins.unruly import CUES
 PLUGINS = Path(__file__).parent / "plugins"
 
 
-def jpeg(cue: str) -> bytes:
-    """A picture that tells the backend what to do."""
-    return cv2.imencode(".jpg", np.full((16, 16, 3), CUES[cue], np.uint8))[1].tobytes()
+def jpeg(cue: str, number: int = 0) -> bytes:
+    """A picture that tells the backend what to do; with another number, one of the same size and other bytes."""
+    coded = cv2.imencode(".jpg", np.full((16, 16, 3), CUES[cue], np.uint8))[1].tobytes()
+    return coded + number.to_bytes(4, "big")
 
 
-def picture(cue: str) -> Picture:
-    return Picture(jpeg(cue), "jpeg", 16, 16)
+def picture(cue: str, number: int = 0) -> Picture:
+    return Picture(jpeg(cue, number), "jpeg", 16, 16)
 
 
 def model(folder: Path, cues: str = "", **options: Any) -> dict[str, Any]:

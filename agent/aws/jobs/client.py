@@ -20,7 +20,19 @@ import msgspec
 
 from agent.aws.jobs import execution, shadow
 from agent.aws.jobs.codec import JobCodec, ShadowCodec
-from agent.aws.jobs.execution import Cancel, Conversation, DescribeNext, Job, JobFinished, JobProgress, Start, Update
+from agent.aws.jobs.execution import (
+    Cancel,
+    Conversation,
+    DescribeJob,
+    DescribeNext,
+    Job,
+    JobFinished,
+    JobProgress,
+    Leave,
+    ListPending,
+    Start,
+    Update,
+)
 from agent.aws.jobs.messages import Status, clean_details
 from agent.aws.jobs.retry import Connected, Disconnected, Pace, RequestRejected, Tick
 from agent.aws.jobs.shadow import (
@@ -133,7 +145,8 @@ class JobsClient(_Client[Conversation, execution.Event, execution.Effect]):
 
     ``on_job`` gets a job to run and ``on_cancel`` one to stop; for each job that ``on_job`` got, ``report`` is to be
     called with a terminal status exactly once, also after a cancellation.  Both run on the event loop and must not
-    block.  A job that was in progress when the process ended is handed out again.
+    block.  A job that was in progress when the process ended is handed out again.  ``wants`` is whether a job is for
+    this agent; one that is not is left alone: somebody else has the same thing's jobs too.
     """
 
     def __init__(
@@ -144,9 +157,11 @@ class JobsClient(_Client[Conversation, execution.Event, execution.Effect]):
         on_job: Callable[[Job], None],
         on_cancel: Callable[[Job], None],
         pace: Pace | None = None,
+        wants: Callable[[Job], bool] | None = None,
     ) -> None:
         self._codec = JobCodec(topics)
-        state = Conversation(_session(), pace or _pace(), begins=not topics.namespace)
+        begins = not topics.namespace and wants is None
+        state = Conversation(_session(), pace or _pace(), begins=begins, wants=wants)
         super().__init__(
             transport,
             _Protocol("Jobs service", topics.filters, execution.step, execution.due, self._read),
@@ -176,8 +191,10 @@ class JobsClient(_Client[Conversation, execution.Event, execution.Effect]):
 
     def _perform(self, effect: execution.Effect) -> None:
         match effect:
-            case DescribeNext() | Update():
+            case DescribeNext() | DescribeJob() | ListPending() | Update():
                 self._publish(*self._codec.message(effect))
+            case Leave(job):
+                log.info("job %s is left alone: it is for another agent of this thing", job.job_id)
             case Start(job):
                 asyncio.get_running_loop().call_soon(self._on_job, job)
             case Cancel(job):

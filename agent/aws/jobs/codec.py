@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from agent.aws.jobs import messages, shadow
-from agent.aws.jobs.execution import DescribeNext, NextJob, Notified, Update
+from agent.aws.jobs.execution import DescribeJob, ListPending, NextJob, Notified, PendingJobs, Question, Update
 from agent.aws.jobs.execution import Event as JobEvent
 from agent.aws.jobs.messages import decode, encode
 from agent.aws.jobs.retry import ReportAccepted, RequestRejected
@@ -38,7 +38,9 @@ class JobCodec:
         elif topic.endswith("/rejected"):
             rejected = decode(messages.RejectedResponse, payload)
             event = RequestRejected(rejected.client_token or "", rejected.code or "", rejected.message or "")
-        elif topic in {f"{topics.start_next}/accepted", f"{topics.describe_next}/accepted"}:
+        elif topic == f"{topics.pending}/accepted":
+            event = _pending(decode(messages.GetPendingAccepted, payload))
+        elif topic == f"{topics.start_next}/accepted" or topic.endswith("/get/accepted"):
             described = decode(messages.DescribeAccepted, payload)
             event = NextJob(described.client_token or "", described.execution)
         elif topic.endswith("/update/accepted"):
@@ -47,18 +49,31 @@ class JobCodec:
             event = ReportAccepted(updated.client_token or "", state.version_number if state else None)
         return event
 
-    def message(self, request: DescribeNext | Update) -> tuple[str, bytes]:
+    def message(self, request: Question | Update) -> tuple[str, bytes]:
         """Topic and payload of a request."""
-        if isinstance(request, Update):
-            return self.topics.update(request.job.job_id), encode(_update(request))
-        if request.begin:
-            return self.topics.start_next, encode(messages.StartNextRequest(client_token=request.token))
-        return self.topics.describe_next, encode(messages.DescribeRequest(client_token=request.token))
+        topics = self.topics
+        match request:
+            case Update(job=job):
+                return topics.update(job.job_id), encode(_update(request))
+            case DescribeJob(token, job_id, number):
+                described = messages.DescribeRequest(execution_number=number, client_token=token)
+                return topics.describe(job_id), encode(described)
+            case ListPending(token):
+                return topics.pending, encode(messages.GetPendingRequest(client_token=token))
+            case _ if request.begin:
+                return topics.start_next, encode(messages.StartNextRequest(client_token=request.token))
+            case _:
+                return topics.describe_next, encode(messages.DescribeRequest(client_token=request.token))
 
 
 def _listed(notify: messages.Notify) -> Notified:
     summaries = [summary for jobs in (notify.jobs or {}).values() for summary in jobs]
     return Notified(frozenset((one.job_id, one.execution_number or 1) for one in summaries))
+
+
+def _pending(listed: messages.GetPendingAccepted) -> PendingJobs:
+    summaries = (*(listed.in_progress_jobs or ()), *(listed.queued_jobs or ()))
+    return PendingJobs(listed.client_token or "", tuple((one.job_id, one.execution_number or 1) for one in summaries))
 
 
 def _next(notify: messages.NotifyNext) -> Notified:

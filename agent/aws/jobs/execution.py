@@ -14,16 +14,19 @@ it kept, in order, with the version that the answer named.
 Every update names the execution's number and the version it expects, so a late copy of it changes nothing.  A
 rejected version makes the machine ask again: the job in progress is always the next one, so the answer names its
 version, or shows that it was cancelled, timed out or removed.  A job that is gone gets no further updates.
+
+Where a thing has other agents too (``wants``), jobs of theirs are left alone: none is begun unseen, and ours is asked
+for by its own name, since theirs may be the next one.  Behind one of theirs the machine looks for ours in the list of
+what is pending.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
-
-import msgspec
 
 from agent.aws.jobs import retry
 from agent.aws.jobs.messages import Code, JobExecution, Status
@@ -36,6 +39,7 @@ __all__ = [
     "Act",
     "Cancel",
     "Conversation",
+    "DescribeJob",
     "DescribeNext",
     "Effect",
     "Event",
@@ -44,16 +48,24 @@ __all__ = [
     "JobProgress",
     "JobReport",
     "JobState",
+    "Leave",
+    "ListPending",
     "NextJob",
     "Notified",
+    "PendingJobs",
     "Phase",
+    "Question",
     "Remedy",
+    "Run",
     "Start",
     "Update",
     "due",
-    "refusal",
     "step",
 ]
+
+
+Run: TypeAlias = tuple[str, int]
+"""A job id and its execution number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,14 @@ class NextJob:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingJobs:
+    """The answer to ``ListPending``: job id and execution number of each."""
+
+    token: str
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     """The owner reports progress of its job."""
 
@@ -109,8 +129,18 @@ class JobFinished:
     details: tuple[tuple[str, str], ...] = ()
 
 
+Answer: TypeAlias = NextJob | PendingJobs | ReportAccepted | RequestRejected
 Event: TypeAlias = (
-    Connected | Disconnected | Notified | NextJob | ReportAccepted | RequestRejected | JobProgress | JobFinished | Tick
+    Connected
+    | Disconnected
+    | Notified
+    | NextJob
+    | PendingJobs
+    | ReportAccepted
+    | RequestRejected
+    | JobProgress
+    | JobFinished
+    | Tick
 )
 
 
@@ -123,6 +153,22 @@ class DescribeNext:
 
     token: str
     begin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeJob:
+    """Ask how a job stands; the answer is ``NextJob`` too."""
+
+    token: str
+    job_id: str
+    execution_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListPending:
+    """Ask which jobs are pending."""
+
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +198,15 @@ class Cancel:
     job: Job
 
 
-Effect: TypeAlias = DescribeNext | Update | Start | Cancel
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The job is another agent's: it is not begun, and nothing is reported of it."""
+
+    job: Job
+
+
+Question: TypeAlias = DescribeNext | DescribeJob | ListPending
+Effect: TypeAlias = Question | Update | Start | Cancel | Leave
 
 
 # -- tables ---------------------------------------------------------------------------------------------------
@@ -240,10 +294,19 @@ ON_REJECTED_QUESTION: Final = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation(RequestState[DescribeNext | Update]):
-    """The machine's state; ``begins``: whether the namespace has start-next."""
+class Conversation(RequestState[Question | Update]):
+    """The machine's state; ``begins``: whether the namespace has start-next.
+
+    ``wants`` is whether a job is ours; None: all of them are.
+    """
 
     begins: bool = True
+    wants: Callable[[Job], bool] | None = None
+    left: frozenset[Run] = frozenset()
+    """Those of others that were seen."""
+    must_list: bool = False
+    candidates: tuple[Run, ...] = ()
+    """Pending ones that were not seen so far."""
     phase: Phase = Phase.IDLE
     job: Job | None = None
     version: int = 0
@@ -263,24 +326,7 @@ def step(state: Conversation, event: Event, now: float) -> Transition:
 
 def due(state: Conversation) -> float | None:
     """When the next ``Tick`` is due; None without a connection."""
-    return retry.next_tick(state, to_send=_sendable(state))
-
-
-def refusal(document: bytes) -> str | None:
-    """Why Verge cannot run this document; None when it may be able to.
-
-    >>> refusal(b'{"version": "1.0", "steps": []}')
-    'the document is of the AWS managed-template style (steps); a Greengrass deployment document is needed'
-    """
-    try:
-        content = msgspec.json.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"the document is no JSON: {error}"
-    if not isinstance(content, dict) or not content:
-        return "the document is no JSON object, or an empty one"
-    if "steps" in content:
-        return "the document is of the AWS managed-template style (steps); a Greengrass deployment document is needed"
-    return None
+    return retry.next_tick(state, to_send=_sendable(state) or _searching(state))
 
 
 def _after(state: Conversation, event: Event, now: float) -> Transition:
@@ -292,12 +338,8 @@ def _after(state: Conversation, event: Event, now: float) -> Transition:
             after = retry.disconnected(state), ()
         case Notified(pending):
             after = _notified(state, pending), ()
-        case NextJob(token, execution) if isinstance(_open_request(state, token), DescribeNext):
-            after = _next_job(retry.answered(state, now), execution)
-        case ReportAccepted(token, version) if isinstance(_open_request(state, token), Update):
-            after = _accepted(retry.answered(state, now), version)
-        case RequestRejected(token, code) if (request := _open_request(state, token)) is not None:
-            after = _rejected(state, request, code, now)
+        case NextJob() | PendingJobs() | ReportAccepted() | RequestRejected():
+            after = _answered(state, event, now)
         case JobProgress(job, details) if state.phase is Phase.RUNNING and job == state.job:
             after = _reporting(state, JobReport(Status.IN_PROGRESS, details)), ()
         case JobFinished(job, status, details) if job == state.job:
@@ -310,13 +352,37 @@ def _after(state: Conversation, event: Event, now: float) -> Transition:
     return after
 
 
+def _answered(state: Conversation, answer: Answer, now: float) -> Transition:
+    """After an answer; one to another request than the open one changes nothing."""
+    answered = retry.answered(state, now)
+    match answer, _open_request(state, answer.token):
+        case NextJob(_, execution), DescribeNext():
+            following, effects = _next_job(answered, execution)
+            return _behind(following, execution), effects
+        case NextJob(_, execution), DescribeJob():
+            return _described(answered, execution)
+        case PendingJobs(_, runs), ListPending():
+            return _listed(answered, runs), ()
+        case ReportAccepted(_, version), Update():
+            return _accepted(answered, version)
+        case RequestRejected(_, code), (DescribeNext() | DescribeJob() | ListPending() | Update()) as request:
+            return _rejected(state, request, code, now)
+        case _:
+            return state, ()
+
+
 def _next_request(state: Conversation, now: float) -> Transition:
     """Open the next request if none is open and it is time."""
     if not retry.ready(state, now):
         return state, ()
-    request: DescribeNext | Update
-    if state.must_refresh:
+    request: Question | Update
+    if state.must_refresh and state.wants is not None and state.job is not None:
+        request = DescribeJob(state.token, state.job.job_id, state.job.execution_number)
+    elif state.must_refresh:
         request = DescribeNext(state.token, begin=state.begins and state.phase is Phase.IDLE)
+        state = replace(state, must_list=False, candidates=())
+    elif _searching(state):
+        request = DescribeJob(state.token, *state.candidates[0]) if state.candidates else ListPending(state.token)
     elif state.job is not None and _sendable(state):
         request = Update(state.token, state.job, state.reports[0], state.version)
     else:
@@ -328,7 +394,12 @@ def _sendable(state: Conversation) -> bool:
     return bool(state.reports) and state.phase is not Phase.CANCELLING
 
 
-def _open_request(state: Conversation, token: str) -> DescribeNext | Update | None:
+def _searching(state: Conversation) -> bool:
+    """Whether ours is looked for behind those of others."""
+    return state.job is None and (state.must_list or bool(state.candidates))
+
+
+def _open_request(state: Conversation, token: str) -> Question | Update | None:
     """The open request if it has this token."""
     if state.pending is None or state.pending.request.token != token:
         return None
@@ -336,12 +407,12 @@ def _open_request(state: Conversation, token: str) -> DescribeNext | Update | No
 
 
 def _notified(state: Conversation, pending: frozenset[tuple[str, int]]) -> Conversation:
-    """Ask, unless the list holds what is known: nothing while idle, or our job among what is pending."""
+    """Ask, unless the list holds what is known: nothing of ours while idle, or our job among what is pending."""
     job = state.job
-    if (not pending) if job is None else (job.job_id, job.execution_number) in pending:
+    if pending <= state.left if job is None else (job.job_id, job.execution_number) in pending:
         return state
     asked_in_vain = (
-        state.pending is not None and isinstance(state.pending.request, DescribeNext) and state.pending.tries > 1
+        state.pending is not None and not isinstance(state.pending.request, Update) and state.pending.tries > 1
     )
     # A service that was away is back: ask at once and not when the time-out ends.
     return replace(state, must_refresh=True, pending=None if asked_in_vain else state.pending)
@@ -362,6 +433,24 @@ def _next_job(state: Conversation, execution: JobExecution | None) -> Transition
         case _:
             rejections = state.rejections if state.reports else 0
             return replace(state, phase=phase, version=version, rejections=rejections), ()
+
+
+def _behind(state: Conversation, execution: JobExecution | None) -> Conversation:
+    """Look behind the next job where it is another's."""
+    return replace(state, must_list=True) if state.job is None and _job(execution) is not None else state
+
+
+def _described(state: Conversation, execution: JobExecution | None) -> Transition:
+    """After the answer to a question about a job: ours, or one that may be."""
+    if state.job is None:
+        return _next_job(replace(state, candidates=state.candidates[1:]), execution)
+    after, effects = _next_job(state, execution)
+    return replace(after, must_refresh=after.must_refresh or after.job is None), effects
+
+
+def _listed(state: Conversation, runs: tuple[Run, ...]) -> Conversation:
+    candidates = tuple(run for run in runs if run not in state.left)
+    return replace(state, must_list=False, candidates=candidates, left=state.left & frozenset(runs))
 
 
 def _job_state(state: Conversation, offered: Job | None, execution: JobExecution | None) -> JobState:
@@ -386,10 +475,10 @@ def _same(one: Job, other: Job) -> bool:
 def _take(state: Conversation, job: Job | None, status: Status | None, version: int) -> Transition:
     if job is None:
         return state, ()
-    taken = replace(state, job=job, version=version)
-    if reason := refusal(job.document):
-        details = ("detailed-deployment-status", "REJECTED"), ("deployment-failure-cause", reason)
-        return replace(taken, phase=Phase.ENDING, reports=(JobReport(Status.REJECTED, details),)), ()
+    run = job.job_id, job.execution_number
+    if state.wants is not None and not state.wants(job):
+        return replace(state, left=state.left | {run}), () if run in state.left else (Leave(job),)
+    taken = replace(state, job=job, version=version, must_list=False, candidates=())
     if status is Status.QUEUED:
         return replace(taken, phase=Phase.CLAIMING, reports=(JobReport(Status.IN_PROGRESS),)), ()
     return replace(taken, phase=Phase.RUNNING), (Start(job),)
@@ -405,12 +494,15 @@ def _accepted(state: Conversation, version: int | None) -> Transition:
     return state, ()
 
 
-def _rejected(state: Conversation, request: DescribeNext | Update, code: str, now: float) -> Transition:
-    question = isinstance(request, DescribeNext)
+def _rejected(state: Conversation, request: Question | Update, code: str, now: float) -> Transition:
+    question = not isinstance(request, Update)
     table = ON_REJECTED_QUESTION if question else ON_REJECTED_UPDATE
     remedy = next((remedy for known, remedy in table.items() if known == code), Remedy.LATER)
     if remedy is Remedy.NONE_PENDING:
-        return _next_job(retry.answered(state, now), None)
+        answered = retry.answered(state, now)
+        if isinstance(request, ListPending):
+            return _listed(answered, ()), ()
+        return _described(answered, None) if isinstance(request, DescribeJob) else _next_job(answered, None)
     state = retry.rejected(state, now, later=remedy is Remedy.LATER)
     if remedy is Remedy.BARE:
         first, *rest = state.reports

@@ -81,6 +81,15 @@ class JobTopics:
         """Where the service notifies of another job that is next."""
         return f"{self.base}/notify-next{self._suffix}"
 
+    @property
+    def pending(self) -> str:
+        """Where the pending jobs are asked for; the plain namespace only."""
+        return f"{self.base}/get"
+
+    def describe(self, job_id: str) -> str:
+        """Where a job is asked for; ``+`` for any job, in a filter."""
+        return self._of(job_id, "get")
+
     def update(self, job_id: str) -> str:
         """Where the status of a job is reported; ``+`` for any job, in a filter."""
         return self._of(job_id, "update")
@@ -88,8 +97,8 @@ class JobTopics:
     @property
     def filters(self) -> tuple[str, ...]:
         """Every filter that a device needs; answers are recognised by their tokens."""
-        begin = () if self.namespace else (f"{self.start_next}/+",)
-        return (*begin, f"{self.describe_next}/+", f"{self.update('+')}/+", self.notify, self.notify_next)
+        plain = () if self.namespace else (f"{self.start_next}/+", f"{self.pending}/+")
+        return (*plain, f"{self.describe('+')}/+", f"{self.update('+')}/+", self.notify, self.notify_next)
 
     @property
     def _suffix(self) -> str:

@@ -1,14 +1,16 @@
 """Every artifact once, under its digest, shared between versions: ``sha256/ab/cdef…``.
 
 There is no index: an entry is a file whose name is the digest of its bytes, made visible by one rename, so
-no crash can leave the two apart.  Rotten bytes are found when an entry is first used in a process, and are
-fetched anew.  Versions share an entry by hard links, which also tell that it is in use: what has other links
-or is pinned is never evicted; of the rest the least recently used goes first.  ``unnamed`` holds what has no
+no crash can leave the two apart.  Bytes are compared with their digest at every use: rotten ones are found
+before anybody gets them, and are fetched anew.  What is placed is a copy (one that shares the disk's blocks,
+where the file system can) and never another name of the entry: components may write into their files.  What
+is pinned is never evicted; of the rest the least recently used goes first.  ``unnamed`` holds what has no
 digest until it has arrived.  One agent at a time may use the folder.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -22,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.deployments import RESERVE_BYTES
+from agent.files import PRIVATE, SHARED_FOLDER, make_folder
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactError
+from agent.greengrass.artifacts.errors import ArtifactError, RottenArtifactError
 from agent.greengrass.artifacts.partial import partial_of, settle
 from agent.greengrass.artifacts.space import free_bytes, full, require, writing
 
@@ -33,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 10_000_000_000
 """The component store's limit in Greengrass."""
+_BLOCK = 1024 * 1024
+_FICLONE = 0x40049409
+"""The request of Linux by which a file gets another's blocks, to be copied when one of the two is written to."""
 
 
 class Cache:
@@ -40,11 +46,14 @@ class Cache:
 
     def __init__(self, folder: Path, *, max_bytes: int = _MAX_BYTES, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.folder = folder
-        self._max_bytes = max_bytes
+        self._max_bytes = self._own_max_bytes = max_bytes
         self.reserve_bytes = reserve_bytes
-        self._sound: set[Digest] = set()
         self._pins: Counter[Path] = Counter()
         self._lock = threading.Lock()
+
+    def limit(self, max_bytes: int | None) -> None:
+        """Keep no more than that from the next artifact on, where it is less than what was said first; None: that."""
+        self._max_bytes = min(max_bytes or self._own_max_bytes, self._own_max_bytes)
 
     def path(self, digest: Digest) -> Path:
         """Where the artifact with this digest is, or will be."""
@@ -70,21 +79,19 @@ class Cache:
         """The entry, if it is there and sound; rotten bytes are removed."""
         path = self.path(digest)
         try:
-            if digest not in self._sound and Digest.of(path) != digest:
+            if Digest.of(path) != digest:
                 logger.warning("%s is rotten in the cache and fetched anew", digest)
                 path.unlink()
                 return None
             facts = path.stat()
             os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))
         except FileNotFoundError:
-            self._sound.discard(digest)
             return None
         except OSError as error:
             logger.warning("%s cannot be read from the cache and is fetched anew: %s", digest, error)
             with writing(path):
                 path.unlink(missing_ok=True)
             return None
-        self._sound.add(digest)
         return path
 
     def arrived(self, path: Path, digest: Digest) -> Path:
@@ -95,28 +102,51 @@ class Cache:
                 path.unlink()
         elif path != entry:
             with writing(entry):
-                entry.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(entry.parent)
                 path.replace(entry)
                 settle(entry.parent)
-        self._sound.add(digest)
         return entry
 
-    def materialise(self, digest: Digest, path: Path, mode: int, *, shared: bool = True) -> None:
+    def take(self, file: Path, digest: Digest) -> bool:
+        """Whether the cache has the entry, now or by a copy of ``file``, which may be anything."""
+        if self.find(digest) is not None:
+            return True
+        arriving = self.unnamed(str(file))
+        try:
+            make_folder(arriving.parent)
+            _copy(file, arriving, PRIVATE)
+        except OSError:
+            return False
+        if Digest.of(arriving) != digest:
+            arriving.unlink()
+            return False
+        self.arrived(arriving, digest)
+        return True
+
+    def materialise(self, digest: Digest, path: Path, mode: int) -> None:
         """Have the entry's bytes stand at ``path`` with ``mode``, at once or not at all.
 
-        It is a hard link where ``shared`` allows and the file system can, else a copy.
-        Raises ``ArtifactError`` DISK_SPACE_CRITICAL or IO_WRITE_ERROR.
+        Raises:
+            RottenArtifactError: they are not what their digest says, or gone; nothing is placed then.
+            ArtifactError: DISK_SPACE_CRITICAL or IO_WRITE_ERROR.
         """
         source = self.path(digest)
         temporary = path.with_name(f".{path.name}.placing")
         with self._lock, writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, SHARED_FOLDER)
             temporary.unlink(missing_ok=True)
-            if not (shared and _linked(source, temporary, mode)):
-                require(path, source.stat().st_size, self.reserve_bytes)
+            if not source.exists():
+                raise _rotten(digest, "is gone from the cache")
+            require(path, source.stat().st_size, self.reserve_bytes)
+            try:
                 _copy(source, temporary, mode)
-            temporary.replace(path)
-            temporary.unlink(missing_ok=True)  # a rename between two links of one file leaves both
+                # What was placed is compared, and not the entry: nothing can change between the two.
+                if Digest.of(temporary) != digest:
+                    source.unlink(missing_ok=True)
+                    raise _rotten(digest, "is rotten in the cache")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
             settle(path.parent)
 
     def make_room(self, needed: int, *, beside: int = 0) -> None:
@@ -161,7 +191,7 @@ class Cache:
                 facts = path.stat()
             except FileNotFoundError:
                 continue  # a download was renamed or removed meanwhile
-            yield _Item(path, facts.st_size, facts.st_atime_ns, path in pinned or facts.st_nlink > 1)
+            yield _Item(path, facts.st_size, facts.st_atime_ns, path in pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +202,19 @@ class _Item:
     in_use: bool
 
 
-def _linked(source: Path, target: Path, mode: int) -> bool:
-    """Whether a link could be made: all links of a file have one mode, and some file systems have no links."""
-    facts = source.stat()
-    if facts.st_nlink == 1:
-        source.chmod(mode)
-    elif facts.st_mode & 0o7777 != mode:
-        return False
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        return False
-    return True
-
-
 def _copy(source: Path, target: Path, mode: int) -> None:
-    shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
-    target.chmod(mode)
+    """A copy of its own, with the same blocks where the file system can."""
+    with source.open("rb") as given, target.open("xb") as taken:
+        os.fchmod(taken.fileno(), mode)
+        try:
+            fcntl.ioctl(taken.fileno(), _FICLONE, given.fileno())
+        except OSError:  # one file system of many can, and only within itself
+            shutil.copyfileobj(given, taken, _BLOCK)
+            taken.flush()
+        os.fsync(taken.fileno())
+
+
+def _rotten(digest: Digest, how: str) -> RottenArtifactError:
+    return RottenArtifactError(
+        f"the artifact {digest} {how}", code="ARTIFACT_CHECKSUM_MISMATCH", hint="look after the disk: its bytes change"
+    )

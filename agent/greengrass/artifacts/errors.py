@@ -3,6 +3,7 @@
 ::
 
     InvalidInputError └── ArtifactError             what it is, where it is or what it would do is wrong: do not retry
+                          └── RottenArtifactError   it was right when it came
     UnreachableError  └── ArtifactUnreachableError  it could not be had now: back off and retry
 
 ``TYPES`` is the list of all codes in use; an error with another one is a mistake of ours.
@@ -14,12 +15,19 @@ from collections.abc import Mapping
 
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 
-__all__ = ["TYPES", "ArtifactError", "ArtifactUnreachableError"]
+__all__ = ["TYPES", "ArtifactError", "ArtifactUnreachableError", "RottenArtifactError"]
 
 TYPES: Mapping[str, str] = {
     "ARTIFACT_DOWNLOAD_ERROR": "NONE",
     "ARTIFACT_CHECKSUM_MISMATCH": "COMPONENT_RECIPE_ERROR",
     "ARTIFACT_URI_NOT_VALID": "COMPONENT_RECIPE_ERROR",
+    "DOCKER_ARTIFACT_URI_NOT_VALID": "COMPONENT_RECIPE_ERROR",
+    "DOCKER_IMAGE_NOT_VALID": "DEPENDENCY_ERROR",
+    "DOCKER_LOGIN_ERROR": "DEPENDENCY_ERROR",
+    "DOCKER_PULL_ERROR": "DEPENDENCY_ERROR",
+    "DOCKER_SERVICE_UNAVAILABLE": "DEPENDENCY_ERROR",
+    "GET_ECR_CREDENTIAL_ERROR": "PERMISSION_ERROR",
+    "USER_NOT_AUTHORIZED_FOR_DOCKER": "PERMISSION_ERROR",
     "EMPTY_ARTIFACT_URI": "COMPONENT_RECIPE_ERROR",
     "EMPTY_ARTIFACT_SCHEME": "COMPONENT_RECIPE_ERROR",
     "UNSUPPORTED_ARTIFACT_SCHEME": "COMPONENT_RECIPE_ERROR",
@@ -55,6 +63,10 @@ class ArtifactError(_TypedError, InvalidInputError):
     """An artifact cannot be used, or cannot be had, however often it is tried."""
 
     default_code = "ARTIFACT_DOWNLOAD_ERROR"
+
+
+class RottenArtifactError(ArtifactError):
+    """An artifact was whole when it came and is not any more: it has to be fetched again."""
 
 
 class ArtifactUnreachableError(_TypedError, UnreachableError):

@@ -14,6 +14,7 @@ import io
 import os
 from pathlib import Path
 
+from agent.files import make_folder
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.space import require, writing
@@ -64,7 +65,7 @@ class Partial:
     def open(self, keep: bool) -> None:
         """Begin; with ``keep`` go on after the bytes that are there.  Raises ``ArtifactError``."""
         with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             self._file = io.FileIO(descriptor, "r+")
             if not keep or os.fstat(descriptor).st_size > self._max_bytes:

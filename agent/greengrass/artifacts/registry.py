@@ -16,11 +16,12 @@ from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.store import Store
 from agent.greengrass.artifacts.uri import scheme, shown
 
-__all__ = ["BUILTIN", "GROUP", "INSTALL", "REFUSED", "Stores"]
+__all__ = ["BUILTIN", "GROUP", "INSTALL", "Stores"]
 
 GROUP = "verge.stores"
 
 BUILTIN: Mapping[str, str] = {
+    "docker": "agent.greengrass.artifacts.stores.docker:DockerStore",
     "file": "agent.greengrass.artifacts.stores.file:FileStore",
     "greengrass": "agent.greengrass.artifacts.stores.greengrass:GreengrassStore",
     "http": "agent.greengrass.artifacts.stores.https:HttpsStore",
@@ -28,10 +29,6 @@ BUILTIN: Mapping[str, str] = {
     "s3": "agent.greengrass.artifacts.stores.s3:S3Store",
 }
 INSTALL: Mapping[str, str] = {"agent.greengrass.artifacts.stores.https:HttpsStore": "pip install urllib3"}
-REFUSED: Mapping[str, str] = {
-    "docker": "images are not run here; install what you need in the component's lifecycle",
-}
-"""Schemes that recipes use and nothing here serves: what to do instead."""
 
 
 class Stores:
@@ -64,7 +61,7 @@ def _target(name: str, uri: str) -> str:
         known = ", ".join(sorted({*BUILTIN, *points}))
         raise ArtifactError(
             f"{shown(uri)}: artifacts are not fetched by {name}:",
-            hint=REFUSED.get(name, f"known: {known}"),
+            hint=f"known: {known}",
             code="UNSUPPORTED_ARTIFACT_SCHEME",
         )
     return target

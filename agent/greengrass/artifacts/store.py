@@ -8,6 +8,8 @@ A store says how to open a URI at an offset; the base class promises the rest, f
   from the start, what came in one piece and does not match is wrong;
 - what is interrupted goes on where it stopped, if the source still has the same content;
 - what cannot be reached is tried again with growing, random delays; what is wrong is not;
+- what comes slower than the floor counts as unreachable, and does not count as progress: a source that gives a byte
+  now and then holds nobody longer than one that gives none;
 - a cancellation at any point leaves a partial file that the next attempt takes up;
 - a store's own exceptions come out as ``ArtifactError`` or ``ArtifactUnreachableError``, also while iterating.
 
@@ -21,10 +23,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ from agent.errors import VergeError
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
 from agent.greengrass.artifacts.partial import Partial
+from agent.greengrass.artifacts.rate import RateFloor
+from agent.greengrass.artifacts.retry import OnRetry, persist
 from agent.greengrass.artifacts.uri import shown
 
 __all__ = ["AwsStoreOptions", "Content", "OnProgress", "Store", "in_thread"]
@@ -82,7 +84,9 @@ class Store(ABC):
     async def close(self) -> None:  # noqa: B027 most stores hold nothing between two artifacts
         """Let go of connections."""
 
-    async def size(self, uri: str, retry: RetryPolicy | None = None) -> int | None:
+    async def size(
+        self, uri: str, retry: RetryPolicy | None = None, on_retry: OnRetry = lambda _retry: None
+    ) -> int | None:
         """How many bytes there are, None if the source does not tell.
 
         Raises:
@@ -92,10 +96,13 @@ class Store(ABC):
 
         async def ask() -> int | None:
             with self._translated(uri):
-                async with self._open(uri, 0, None) as content:
+                async with self._floor(uri), self._open(uri, 0, None) as content:
                     return content.total
 
-        return await _persist(ask, retry or RetryPolicy(), shown(uri), lambda: 0)
+        return await persist(ask, retry or RetryPolicy(), shown(uri), on_retry=on_retry)
+
+    def _floor(self, uri: str) -> RateFloor:
+        return RateFloor(shown(uri), self._options.min_bytes_per_s, self._options.rate_window_s)
 
     async def fetch(
         self,
@@ -106,6 +113,7 @@ class Store(ABC):
         limits: ArtifactLimits | None = None,
         retry: RetryPolicy | None = None,
         on_progress: OnProgress = lambda _done, _total: None,
+        on_retry: OnRetry = lambda _retry: None,
     ) -> Digest:
         """Download to ``into``, bounded, verified, visible only when whole; the digest of what came.
 
@@ -115,7 +123,7 @@ class Store(ABC):
         """
         limits = limits or ArtifactLimits()
         partial = Partial(into, max_bytes=limits.max_bytes, reserve_bytes=limits.reserve_bytes)
-        download = _Download(uri, partial, digest, on_progress)
+        download = _Download(uri, partial, digest, on_progress, on_retry)
         try:
             await in_thread(partial.open, digest is not None)
             return await self._complete(download, retry or RetryPolicy())
@@ -127,7 +135,14 @@ class Store(ABC):
         partial, wanted = download.partial, download.digest
         for last in (False, True):
             if partial.digest != wanted:
-                await _persist(lambda: self._fill(download), retry, shown(download.uri), lambda: partial.furthest)
+                await persist(
+                    lambda: self._fill(download),
+                    retry,
+                    shown(download.uri),
+                    furthest=lambda: partial.furthest,
+                    on_retry=download.on_retry,
+                    floor=self._options.min_bytes_per_s,
+                )
             came = partial.digest
             if wanted in {None, came}:
                 await in_thread(partial.finish)
@@ -149,10 +164,13 @@ class Store(ABC):
         resumable = download.digest is not None or partial.version is not None
         offset = partial.size if resumable else 0
         with self._translated(download.uri):
-            async with self._open(download.uri, offset, partial.version) as content:
+            async with (
+                self._floor(download.uri) as floor,
+                self._open(download.uri, offset, partial.version) as content,
+            ):
                 fits = _continues(content, partial, offset)
                 if fits:
-                    await self._pour(content, download)
+                    await self._pour(content, download, floor)
                     return
         if offset == 0:
             raise ArtifactError(f"{shown(download.uri)}: the source does not begin at the first byte")
@@ -160,7 +178,7 @@ class Store(ABC):
         await in_thread(partial.restart)
         await self._fill(download)
 
-    async def _pour(self, content: Content, download: _Download) -> None:
+    async def _pour(self, content: Content, download: _Download, floor: RateFloor) -> None:
         partial = download.partial
         if content.offset != partial.size:
             await in_thread(partial.restart)
@@ -168,6 +186,7 @@ class Store(ABC):
         partial.pieces += 1
         partial.expect(content.total)
         async for chunk in content.chunks:
+            floor.came(len(chunk))
             await in_thread(partial.write, chunk)
             download.on_progress(partial.size, content.total)
         if content.total is not None and partial.size != content.total:
@@ -197,6 +216,7 @@ class _Download:
     partial: Partial
     digest: Digest | None
     on_progress: OnProgress
+    on_retry: OnRetry
 
 
 def _continues(content: Content, partial: Partial, offset: int) -> bool:
@@ -205,26 +225,6 @@ def _continues(content: Content, partial: Partial, offset: int) -> bool:
         return True
     same = content.version is None or partial.version is None or content.version == partial.version
     return content.offset == offset and same
-
-
-async def _persist(
-    attempt: Callable[[], Awaitable[Answer]], retry: RetryPolicy, what: str, furthest: Callable[[], int]
-) -> Answer:
-    """Repeat while the source is unreachable; progress starts the retries anew."""
-    failures, since, mark = 0, time.monotonic(), furthest()
-    while True:
-        try:
-            return await attempt()
-        except ArtifactUnreachableError as error:
-            now = time.monotonic()
-            if furthest() > mark:
-                failures, since, mark = 0, now, furthest()
-            delay_s = random.uniform(0.0, retry.ceiling_s(failures))
-            failures += 1
-            if now + delay_s - since > retry.give_up_after_s:
-                raise
-            logger.info("%s; next attempt for %s in %.1f s", error.message, what, delay_s)
-        await asyncio.sleep(delay_s)
 
 
 async def in_thread(

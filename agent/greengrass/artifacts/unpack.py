@@ -6,6 +6,7 @@ directory declares is refused when that shows; whatever fails leaves nothing beh
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.config.deployments import RESERVE_BYTES
+from agent.files import PRIVATE, SHARED_FOLDER, make_folder
+from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError
 from agent.greengrass.artifacts.partial import settle
 from agent.greengrass.artifacts.space import require, writing
@@ -26,7 +29,6 @@ from agent.greengrass.artifacts.zipplan import ZipEntry, ZipLimits, ZipPlan, pla
 __all__ = ["UnpackStoppedError", "measure", "unpack"]
 
 _CHUNK = 1024 * 1024
-_FOLDER_MODE = 0o755
 _END_BYTES = 128 * 1024
 """More than the record at an archive's end with the longest comment."""
 
@@ -63,28 +65,33 @@ def unpack(
     limits: ZipLimits | None = None,
     reserve_bytes: int = RESERVE_BYTES,
     stopped: Callable[[], bool] = lambda: False,
-) -> None:
+) -> dict[str, Digest]:
     """Unpack to the folder ``into``, every file with ``mode``; an older folder there is replaced.
+
+    The result is the digest of each file by its path below ``into``, taken while it was written.
 
     Raises:
         ArtifactError: IO_UNZIP_ERROR, DISK_SPACE_CRITICAL or IO_WRITE_ERROR; nothing new is there then.
         Stopped: ``stopped`` answered yes.
     """
     building = into.with_name(f".{into.name}.unpacking")
+    digests: dict[str, Digest] = {}
     try:
         with _opened(archive, limits or ZipLimits()) as (opened, planned):
             require(into, planned.total_bytes, reserve_bytes)
             with writing(into):
                 _remove(building)
-                building.mkdir(parents=True, mode=0o700)
+                make_folder(building.parent, SHARED_FOLDER)
+                make_folder(building)
                 for entry in planned.entries:
-                    _make(opened, entry, building, stopped)
+                    _make(opened, entry, building, stopped, digests)
         with writing(into):
             _settle_tree(building, mode)
             _swap(building, into)
     except BaseException:
         _remove(building)
         raise
+    return digests
 
 
 @contextmanager
@@ -111,19 +118,19 @@ class _Bounded(io.FileIO):
         return super().read(wanted) or b""
 
 
-def _make(opened: zipfile.ZipFile, entry: ZipEntry, building: Path, stopped: Callable[[], bool]) -> None:
+def _make(
+    opened: zipfile.ZipFile, entry: ZipEntry, building: Path, stopped: Callable[[], bool], digests: dict[str, Digest]
+) -> None:
     target = building / entry.path
-    if entry.is_folder:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 a descriptor is no path
-        _pour(opened, entry, file, stopped)
+    make_folder(target if entry.is_folder else target.parent)
+    if not entry.is_folder:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 a descriptor is no path
+            digests[str(entry.path)] = _pour(opened, entry, file, stopped)
 
 
-def _pour(opened: zipfile.ZipFile, entry: ZipEntry, file: BinaryIO, stopped: Callable[[], bool]) -> None:
-    size = 0
+def _pour(opened: zipfile.ZipFile, entry: ZipEntry, file: BinaryIO, stopped: Callable[[], bool]) -> Digest:
+    size, counted = 0, hashlib.sha256()
     with opened.open(entry.info) as source:
         while chunk := source.read(_CHUNK):
             if stopped():
@@ -131,9 +138,11 @@ def _pour(opened: zipfile.ZipFile, entry: ZipEntry, file: BinaryIO, stopped: Cal
             size += len(chunk)
             if size > entry.info.file_size:
                 break
+            counted.update(chunk)
             file.write(chunk)
     if size != entry.info.file_size:
         raise refused("holds another number of bytes than it declares", entry.info)
+    return Digest(counted.hexdigest())
 
 
 def _settle_tree(building: Path, mode: int) -> None:
@@ -143,7 +152,7 @@ def _settle_tree(building: Path, mode: int) -> None:
             with (Path(folder) / name).open("rb") as file:
                 os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
-        Path(folder).chmod(_FOLDER_MODE)
+        Path(folder).chmod(SHARED_FOLDER)
         settle(Path(folder))
 
 

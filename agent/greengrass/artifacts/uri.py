@@ -10,10 +10,10 @@ import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from agent.greengrass.artifacts.errors import ArtifactError
+from agent.greengrass.recipes.uris import uri_problem
 
 __all__ = ["file_name", "not_valid", "scheme", "shown", "split"]
 
-_UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
 _MAX_NAME_BYTES = 200
 """A file system takes 255; ours adds to names while they are under way."""
 
@@ -24,22 +24,11 @@ def split(uri: str) -> SplitResult:
     Raises:
         ArtifactError: EMPTY_ARTIFACT_URI, EMPTY_ARTIFACT_SCHEME or ARTIFACT_URI_NOT_VALID.
     """
-    if not uri:
-        raise ArtifactError("the artifact has no URI", hint="fill in Artifacts[].Uri", code="EMPTY_ARTIFACT_URI")
-    if _UNFIT.search(uri):
-        raise not_valid(uri, "it holds a blank, a backslash or a control character; write them as %20, %5C, …")
-    try:
-        parts = urlsplit(uri)
-        _ = parts.port
-    except ValueError:
-        raise not_valid(uri, "its host or port cannot be read") from None
-    if not parts.scheme:
-        raise ArtifactError(
-            f"the artifact's URI {shown(uri)} has no scheme",
-            hint="write https://… or file:///…",
-            code="EMPTY_ARTIFACT_SCHEME",
-        )
-    return parts
+    problem = uri_problem(uri)
+    if problem is not None:
+        named = f"the artifact's URI {shown(uri)} {problem.message}" if uri else problem.message
+        raise ArtifactError(named, hint=problem.hint, code=problem.code)
+    return urlsplit(uri)
 
 
 def scheme(uri: str) -> str:

@@ -11,6 +11,9 @@ module              what it holds
 ``keys``            the AWS keys of an inference component → a ``Verge`` block, the owner's own block over it
 ``access``          what an ``accessControl`` lets a component publish
 ``scalars``         numbers and booleans, native or as text
+``parts``           the agent's own parts, and which bounds on their versions are met
+``amazon``          every public component of AWS's, and what becomes of it here
+``absent``          AWS's components that are not offered, and what to do without each
 ``requirements``    what a component needs of its device, checked against the device's facts
 ==================  ============================================================================
 

@@ -187,6 +187,12 @@ def _edge_agent() -> tuple[CatalogEntry, ...]:
     )
 
 
+def _service(what: str, major: int, minors: range, *, tokens: bool = False) -> tuple[CatalogEntry, ...]:
+    series = tuple(Series(major, minor) for minor in reversed(minors))
+    needs = {"aws.greengrass.TokenExchangeService": _hard(">=2.0.0 <3.0.0")} if tokens else {}
+    return (CatalogEntry(ComponentType.SERVICE, what, series, dependencies={**_NUCLEUS, **needs}, architectures=()),)
+
+
 _STORES: Final = {family.store: family.sample for family in FAMILIES.values()}
 
 ENTRIES: Final[Mapping[str, tuple[CatalogEntry, ...]]] = {
@@ -199,6 +205,11 @@ ENTRIES: Final[Mapping[str, tuple[CatalogEntry, ...]]] = {
         f"verge.runtime.{family}": _runtime(f"verge.runtime.{family}", family, (Series(1, 0, 0, 0),), aws=False)
         for family in ("litert", "onnx", "opencv", "dlr")
     },
+    "aws.greengrass.ShadowManager": _service("Local shadows, and their sync with the cloud", 2, range(4)),
+    "aws.greengrass.SecretManager": _service("Secrets for components", 2, range(3)),
+    "aws.greengrass.StreamManager": _service("Streams on the device, exported to the cloud", 2, range(3), tokens=True),
+    "aws.greengrass.DockerApplicationManager": _service("Pulls images for components", 2, range(1)),
+    "aws.greengrass.LogManager": _service("Uploads components' logs, and bounds them on the disk", 2, range(4)),
     "aws.greengrass.SageMakerEdgeManager": _edge_manager(),
     "aws.iot.lookoutvision.EdgeAgent": _edge_agent(),
 }

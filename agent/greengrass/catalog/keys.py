@@ -30,7 +30,7 @@ from agent.config.bounds import LONGEST_S
 from agent.config.streams import SHORTEST_S
 from agent.config.strict import nearest
 from agent.errors import InvalidInputError
-from agent.greengrass.catalog import access, scalars
+from agent.greengrass.catalog import access, parts, scalars
 from agent.greengrass.catalog.entries import ENTRIES
 from agent.greengrass.catalog.families import FAMILIES, PICTURES, Family
 from agent.greengrass.recipes.errors import Level, LintFinding
@@ -59,8 +59,7 @@ _PLACES: Final[Mapping[str, Sequence[str]]] = {
     "arm": ("armv7l", "arm", "model"),
 }
 """The device's architecture → its names in ``ModelResourceKey``, in the order in which they are looked for."""
-_PARTS: Final = frozenset(("aws.greengrass.Nucleus", "aws.greengrass.TokenExchangeService", "aws.greengrass.Cli"))
-_NO_MODELS: Final = _PARTS | {
+_NO_MODELS: Final = parts.NAMES | {
     name for name, entries in ENTRIES.items() if any(entry.type is not ComponentType.MODEL for entry in entries)
 }
 _SOURCES: Final = ("topic", "directory", "camera")

@@ -43,6 +43,7 @@ _NEEDS: Final[Mapping[ComponentType, Requirements]] = {
     ComponentType.RUNTIME: Requirements(_RECOMMENDED, 0, _GLIBC),
     ComponentType.MODEL: Requirements(),
     ComponentType.SERVER: Requirements(0, 0, _GLIBC),
+    ComponentType.SERVICE: Requirements(),
 }
 
 

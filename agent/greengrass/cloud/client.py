@@ -11,12 +11,9 @@ What cannot be reached is tried again; a caller with something to fall back on g
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import ssl
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 from urllib3.exceptions import HTTPError
 
@@ -25,6 +22,7 @@ from agent.config.aws import GreengrassOptions
 from agent.config.deployments import RetryPolicy, StoreOptions
 from agent.errors import UnreachableError, VergeError
 from agent.greengrass.artifacts.errors import ArtifactError
+from agent.greengrass.artifacts.retry import OnRetry, persist
 from agent.greengrass.artifacts.stores import answers
 from agent.greengrass.artifacts.stores.client import Client
 from agent.greengrass.artifacts.uri import split
@@ -36,12 +34,8 @@ from agent.greengrass.recipes.versions import Version
 
 __all__ = ["DataPlane"]
 
-log = logging.getLogger(__name__)
-
 _SHORT: Final = RetryPolicy(base_s=1.0, cap_s=5.0, give_up_after_s=10.0)
 _CONFIG_CODE: Final = "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"
-
-Answer = TypeVar("Answer")
 
 
 class DataPlane:
@@ -58,7 +52,11 @@ class DataPlane:
         self._short_retry = short_retry
 
     async def resolve(
-        self, question: Question, attributes: Attributes, candidate: Version | None = None
+        self,
+        question: Question,
+        attributes: Attributes,
+        candidate: Version | None = None,
+        on_retry: OnRetry = lambda _retry: None,
     ) -> Resolved | None:
         """The version that the cloud chooses for a device that has ``candidate`` already; None if it has none.
 
@@ -74,7 +72,8 @@ class DataPlane:
                 return None
             return question.answer(_accepted(request, status, body))
 
-        return await _persist(attempt, self._retry if candidate is None else self._short_retry, question.name)
+        retry = self._retry if candidate is None else self._short_retry
+        return await persist(attempt, retry, question.name, on_retry=on_retry)
 
     async def artifact_url(self, arn: str, name: str) -> str:
         """A signed URL of an artifact, asked for once: the store that fetches retries.
@@ -175,18 +174,3 @@ def _not_connected(url: str, error: HTTPError) -> VergeError:
         return GreengrassUnreachableError(found.message, hint=found.hint, code=found.code)
     hint = "check that IoT Core has the device's certificate active, greengrass.ca_file and the device's clock"
     return GreengrassError(found.message, hint=hint, code=found.code)
-
-
-async def _persist(attempt: Callable[[], Awaitable[Answer]], retry: RetryPolicy, what: str) -> Answer:
-    """Repeat while the cloud is unreachable."""
-    failures, since = 0, time.monotonic()
-    while True:
-        try:
-            return await attempt()
-        except GreengrassUnreachableError as error:
-            delay_s = random.uniform(0.0, retry.ceiling_s(failures))
-            failures += 1
-            if time.monotonic() + delay_s - since > retry.give_up_after_s:
-                raise
-            log.info("%s; the cloud is asked again about %s in %.1f s", error.message, what, delay_s)
-        await asyncio.sleep(delay_s)

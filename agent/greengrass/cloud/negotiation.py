@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.errors import VergeError
+from agent.greengrass.artifacts.retry import OnRetry
 from agent.greengrass.cloud.errors import GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question, Resolved
 from agent.greengrass.recipes import platform
@@ -64,7 +65,7 @@ class Cloud(Protocol):
     """Whoever can be asked: ``agent.greengrass.cloud.client``."""
 
     async def resolve(
-        self, question: Question, attributes: Attributes, candidate: Version | None = None
+        self, question: Question, attributes: Attributes, candidate: Version | None, on_retry: OnRetry
     ) -> Resolved | None:
         """The version that the cloud chooses for a device that has ``candidate`` already; None if it has none."""
 
@@ -77,14 +78,17 @@ async def negotiated(
     client: Cloud,
     *,
     ours: Collection[str] = (),
+    on_retry: OnRetry = lambda _retry: None,
 ) -> list[Recipe]:
     """The recipes that the cloud chose for the set, by name; the others are among the known.
+
+    ``on_retry`` is called whenever the cloud cannot be reached and is going to be asked again.
 
     Raises:
         GreengrassError: the cloud refuses, and nothing known would do; or the versions never settle.
         GreengrassUnreachableError: the cloud could not be asked, and nothing known would do.
     """
-    talks = _Talks(known, running, attributes, client, frozenset(ours))
+    talks = _Talks(known, running, attributes, client, frozenset(ours), on_retry)
     chosen: dict[str, Recipe] = {}
     for _ in range(MAX_ROUNDS):
         questions = _questions(requirements, chosen)
@@ -133,13 +137,14 @@ class _Talks:
 
     def __init__(
         self, known: Known, running: Mapping[str, Version], attributes: Attributes, client: Cloud,
-        ours: frozenset[str],
+        ours: frozenset[str], on_retry: OnRetry,
     ) -> None:  # fmt: skip
         self._known = known
         self._running = running
         self._attributes = attributes
         self._client = client
         self._ours = ours
+        self._on_retry = on_retry
         self._found: dict[Question, _Found] = {}
         self._silent = False
         self._gate = asyncio.Semaphore(_PARALLEL)
@@ -166,7 +171,8 @@ class _Talks:
             async with self._gate:
                 if self._silent and local is not None:
                     return _Found(local)
-                resolved = await self._client.resolve(question, self._attributes, local.version if local else None)
+                candidate = local.version if local else None
+                resolved = await self._client.resolve(question, self._attributes, candidate, self._on_retry)
         except (GreengrassError, GreengrassUnreachableError) as error:
             self._silent = isinstance(error, GreengrassUnreachableError)
             if local is None:

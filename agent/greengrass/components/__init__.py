@@ -11,10 +11,10 @@ module           what it holds
 ``environment``  what a script finds in its environment
 ``runner``       the seam: whatever can perform steps and be killed is a component
 ``scripts``      the runner of recipes: one script after the other, each in its own session, as the right user
-``identity``     who a script runs as
 ``process_tree``  which processes belong to a component, and ending them
 ``record``       what survives the agent's own death, so that nothing runs twice
 ``limits``       memory and CPU, by cgroup or rlimit
+``freezer``      components held still, by cgroup or signal
 ``logs``         a component's log, rotated and bounded
 ``component``    one component's shell: takes events, performs effects
 ``supervisor``   many components: brings the set to a target

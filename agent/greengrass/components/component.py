@@ -11,11 +11,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from agent.errors import VergeError
 from agent.greengrass.components import lifecycle
+from agent.greengrass.components.errors import NotRunningError
 from agent.greengrass.components.lifecycle import Became, Effect, Event, EventKind, Kill, Machine, Perform
 from agent.greengrass.components.runner import Runner, StepOutcome, StepResult, failed
 from agent.greengrass.components.spec import Change, ComponentSpec
@@ -27,7 +28,9 @@ __all__ = ["Component"]
 log = logging.getLogger(__name__)
 
 _REPORTS = 16
+_PAUSED = "paused: its processes stand still until it is resumed"
 _AT_REST = frozenset({State.NEW, State.FINISHED, State.BROKEN})
+_HELD_BACK = "stopped by command: verge components restart starts it again"
 _EXPECTED: dict[tuple[StepName, StepResult], EventKind] = {
     (StepName.INSTALL, StepResult.OK): EventKind.INSTALL_OK,
     (StepName.INSTALL, StepResult.NOTHING): EventKind.INSTALL_OK,
@@ -65,11 +68,19 @@ class Component:
         self._reports = 0
         self._steps: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._limited: tuple[int, StepName, float] | None = None
+        """The step that runs with a time limit: its ticket, its name, and when it ends at the latest."""
         self._loop = asyncio.get_running_loop()
         self._shown = State.NEW
         self._since = time.time()
         self._errors = 0
         self._note = runner.update(spec)
+        self._held_back = False
+        """Whether a person wants it stopped."""
+        self._paused = False
+        self._pausing = asyncio.Lock()
+        self._asked = set[asyncio.Task[None]]()
+        """What is paused or resumed now; it ends also where whoever asked has gone."""
         self._busy = False
         self.changed_at = self._loop.time()
 
@@ -79,6 +90,18 @@ class Component:
     def settled(self) -> bool:
         """Whether nothing is left to do, and nothing is on its way."""
         return not (self._inbox or self._busy or self.machine.goals)
+
+    @property
+    def active(self) -> bool:
+        """Whether something goes on that has an end: a step with a time limit, what its machine asked for, or Run."""
+        return bool(self._inbox) or self._busy or self.under_way is not None or self.machine.state is State.RUNNING
+
+    @property
+    def under_way(self) -> tuple[StepName, float] | None:
+        """The step that has a time limit and runs now, and when it ends at the latest, on the loop's clock."""
+        if self._timer is not None:
+            return StepName.STARTUP, self._timer.when()
+        return self._limited[1:] if self._limited is not None else None
 
     @property
     def at_rest(self) -> bool:
@@ -96,11 +119,65 @@ class Component:
             since=self._since,
             errors=self._errors,
             settled=self.settled,
-            note=self._note,
+            note="; ".join(filter(None, self._notes)),
         )
 
-    def pursue(self, goals: Goals) -> None:
-        """Bring it to these states, one after the other."""
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        return _HELD_BACK if self._held_back else "", _PAUSED if self._paused else "", self._note
+
+    async def pause(self) -> None:
+        """Have its processes stand still until it is resumed, or has to stop.
+
+        Raises ``NotRunningError`` where it does not run, and ``OSError`` where the system cannot.
+        """
+        await self._to_the_end(self._pause())
+
+    async def resume(self) -> None:
+        """Have them go on; raises as ``pause``."""
+        await self._to_the_end(self._resume())
+
+    async def _to_the_end(self, doing: Coroutine[None, None, None]) -> None:
+        """What is half done when its caller is cancelled would leave processes frozen that nobody knows to be."""
+        task = asyncio.create_task(doing, name=f"agent.component.{self.spec.name}.pausing")
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        await asyncio.shield(task)
+
+    async def _pause(self) -> None:
+        async with self._pausing:
+            self._check_running()
+            await self._runner.freeze()
+            self._paused = True
+            if self.machine.state is not State.RUNNING or self._inbox:  # it ended meanwhile, or has to
+                await self._thaw()
+                self._check_running()
+        self._became(self)
+
+    async def _resume(self) -> None:
+        async with self._pausing:
+            self._check_running()
+            await self._runner.thaw()
+            self._paused = False
+        self._became(self)
+
+    def _check_running(self) -> None:
+        if self.machine.state is not State.RUNNING:
+            raise NotRunningError(f"{self.spec.name} is {self.machine.state} and not RUNNING")
+
+    async def _thaw(self) -> None:
+        """What is to be ended, or to be spoken with by a script, has to be able to answer."""
+        if not self._paused:
+            return
+        self._paused = False
+        try:
+            await self._runner.thaw()
+        except OSError as error:
+            log.warning("component %s cannot be resumed: %s", self.spec.name, error)
+
+    def pursue(self, goals: Goals, *, hold: bool = False) -> None:
+        """Bring it to these states, one after the other; ``hold``: a person wants it to stay there."""
+        self._held_back = hold
         self._post(Event(EventKind.GOALS, goals=goals))
 
     def depend(self, *, ready: bool) -> None:
@@ -161,8 +238,12 @@ class Component:
             case Became(state, problem):
                 self._become(state, problem)
             case Perform(step, ticket):
+                await self._thaw()
                 if self._next is not None and step in {StepName.INSTALL, StepName.STARTUP}:
                     self._take(self._next)
+                limits = self._held.lifecycle.steps.get(step)
+                if limits is not None and limits.timeout_s is not None and step is not StepName.RUN:
+                    self._limited = ticket, step, self._loop.time() + limits.timeout_s
                 task = tasks.create_task(self._step(step, ticket), name=f"agent.component.{self.spec.name}.{step}")
                 self._steps.add(task)
                 task.add_done_callback(self._ended)
@@ -175,7 +256,11 @@ class Component:
             if step is StepName.RUN:
                 self._post(Event(EventKind.RUN_SPAWNED, ticket))
 
-        outcome = await self._outcome(step, spawned)
+        try:
+            outcome = await self._outcome(step, spawned)
+        finally:
+            if self._limited is not None and self._limited[0] == ticket:
+                self._limited = None
         kind = _EXPECTED.get((step, outcome.result), EventKind.FAILED)
         self._post(Event(kind, ticket, problem=outcome.problem))
 
@@ -191,6 +276,7 @@ class Component:
         self._arrived.set()
 
     async def _kill(self) -> None:
+        await self._thaw()
         steps = tuple(self._steps)
         for task in steps:
             task.cancel()

@@ -96,9 +96,9 @@ class Cgroups:
     def attach(self, name: str, pid: int, limits: Limits) -> None:
         """Put the process into the component's cgroup."""
         try:
-            self._leaf(name).mkdir(exist_ok=True)
+            self.leaf(name).mkdir(exist_ok=True)
             self._write(name, limits)
-            (self._leaf(name) / "cgroup.procs").write_text(str(pid))
+            (self.leaf(name) / "cgroup.procs").write_text(str(pid))
         except ProcessLookupError:
             return
         except OSError as error:
@@ -115,14 +115,14 @@ class Cgroups:
     def pids(self, name: str) -> Collection[int]:
         """The processes in the component's cgroup."""
         with contextlib.suppress(OSError):
-            return {int(pid) for pid in (self._leaf(name) / "cgroup.procs").read_text().split()}
+            return {int(pid) for pid in (self.leaf(name) / "cgroup.procs").read_text().split()}
         return ()
 
     def release(self, name: str) -> None:
         """Remove the component's cgroup."""
         with contextlib.suppress(FileNotFoundError):
             try:
-                self._leaf(name).rmdir()
+                self.leaf(name).rmdir()
             except OSError as error:
                 log.debug("cgroup of %s stays: %s", name, error)
 
@@ -131,14 +131,15 @@ class Cgroups:
         del limits
         return ""
 
-    def _leaf(self, name: str) -> Path:
+    def leaf(self, name: str) -> Path:
+        """The folder of the component's cgroup."""
         return self._base / f"component.{name}"
 
     def _write(self, name: str, limits: Limits) -> None:
         memory = "max" if limits.memory_kb is None else str(limits.memory_kb * _KIB)
         quota = "max" if limits.cpus is None else str(round(limits.cpus * _PERIOD_US))
-        (self._leaf(name) / "memory.max").write_text(memory)
-        (self._leaf(name) / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+        (self.leaf(name) / "memory.max").write_text(memory)
+        (self.leaf(name) / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
 
 
 def claim(base: Path | None = None) -> Enforcer:

@@ -10,13 +10,16 @@ does again.
 from __future__ import annotations
 
 import asyncio
+import glob
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-__all__ = ["ComponentLog", "pump"]
+from agent.files import make_file, make_folder
+
+__all__ = ["FILE_BYTES", "TOTAL_BYTES", "ComponentLog", "pump"]
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +41,15 @@ class ComponentLog:
     ) -> None:
         self._path = folder / f"{name}.log"
         self._name = name
-        self._file_bytes = file_bytes
-        self._older = max(1, total_bytes // file_bytes) - 1
+        self.bound(file_bytes, total_bytes)
         self._descriptor: int | None = None
         self._size = 0
         self.lost = 0
+
+    def bound(self, file_bytes: int, total_bytes: int) -> None:
+        """Be no larger from the next file on; ``total_bytes`` hold for all files together."""
+        self._file_bytes = file_bytes
+        self._older = max(1, total_bytes // file_bytes) - 1
 
     def write(self, level: str, event: str, message: str, context: Mapping[str, str]) -> None:
         """Write one line; what cannot be written is counted in ``lost``."""
@@ -72,18 +79,27 @@ class ComponentLog:
         self._size += os.write(self._descriptor, data)
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_folder(self._path.parent)
+        make_file(self._path)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size = os.fstat(self._descriptor).st_size
 
     def _rotate(self) -> None:
         self.close()
+        self._forget_older()
         names = [self._path, *(self._path.with_name(f"{self._path.name}.{n + 1}") for n in range(self._older))]
         names[-1].unlink(missing_ok=True)
         for newer, older in zip(reversed(names[:-1]), reversed(names[1:]), strict=True):
             if newer.exists():
                 newer.replace(older)
         self._open()
+
+    def _forget_older(self) -> None:
+        """Remove what earlier bounds allowed."""
+        for path in self._path.parent.glob(f"{glob.escape(self._path.name)}.*"):
+            number = path.suffix.removeprefix(".")
+            if number.isdecimal() and int(number) > self._older:
+                path.unlink(missing_ok=True)
 
     def _line(self, level: str, event: str, message: str, context: Mapping[str, str]) -> bytes:
         now = time.time()

@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from agent.greengrass.components.errors import ComponentError
 
-__all__ = ["Graph", "dependers", "ready", "start_order"]
+__all__ = ["Graph", "dependers", "longest", "ready", "start_order"]
 
 Graph = Mapping[str, Collection[str]]
 
@@ -41,3 +41,11 @@ def dependers(graph: Graph, name: str) -> set[str]:
 def ready(graph: Graph, name: str, satisfied: Collection[str]) -> bool:
     """Whether every HARD dependency of a component is among the satisfied ones."""
     return all(need in satisfied for need in graph[name] if need in graph)
+
+
+def longest(graph: Graph, lasts: Mapping[str, float]) -> float:
+    """How long it takes at most until all are stopped, each after its dependers, when each one ``lasts`` so long."""
+    ends: dict[str, float] = {}
+    for name in reversed(start_order(graph)):
+        ends[name] = lasts[name] + max((ends[depender] for depender in dependers(graph, name)), default=0.0)
+    return max(ends.values(), default=0.0)

@@ -6,12 +6,16 @@ token.  The last finds what has left session and parents behind.  A pid alone pr
 its pid *and* the time it started, and both are compared before a signal is sent, so that no stranger gets one.
 
 Nothing here waits for a child: processes are reaped by whoever started them, each by its own pid.
+
+Where the system lacks the means to look (descriptors, memory), nobody counts as gone: whoever ends processes looks
+again until it can.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -27,6 +31,7 @@ TERM_S = 5.0
 KILL_S = 5.0
 _PROC = Path("/proc")
 _FIRST_LOOK_S, _LOOK_S = 0.005, 0.1
+_SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,15 @@ def boot() -> str:
 
 
 def process_id(pid: int) -> ProcessId | None:
-    """The process that has this pid now, if there is one."""
-    row = _row(pid)
-    return row.id if row else None
+    """The process that has this pid now, if there is one, and it can be looked at."""
+    with contextlib.suppress(OSError):
+        row = _row(pid)
+        return row.id if row else None
+    return None
 
 
 def table() -> dict[int, Row]:
-    """Every process there is, by pid."""
+    """Every process there is, by pid; raises ``OSError`` where they cannot be looked at now."""
     pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 names, not paths
     return {row.id.pid: row for row in map(_row, pids) if row}
 
@@ -109,11 +116,8 @@ async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> 
         signalled: set[ProcessId] = set()
         deadline = loop.time() + patience_s
         look_s = _FIRST_LOOK_S
-        while left := await asyncio.to_thread(find, sessions):
-            sessions |= _own_sessions(left)
-            for process in left - signalled:
-                _signal(process, number)
-            signalled |= left
+        while left := await _found(find, sessions):
+            signalled |= {process for process in left - signalled if _signal(process, number)}
             if loop.time() >= deadline:
                 break
             await asyncio.sleep(look_s)
@@ -123,22 +127,44 @@ async def end(find: Find, *, term_s: float = TERM_S, kill_s: float = KILL_S) -> 
     return left
 
 
+async def _found(find: Find, sessions: set[int]) -> set[ProcessId]:
+    """What ``find`` finds, as soon as it can look; its sessions join ``sessions``."""
+    short = False
+    while True:
+        try:
+            left = await asyncio.to_thread(find, sessions)
+            sessions |= _own_sessions(left)
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                raise
+            if not short:
+                log.warning("processes cannot be looked at now, and are looked at again: %s", error.strerror)
+            short = True
+            await asyncio.sleep(_LOOK_S)
+        else:
+            return left
+
+
 def _own_sessions(left: set[ProcessId]) -> set[int]:
     """The sessions that these processes lead, or whose leader is gone: no session of anybody else's."""
     sessions = {row.session for row in (_row(process.pid) for process in left) if row}
-    leaders = {session: process_id(session) for session in sessions}
-    return {session for session, leader in leaders.items() if leader is None or leader in left}
+    leaders = {session: _row(session) for session in sessions}
+    return {session for session, leader in leaders.items() if leader is None or leader.id in left}
 
 
-def _signal(process: ProcessId, number: signal.Signals) -> None:
+def _signal(process: ProcessId, number: signal.Signals) -> bool:
+    """Whether it need not be tried again; what cannot be looked at, or is gone, is seen at the next look."""
     if process_id(process.pid) != process:
-        return
+        return False
     try:
         os.kill(process.pid, number)
+        if number is signal.SIGTERM:  # one that was stopped would not see it
+            os.kill(process.pid, signal.SIGCONT)
     except ProcessLookupError:
-        return
+        return False
     except PermissionError:
         log.warning("process %d of a component cannot be sent %s: it is another user's", process.pid, number.name)
+    return True
 
 
 def _with_children(rows: Mapping[int, Row], pids: set[int]) -> set[int]:
@@ -151,16 +177,24 @@ def _with_children(rows: Mapping[int, Row], pids: set[int]) -> set[int]:
 
 
 def _carries(pid: int, variable: bytes) -> bool:
-    with contextlib.suppress(OSError):
-        return variable in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    return False
+    return variable in (_read(pid, "environ") or b"").split(b"\0")
 
 
 def _row(pid: int) -> Row | None:
-    try:
-        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
+    content = _read(pid, "stat")
+    if content is None:
         return None
+    text = content.decode(errors="replace")
     # The name may hold anything, so what follows is counted from its last bracket.
     facts = text[text.rindex(")") + 2 :].split()
     return Row(ProcessId(pid, int(facts[19])), int(facts[1]), int(facts[3]), facts[0] in {"Z", "X"})
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    """What the kernel tells of a process; None for one that is gone or another's."""
+    try:
+        return (_PROC / str(pid) / name).read_bytes()
+    except OSError as error:
+        if error.errno in _SHORTAGES:
+            raise
+        return None

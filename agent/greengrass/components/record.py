@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.files import make_file
 from agent.greengrass.components import process_tree
 from agent.greengrass.components.process_tree import ProcessId
 
@@ -39,30 +40,31 @@ class Record:
         self.leaders: set[ProcessId] = set()
 
     def open(self) -> None:
-        """Say that scripts may run from now on; raises ``OSError``."""
+        """Say that scripts may run from now on."""
         if not self._path.exists():
             self._write()
 
     def add(self, leader: ProcessId) -> None:
-        """A script started; raises ``OSError``."""
+        """A script started."""
         self.leaders.add(leader)
         self._write()
 
     def clear(self) -> None:
         """Every process is gone."""
         self.leaders.clear()
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            # It names nobody who is still there.
-            log.warning("%s cannot be removed: %s", self._path.name, error)
+        _remove(self._path)
 
     def _write(self) -> None:
         # No fsync: what a power cut takes from this file, it takes from the processes too.
         content = _Content(self._boot, self._token, sorted(self.leaders, key=lambda process: process.pid))
         temporary = self._path.with_name(f".{self._path.name}")
-        temporary.write_bytes(msgspec.json.encode(content))
-        os.replace(temporary, self._path)  # noqa: PTH105 as in files
+        try:
+            make_file(temporary)
+            temporary.write_bytes(msgspec.json.encode(content))
+            os.replace(temporary, self._path)  # noqa: PTH105 as in files
+        except OSError as error:
+            # A disk that takes nothing must not keep a component from running.
+            log.warning("%s cannot be written (%s): a kill of the agent leaves its processes", self._path.name, error)
 
 
 async def end_survivors(folder: Path) -> list[str]:
@@ -72,14 +74,22 @@ async def end_survivors(folder: Path) -> list[str]:
         name = path.name.removesuffix(_SUFFIX)
         try:
             content = msgspec.json.decode(path.read_bytes(), type=_Content)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, OSError) as error:
             log.warning("%s says nothing about earlier processes: %s", path.name, error)
-            path.unlink()
+            _remove(path)
             continue
         if content.boot == process_tree.boot() and await _end(name, content):
             names.append(name)
-        path.unlink()
+        _remove(path)
     return names
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # It names nobody who is still there.
+        log.warning("%s cannot be removed: %s", path.name, error)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -24,10 +24,11 @@ class StepResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """How a step ended, and why when it failed."""
+    """How a step ended, and why when it failed; ``status`` is its script's, where there was one that ended."""
 
     result: StepResult
     problem: Problem | None = None
+    status: int | None = None
 
 
 OK = StepOutcome(StepResult.OK)
@@ -41,10 +42,10 @@ _CODES: Mapping[tuple[StepName, str], StatusCode] = {
 }
 
 
-def failed(step: StepName, suffix: str, reason: str) -> StepOutcome:
+def failed(step: StepName, suffix: str, reason: str, status: int | None = None) -> StepOutcome:
     """A failure under the step's own code; a step that has no code of that kind uses its ``…_ERROR``, or RUN's."""
     code = _CODES.get((step, suffix)) or _CODES.get((step, "ERROR")) or StatusCode.RUN_ERROR
-    return StepOutcome(StepResult.FAILED, Problem(code, reason))
+    return StepOutcome(StepResult.FAILED, Problem(code, reason), status)
 
 
 class Runner(Protocol):
@@ -58,6 +59,12 @@ class Runner(Protocol):
 
     async def kill(self) -> None:
         """End everything that belongs to the component, and return when it is gone."""
+
+    async def freeze(self) -> None:
+        """Have everything that belongs to the component stand still; raises ``OSError``."""
+
+    async def thaw(self) -> None:
+        """Have it go on; raises ``OSError``."""
 
     def update(self, spec: ComponentSpec) -> str:
         """Be what ``spec`` says from the next step on, with its limits at once; say what of it is not possible here."""

@@ -2,7 +2,9 @@
 
 *Privilege.*  A root agent runs scripts as the component's user or the default one, never silently as root; a step
 that requires privilege runs as root.  An agent that is not root runs everything as itself, and says so where more was
-asked for: there is no user to switch to, and most scripts that ask for root work without it.
+asked for: there is no user to switch to, and most scripts that ask for root work without it.  The files of a
+component with such a step stay root's, and all that came is compared with its digest before each of its steps: no
+other component may say what root runs.
 
 *The end of a step* is the end of its shell.  What the shell left running stays part of the component and is ended with
 it, except when the step ran out of time: then it goes at once.
@@ -18,34 +20,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from agent.errors import VergeError
+from agent.files import make_folder
 from agent.greengrass.components import environment, process_tree
-from agent.greengrass.components.identity import ROOT, Identity, give, look_up
+from agent.greengrass.components.freezer import Freezer, SignalFreezer
 from agent.greengrass.components.limits import Enforcer
 from agent.greengrass.components.logs import ComponentLog, pump
 from agent.greengrass.components.process_tree import ProcessId, process_id
 from agent.greengrass.components.record import Record
 from agent.greengrass.components.runner import NOTHING, OK, StepOutcome, failed
-from agent.greengrass.components.spec import ComponentSpec, RunAs
+from agent.greengrass.components.spec import ComponentSpec
 from agent.greengrass.recipes.lifecycle import Condition, LifecycleStep, Skip, StepName
+from agent.users import ROOT, Identity, RunAs, give, look_up, reclaim
 
-__all__ = ["Script", "ScriptContext", "ScriptRunner"]
+__all__ = ["Guard", "Script", "ScriptContext", "ScriptRunner", "unguarded"]
 
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 1.0
-_WORK_MODE = 0o700
 _GATE = 'read -r _ && exec "$0" -c "$1"'
+
+
+class Guard(Protocol):
+    """Sees that a component's files are what came for it."""
+
+    async def __call__(self, spec: ComponentSpec, thorough: bool, /) -> Sequence[str]:
+        """What was not, and is now; raises ``VergeError`` where that could not be put right."""
+
+
+async def unguarded(spec: ComponentSpec, thorough: bool, /) -> Sequence[str]:
+    """A ``Guard`` where nothing is known of files."""
+    del spec, thorough
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,8 @@ class ScriptContext:
     default_user: RunAs | None
     enforcer: Enforcer
     tasks: asyncio.TaskGroup
+    guard: Guard
+    freezer: Freezer = field(default_factory=SignalFreezer)
     shell: str = "/bin/sh"
 
 
@@ -87,6 +107,10 @@ class ScriptRunner:
         if todo.skip_if is not None and skips(todo.skip_if, env, self._spec.work):
             return NOTHING
         try:
+            await self._check(todo, owner)
+        except VergeError as error:
+            return failed(step, "IO_ERROR", f"The {step} script is not started: {error}.")
+        try:
             script = await _born(self._start(step, todo, env, who, owner))
         except OSError as error:
             return failed(step, "IO_ERROR", f"The {step} script could not be started: {error}.")
@@ -106,6 +130,14 @@ class ScriptRunner:
             self._record.clear()
         self._log.close()
 
+    async def freeze(self) -> None:
+        """Have every process of the component stand still."""
+        await asyncio.to_thread(self._around.freezer.freeze, self._spec.name, self._processes)
+
+    async def thaw(self) -> None:
+        """Have them go on."""
+        await asyncio.to_thread(self._around.freezer.thaw, self._spec.name, self._processes)
+
     def update(self, spec: ComponentSpec) -> str:
         """Be this from the next step on; limits hold at once."""
         if spec.limits != self._spec.limits:
@@ -124,12 +156,32 @@ class ScriptRunner:
             if step.privileged or (spec.run_as is not None and look_up(spec.run_as).uid != os.geteuid()):
                 self._say("WARN", "The agent is not root: the script runs as the agent's own user.")
             return None
-        if step.privileged and spec.privileged:
+        if self._privileged(step):
             return look_up(ROOT)
         who = spec.run_as or self._around.default_user
         if who is None:
-            raise LookupError("The agent is root, and no user is set for components to run as.")
+            raise LookupError("The agent is root, and no user is named for components to run as.")
         return look_up(who)
+
+    async def _check(self, step: LifecycleStep, owner: Identity | None) -> None:
+        """Have the component's files be what came; raises ``VergeError`` where they cannot."""
+        if self._privileged_steps and owner is not None and owner.uid != os.geteuid() and not self._prepared:
+            await asyncio.to_thread(reclaim, self._owned(), owner.uid)
+        wrong = await self._around.guard(self._spec, self._privileged(step))
+        if wrong:
+            self._prepared = False
+            self._say("WARN", f"Files were put back as they came: {', '.join(wrong)}.")
+            log.warning("component %s: files were put back as they came: %s", self._spec.name, ", ".join(wrong))
+
+    def _privileged(self, step: LifecycleStep) -> bool:
+        return os.geteuid() == 0 and step.privileged and self._spec.privileged
+
+    @property
+    def _privileged_steps(self) -> bool:
+        return any(map(self._privileged, self._spec.lifecycle.steps.values()))
+
+    def _owned(self) -> list[Path]:
+        return [path for path in self._spec.owned if path.exists()]
 
     def _env(self, step: StepName, todo: LifecycleStep, who: Identity | None) -> dict[str, str]:
         base = {**self._around.env, **(who.env if who else {}), **self._spec.env}
@@ -144,7 +196,8 @@ class ScriptRunner:
             await asyncio.to_thread(self._prepare, owner)
             self._prepared = True
         self._record.open()
-        script = await Script.start(todo.script, work=self._spec.work, env=env, who=who, shell=self._around.shell)
+        shell = self._spec.shell or self._around.shell
+        script = await Script.start(todo.script, work=self._spec.work, env=env, who=who, shell=shell)
         try:
             self._record.add(script.leader)
             self._around.enforcer.attach(self._spec.name, script.leader.pid, self._spec.limits)
@@ -163,17 +216,26 @@ class ScriptRunner:
         return script
 
     def _owner(self) -> Identity | None:
-        """Whose the component's files are, whoever runs the step; None leaves them the agent's."""
+        """Whose the component is, whoever runs the step; None leaves its files the agent's."""
         who = self._spec.run_as or self._around.default_user
         return look_up(who) if who is not None and os.geteuid() == 0 else None
 
     def _prepare(self, owner: Identity | None) -> None:
+        try:
+            self._own(owner)
+        except OSError as error:
+            # On a disk that takes nothing, what an earlier start made is used as it is.
+            if error.errno != errno.EROFS or not self._spec.work.is_dir():
+                raise
+
+    def _own(self, owner: Identity | None) -> None:
         work = self._spec.work
-        work.mkdir(parents=True, exist_ok=True)
-        work.chmod(_WORK_MODE)
+        make_folder(work, ours=True)
         if owner is not None:
             os.chown(work, owner.uid, owner.gid)
-            give((work, *(path for path in self._spec.owned if path.exists())), owner)
+            give((work,), owner)
+            # What root runs stays root's, for the user to read; the rest is the user's, as with Greengrass.
+            give(self._owned(), replace(look_up(ROOT), gid=owner.gid) if self._privileged_steps else owner)
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
@@ -186,7 +248,7 @@ class ScriptRunner:
             return failed(step, "TIMEOUT", f"The {step} script did not end within {timeout_s:g} s.")
         self._outlived |= await asyncio.to_thread(process_tree.left_behind, script.leader.pid)
         self._forget_finished()
-        return OK if status == 0 else failed(step, "ERROR", f"The {step} script {_cause(status)}.")
+        return OK if status == 0 else failed(step, "ERROR", f"The {step} script {_cause(status)}.", status)
 
     async def _last_words(self) -> None:
         """Read what is left in the pipes, but not for ever."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.greengrass.components.states import State
 from agent.greengrass.recipes.lifecycle import Lifecycle, StepName
+from agent.users import RunAs
 
 __all__ = ["Change", "ComponentSpec", "Limits", "RunAs", "change"]
 
@@ -19,20 +20,6 @@ class Limits:
 
     memory_kb: int | None = None
     cpus: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunAs:
-    """A user and, if it is not the user's own, a group; numbers may stand for names."""
-
-    user: str
-    group: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> RunAs:
-        """Read Greengrass's ``user:group``, where ``:group`` may be missing."""
-        user, _, group = text.partition(":")
-        return cls(user.strip(), group.strip() or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +43,8 @@ class ComponentSpec:
     owned: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     privileged: bool = True
+    shell: str = ""
+    """What runs the scripts; empty is the supervisor's own."""
 
 
 class Change(IntEnum):
@@ -87,4 +76,5 @@ def _differences(old: ComponentSpec, new: ComponentSpec) -> list[tuple[bool, Cha
         (old.env != new.env or bool((new.hard | new.soft) - (old.hard | old.soft)), Change.RESTART),
         ((old.work, old.owned, old.privileged) != (new.work, new.owned, new.privileged), Change.REINSTALL),
         (install or old.version != new.version or old.run_as != new.run_as, Change.REINSTALL),
+        (old.shell != new.shell, Change.REINSTALL),
     ]

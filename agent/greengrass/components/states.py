@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "MISSING_USER",
     "REINSTALL",
     "RESTART",
     "START",
@@ -67,9 +68,9 @@ class StatusCode(StrEnum):
     UNINSTALL_ERROR = "UNINSTALL_ERROR"
 
 
-UNRECOVERABLE: Final = frozenset(
-    code for code in StatusCode if code.endswith(("_CONFIG_NOT_VALID", "_MISSING_DEFAULT_RUNWITH"))
-)
+MISSING_USER: Final = frozenset(code for code in StatusCode if code.endswith("_MISSING_DEFAULT_RUNWITH"))
+"""There is nobody to run a script as: no user is named, or none of that name exists."""
+UNRECOVERABLE: Final = MISSING_USER | {code for code in StatusCode if code.endswith("_CONFIG_NOT_VALID")}
 """What trying again cannot mend: such an error breaks a component the first time."""
 
 

@@ -16,20 +16,22 @@ A runtime's block (``Verge: {Runtime: litert, Packages: [numpy<2]}``) names its 
 Greengrass's ``MLRootPath`` and ``UseInstaller`` stand beside it.
 
 Keys match in any case and with or without underscores (``MaxAgeMs``, ``max_age_ms``); inside ``Options`` and the
-tables of a manifest they are the worker's and stay as they are.  A whole number that the cloud wrote as a float is one.
+tables of a manifest they are the worker's and stay as they are.  Errors write keys as recipes do (``MaxAgeMs``).  A
+whole number that the cloud wrote as a float is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, TypeVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.config.bounds import Name, OptionalPath, Text
-from agent.config.models import CODE, RUN_KEYS, ModelOptions, ModelSettings
+from agent.config.models import CODE, RUN_KEYS, ModelOptions, ModelSettings, Then
 from agent.config.streams import (
     CameraOptions,
     DirectoryOptions,
@@ -41,12 +43,12 @@ from agent.config.streams import (
     StreamOptions,
     problems,
 )
-from agent.config.strict import check_keys, convert
+from agent.config.strict import convert
 from agent.errors import ConfigError
 from agent.greengrass.catalog import keys
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.deployments.document import whole
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.errors import DeploymentError
 
 __all__ = [
     "ANYWHERE",
@@ -97,10 +99,8 @@ class ModelBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
         Raises ``DeploymentError`` for a file that is not in the folder.
         """
-        for key in ("file", "labels"):
-            name = getattr(self.manifest, key)
+        for place, name in _named(self.manifest, "Verge.Manifest"):
             if name.startswith("/") or ".." in name.split("/"):
-                place = f"Verge.Manifest.{key.title()}"
                 raise DeploymentError(
                     f"{component}: {place} is {name!r}, which leads out of the model's folder",
                     hint="name a file that the component brings",
@@ -109,6 +109,15 @@ class ModelBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 )
         file = self.manifest.file
         return ModelOptions(source=f"{folder}/{file}" if file else folder, **self.manifest.settings())
+
+
+def _named(settings: ModelSettings, place: str) -> Iterator[tuple[str, str]]:
+    """The files and folders that a model and those behind it name, and where."""
+    for key in ("file", "model", "labels", "gallery"):
+        if name := getattr(settings, key, ""):
+            yield f"{place}.{key.title()}", name
+    for number, stage in enumerate(settings.then):
+        yield from _named(stage, f"{place}.Then[{number}]")
 
 
 class InferenceBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -164,6 +173,10 @@ def _folded(key: str) -> str:
     return key.replace("_", "").lower()
 
 
+def _pascal(key: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in key.split("_"))
+
+
 def _spelled(*kinds: type[Struct]) -> dict[str, str]:
     return {_folded(name): name for kind in kinds for name in kind.__struct_fields__}
 
@@ -172,10 +185,29 @@ _STREAM_KEYS = _spelled(
     StreamOptions, InputOptions, DirectoryOptions, CameraOptions, OutputOptions, SnapshotOptions, FilterOptions,
     FileSinkOptions, InferenceBlock, ModelOptions,
 ) | {"run": "run"}  # fmt: skip
-_MODEL_KEYS = _spelled(ModelBlock, ManifestBlock)
+_MODEL_KEYS = _spelled(ModelBlock, ManifestBlock, Then)
 _RUNTIME_KEYS = _spelled(RuntimeBlock)
 _OF_MODEL: Final = ("options", "preprocess_options", "postprocess_options", *CODE)
 """What of a stream's block is its model's."""
+_PASCAL: Final = {key: _pascal(key) for keys in (_STREAM_KEYS, _MODEL_KEYS, _RUNTIME_KEYS) for key in keys.values()}
+
+
+def _fields(names: Collection[str]) -> list[tuple[str, Any, Any]]:
+    """Fields of ``ModelOptions`` for a struct of their own."""
+    fields = [field for field in msgspec.structs.fields(ModelOptions) if field.name in names]
+    return [(field.name, field.type, {} if field.default is msgspec.NODEFAULT else field.default) for field in fields]
+
+
+_RUN_BLOCK: Final = msgspec.defstruct("RunBlock", _fields(RUN_KEYS), forbid_unknown_fields=True, kw_only=True)
+_STREAM_BLOCK: Final = msgspec.defstruct(
+    "StreamBlock",
+    [*_fields(_OF_MODEL), ("run", _RUN_BLOCK | None, None), ("archive", Text, "")],
+    bases=(StreamOptions,),
+    forbid_unknown_fields=True,
+    kw_only=True,
+    frozen=True,
+)
+"""Everything that may stand in a stream's block: a key that none of it is, is refused with one that is."""
 _RUNTIME_SAYS: Final = {"MLRootPath": "root", "UseInstaller": "install"}
 """Greengrass's keys of a runtime."""
 
@@ -229,14 +261,14 @@ def inference(
     usual: Mapping[str, Any] = {}
     if keys.says(configuration):
         of_aws = keys.stream(component, configuration, dependencies, device, no_models)
-        notes = tuple(finding.message for finding in of_aws.findings)
+        notes = tuple("; ".join(filter(None, (each.message, each.hint))) for each in of_aws.findings)
         values = keys.over({key: value for key, value in of_aws.block.items() if key != "options"}, values)
         usual = of_aws.block.get("options", {})
     place = f"the Verge block of {component}"
-    archive = _converted(str, values.pop("archive", ""), f"Verge.Archive of {component}", "Verge.Archive")
+    _converted(_STREAM_BLOCK, values, place)
     made = InferenceBlock(
-        model=_model_options(component, values, usual),
-        archive=archive,
+        archive=values.pop("archive", ""),
+        model=_model_options(values, usual, place),
         stream=_converted(StreamOptions, values, place),
         notes=notes,
     )
@@ -252,17 +284,11 @@ def inference(
     return made
 
 
-def _model_options(component: str, values: dict[str, Any], usual: Mapping[str, Any]) -> ModelOptions:
+def _model_options(values: dict[str, Any], usual: Mapping[str, Any], place: str) -> ModelOptions:
     """What of a stream's block is its model's, taken out of ``values``."""
-    run: dict[str, Any] = _converted(dict, values.pop("run", {}), f"Verge.Run of {component}", "Verge.Run")
+    run: dict[str, Any] = values.pop("run", {})
     settings: dict[str, Any] = {key: values.pop(key) for key in _OF_MODEL if key in values}
-    try:
-        check_keys(run, RUN_KEYS, f"Verge.Run of {component}")
-    except ConfigError as error:
-        raise _refused(error, "Verge.Run") from error
-    _converted(ModelOptions, {"source": "", **run}, f"Verge.Run of {component}", "Verge.Run")
-    of_model: dict[str, Any] = {"source": "", "usual_options": dict(usual), **settings, **run}
-    return _converted(ModelOptions, of_model, f"the Verge block of {component}")
+    return _converted(ModelOptions, {"source": "", "usual_options": dict(usual), **settings, **run}, place)
 
 
 def model(component: str, configuration: Mapping[str, Any]) -> ModelBlock:
@@ -297,13 +323,9 @@ def _deeper(value: Any, known: Mapping[str, str], free: frozenset[str]) -> Any:
     return [_deeper(item, known, free) for item in value] if isinstance(value, list) else whole(value)
 
 
-def _converted(kind: type[Value], values: object, origin: str, path: str = "Verge") -> Value:
+def _converted(kind: type[Value], values: object, origin: str) -> Value:
     try:
-        return convert(kind, values, origin)
+        return convert(kind, values, origin, lambda key: _PASCAL.get(key, key))
     except ConfigError as error:
-        raise _refused(error, path) from error
-
-
-def _refused(error: ConfigError, path: str) -> DeploymentError:
-    place = ".".join(filter(None, (path, error.path)))
-    return DeploymentError(error.message, hint=error.hint, code=_CODE, path=place)
+        path = f"Verge.{error.path[:1].upper()}{error.path[1:]}" if error.path else "Verge"
+        raise DeploymentError(error.message, hint=error.hint, code=_CODE, path=path) from error

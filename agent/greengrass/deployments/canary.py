@@ -2,7 +2,7 @@
 
 The old model goes on serving.  A frame is tried only when the new model is free for it, so that the trial costs the
 stream nothing but processor time.  After so many frames, or so many seconds, the share of agreement and the ratio of
-the median latencies decide.  ``agent.results.comparison`` says when two answers agree.
+the median latencies decide.  ``agent.results.comparison`` says what two answers differ in.
 
 A frame that the new model fails and the old one answers is a disagreement; one that the old model fails proves nothing
 and is not counted.  A verdict of FAIL comes early, as soon as the frames that are left could not change it.
@@ -19,20 +19,19 @@ from typing import Final
 
 from agent.errors import VergeError
 from agent.frames.frame import Frame
-from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.golden import GoldenMismatchError
 from agent.greengrass.deployments.request import Canary
+from agent.greengrass.errors import DeploymentError
 from agent.inference.plane import InferencePlane
 from agent.inference.values import Answer
-from agent.results.comparison import agree
+from agent.results.comparison.answers import difference
 from agent.streams.stream import Stream
 
-__all__ = ["CanaryVerdict", "Decision", "Trial", "run", "verdict"]
+__all__ = ["CanaryVerdict", "Decision", "Trial", "pace_s", "run", "verdict"]
 
 MAX_LATENCIES: Final = 1024
 """The last ones count, so that a trial of hours stays small."""
 _AT_ONCE: Final = 2
-_TIMEOUT_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class Trial:
     differed: int = 0
     old_ms: tuple[float, ...] = ()
     new_ms: tuple[float, ...] = ()
+    first: str = ""
+    """What the new model said otherwise on the first frame on which it did."""
 
     @property
     def frames(self) -> int:
@@ -60,18 +61,20 @@ class Trial:
         old = statistics.median(self.old_ms) if self.old_ms else 0.0
         return statistics.median(self.new_ms) / old if old > 0 else 0.0
 
-    def compared(self, *, same: bool, old_ms: float, new_ms: float) -> Trial:
-        """With a frame that both models answered."""
-        counted = self._counted(same=same)
+    def compared(self, difference: str, *, old_ms: float, new_ms: float) -> Trial:
+        """With a frame that both models answered, and what the new one said otherwise."""
+        counted = self._counted(difference)
         old, new = (*self.old_ms, old_ms)[-MAX_LATENCIES:], (*self.new_ms, new_ms)[-MAX_LATENCIES:]
         return replace(counted, old_ms=old, new_ms=new)
 
     def failed(self) -> Trial:
         """With a frame that the old model answered and the new one did not."""
-        return self._counted(same=False)
+        return self._counted("does not answer")
 
-    def _counted(self, *, same: bool) -> Trial:
-        return replace(self, agreed=self.agreed + same, differed=self.differed + (not same))
+    def _counted(self, difference: str) -> Trial:
+        if not difference:
+            return replace(self, agreed=self.agreed + 1)
+        return replace(self, differed=self.differed + 1, first=self.first or difference)
 
 
 class CanaryVerdict(Enum):
@@ -112,8 +115,13 @@ def verdict(canary: Canary, trial: Trial, *, elapsed_s: float) -> Decision:
 def _disagreement(canary: Canary, trial: Trial) -> str:
     return (
         f"the new model disagrees with the old one on {trial.differed} of {trial.frames} frames; "
-        f"agreement on {canary.agreement:.0%} is wanted"
+        f"agreement on {canary.agreement:.0%} is wanted; on the first of them it {trial.first}"
     )
+
+
+def pace_s(plane: InferencePlane, *models: str) -> float:
+    """How long one answer of each of the models takes together, as far as their warm-ups tell."""
+    return sum(plane.metadata(model).longest_ms for model in models) / 1e3
 
 
 async def run(
@@ -121,8 +129,7 @@ async def run(
 ) -> None:
     """Try ``model`` on the stream's frames until the canary decides; ``report`` takes the stream and what was counted.
 
-    A stream that brings too few frames in ten minutes (or in twice the seconds asked for) proves nothing: that is
-    against the new model too.
+    A stream that brings too few frames in the canary's time proves nothing: that is against the new model too.
 
     Raises:
         GoldenMismatchError: the canary decided against the new model.
@@ -131,7 +138,7 @@ async def run(
     loop = asyncio.get_running_loop()
     counter = _Counter(model, plane)
     began = loop.time()
-    timeout_s = max(_TIMEOUT_S, 2 * (asked.seconds or 0))
+    timeout_s = asked.patience_s
     try:
         async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as tasks:
             counter.tasks = tasks
@@ -144,8 +151,12 @@ async def run(
                 await counter.next(began + asked.seconds - loop.time() if asked.seconds else None)
             stream.observer = None
     except TimeoutError:
-        reason = f"the canary saw {counter.trial.frames} frames in {timeout_s:g} s, which is too few to decide"
-        raise DeploymentError(reason, code="COMPONENT_UPDATE_ERROR", hint="is the camera sending?") from None
+        seen = counter.trial.frames
+        reason = f"the canary on {stream.name} saw {seen} frame{'' if seen == 1 else 's'} in {timeout_s:g} s, " + (
+            f"and {asked.frames} are asked for" if asked.frames else "which is too few to decide"
+        )
+        hint = "is the camera sending? ask for fewer frames, give the canary a longer timeout_s, or deploy without one"
+        raise DeploymentError(reason, code="COMPONENT_UPDATE_ERROR", hint=hint) from None
     finally:
         stream.observer = None
     if decision.verdict is CanaryVerdict.FAIL:
@@ -186,8 +197,9 @@ class _Counter:
         except VergeError:
             self.trial = self.trial.failed()
         else:
-            same = agree(old.predictions, new.predictions)
-            self.trial = self.trial.compared(same=same, old_ms=old.worker_ms, new_ms=new.worker_ms)
+            # Masks and maps take milliseconds, which no frame has to wait for.
+            words = await asyncio.to_thread(difference, old.predictions, new.predictions, aspect=old.aspect)
+            self.trial = self.trial.compared(words, old_ms=old.worker_ms, new_ms=new.worker_ms)
         finally:
             self._busy -= 1
             self._compared.set()

@@ -3,7 +3,8 @@
 Three forms are read:
 
 - Greengrass's document from the cloud: ``components`` is everything the group wants from now on; what its owner wrote
-  for ``aws greengrassv2 create-deployment`` (``componentVersion``, ``merge`` as the text of an object) is one too;
+  for ``aws greengrassv2 create-deployment``, or what ``get-deployment`` prints, is one too (``componentVersion``,
+  ``merge`` as the text of an object, ``targetArn``, ``deploymentPolicies``, times of ISO 8601 or in seconds);
 - its local form: ``componentsToMerge`` and ``componentsToRemove`` change what the group wants;
 - Verge's short form, which is the first with nothing that a broker of one's own does not know::
 
@@ -14,6 +15,9 @@ Three forms are read:
 
 Keys that mean nothing are ignored, as Greengrass does; what means something is read strictly, and an error names its
 place.  Numbers may be floats, null is absent.
+
+In the first and the last form a component without ``runWith``, or without one of its keys, goes back to the defaults;
+in the local form what is not given stays as it was.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -32,27 +37,35 @@ import msgspec
 
 from agent.config.strict import convert
 from agent.errors import ConfigError, InvalidInputError
-from agent.greengrass.deployments.errors import DeploymentError, DeploymentRejectedError
 from agent.greengrass.deployments.request import (
     LOCAL_GROUP,
+    LOCAL_NOTIFY,
     Canary,
     ComponentRequest,
     Deployment,
     FailurePolicy,
+    NotifyPolicy,
     Origin,
     RunWith,
+    UpdateAction,
 )
-from agent.greengrass.recipes import reader
+from agent.greengrass.errors import DeploymentError, DeploymentRejectedError
+from agent.greengrass.recipes import reader, templates
 from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement
+from agent.text import trimmed
 
-__all__ = ["CAPABILITIES", "MAX_BYTES", "JsonNode", "deeper_than", "parse", "whole"]
+__all__ = ["CAPABILITIES", "MAX_BYTES", "JsonNode", "deeper_than", "is_foreign", "parse", "whole"]
 
 CAPABILITIES: Final = frozenset(("LINUX_RESOURCE_LIMITS", "SUB_DEPLOYMENTS"))
 """What a document may require.  LARGE_CONFIGURATION is not among them: it means that the document is cut short, and
 AWS documents no path under which its data plane has the whole one."""
 _CUT_SHORT: Final = "LARGE_CONFIGURATION"
+_WAY_OUT: Final = (
+    "deploy a smaller one, of at most 31 KB (7 KB to a single thing): put large values into the DefaultConfiguration "
+    "of a new component version or into an artifact; or send the whole document by `verge deploy`: up to 10 MB"
+)
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 _MAX_DEPTH: Final = 64
@@ -61,11 +74,15 @@ _NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,128}")
 _ID = re.compile(r"[^\x00-\x1f\x7f+#\ud800-\udfff]+")
 _CONFIGURATION_ARN = re.compile(r"arn:[^:]+:greengrass:[^:]*:[^:]*:configuration:(.+):[^:]+")
 _GROUP_ARN = re.compile(r"arn:[^:]+:[^:]*:[^:]*:[^:]*:(?:configuration:)?(thinggroup/[^:/]+)(?::[^:]*)?")
+_TARGET_ARN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:(thing(?:group)?/[^/]+)")
+_SECONDS: Final = range(10**9, 10**11)
+"""What is a time in seconds, as AWS's APIs print it: as milliseconds these were the years 1970 to 1973."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _LOCAL_KEYS = ("componentsToMerge", "componentsToRemove", "configurationUpdate", "componentToRunWithInfo", "requestId")
 _ASKING_KEYS = ("components", "componentsToMerge", "componentsToRemove", "configurationUpdate", "recipes", "canary")
 _MEANT = ("components", "configurationArn", "rollback")
 """A cloud document names its configuration, and may leave out empty components."""
+_OURS = frozenset((*_MEANT, *_ASKING_KEYS, *_LOCAL_KEYS, "deploymentId", "signatures")) - {"requestId"}
 _FOLDER_KEYS = ("recipeDirectoryPath", "artifactsDirectoryPath")
 
 
@@ -75,31 +92,40 @@ def parse(
     """Read a document in any of its forms; ``received_ms`` is its time where it has none.
 
     Raises:
-        DeploymentRejectedError: it is another kind of document: an AWS managed template.
+        DeploymentRejectedError: it is another kind of document: an AWS managed template, a job for another agent.
         DeploymentError: it cannot be used; the sentence names the place.
     """
-    root = JsonNode("", _opened(document))
+    # A job that is none of ours is no deployment that failed: others count failures to break a roll-out off.
+    refusal = DeploymentRejectedError if source is Origin.JOB else DeploymentError
+    root = JsonNode("", _opened(document, refusal))
     if root.get("steps").value is not None:
         raise DeploymentRejectedError(
             "the document is an AWS managed job template (it has steps); Verge takes Greengrass deployments",
             hint="send a document with components",
         )
+    if "previous" in root.object():
+        raise DeploymentRejectedError(
+            "the document is an agent's answer about what is live (it has previous), not one about what is wanted",
+            hint="send a document with components; take previous out of it",
+        )
     local = any(root.get(key).value is not None for key in _LOCAL_KEYS)
     if local and root.get("components").value is not None:
         raise root.get("components").wrong("either components or componentsToMerge and its kin")
     arn = root.get("configurationArn").text() or None
-    timestamp = root.get("creationTimestamp", "requestTimestamp").whole()
+    timestamp = _time_ms(root.get("creationTimestamp", "requestTimestamp"))
     deployment = Deployment(
         id=_id(root, source, arn, job_id) or _made_up_id(root, received_ms),
         source=source,
         group=_group(root, arn),
         timestamp_ms=received_ms if timestamp is None else timestamp,
+        own_ms=timestamp,
         revision_arn=arn,
         components=_merged(root) if local else _components(root),
         additive=local,
         remove=root.get("componentsToRemove").texts(),
-        failure_policy=root.get("failureHandlingPolicy").word(FailurePolicy)
+        failure_policy=_policy(root, "failureHandlingPolicy").word(FailurePolicy)
         or (FailurePolicy.DO_NOTHING if local else FailurePolicy.ROLLBACK),
+        notify=_notify(root, local=local),
         capabilities=_capabilities(root),
         canary=_canary(root.get("canary")),
         recipes=_recipes(root),
@@ -108,14 +134,27 @@ def parse(
     )
     if not local and not any(root.get(key).value is not None for key in _MEANT):
         keys = ", ".join(sorted(map(str, root.object()))[:5]) or "nothing"
-        raise DeploymentError(
+        raise refusal(
             f"the document says nothing of what is wanted; it has {keys}",
             hint='{"components": {}} takes everything away, {"components": {"NAME": {"version": …}}} brings something',
         )
     return deployment
 
 
-def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
+def is_foreign(document: bytes) -> bool:
+    """Whether a job's document is for another agent: an object in which nothing is of a deployment.
+
+    >>> is_foreign(b'{"operation": "reboot"}'), is_foreign(b'{"deploymentId": "d", "component": {}}'), is_foreign(b"")
+    (True, False, False)
+    """
+    try:
+        keys = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).keys()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return bool(keys) and ("steps" in keys or not keys & _OURS)
+
+
+def _opened(document: Mapping[str, Any] | bytes, refusal: type[DeploymentError]) -> Mapping[str, Any]:
     opened: Any = document
     if isinstance(document, bytes):
         if len(document) > MAX_BYTES:
@@ -124,13 +163,11 @@ def _opened(document: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
                 code="DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED",
             )
         try:
-            opened = msgspec.json.decode(document)
+            opened = msgspec.json.decode(trimmed(document))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DeploymentError(
-                f"the document is not JSON: {error}", code="DEPLOYMENT_DOCUMENT_PARSE_ERROR"
-            ) from error
+            raise refusal(f"the document is not JSON: {error}", code="DEPLOYMENT_DOCUMENT_PARSE_ERROR") from error
     if not isinstance(opened, Mapping) or not opened:
-        raise DeploymentError("the document is not a JSON object, or an empty one", code="EMPTY_DEPLOYMENT_REQUEST")
+        raise refusal("the document is not a JSON object, or an empty one", code="EMPTY_DEPLOYMENT_REQUEST")
     if deeper_than(opened, _MAX_DEPTH):
         raise DeploymentError(f"the document nests deeper than {_MAX_DEPTH} levels")
     return opened
@@ -163,6 +200,12 @@ def _group(root: JsonNode, arn: str | None) -> str:
     if arn is not None:
         match = _CONFIGURATION_ARN.fullmatch(arn)
         return match.group(1) if match else arn
+    target = root.get("targetArn")
+    if target.text():
+        match = _TARGET_ARN.fullmatch(target.required())
+        if not match:
+            raise target.wrong("the ARN of a thing or of a thing group", hint="arn:aws:iot:REGION:ACCOUNT:thing/NAME")
+        return match.group(1)
     name = root.get("groupName")
     if not name.text():
         return LOCAL_GROUP
@@ -171,13 +214,46 @@ def _group(root: JsonNode, arn: str | None) -> str:
     return "thinggroup/" + name.required().removeprefix("thinggroup/")
 
 
+def _time_ms(node: JsonNode) -> int | None:
+    """A time in milliseconds: written so, in seconds, or in ISO 8601 (UTC where it names no zone)."""
+    if not isinstance(node.value, str):
+        number = node.number()
+        if number is not None and math.floor(number) in _SECONDS:
+            return round(number * 1000)
+        return node.whole()
+    try:
+        moment = datetime.fromisoformat(node.value)
+    except ValueError as error:
+        raise node.wrong("a time: milliseconds since 1970, or ISO 8601 such as 2026-11-28T12:00:00Z") from error
+    since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    return JsonNode(node.path, since_1970 // timedelta(milliseconds=1)).whole()
+
+
+def _policy(root: JsonNode, key: str) -> JsonNode:
+    """A policy as the device's document has it, or among the ``deploymentPolicies`` of ``create-deployment``."""
+    own = root.get(key)
+    return own if own.value is not None else root.get("deploymentPolicies").get(key)
+
+
+def _notify(root: JsonNode, *, local: bool) -> NotifyPolicy:
+    usual = LOCAL_NOTIFY if local else NotifyPolicy()
+    update, validation = _policy(root, "componentUpdatePolicy"), _policy(root, "configurationValidationPolicy")
+    update_s = update.get("timeout", "timeoutInSeconds").number()
+    validation_s = validation.get("timeout", "timeoutInSeconds").number()
+    return NotifyPolicy(
+        update.get("action").word(UpdateAction) or usual.action,
+        usual.update_timeout_s if update_s is None else update_s,
+        usual.validation_timeout_s if validation_s is None else validation_s,
+    )
+
+
 def _components(root: JsonNode) -> dict[str, ComponentRequest]:
     return {
         _name(key, node): ComponentRequest(
             requirement=_requirement(node.get("version", "componentVersion")),
             merge=_merge(node.get("configurationUpdate")),
             reset=node.get("configurationUpdate").get("reset", "RESET").texts(),
-            run_with=_run_with(node.get("runWith")),
+            run_with=_run_with(node.get("runWith"), whole=True),
         )
         for key, node in root.get("components").entries()
     }
@@ -198,7 +274,7 @@ def _merged(root: JsonNode) -> dict[str, ComponentRequest]:
             requirement=_requirement(versions.get(key)) if key in versions.object() else None,
             merge=_merge(updates.get(key)),
             reset=updates.get(key).get("reset", "RESET").texts(),
-            run_with=_run_with(users.get(key)),
+            run_with=None if users.get(key).value is None else _run_with(users.get(key)),
         )
         for key, node in nodes.items()
     }
@@ -219,7 +295,8 @@ def _requirement(node: JsonNode) -> Requirement:
     try:
         return Requirement.parse(text)
     except RecipeError as error:
-        raise node.wrong("a version or a range of versions", hint=error.hint) from error
+        hint = templates.HINT if templates.placeholder(text) else error.hint
+        raise node.wrong("a version or a range of versions", hint=hint) from error
 
 
 def _merge(node: JsonNode) -> dict[str, Any] | None:
@@ -234,9 +311,7 @@ def _merge(node: JsonNode) -> dict[str, Any] | None:
     return None if merge.value is None else dict(merge.object())
 
 
-def _run_with(node: JsonNode) -> RunWith | None:
-    if node.value is None:
-        return None
+def _run_with(node: JsonNode, *, whole: bool = False) -> RunWith:
     limits = node.get("systemResourceLimits")
     return RunWith(
         posix_user=node.get("posixUser").text() or None,
@@ -244,6 +319,7 @@ def _run_with(node: JsonNode) -> RunWith | None:
         memory_kb=limits.get("memory").whole(1),
         cpus=_cpus(limits.get("cpus")),
         given=frozenset({"posixUser", "windowsUser", "systemResourceLimits"} & node.object().keys()),
+        whole=whole,
     )
 
 
@@ -257,10 +333,11 @@ def _cpus(node: JsonNode) -> float | None:
 def _capabilities(root: JsonNode) -> tuple[str, ...]:
     asked = root.get("requiredCapabilities").texts()
     if lacking := [capability for capability in asked if capability not in CAPABILITIES]:
-        smaller = "the document came cut short: deploy a smaller one, of at most 31 KB (7 KB to a single thing)"
+        cut_short = _CUT_SHORT in lacking
+        why = ": the configuration was too large for the document, which came without it" if cut_short else ""
         raise DeploymentError(
-            f"the deployment requires {', '.join(lacking)}, which this agent does not have",
-            hint=smaller if _CUT_SHORT in lacking else f"it has {', '.join(sorted(CAPABILITIES))}",
+            f"the deployment requires {', '.join(lacking)}, which this agent does not have{why}",
+            hint=_WAY_OUT if cut_short else f"it has {', '.join(sorted(CAPABILITIES))}",
             code="NUCLEUS_MISSING_REQUIRED_CAPABILITIES",
         )
     return asked
@@ -275,6 +352,8 @@ def _canary(node: JsonNode) -> Canary | None:
         raise DeploymentError(error.message, path=error.path, hint=error.hint) from error
     if (canary.frames is None) == (canary.seconds is None):
         raise node.wrong("either frames or seconds", hint='"canary": {"frames": 200}')
+    if canary.timeout_s is not None and canary.timeout_s < (canary.seconds or 0):
+        raise node.get("timeout_s").wrong("at least the seconds of the trial")
     return canary
 
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 
 import msgspec
 
@@ -24,8 +24,9 @@ from agent.config.strict import build, convert
 from agent.errors import ConfigError, FrameError, InvalidInputError, VergeError
 from agent.frames.frame import Picture
 from agent.frames.recognise import recognise
-from agent.inference.values import Answer
-from agent.results.comparison import Expected, compare, parse, unfinite
+from agent.inference.values import Answer, ModelMetadata
+from agent.results.comparison.expected import Expected, compare, parse
+from agent.results.comparison.finite import unfinite
 
 __all__ = ["FOLDER", "NAME", "Ask", "Golden", "GoldenLimits", "GoldenMismatchError", "blank", "check", "load"]
 
@@ -33,6 +34,8 @@ FOLDER = "golden"
 NAME = "expected.json"
 _NAMES = (NAME, "expected.toml")
 _SHOWN = 3
+_SLOWEST: Final = 20
+"""How many times as long as its warm-up lets expect a model may take, beside others that are loaded."""
 
 Ask: TypeAlias = Callable[[Picture], Awaitable[Answer]]
 """Has the model answer a picture; raises what it or its workers have against it."""
@@ -52,7 +55,13 @@ class GoldenLimits:
     max_pictures: int = 64
     max_expected_bytes: int = 16 * 1024 * 1024
     answer_timeout_s: float = 60.0
+    """At least; of a model that is slow, as long as it may take (``of``)."""
     pictures: FrameLimits = field(default_factory=FrameLimits)
+
+    @classmethod
+    def of(cls, model: ModelMetadata) -> Self:
+        """The limits for a loaded model."""
+        return cls(answer_timeout_s=max(cls().answer_timeout_s, _SLOWEST * model.longest_ms / 1e3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,7 @@ async def _difference(ask: Ask, frame: Golden, limits: GoldenLimits) -> str:
     except FrameError as error:
         raise _wrong(f"{frame.name} is no picture: {error.message}") from error
     answer = await _asked(ask, picture, frame.name, limits)
-    verdict = await asyncio.to_thread(compare, frame.expected, answer.predictions)
+    verdict = await asyncio.to_thread(compare, frame.expected, answer.predictions, aspect=answer.aspect)
     return "" if verdict.agrees else f"{frame.name}: {verdict.difference}"
 
 

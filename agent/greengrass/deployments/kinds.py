@@ -12,10 +12,11 @@ from enum import StrEnum
 from typing import Any
 
 from agent.greengrass.artifacts import uri
+from agent.greengrass.catalog.absent import absent
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import ModelBlock
-from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.repository import BUILTINS
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.recipe import ComponentType, Manifest, Recipe, Unarchive
 
@@ -35,6 +36,8 @@ class ComponentKind(StrEnum):
     """An environment in which workers run models."""
     SERVER = "server"
     """A server of the agent's own, with the interface of one of AWS's."""
+    SERVICE = "service"
+    """One of AWS's own components, which other components find behind the agent's socket."""
     BUILTIN = "builtin"
     """Part of the agent."""
 
@@ -44,6 +47,7 @@ _TYPES: Mapping[ComponentType, ComponentKind] = {
     ComponentType.INFERENCE: ComponentKind.INFERENCE,
     ComponentType.RUNTIME: ComponentKind.RUNTIME,
     ComponentType.SERVER: ComponentKind.SERVER,
+    ComponentType.SERVICE: ComponentKind.SERVICE,
     ComponentType.GENERIC: ComponentKind.GENERIC,
 }
 _SUBJECTS: Mapping[blocks.Subject, ComponentKind] = {
@@ -63,6 +67,8 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
     if recipe.name in BUILTINS:
         return ComponentKind.BUILTIN
     if recipe.type not in _TYPES:
+        if missing := absent(recipe.name):
+            raise DeploymentError(missing.message, hint=missing.hint, code="CUSTOM_PLUGIN_NOT_SUPPORTED")
         raise DeploymentError(
             f"{recipe.name} {recipe.version} is of the type {recipe.type}, which this agent does not run",
             hint=f"it runs {', '.join(_TYPES)}",

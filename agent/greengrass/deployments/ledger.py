@@ -8,6 +8,9 @@ step                    what is true once it is written
 ``RECEIVED``            the document is kept; nothing else happened
 ``RESOLVED``            a set of components was found
 ``STAGED``              their files are in folders of their own
+``ASKING``              components are asked what they say to it; nothing has been changed
+``BOOTSTRAPPING``       Bootstrap steps of new versions are run; each one that has ended is kept with its status
+``RESTARTING``          they asked for a restart; the deployment goes on after it
 ``ACTIVATING``          the new set is being made live; the old one is still the active one
 ``VERIFYING``           the new set answers; it is being watched
 ``COMMITTED``           the new set is the active one (the same transaction says so)
@@ -15,8 +18,11 @@ step                    what is true once it is written
 ``ENDED``               it ended otherwise
 ======================  ======================================================================================
 
-The active set changes in one place, ``commit``; so after a crash at any moment the active set is the old one or the
-new one, and the step says what was under way.
+The active set changes in one place, ``commit`` (but for configurations that components change themselves: they are
+kept beside it until the next one); so after a crash at any moment the active set is the old one or the
+new one, and the step says what was under way.  It is written down a second time (``active``): a ledger that is damaged,
+lost or another device's is set aside and begun anew from there.  Where the disk takes nothing, the ledger is a copy in
+memory that can be read, every write is refused with the reason, and the disk is tried again.
 
 ``Ledger`` is the agent's: its calls run in a thread of their own, in order.  ``LedgerReader`` is for commands, beside a
 running agent or without one: it reads, and leaves neither a change nor a file behind.
@@ -26,171 +32,155 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Final, Self, TypeAlias, TypeVar
 
-from agent.errors import UnreachableError
+from agent.greengrass.deployments.database import Entry, LedgerDatabase, LedgerError, RefusedDocument, Step
+from agent.greengrass.deployments.keeper import LedgerKeeper
 from agent.greengrass.deployments.layout import Layout
-from agent.greengrass.deployments.request import Origin
 
-__all__ = ["Entry", "Ledger", "LedgerError", "LedgerReader", "Step"]
-
-_KEEP = 100
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sets (id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS active (
-    one INTEGER PRIMARY KEY CHECK (one = 1), set_id INTEGER REFERENCES sets, previous INTEGER REFERENCES sets
-);
-CREATE TABLE IF NOT EXISTS deployments (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, source TEXT NOT NULL, document BLOB NOT NULL,
-    received_ms INTEGER NOT NULL, step TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 1,
-    outcome BLOB, reported INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO active VALUES (1, NULL, NULL);
-"""
-
-_NAMES = ("seq", "id", "source", "document", "received_ms", "step", "attempts", "outcome", "reported")
-_COLUMNS = ", ".join(_NAMES)
+__all__ = ["LEDGER_PROBLEMS", "Entry", "Ledger", "LedgerError", "LedgerReader", "RefusedDocument", "Step"]
 
 log = logging.getLogger(__name__)
 
-Arguments = ParamSpec("Arguments")
+_LOOK_S = 5.0
+"""How often the ledger looks whether its files are still there, and tries a disk again that took nothing."""
+
 Value = TypeVar("Value")
-
-
-class LedgerError(UnreachableError):
-    """The ledger cannot be read or written."""
-
-    default_code = "IO_WRITE_ERROR"
-
-
-class Step(StrEnum):
-    """How far a deployment has come."""
-
-    RECEIVED = "RECEIVED"
-    RESOLVED = "RESOLVED"
-    STAGED = "STAGED"
-    ACTIVATING = "ACTIVATING"
-    VERIFYING = "VERIFYING"
-    COMMITTED = "COMMITTED"
-    ROLLING_BACK = "ROLLING_BACK"
-    ENDED = "ENDED"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One deployment; ``outcome`` is None while it is under way.
-
-    ``source`` is ``ORIGIN`` or ``ORIGIN/KEY``; the key distinguishes requests of one origin.
-    """
-
-    seq: int
-    id: str
-    source: str
-    document: bytes
-    received_ms: int
-    step: Step
-    attempts: int
-    outcome: bytes | None
-    reported: bool
-
-    @property
-    def origin(self) -> Origin:
-        """Where the document came from."""
-        return Origin(self.source.partition("/")[0])
-
-    @property
-    def job_id(self) -> str | None:
-        """The job that brought the document; None where none did."""
-        return self.source.split("/")[1] if self.origin is Origin.JOB and "/" in self.source else None
+Problems: TypeAlias = Mapping[str, LedgerError]
+"""What a person should know of the ledger, by a name of ``LEDGER_PROBLEMS``."""
+LEDGER_PROBLEMS: Final = ("ledger", "ledger-renewed", "active-set", "data-folder")
 
 
 class Ledger:
-    """The ledger in a file; entering opens it, leaving closes it.  Raises ``LedgerError`` for what the disk does."""
+    """The ledger in a file; entering opens it, leaving closes it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Entering never raises, and nor does reading: what is the matter is in ``problems``, and ``on_problems`` is called
+    when that changes.  What writes raises ``LedgerError`` for what the disk does.
+    """
+
+    def __init__(self, path: Path, on_problems: Callable[[Problems], None] = lambda _: None) -> None:
+        self.problems: Problems = {}
+        self._keeper = LedgerKeeper(path)
+        self._on_problems = on_problems
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agent.ledger")
-        self._database = _Database()
 
     async def __aenter__(self) -> Self:
-        await self._in_thread(self._database.open, self._path)
+        await self._in_thread(self._keeper.open)
+        self._tending = asyncio.create_task(self._tend(), name="agent.ledger")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._in_thread(self._database.close)
+        self._tending.cancel()
+        await self._in_thread(self._keeper.close)
         self._thread.shutdown()
 
     async def receive(self, identity: str, source: str, document: bytes, received_ms: int) -> int:
         """Keep a document; the result is its number here."""
-        return await self._in_thread(self._database.receive, identity, source, document, received_ms)
+        return await self._write(lambda db: db.receive(identity, source, document, received_ms))
 
     async def begin_anew(self, seq: int) -> int:
         """Begin an interrupted deployment anew; the result is which attempt it is."""
-        return await self._in_thread(self._database.begin_anew, seq)
+        return await self._write(lambda db: db.begin_anew(seq))
 
     async def step(self, seq: int, step: Step) -> None:
         """Write a step before it is taken."""
-        await self._in_thread(self._database.step, seq, step)
+        await self._write(lambda db: db.step(seq, step))
 
-    async def commit(self, seq: int, content: bytes, outcome: bytes) -> None:
-        """Make a set the active one and write how the deployment ended: both, or after a power cut neither."""
-        await self._in_thread(self._database.commit, seq, content, outcome)
+    async def bootstrapped(self, seq: int, task: str, status: int) -> None:
+        """A Bootstrap step of a deployment has ended."""
+        await self._write(lambda db: db.bootstrapped(seq, task, status))
+
+    async def bootstraps(self, seq: int) -> dict[str, int]:
+        """The Bootstrap steps of a deployment that have ended, with the statuses whose restart is still to come."""
+        return await self._read(lambda db: db.bootstraps(seq))
+
+    async def commit(self, seq: int, content: bytes, outcome: bytes, replaced: bytes | None = None) -> None:
+        """Make a set the active one and write how the deployment ended: both, or after a power cut neither.
+
+        ``replaced`` is the set before as it has become, where that is not as it was committed.
+        """
+        await self._in_thread(lambda: self._keeper.commit(seq, content, outcome, replaced))
+
+    async def configure(self, configurations: Mapping[str, bytes]) -> None:
+        """Keep what components of the active set have set of their configurations; the next commit has it in itself."""
+        await self._in_thread(lambda: self._keeper.configure(configurations))
+
+    async def configurations(self) -> dict[str, bytes]:
+        """What was kept so since the active set was committed."""
+        return await self._read(LedgerDatabase.configurations)
 
     async def end(self, seq: int, outcome: bytes) -> None:
         """Write how a deployment ended that leaves the active set as it is.
 
         A disk that refuses is logged: the next start finds the deployment interrupted, which does no harm.
         """
-        await self._tolerantly(self._database.end, seq, outcome)
+        await self._tolerantly(lambda db: db.end(seq, outcome))
 
     async def reported(self, seq: int) -> None:
         """The requester has the outcome; where the disk refuses, it is reported again after the next start."""
-        await self._tolerantly(self._database.reported, seq)
+        await self._tolerantly(lambda db: db.reported(seq))
+
+    async def refuse(self, document: RefusedDocument, received_ms: int, outcome: bytes) -> tuple[bool, list[str]]:
+        """Note a document that is not taken; whether it was noted before, and the ids that had to make room for it."""
+        return await self._write(lambda db: db.refuse(document, received_ms, outcome))
+
+    async def took(self, identity: str) -> bool:
+        """Whether a deployment that is reported on the topic of that id was taken, among those that are kept."""
+        return await self._read(lambda db: db.took(identity))
 
     async def active(self) -> tuple[bytes | None, bytes | None]:
         """The active set and the one before it."""
-        return await self._in_thread(self._database.active)
+        record = await self._in_thread(lambda: self._keeper.record)
+        return record.current, record.previous
 
     async def entries(self, limit: int = 20) -> list[Entry]:
         """The latest deployments, the newest first."""
-        return await self._in_thread(self._database.entries, limit)
+        return await self._read(lambda db: db.entries(limit))
 
     async def unreported(self) -> list[Entry]:
         """Deployments that were under way, or whose outcome was not reported, the oldest first."""
-        return await self._in_thread(self._database.unreported)
+        return await self._read(LedgerDatabase.unreported)
 
     async def number(self, name: str, value: int | None = None) -> int:
         """A number kept under a name, 0 at first; with ``value`` it is set."""
-        return await self._in_thread(self._database.number, name, value)
+        return await (self._read if value is None else self._write)(lambda db: db.number(name, value))
 
-    async def _tolerantly(
-        self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> None:
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self._in_thread(self._keeper.tend)
+
+    async def _tolerantly(self, call: Callable[[LedgerDatabase], None]) -> None:
         try:
-            await self._in_thread(call, *arguments, **named)
+            await self._write(call)
         except LedgerError as error:
             log.warning("a note is lost: %s", error)
 
-    async def _in_thread(
-        self, call: Callable[Arguments, Value], *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> Value:
-        def guarded() -> Value:
-            with _guarded(self._path, "is the disk full or the folder not writable?"):
-                return call(*arguments, **named)
+    async def _read(self, call: Callable[[LedgerDatabase], Value]) -> Value:
+        return await self._in_thread(lambda: self._keeper.read(call))
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+    async def _write(self, call: Callable[[LedgerDatabase], Value]) -> Value:
+        return await self._in_thread(lambda: self._keeper.write(call))
+
+    async def _in_thread(self, call: Callable[[], Value]) -> Value:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        finally:
+            self._look_at_problems()
+
+    def _look_at_problems(self) -> None:
+        problems = dict(self._keeper.problems)
+        if problems != self.problems:
+            self.problems = problems
+            self._on_problems(problems)
 
 
 _READER_HINT = "read it as the agent's user, or name its configuration with -c"
@@ -205,7 +195,7 @@ class LedgerReader:
     def __init__(self, folders: Iterable[Path]) -> None:
         self._places = [Layout(folder).ledger for folder in folders]
         self._path = next((place for place in self._places if _is_file(place)), Path())
-        self._database = _Database()
+        self._database = LedgerDatabase()
 
     def __enter__(self) -> Self:
         if self._path == Path():
@@ -245,100 +235,3 @@ def _guarded(path: Path, hint: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(f"the ledger {path} failed: {error}", hint=hint) from error
-
-
-class _Database:
-    """The database, called in one thread."""
-
-    _db: sqlite3.Connection
-
-    def open(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-        except BaseException:
-            self._db.close()
-            raise
-
-    def open_to_read(self, path: Path) -> None:
-        # Without a write-ahead log nobody has it open: SQLite must not make one for a reader's sake.
-        at_rest = not path.with_name(f"{path.name}-wal").exists()
-        options = "mode=ro&immutable=1" if at_rest else "mode=ro"
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def receive(self, identity: str, source: str, document: bytes, received_ms: int) -> int:
-        query = "INSERT INTO deployments (id, source, document, received_ms, step) VALUES (?, ?, ?, ?, ?) RETURNING seq"
-        return int(self._one(query, identity, source, document, received_ms, Step.RECEIVED)[0])
-
-    def begin_anew(self, seq: int) -> int:
-        query = "UPDATE deployments SET step = ?, attempts = attempts + 1 WHERE seq = ? RETURNING attempts"
-        return int(self._one(query, Step.RECEIVED, seq)[0])
-
-    def step(self, seq: int, step: Step) -> None:
-        self._db.execute("UPDATE deployments SET step = ? WHERE seq = ?", (step, seq))
-
-    def commit(self, seq: int, content: bytes, outcome: bytes) -> None:
-        with self._transaction():
-            (made,) = self._one("INSERT INTO sets (content) VALUES (?) RETURNING id", content)
-            self._db.execute("UPDATE active SET previous = set_id, set_id = ?", (made,))
-            self._finish(seq, Step.COMMITTED, outcome)
-            self._db.execute(
-                "DELETE FROM sets WHERE id NOT IN (SELECT set_id FROM active) AND id NOT IN"
-                " (SELECT previous FROM active WHERE previous IS NOT NULL)"
-            )
-
-    def end(self, seq: int, outcome: bytes) -> None:
-        with self._transaction():
-            self._finish(seq, Step.ENDED, outcome)
-
-    def reported(self, seq: int) -> None:
-        self._db.execute("UPDATE deployments SET reported = 1 WHERE seq = ?", (seq,))
-
-    def active(self) -> tuple[bytes | None, bytes | None]:
-        contents = "(SELECT content FROM sets WHERE id = set_id), (SELECT content FROM sets WHERE id = previous)"
-        now, before = self._one(f"SELECT {contents} FROM active")  # noqa: S608 a constant
-        return now, before
-
-    def entries(self, limit: int) -> list[Entry]:
-        return self._entries("ORDER BY seq DESC LIMIT ?", limit)
-
-    def unreported(self) -> list[Entry]:
-        return self._entries("WHERE reported = 0 ORDER BY seq")
-
-    def number(self, name: str, value: int | None) -> int:
-        if value is not None:
-            self._db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (name, value))
-            return value
-        return int(self._one("SELECT coalesce((SELECT value FROM numbers WHERE name = ?), 0)", name)[0])
-
-    def _finish(self, seq: int, step: Step, outcome: bytes) -> None:
-        self._db.execute("UPDATE deployments SET step = ?, outcome = ? WHERE seq = ?", (step, outcome, seq))
-        self._db.execute("DELETE FROM deployments WHERE reported = 1 AND seq <= ?", (seq - _KEEP,))
-
-    def _entries(self, rest: str, *values: int) -> list[Entry]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM deployments {rest}", values)  # noqa: S608 constants
-        entries = (dict(zip(_NAMES, row, strict=True)) for row in rows)
-        return [
-            Entry(**entry | {"step": Step(entry["step"]), "reported": bool(entry["reported"])}) for entry in entries
-        ]
-
-    def _one(self, query: str, *values: object) -> tuple[Any, ...]:
-        row: tuple[Any, ...] = self._db.execute(query, values).fetchall()[0]
-        return row
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")

@@ -9,6 +9,7 @@ FAILED_ROLLBACK_COMPLETE                it failed, and the old set is live again
 FAILED_ROLLBACK_NOT_REQUESTED           it failed, and the document asked to leave it so       FAILED
 FAILED_UNABLE_TO_ROLLBACK               it failed, and so did the way back                     FAILED
 REJECTED                                it was not taken up                                    REJECTED
+CANCELED                                whoever asked for it cancelled it in time              CANCELED
 ======================================  =====================================================  =============
 
 The error stack is the list of codes from the general to the cause, without repeats; the types name who can mend it.
@@ -17,7 +18,7 @@ The error stack is the list of codes from the general to the cause, without repe
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -33,13 +34,14 @@ from agent.errors import (
     VergeError,
     WorkerLostError,
 )
-from agent.greengrass.deployments.errors import NONE, TYPES, DeploymentError
 from agent.greengrass.deployments.ledger import Entry, Step
 from agent.greengrass.deployments.request import Deployment, Origin
+from agent.greengrass.errors import NONE, TYPES, DeploymentError, DeploymentRejectedError
 from agent.inference.environments.errors import RuntimeUnreachableError, UnsupportedRuntimeError
 
 __all__ = [
     "COMMITTED",
+    "UNDER_WAY",
     "DeploymentEnded",
     "DeploymentListener",
     "DetailedStatus",
@@ -47,6 +49,7 @@ __all__ = [
     "error_stack",
     "error_types",
     "failed",
+    "given_up",
     "interrupted",
     "job_details",
     "status_details",
@@ -63,6 +66,7 @@ class DetailedStatus(StrEnum):
     FAILED_ROLLBACK_NOT_REQUESTED = "FAILED_ROLLBACK_NOT_REQUESTED"
     FAILED_UNABLE_TO_ROLLBACK = "FAILED_UNABLE_TO_ROLLBACK"
     REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
 
     @property
     def job_status(self) -> Status:
@@ -77,17 +81,23 @@ _JOB_STATUS = {
     DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED: Status.FAILED,
     DetailedStatus.FAILED_UNABLE_TO_ROLLBACK: Status.FAILED,
     DetailedStatus.REJECTED: Status.REJECTED,
+    DetailedStatus.CANCELED: Status.CANCELED,
 }
 
+_NOT_BEGUN: Final = frozenset((DetailedStatus.REJECTED, DetailedStatus.CANCELED))
 COMMITTED: Final = frozenset((DetailedStatus.SUCCESSFUL, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED))
 """After these the new set is the active one, and the group's roots are those of the document."""
+
+
+UNDER_WAY: Final = frozenset(("QUEUED", "IN_PROGRESS"))
+"""The statuses, on the topic of a deployment, that are no end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A deployment's end: ``cause`` is a sentence, ``stack`` Greengrass's codes, ``types`` who can mend it.
 
-    ``hint`` says what to do about it.
+    ``hint`` says what to do about it.  ``notes`` are what it did not do though it may have been meant.
     """
 
     status: DetailedStatus
@@ -95,6 +105,7 @@ class Outcome:
     stack: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     hint: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def job_status(self) -> Status:
@@ -144,23 +155,38 @@ _FOREIGN: Final[tuple[tuple[type[BaseException], tuple[str, ...], str], ...]] = 
 """Errors whose code is none of Greengrass's: their codes in its words, and their type."""
 
 _FULL = ("DISK_SPACE_CRITICAL",)
+_NOTHING_FITS = ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_NOT_MET")
+_TOGETHER: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    **dict.fromkeys(_NOTHING_FITS, (_NOTHING_FITS, "REQUEST_ERROR")),
+    "COMPONENT_BROKEN": (_BROKEN, "USER_COMPONENT_ERROR"),
+}
+"""Codes that Greengrass never reports alone (``NoAvailableComponentVersionException``, ``ServiceUpdateException``):
+all of them, and their type."""
 
 
 def failed(status: DetailedStatus, error: BaseException) -> Outcome:
     """The outcome of a deployment that ended with ``error``."""
-    first = "DEPLOYMENT_REJECTED" if status is DetailedStatus.REJECTED else "DEPLOYMENT_FAILURE"
+    first = "DEPLOYMENT_REJECTED" if status in _NOT_BEGUN else "DEPLOYMENT_FAILURE"
     cause, hint = (error.message, error.hint) if isinstance(error, VergeError) else (str(error), None)
     return Outcome(
         status, cause or type(error).__name__, error_stack(error, first=first), error_types(error), hint or ""
     )
 
 
+def given_up(reason: str, *, canceled: bool) -> Outcome:
+    """The outcome of a deployment that its sender cancelled, or that another took the place of."""
+    status = DetailedStatus.CANCELED if canceled else DetailedStatus.REJECTED
+    return failed(status, DeploymentRejectedError(reason, code="DEPLOYMENT_REJECTED"))
+
+
 _ATTEMPTS = 3
-_NOTHING_CHANGED = frozenset((Step.RECEIVED, Step.RESOLVED, Step.STAGED))
+_NOTHING_CHANGED = frozenset((Step.RECEIVED, Step.RESOLVED, Step.STAGED, Step.ASKING, Step.BOOTSTRAPPING))
 
 
 def interrupted(entry: Entry) -> Outcome | None:
     """How a deployment ended that was under way when the agent died; None: it begins anew."""
+    if entry.step is Step.RESTARTING:
+        return None
     if entry.step in _NOTHING_CHANGED:
         if entry.attempts < _ATTEMPTS:
             return None
@@ -198,6 +224,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _greengrass(error: BaseException) -> tuple[tuple[str, ...], str]:
     """An error in Greengrass's words: its codes and its type."""
+    if isinstance(error, VergeError) and error.code in _TOGETHER:
+        codes, usual = _TOGETHER[error.code]
+        return codes, "AWS_COMPONENT_ERROR" if getattr(error, "of_aws", False) else usual
     if isinstance(error, VergeError) and error.code in TYPES:
         return (error.code,), TYPES[error.code]
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -218,6 +247,8 @@ def job_details(outcome: Outcome) -> dict[str, str]:
     if outcome.stack:
         details["deployment-error-stack"] = _as_json(outcome.stack)
         details["deployment-error-types"] = _as_json(outcome.types)
+    if outcome.notes:
+        details["deployment-notes"] = _as_json(outcome.notes)
     return details
 
 
@@ -234,9 +265,11 @@ def status_details(outcome: Outcome) -> dict[str, Any]:
 def topic_payload(deployment: str, outcome: Outcome) -> dict[str, Any]:
     """What is retained on the topic of the deployment with the id ``deployment`` once it has ended.
 
-    ``failureCause`` is one text, as Greengrass has it; ``cause`` and ``hint`` are its two halves.
+    ``failureCause`` is one text, as Greengrass has it; ``cause`` and ``hint`` are its two halves.  ``notes`` are there
+    where there are any.
     """
-    halves = {"cause": outcome.cause, "hint": outcome.hint} if outcome.cause else {}
+    halves: dict[str, Any] = {"cause": outcome.cause, "hint": outcome.hint} if outcome.cause else {}
+    halves |= {"notes": list(outcome.notes)} if outcome.notes else {}
     return {"id": deployment, "status": outcome.job_status.value, **status_details(outcome), **halves}
 
 

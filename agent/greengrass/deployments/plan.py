@@ -18,30 +18,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from graphlib import TopologicalSorter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agent.greengrass import catalog
 from agent.greengrass.catalog.keys import Device
 from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import InferenceBlock, ModelBlock, RuntimeBlock
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.configurations import Configured
 from agent.greengrass.deployments.kinds import ComponentKind, kind_of, model_of
+from agent.greengrass.deployments.nucleus import NucleusSettings
 from agent.greengrass.deployments.request import Deployment, RunWith
 from agent.greengrass.deployments.resolver import Resolution
 from agent.greengrass.deployments.state import Active, ActiveSet
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes import configuration, platform
 from agent.greengrass.recipes.configuration import Tree
 from agent.greengrass.recipes.platform import Attributes
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Manifest, Recipe
+from agent.greengrass.recipes.variables import Context, Values
 from agent.greengrass.recipes.versions import Version
 
-__all__ = ["Action", "ComponentKind", "Fetch", "Plan", "Planned", "Removed", "plan", "removed"]
+__all__ = ["Action", "ComponentKind", "Fetch", "Plan", "Planned", "Removed", "plan", "removed", "same_values"]
 
 
 DeviceOf: TypeAlias = Callable[[str], Device]
+ContextOf: TypeAlias = Callable[[str, Version], Context]
+"""What the system's variables of a component stand for."""
+_UNCONFIGURED: Final = NucleusSettings()
 
 
 class Action(StrEnum):
@@ -71,7 +77,7 @@ class Planned:
     recipe: Recipe
     manifest: Manifest
     old: Version | None
-    configuration: Tree
+    configured: Configured
     run_with: RunWith
     model: ModelBlock | None = None
     """Of a MODEL."""
@@ -79,6 +85,23 @@ class Planned:
     """Of an INFERENCE."""
     runtime: RuntimeBlock | None = None
     """Of a RUNTIME."""
+    nucleus: NucleusSettings = field(default_factory=NucleusSettings)
+    """What the nucleus's configuration says of every component."""
+
+    @property
+    def configuration(self) -> Tree:
+        """Its configuration as it is stored."""
+        return self.configured.tree
+
+    @property
+    def runs_with(self) -> RunWith:
+        """Its own user and limits, and the nucleus's where it has none."""
+        return self.run_with.or_else(self.nucleus.run_with)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The configuration as scripts see it."""
+        return self.configured.seen.to_plain()
 
     @property
     def name(self) -> str:
@@ -156,11 +179,16 @@ def plan(
     *,
     broken: Collection[str] = (),
     device: DeviceOf = lambda _component: blocks.ANYWHERE,
+    nucleus: NucleusSettings = _UNCONFIGURED,
+    context: ContextOf = lambda _component, _version: Context(Values()),
+    now_ms: int | None = None,
 ) -> Plan:
     """Compare the resolved set with the active one.
 
     ``configs`` are the stored configurations of the active components, ``attributes`` this device, ``broken`` the
-    components that gave up: they are installed anew.  ``device`` is what AWS's keys of a component depend on.
+    components that gave up: they are installed anew.  ``device`` is what AWS's keys of a component depend on,
+    ``nucleus`` what holds for all components, ``context`` what the system's variables stand for, and ``now_ms`` the
+    time of the processing.
 
     Raises:
         NoManifestError: a component is not for this device.
@@ -177,11 +205,13 @@ def plan(
     planned: dict[str, Planned] = {}
     models: dict[str, str] = {}
     runtimes = frozenset(name for name, recipe in resolution.components.items() if _is_runtime(recipe))
+    merged_ms = now_ms if nucleus.by_processing_time and now_ms is not None else deployment.timestamp_ms
+    here = _Here(attributes, device, runtimes, nucleus, context, merged_ms)
     for name in reversed(resolution.order):
         old = active.components.get(name)
         before = configs.get(name) if old else None
         recipe = resolution.components[name]
-        component = _planned(recipe, old, before, deployment, attributes, models, (device, runtimes))
+        component = _planned(recipe, old, before, deployment, models, here)
         planned[name] = replace(component, action=Action.UPDATE) if old and name in broken else component
         if component.inference:
             models[component.inference.stream.model] = name
@@ -189,44 +219,63 @@ def plan(
     return Plan(deployment, components, removed(active, resolution.components))
 
 
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What every component of a plan has around it."""
+
+    attributes: Attributes
+    device: DeviceOf
+    runtimes: frozenset[str]
+    nucleus: NucleusSettings
+    context: ContextOf
+    merged_ms: int
+
+
 def _planned(
     recipe: Recipe,
     old: Active | None,
     before: Tree | None,
     deployment: Deployment,
-    attributes: Attributes,
     models: Mapping[str, str],
-    here: tuple[DeviceOf, frozenset[str]],
+    here: _Here,
 ) -> Planned:
     """``models`` are the components that streams name as their models, each with one of those streams."""
-    manifest = platform.choose(recipe, attributes)
+    manifest = platform.choose(recipe, here.attributes)
     request = deployment.components.get(recipe.name)
     after = configuration.update(
         before,
         reset=request.reset if request else (),
         defaults=recipe.configuration,
         merge=request.merge if request else None,
-        timestamp=deployment.timestamp_ms,
+        # The order of documents is decided: what a deployment sets, it sets over what any clock said before, but for
+        # what the component set itself.
+        timestamp=max(here.merged_ms, before.newest_deployed if before else 0),
+        former=old.recipe.configuration if old else None,
     )
-    plain = catalog.completed(recipe, after.to_plain())
+    system = here.context(recipe.name, recipe.version) if here.nucleus.interpolate else None
+    configured = Configured(after, system, since=before or Tree())
+    plain = catalog.completed(recipe, configured.seen.to_plain())
     kind = kind_of(recipe, manifest, plain, models)
     run_with = ((request.run_with if request else None) or RunWith()).over(old.run_with if old else None)
     return Planned(
-        action=_action(old, Active(recipe, manifest, kind, run_with), same=before is not None and _same(before, after)),
+        action=_action(
+            old, Active(recipe, manifest, kind, run_with), same=before is not None and same_values(before, after)
+        ),
         kind=kind,
         recipe=recipe,
         manifest=manifest,
         old=old.recipe.version if old else None,
-        configuration=after,
+        configured=configured,
         run_with=run_with,
         model=model_of(recipe, manifest, plain) if kind is ComponentKind.MODEL else None,
-        inference=_stream(recipe, plain, *here) if kind is ComponentKind.INFERENCE else None,
+        inference=_stream(recipe, plain, here) if kind is ComponentKind.INFERENCE else None,
         runtime=blocks.runtime(recipe.name, plain) if kind is ComponentKind.RUNTIME else None,
+        nucleus=here.nucleus,
     )
 
 
-def _stream(recipe: Recipe, plain: Mapping[str, Any], device: DeviceOf, runtimes: Collection[str]) -> InferenceBlock:
-    return blocks.inference(recipe.name, plain, recipe.dependencies, device(recipe.name), runtimes)
+def _stream(recipe: Recipe, plain: Mapping[str, Any], here: _Here) -> InferenceBlock:
+    return blocks.inference(recipe.name, plain, recipe.dependencies, here.device(recipe.name), here.runtimes)
 
 
 def _is_runtime(recipe: Recipe) -> bool:
@@ -243,7 +292,7 @@ def _action(old: Active | None, new: Active, *, same: bool) -> Action:
     return Action.KEEP if same and (old.run_with or RunWith()) == new.run_with else Action.RECONFIGURE
 
 
-def _same(before: Tree, after: Tree) -> bool:
+def same_values(before: Tree, after: Tree) -> bool:
     """Whether two configurations are equal, whatever their timestamps; true is not 1."""
     one, other = (json.dumps(tree.to_plain(), sort_keys=True) for tree in (before, after))
     return one == other

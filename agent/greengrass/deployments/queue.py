@@ -1,9 +1,17 @@
 """Which deployment is next: a pure queue of events and effects.
 
 One deployment runs at a time, the others wait in the order in which they came.  A deployment whose id is waiting or
-running already is not taken twice.  Of shadows only the newest waits: it takes the older one's place.  A job whose
-document is older than the last deployment of its group is rejected when its turn comes.  A cancelled deployment leaves
-the queue; a running one is interrupted as long as nothing was activated, after that it is too late.
+running already is not taken twice.  Of shadows only the newest waits: it takes the older one's place.  A cancelled
+deployment leaves the queue; a running one is interrupted as long as it has changed nothing that is live, after that it
+is too late.
+
+Until then a running one can be overtaken too:
+
+- a shadow by a newer shadow, as Greengrass does;
+- one that waits for something (an artifact out of reach, a canary's frames) by one behind it that covers it: of the
+  same group, and asking anew for all that it asks for.  Nothing is lost then: what replaces its group covers
+  whatever the group asked for before; what adds to it covers an earlier addition if it names the same components, and
+  those that the earlier one configures are configured anew.  A rollback covers nothing, and nothing covers it.
 
 Everything accepted ends once: by ``Ended`` from whoever runs it, by a ``Rejected`` or by a ``Dropped``.
 """
@@ -11,13 +19,13 @@ Everything accepted ends once: by ``Ended`` from whoever runs it, by a ``Rejecte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from agent.greengrass.deployments.errors import DeploymentRejectedError
-from agent.greengrass.deployments.outcome import COMMITTED, DetailedStatus, Outcome, failed
-from agent.greengrass.deployments.request import Deployment, Origin, group_label
+from agent.greengrass.deployments.outcome import DetailedStatus, Outcome, failed, given_up
+from agent.greengrass.deployments.request import ComponentRequest, Deployment, Origin
+from agent.greengrass.errors import DeploymentRejectedError
 
 __all__ = [
     "MAX_WAITING",
@@ -30,10 +38,17 @@ __all__ = [
     "Effect",
     "Ended",
     "Event",
+    "Fate",
     "Interrupt",
     "Queue",
     "Rejected",
     "Running",
+    "Waits",
+    "behind",
+    "covers",
+    "fate",
+    "interrupted",
+    "known",
     "step",
 ]
 
@@ -59,9 +74,17 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Activating:
-    """The running deployment is about to change something; an ``Interrupt`` among the effects forbids it."""
+    """The running deployment is about to change what is live; an ``Interrupt`` among the effects forbids it."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The running deployment waits for something that may not come, or goes on."""
+
+    id: str
+    waits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +95,14 @@ class Ended:
     outcome: Outcome | None
 
 
-Event: TypeAlias = Arrived | Cancelled | Activating | Ended
+Event: TypeAlias = Arrived | Cancelled | Activating | Waits | Ended
 
 
 # -- effects --------------------------------------------------------------------------------------------------
 
 
 class DropReason(Enum):
-    """Why a deployment was dropped without a report."""
+    """Why a deployment ended before it changed anything."""
 
     CANCELED = "canceled"
     SUPERSEDED = "superseded"
@@ -113,6 +136,8 @@ class Dropped:
 
     deployment: Deployment
     reason: DropReason
+    by: str = ""
+    """The id of the deployment that superseded it."""
 
 
 Effect: TypeAlias = Begin | Interrupt | Rejected | Dropped
@@ -124,16 +149,19 @@ class Running:
 
     deployment: Deployment
     activating: bool = False
+    """Whether it changes what is live: it is too late to stop it."""
+    waits: bool = False
     cancelled: bool = False
+    superseded_by: str = ""
+    """The id of the deployment that it was cancelled for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The state: what waits, what runs, and the document time of each group's last deployment that took effect."""
+    """The state: what waits and what runs."""
 
     waiting: tuple[Deployment, ...] = ()
     running: Running | None = None
-    last_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 Moved: TypeAlias = tuple[Queue, tuple[Effect, ...]]
@@ -142,8 +170,79 @@ Moved: TypeAlias = tuple[Queue, tuple[Effect, ...]]
 def step(queue: Queue, event: Event) -> Moved:
     """The queue after ``event``, and what is to be done because of it, in order."""
     moved, effects = _handle(queue, event)
-    begun, more = _next(moved)
-    return begun, effects + more
+    passed, interrupts = _overtake(moved)
+    begun, more = _next(passed)
+    return begun, effects + interrupts + more
+
+
+class Fate(Enum):
+    """Where a deployment is, and so what a cancellation comes to."""
+
+    WAITING = "waiting"
+    STOPPABLE = "stoppable"
+    """It runs, and has changed nothing so far."""
+    TOO_LATE = "too late"
+    UNKNOWN = "unknown"
+
+
+def fate(queue: Queue, identity: str) -> Fate:
+    """Where the deployment with that id is."""
+    if any(waiting.id == identity for waiting in queue.waiting):
+        return Fate.WAITING
+    running = queue.running
+    if running is None or running.deployment.id != identity:
+        return Fate.UNKNOWN
+    return Fate.TOO_LATE if running.activating else Fate.STOPPABLE
+
+
+def behind(queue: Queue) -> dict[str, tuple[str, ...]]:
+    """What waits, each with the ids of those before it, the running one first."""
+    ids = [deployment.id for deployment in known(queue)]
+    first = 1 if queue.running else 0
+    return {identity: tuple(ids[:place]) for place, identity in enumerate(ids) if place >= first}
+
+
+def interrupted(queue: Queue) -> Outcome:
+    """How the running one ends that was interrupted."""
+    by = queue.running.superseded_by if queue.running else ""
+    how = f"superseded by {by}" if by else "cancelled"
+    return given_up(f"the deployment was {how} before it changed anything", canceled=not by)
+
+
+def known(queue: Queue) -> tuple[Deployment, ...]:
+    """What runs, and then what waits."""
+    running = (queue.running.deployment,) if queue.running else ()
+    return (*running, *queue.waiting)
+
+
+def covers(newer: Deployment, older: Deployment) -> bool:
+    """Whether nothing of ``older`` would be left once ``newer`` is done, so that it need not be done at all."""
+    if newer.rollback or older.rollback or newer.group != older.group:
+        return False
+    if not newer.additive:
+        return True
+    if not older.additive or not set(older.remove) <= {*newer.remove, *newer.components}:
+        return False
+    return all(
+        _asked_anew(request, newer.components.get(name)) or name in newer.remove
+        for name, request in older.components.items()
+    )
+
+
+def _asked_anew(older: ComponentRequest, newer: ComponentRequest | None) -> bool:
+    """Whether a request leaves nothing of an earlier one for the same component."""
+    if newer is None or (older.requirement and not newer.requirement):
+        return False
+    same_user = older.run_with is None or newer.run_with == older.run_with
+    return same_user and set(older.reset) <= set(newer.reset) and _merged_anew(older.merge or {}, newer.merge or {})
+
+
+def _merged_anew(older: Mapping[str, Any], newer: Mapping[str, Any]) -> bool:
+    """Whether each key that one merge writes is written by the other too."""
+    if not older.keys() <= newer.keys():
+        return False
+    both = ((value, newer[key]) for key, value in older.items())
+    return all(_merged_anew(one, other) for one, other in both if isinstance(one, dict) and isinstance(other, dict))
 
 
 def _handle(queue: Queue, event: Event) -> Moved:
@@ -154,15 +253,35 @@ def _handle(queue: Queue, event: Event) -> Moved:
         return _left(queue, event.id) if isinstance(event, Cancelled) else (queue, ())
     moved: Moved = queue, ()  # an event that came too late
     match event:
-        case Ended(_, outcome):
-            moved = _ended(queue, running.deployment, outcome), ()
+        case Ended():
+            moved = replace(queue, running=None), ()
         case Activating() if not running.cancelled:
             moved = replace(queue, running=replace(running, activating=True)), ()
         case Activating():
             moved = queue, (Interrupt(running.deployment),)
         case Cancelled() if not (running.activating or running.cancelled):
             moved = replace(queue, running=replace(running, cancelled=True)), (Interrupt(running.deployment),)
+        case Waits(_, waits):
+            moved = replace(queue, running=replace(running, waits=waits)), ()
     return moved
+
+
+def _overtake(queue: Queue) -> Moved:
+    """Interrupt what runs for one behind it that takes its place."""
+    running = queue.running
+    if running is None or running.activating or running.cancelled:
+        return queue, ()
+    old = running.deployment
+    new = next((waiting for waiting in queue.waiting if _overtakes(waiting, old, waits=running.waits)), None)
+    if new is None:
+        return queue, ()
+    return replace(queue, running=replace(running, cancelled=True, superseded_by=new.id)), (Interrupt(old),)
+
+
+def _overtakes(new: Deployment, old: Deployment, *, waits: bool) -> bool:
+    if new.source is old.source is Origin.SHADOW:
+        return True
+    return waits and covers(new, old)
 
 
 def _left(queue: Queue, cancelled: str) -> Moved:
@@ -172,13 +291,12 @@ def _left(queue: Queue, cancelled: str) -> Moved:
 
 
 def _arrived(queue: Queue, deployment: Deployment) -> Moved:
-    known = {other.id for other in (*queue.waiting, *([queue.running.deployment] if queue.running else []))}
-    if deployment.id in known:
+    if any(deployment.id == other.id for other in known(queue)):
         return queue, ()
     shadow = next((other for other in queue.waiting if other.source is Origin.SHADOW), None)
     if deployment.source is Origin.SHADOW and shadow:
         waiting = tuple(deployment if other is shadow else other for other in queue.waiting)
-        return replace(queue, waiting=waiting), (Dropped(shadow, DropReason.SUPERSEDED),)
+        return replace(queue, waiting=waiting), (Dropped(shadow, DropReason.SUPERSEDED, deployment.id),)
     if len(queue.waiting) >= MAX_WAITING:
         full = DeploymentRejectedError(
             f"{MAX_WAITING} deployments wait already", hint="wait until some are done", code="THROTTLING_ERROR"
@@ -187,36 +305,12 @@ def _arrived(queue: Queue, deployment: Deployment) -> Moved:
     return replace(queue, waiting=(*queue.waiting, deployment)), ()
 
 
-def _ended(queue: Queue, deployment: Deployment, outcome: Outcome | None) -> Queue:
-    last = queue.last_ms
-    if outcome and outcome.status in COMMITTED:
-        last = {**last, deployment.group: max(deployment.timestamp_ms, last.get(deployment.group, 0))}
-    return replace(queue, running=None, last_ms=last)
-
-
 def _next(queue: Queue) -> Moved:
-    """Begin the first that waits, if nothing runs; what has become stale is rejected on the way."""
-    effects: list[Effect] = []
-    waiting = list(queue.waiting)
-    running = queue.running
-    while waiting and running is None:
-        first = waiting.pop(0)
-        last = queue.last_ms.get(first.group, 0)
-        if first.source is Origin.JOB and first.timestamp_ms < last:
-            effects.append(_rejected(first, _stale(first, last)))
-        else:
-            running = Running(first)
-            effects.append(Begin(first))
-    return replace(queue, waiting=tuple(waiting), running=running), tuple(effects)
-
-
-def _stale(deployment: Deployment, last: int) -> DeploymentRejectedError:
-    return DeploymentRejectedError(
-        f"the document is of {deployment.timestamp_ms}, older than the last one of {group_label(deployment.group)}, "
-        f"which is of {last}",
-        hint="deploy a new revision",
-        code="REJECTED_STALE_DEPLOYMENT",
-    )
+    """Begin the first that waits, if nothing runs."""
+    if queue.running is not None or not queue.waiting:
+        return queue, ()
+    first, *waiting = queue.waiting
+    return replace(queue, waiting=tuple(waiting), running=Running(first)), (Begin(first),)
 
 
 def _rejected(deployment: Deployment, error: DeploymentRejectedError) -> Rejected:

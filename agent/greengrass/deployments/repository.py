@@ -1,7 +1,8 @@
 """What there is to resolve from: the agent's own parts, what users bring, and the built-in catalog.
 
 Recipes depend on the agent's parts (AWS's own on ``aws.greengrass.Nucleus`` within 2.x), so they resolve as any other;
-they have neither scripts nor artifacts, and there is one version of each: a deployment cannot bring another.  A
+they have neither scripts nor artifacts, and there is one version of each: a deployment cannot bring another, and bounds
+on it are read generously (``catalog.parts``).  A
 component of the catalog (``greengrass.catalog``) gives way to a user's own of the same name, whatever its version.
 """
 
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import VergeError
-from agent.files import write_atomically
+from agent.files import make_folder, write_atomically
 from agent.greengrass import catalog
+from agent.greengrass.catalog import parts
+from agent.greengrass.catalog.parts import CLI, NUCLEUS, TOKEN_EXCHANGE
 from agent.greengrass.deployments.request import Requirements
 from agent.greengrass.deployments.resolver import Offers
 from agent.greengrass.recipes import reader, writer
@@ -26,16 +29,11 @@ __all__ = ["BUILTINS", "NUCLEUS", "TOKEN_EXCHANGE", "ComponentRepository", "Reci
 
 log = logging.getLogger(__name__)
 
-NUCLEUS: Final = "aws.greengrass.Nucleus"
-TOKEN_EXCHANGE: Final = "aws.greengrass.TokenExchangeService"  # noqa: S105 a name
-_AS_NUCLEUS: Final = Version(2, 12, 6)
-"""The nucleus whose behaviour the agent follows."""
-
 
 def _builtin(name: str, kind: ComponentType, description: str) -> Recipe:
     return Recipe(
         name=name,
-        version=_AS_NUCLEUS,
+        version=parts.AS_NUCLEUS,
         type=kind,
         description=description,
         publisher="Verge",
@@ -48,7 +46,7 @@ BUILTINS: Final[Mapping[str, Recipe]] = {
     for recipe in (
         _builtin(NUCLEUS, ComponentType.NUCLEUS, "The agent itself"),
         _builtin(TOKEN_EXCHANGE, ComponentType.GENERIC, "Credentials for components"),
-        _builtin("aws.greengrass.Cli", ComponentType.GENERIC, "Local deployments"),
+        _builtin(CLI, ComponentType.GENERIC, "Local deployments"),
     )
 }
 
@@ -111,7 +109,6 @@ class RecipeStore:
 
     def open(self) -> None:
         """Read the folder; a file that is no recipe any more is logged and left."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self._folder.glob("*.json")):
             try:
                 recipe, _ = reader.read(path)
@@ -124,6 +121,7 @@ class RecipeStore:
         """Keep recipes; one of the same name and version is replaced."""
         for recipe in recipes:
             if self._known.get(recipe.name, {}).get(recipe.version) != recipe:
+                make_folder(self._folder, ours=True)
                 write_atomically(self._path(recipe), writer.dump(recipe))
                 self._remember(recipe)
 

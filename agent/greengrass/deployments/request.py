@@ -12,25 +12,29 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from agent.greengrass.recipes.recipe import Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
 
 __all__ = [
     "LOCAL_GROUP",
+    "LOCAL_NOTIFY",
     "Canary",
     "ComponentRequest",
     "Deployment",
     "FailurePolicy",
     "Groups",
+    "NotifyPolicy",
     "Origin",
     "Requirements",
     "RunWith",
+    "UpdateAction",
     "group_label",
     "merge",
 ]
 
+CANARY_TIMEOUT_S: Final = 600.0
 LOCAL_GROUP: Final = "LOCAL_DEPLOYMENT"
 """The group of deployments that name none."""
 
@@ -54,6 +58,26 @@ class FailurePolicy(StrEnum):
     DO_NOTHING = "DO_NOTHING"
 
 
+class UpdateAction(StrEnum):
+    """Whether components are asked before they are changed."""
+
+    NOTIFY_COMPONENTS = "NOTIFY_COMPONENTS"
+    SKIP_NOTIFY_COMPONENTS = "SKIP_NOTIFY_COMPONENTS"
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyPolicy:
+    """How long components that subscribed over IPC may take to agree to a change, and to judge a configuration."""
+
+    action: UpdateAction = UpdateAction.NOTIFY_COMPONENTS
+    update_timeout_s: float = 60
+    validation_timeout_s: float = 60
+
+
+LOCAL_NOTIFY: Final = NotifyPolicy(UpdateAction.SKIP_NOTIFY_COMPONENTS, 0, 20)
+"""What Greengrass does in local deployments."""
+
+
 class Canary(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a new model is tried before it is trusted: for so many ``frames``, or for so many ``seconds``."""
 
@@ -63,13 +87,30 @@ class Canary(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The share of frames on which both models must agree."""
     latency_ratio: Annotated[float, Meta(gt=0)] = 2.0
     """How many times the old model's median latency the new one's may be."""
+    timeout_s: Annotated[float, Meta(gt=0, le=7 * 86400)] | None = None
+    """How long frames are waited for; what has seen too few by then fails, and the old model stays.
+
+    Ten minutes where nothing is said, or twice the ``seconds``, or four times what both models need for the ``frames``,
+    where that is longer.
+    """
+
+    @property
+    def patience_s(self) -> float:
+        """How long the trial may take."""
+        return self.timeout_s if self.timeout_s is not None else max(CANARY_TIMEOUT_S, 2 * (self.seconds or 0))
+
+    def paced(self, answers_s: float) -> Canary:
+        """With a time limit for models of which both together need ``answers_s`` seconds for a frame."""
+        needed_s = 4 * (self.frames or 0) * answers_s
+        return structs.replace(self, timeout_s=self.timeout_s or max(self.patience_s, needed_s))
 
 
 @dataclass(frozen=True, slots=True)
 class RunWith:
     """Who a component runs as and what it may use; ``given`` are the keys that the document had.
 
-    A key that was given as null takes the earlier override away; one that was not given leaves it.
+    A key that was given as null takes the earlier override away.  One that was not given leaves it, or takes it away
+    too where this is the ``whole`` of it.
     """
 
     posix_user: str | None = None
@@ -78,10 +119,20 @@ class RunWith:
     memory_kb: int | None = None
     cpus: float | None = None
     given: frozenset[str] = frozenset()
+    whole: bool = False
+
+    def or_else(self, usual: RunWith) -> RunWith:
+        """What holds where ``usual`` is the default of each value."""
+        return RunWith(
+            posix_user=self.posix_user or usual.posix_user,
+            windows_user=self.windows_user or usual.windows_user,
+            memory_kb=usual.memory_kb if self.memory_kb is None else self.memory_kb,
+            cpus=usual.cpus if self.cpus is None else self.cpus,
+        )
 
     def over(self, old: RunWith | None) -> RunWith:
         """What holds once this is laid over ``old``; the ``given`` of the result is empty."""
-        before = old or RunWith()
+        before = RunWith() if self.whole or old is None else old
         limits = self if "systemResourceLimits" in self.given else before
         return RunWith(
             posix_user=(self if "posixUser" in self.given else before).posix_user,
@@ -109,7 +160,8 @@ class Deployment:
     """What was asked for.
 
     ``group`` is on whose behalf (``thinggroup/lab``, ``thing/edge-7``, ``LOCAL_DEPLOYMENT``).  With ``additive`` the
-    components join the group's, without it they replace them.  ``timestamp_ms`` is the document's own time.
+    components join the group's, without it they replace them.  ``timestamp_ms`` is the document's own time, ``own_ms``,
+    or when it came.
     """
 
     id: str
@@ -121,10 +173,12 @@ class Deployment:
     additive: bool = False
     remove: tuple[str, ...] = ()
     failure_policy: FailurePolicy = FailurePolicy.ROLLBACK
+    notify: NotifyPolicy = NotifyPolicy()
     capabilities: tuple[str, ...] = ()
     canary: Canary | None = None
     recipes: tuple[Recipe, ...] = ()
     job_id: str | None = None
+    own_ms: int | None = None
     rollback: bool = False
     """Go back to the set before the active one; nothing else is asked for then."""
 

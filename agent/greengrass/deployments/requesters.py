@@ -13,7 +13,7 @@ anyway::
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -25,6 +25,7 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.shadow import ShadowReport
 from agent.aws.jobs.topics import JobTopics
 from agent.errors import VergeError
+from agent.greengrass.deployments.document import is_foreign
 from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.ledger import Step
 from agent.greengrass.deployments.outcome import Outcome, job_details, topic_payload
@@ -38,6 +39,7 @@ __all__ = [
     "Arrival",
     "JobHandler",
     "JobRequester",
+    "Operations",
     "Requester",
     "ShadowRequester",
     "TopicRequester",
@@ -61,6 +63,9 @@ class Requester:
     def ended(self, identity: str, outcome: Outcome) -> None:
         """It is over."""
 
+    def answered(self, payload: Mapping[str, Any]) -> None:
+        """What was asked was no deployment: this is the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -72,6 +77,10 @@ class Arrival:
     key: str = ""
     job_id: str | None = None
     retained: bool = False
+    redelivered: bool = False
+    """The broker sent it before, and may not know that it was taken then."""
+    taken: Callable[[], None] = lambda: None
+    """Called once the document is in the ledger or refused: it need not come again."""
 
     @property
     def origin(self) -> str:
@@ -91,11 +100,15 @@ class TopicRequester(Requester):
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """Answer."""
-        message = _response(self._message, topic_payload(identity, outcome))
+        self.answered(topic_payload(identity, outcome))
+
+    def answered(self, payload: Mapping[str, Any]) -> None:
+        """Answer."""
+        message = _response(self._message, payload)
         try:
             self._transport.publish(message)
         except VergeError as error:
-            log.warning("the end of deployment %s could not be answered on %s: %s", identity, message.topic, error)
+            log.warning("deployment %s could not be answered on %s: %s", payload.get("id"), message.topic, error)
 
 
 class JobRequester(Requester):
@@ -115,7 +128,9 @@ class JobRequester(Requester):
     def ended(self, identity: str, outcome: Outcome) -> None:
         """Report the end."""
         log.debug("deployment %s ends job %s", identity, self._job.job_id)
-        self._client.report(self._job, outcome.job_status, job_details(outcome))
+        # A service sets CANCELED itself; a device that gives a job up at its owner's word rejects it.
+        status = Status.REJECTED if outcome.job_status is Status.CANCELED else outcome.job_status
+        self._client.report(self._job, status, job_details(outcome))
 
 
 class ShadowRequester(Requester):
@@ -153,11 +168,29 @@ class JobHandler(Protocol):
         """Do it, and report its end to ``client``."""
 
 
+class Operations:
+    """Several job handlers as one: the first that takes a job begins it."""
+
+    def __init__(self, handlers: Sequence[JobHandler]) -> None:
+        self._handlers = handlers
+
+    def takes(self, job: Job) -> bool:
+        """Whether one of them takes it."""
+        return any(handler.takes(job) for handler in self._handlers)
+
+    def begin(self, job: Job, client: JobsClient) -> None:
+        """Have the one that takes it do it."""
+        next(handler for handler in self._handlers if handler.takes(job)).begin(job, client)
+
+
 def jobs_client(
     transport: Transport, topics: JobTopics, submit: Submit, cancel: Callable[[str], None],
-    operation: JobHandler | None = None,
+    operation: JobHandler | None = None, *, leave: bool = False,
 ) -> JobsClient:  # fmt: skip
-    """A client whose jobs are submitted as deployments; ``cancel`` takes the id of a job, ``operation`` other jobs."""
+    """A client whose jobs are submitted as deployments; ``cancel`` takes the id of a job, ``operation`` other jobs.
+
+    ``leave``: those of other agents of the thing are left alone, and are not begun.
+    """
 
     def on_job(job: Job) -> None:
         if operation is not None and operation.takes(job):
@@ -166,7 +199,12 @@ def jobs_client(
         key = f"{job.job_id}/{job.execution_number}"
         submit(Arrival(Origin.JOB, job.document, JobRequester(client, job), key, job.job_id))
 
-    client = JobsClient(transport, topics, on_job=on_job, on_cancel=lambda job: cancel(job.job_id))
+    def wanted(job: Job) -> bool:
+        return not is_foreign(job.document) or (operation is not None and operation.takes(job))
+
+    client = JobsClient(
+        transport, topics, on_job=on_job, on_cancel=lambda job: cancel(job.job_id), wants=wanted if leave else None
+    )
     return client
 
 

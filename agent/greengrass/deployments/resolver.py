@@ -24,8 +24,10 @@ from typing import Final, NoReturn, Protocol, TypeAlias
 from resolvelib import AbstractProvider, BaseReporter, Resolver
 from resolvelib.resolvers import RequirementInformation, ResolutionImpossible, ResolutionTooDeep
 
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.catalog import parts
+from agent.greengrass.catalog.absent import absent
 from agent.greengrass.deployments.request import Requirements, group_label
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes import platform
 from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.platform import Attributes
@@ -68,7 +70,6 @@ def resolve(
     Raises:
         DeploymentError: NO_AVAILABLE_COMPONENT_VERSION, COMPONENT_VERSION_REQUIREMENTS_NOT_MET,
             COMPONENT_CIRCULAR_DEPENDENCY_ERROR or MULTIPLE_NUCLEUS_RESOLVED_ERROR, with everybody involved.
-        NoManifestError: the only version that fits is not for this device.
         InvalidInputError: as ``offers`` raises it.
     """
     shelf = _Shelf(offers, running, attributes)
@@ -161,8 +162,10 @@ class _Shelf:
 
     def needs(self, pin: _Pin) -> list[_Need]:
         """What a version depends on."""
-        dependencies = sorted(self.recipe(pin).dependencies.items())
-        return [_Need(name, one.requirement, str(pin), root=False) for name, one in dependencies]
+        return [
+            _Need(name, parts.met(name, one.requirement, pin.name), str(pin), root=False)
+            for name, one in sorted(self.recipe(pin).dependencies.items())
+        ]
 
 
 class _Provider(AbstractProvider[_Need, _Pin, str]):
@@ -265,13 +268,27 @@ def _refuse(causes: Iterable[_Information], shelf: _Shelf) -> NoReturn:
     if stuck:
         for pin in shelf.pins(stuck[0]):
             if all(need.requirement.allows(pin.version) for need in involved) and (misfit := shelf.misfit(pin)):
-                raise misfit
+                raise DeploymentError(misfit.message, hint=misfit.hint, code="NO_AVAILABLE_COMPONENT_VERSION") from None
+        _refuse_aws(stuck[0], involved, shelf)
     several = len(involved) > 1 and all(shelf.pins(name) for name in named)
     raise DeploymentError(
         f"{', '.join(map(str, involved))}; {' and '.join(_offered(name, shelf) for name in named)}",
         hint="deploy versions that fit together" if several else "publish a version that fits, or want another",
         code="COMPONENT_VERSION_REQUIREMENTS_NOT_MET" if several else "NO_AVAILABLE_COMPONENT_VERSION",
     )
+
+
+def _refuse_aws(name: str, involved: Sequence[_Need], shelf: _Shelf) -> None:
+    """Raise what is to be said of a component of AWS's that is not offered, or of a nucleus newer than the agent's."""
+    if not shelf.pins(name) and (missing := absent(name)):
+        message, hint = missing
+    elif name in parts.NAMES:
+        message = f"this agent follows the nucleus {parts.AS_NUCLEUS}"
+        hint = "lower the bound in ComponentDependencies if the component needs nothing newer"
+    else:
+        return
+    needs = ", ".join(map(str, involved))
+    raise DeploymentError(f"{needs}; {message}", hint=hint, code="NO_AVAILABLE_COMPONENT_VERSION")
 
 
 def _offered(name: str, shelf: _Shelf) -> str:

@@ -7,6 +7,7 @@ it changes as a whole.  ``DeviceState`` is the service's: there is one, and a de
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -17,12 +18,14 @@ from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.repository import BUILTINS
 from agent.greengrass.deployments.request import Deployment, Groups, RunWith
 from agent.greengrass.recipes import reader, writer
-from agent.greengrass.recipes.configuration import Tree
+from agent.greengrass.recipes.configuration import ConfigurationCorruptError, Tree
 from agent.greengrass.recipes.recipe import Manifest, Recipe
 from agent.greengrass.recipes.versions import Version
 from agent.inference.environments.spec import Environment
 
-__all__ = ["Active", "ActiveSet", "DeployedState", "DeviceState"]
+__all__ = ["Active", "ActiveSet", "DeployedState", "DeviceState", "loaded"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,11 @@ class DeployedState:
     configs: Mapping[str, Tree] = field(default_factory=dict)
     groups: Groups = field(default_factory=Groups)
     timestamps: Mapping[str, int] = field(default_factory=dict)
-    """Group → the time of its last deployment, in milliseconds."""
+    """Group → the own time of its newest document, in milliseconds; 0 where none had one."""
+
+    def configured(self, configs: Mapping[str, Tree]) -> DeployedState:
+        """The same with configurations as they have become."""
+        return replace(self, configs=configs)
 
     def dump(self) -> bytes:
         """As bytes for the ledger."""
@@ -110,6 +117,19 @@ class DeviceState:
         """The active set, and the one before it."""
         return tuple(state.active for state in (self.current, self.previous) if state is not None)
 
+    def touched(self, deployment: Deployment) -> frozenset[str]:
+        """The components that a deployment may change: what it names, and what its group loses by it."""
+        named = {*deployment.components, *deployment.remove, *(recipe.name for recipe in deployment.recipes)}
+        if deployment.rollback:
+            named |= {name for active in self.sets for name in active.components.keys() - BUILTINS.keys()}
+        elif not deployment.additive:
+            named |= self.current.groups.roots.get(deployment.group, {}).keys()
+        return frozenset(named)
+
+    def configured(self, configs: Mapping[str, Tree]) -> DeviceState:
+        """The same with the current set's configurations as they have become."""
+        return replace(self, current=self.current.configured(configs))
+
     def committed(self, state: DeployedState, environments: Mapping[str, Environment]) -> DeviceState:
         """The device once ``state`` is its current one."""
         # Only the set of a new device has no times.
@@ -120,6 +140,35 @@ class DeviceState:
         reason = f"deployment {deployment.id} failed and what ran before runs on: {error}"
         unchanged = deployment.components.keys() & self.current.active.components.keys()
         return replace(self, last_failures=dict.fromkeys(sorted(unchanged), reason))
+
+
+def loaded(
+    current: bytes | None, previous: bytes | None, configurations: Mapping[str, bytes] | None = None
+) -> DeviceState:
+    """The device as the ledger has it; a set that this program cannot read is logged, and none.
+
+    ``configurations`` are those that components have changed since the current set was committed.
+    """
+    states: list[DeployedState | None] = []
+    for content in (current, previous):
+        try:
+            states.append(DeployedState.load(content) if content is not None else None)
+        except Exception:  # another version's, or damaged: what the configuration names runs all the same
+            log.exception("a set in the ledger cannot be read; deploy again")
+            states.append(None)
+    deployed = states[0] or DeployedState()
+    configs = {**deployed.configs, **_changed(deployed.active, configurations or {})}
+    return DeviceState(deployed.configured(configs), states[1])
+
+
+def _changed(active: ActiveSet, configurations: Mapping[str, bytes]) -> dict[str, Tree]:
+    changed = {}
+    for name in configurations.keys() & active.components.keys():
+        try:
+            changed[name] = Tree.load(configurations[name])
+        except ConfigurationCorruptError as error:
+            log.error("what %s has set of its configuration is lost: %s", name, error)  # noqa: TRY400 no fault of ours
+    return changed
 
 
 def _recipe(name: str, text: str | None) -> Recipe:
@@ -135,6 +184,7 @@ def _plain(run_with: RunWith | None) -> dict[str, Any] | None:
         return None
     plain = asdict(run_with)
     given = plain.pop("given")
+    del plain["whole"]  # it was, and is an override now
     return plain | {_GIVEN: sorted(given)}
 
 

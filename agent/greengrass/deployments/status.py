@@ -8,6 +8,7 @@ inference      the workers of its model: RUNNING, ERRORED between two tries, BRO
 model          the worst of its workers; FINISHED when no stream uses it
 a runtime      FINISHED: it is installed and proved, or the set would not be active
 a server       INSTALLED until the agent serves it
+a service      RUNNING: what the agent does of one of AWS's own components
 of the agent   RUNNING; the nucleus, which is the agent, is always there
 =============  =============================================================================================
 
@@ -15,7 +16,8 @@ What is active and yet not live is BROKEN: it could not be brought back when the
 person should know though nothing is broken: why a deployment did not change it, what its camera lacks, which
 environment was chosen.
 
-The supervisor publishes scripts, the status board models; ``ComponentStatusPublisher`` streams, runtimes and servers.
+The supervisor publishes scripts, the status board models; ``ComponentStatusPublisher`` streams, runtimes and servers,
+and the models that no stream uses.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.outcome import DeploymentEnded
 from agent.greengrass.deployments.repository import BUILTINS, NUCLEUS
 from agent.greengrass.deployments.service import DeploymentService
-from agent.greengrass.deployments.state import Active, DeployedState
+from agent.greengrass.deployments.state import Active, ActiveSet, DeployedState
 from agent.greengrass.deployments.target import DeploymentTarget
+from agent.greengrass.recipes.versions import Version
 from agent.inference.values import PoolState, PoolStatus
 from agent.results.result import utc
 from agent.status.board import POOL_STATES, StatusBoard
@@ -54,7 +57,12 @@ _WORST_FIRST: Final = (
 _NOT_LIVE: Final = Problem(
     StatusCode.STARTUP_ERROR, "The agent could not bring it back when it started; the agent's log tells why."
 )
-_PUBLISHED: Final = frozenset((ComponentKind.INFERENCE, ComponentKind.RUNTIME, ComponentKind.SERVER))
+_UNUSED: Final = "no inference component uses it"
+_PUBLISHED: Final = frozenset(
+    (ComponentKind.INFERENCE, ComponentKind.RUNTIME, ComponentKind.SERVER, ComponentKind.SERVICE)
+)
+_OURS: Final = frozenset((ComponentKind.BUILTIN, ComponentKind.SERVICE))
+"""What runs as long as the agent does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +103,10 @@ def _trouble(stream: Stream) -> str:
 
 def component_statuses(view: DeviceView) -> dict[str, ComponentStatus]:
     """Every component by name: of the active set, of what is live of it, and of the scripts that are supervised."""
-    statuses = {NUCLEUS: _running(NUCLEUS)}
+    statuses = {NUCLEUS: _running(NUCLEUS, BUILTINS[NUCLEUS].version)}
     for name, active in view.deployed.active.components.items():
         statuses[name] = (
-            _running(name) if active.kind is ComponentKind.BUILTIN else _noted(_status(name, active, view), view)
+            _running(name, active.recipe.version) if active.kind in _OURS else _noted(_status(name, active, view), view)
         )
     return dict(view.scripts) | statuses
 
@@ -113,13 +121,20 @@ def _status(name: str, active: Active, view: DeviceView) -> ComponentStatus:
             return replace(status, note=view.sources.get(name, ""))
         case ComponentKind.MODEL:
             keys = [key for key, model in target.models.items() if model.component == name]
-            return _of_workers(name, version, [view.pools(key) for key in keys])
+            status = _of_workers(name, version, [view.pools(key) for key in keys])
+            return replace(status, note="" if _used(name, view.deployed.active) else _UNUSED)
         case ComponentKind.RUNTIME if name in view.runtimes:
             return ComponentStatus(name, version, State.FINISHED, note=view.runtimes[name])
         case ComponentKind.SERVER:
             return ComponentStatus(name, version, State.INSTALLED, note=catalog.NOT_YET_SERVED)
         case _:
             return ComponentStatus(name, version, State.BROKEN, _NOT_LIVE)
+
+
+def _used(model: str, active: ActiveSet) -> bool:
+    """Whether a stream of the set depends on the model."""
+    streams = (each for each in active.components.values() if each.kind is ComponentKind.INFERENCE)
+    return any(model in stream.recipe.dependencies for stream in streams)
 
 
 def _noted(status: ComponentStatus, view: DeviceView) -> ComponentStatus:
@@ -133,8 +148,8 @@ def _of_workers(name: str, version: str, pools: Iterable[PoolStatus]) -> Compone
     return ComponentStatus(name, version, State(POOL_STATES[worst.state]), problem)
 
 
-def _running(name: str) -> ComponentStatus:
-    return ComponentStatus(name, str(BUILTINS[name].version), State.RUNNING)
+def _running(name: str, version: Version) -> ComponentStatus:
+    return ComponentStatus(name, str(version), State.RUNNING)
 
 
 class ComponentStatusPublisher:
@@ -149,9 +164,10 @@ class ComponentStatusPublisher:
         """A deployment is under way."""
 
     def ended(self, end: DeploymentEnded) -> None:
-        """A deployment is over."""
+        """A deployment is over: what it tried, and what it removed, is cleared."""
         del end
         self.changed()
+        self._board.active(self._names(self._view()), settled=True)
 
     def changed(self) -> None:
         """Something may have changed: publish what is new; a model's note goes along with its workers' status."""
@@ -161,14 +177,23 @@ class ComponentStatusPublisher:
         for name, kind in kinds.items():
             if kind is ComponentKind.MODEL:
                 self._board.annotate(name, statuses[name].note)
-        now = {name: statuses[name] for name, kind in kinds.items() if kind in _PUBLISHED}
+        unused = {
+            name
+            for name, kind in kinds.items()
+            if kind is ComponentKind.MODEL and not _used(name, view.deployed.active)
+        }
+        now = {name: statuses[name] for name, kind in kinds.items() if kind in _PUBLISHED or name in unused}
         for name in self._published.keys() - now.keys():
             del self._published[name]
-            self._board.forget(name)
+            self._board.forget(name, handed_over=name in kinds)
         for name, status in now.items():
             if self._published.get(name) != status:
                 self._published[name] = status
                 self._board.component(name, component_payload(status, time.time()))
+        self._board.active(self._names(view), settled=False)
+
+    def _names(self, view: DeviceView) -> set[str]:
+        return {*view.deployed.active.components, *view.scripts}
 
 
 def component_payload(status: ComponentStatus, since: float) -> dict[str, Any]:

@@ -4,6 +4,9 @@
 its key names the component, the version and a digest of everything that makes a difference, so that two sets side by
 side share what they have in common and nothing else.
 
+A model that no stream uses is tried out when it is new or changed: it has to answer as any other before it is taken,
+and is not kept loaded.  One with several archives, of which a stream would name one, cannot be.
+
 *Environments.*  A model's own runtime (among its component's dependencies) goes before that of the stream.  A runtime
 that is not for the model's format is passed over: a TFLite model of a stream that depends on DLR runs in the agent's
 own interpreter.  A backend of the user's own may need any of them, for the packages that were installed there for it.
@@ -13,8 +16,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -22,15 +25,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from agent.config.streams import StreamOptions
+from agent.errors import VergeError
 from agent.greengrass.artifacts.uri import file_name
-from agent.greengrass.components.spec import ComponentSpec, Limits, RunAs
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.components.spec import ComponentSpec, Limits
+from agent.greengrass.deployments.configurations import Configured
 from agent.greengrass.deployments.kinds import ComponentKind
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.plan import Action, Planned
 from agent.greengrass.deployments.repository import TOKEN_EXCHANGE
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes import lifecycle
-from agent.greengrass.recipes.lifecycle import StepName
 from agent.greengrass.recipes.recipe import Unarchive
 from agent.greengrass.recipes.variables import Context, interpolate
 from agent.inference import manifest
@@ -39,6 +43,7 @@ from agent.inference.environments.provider import Provider
 from agent.inference.environments.spec import Environment, RuntimeSpec
 from agent.inference.environments.store import roots_below
 from agent.inference.manifest import ModelSpec
+from agent.users import ROOT, Identity, RunAs, give, look_up, worker_user
 
 __all__ = ["DeploymentTarget", "EnvironmentManager", "ModelTarget", "model_target", "runtime_for", "target"]
 
@@ -60,15 +65,28 @@ class DeploymentTarget:
     models: Mapping[str, ModelTarget] = field(default_factory=dict)
     streams: Mapping[str, StreamOptions] = field(default_factory=dict)
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
+    tried: Mapping[str, ModelTarget] = field(default_factory=dict)
+    """Models that no stream uses, to be proved once before the set is live."""
+    configurations: Mapping[str, Configured] = field(default_factory=dict)
+
+    def without(self, damaged: Collection[str]) -> DeploymentTarget:
+        """The same but for the streams that need the files of these components."""
+        models = {key: model for key, model in self.models.items() if model.component not in damaged}
+        streams = {
+            name: stream for name, stream in self.streams.items() if name not in damaged and stream.model in models
+        }
+        return replace(self, models=models, streams=streams)
 
 
 def target(
     components: Sequence[Planned], layout: Layout, thing: str, environments: Mapping[str, Environment],
-    granted: Mapping[str, str],
+    granted: Mapping[str, str], user: Identity | None = None, left_out: dict[str, VergeError] | None = None,
 ) -> DeploymentTarget:  # fmt: skip
     """What a set comes to; its files must be in place, and the environments of its runtime components.
 
-    ``granted`` is the environment of components that depend on the token exchange.
+    ``granted`` is the environment of components that depend on the token exchange, ``user`` whom workers run as where a
+    deployment names nobody; the files of models are lent to them.  With ``left_out``, a stream whose model is not where
+    it should be is put there with the reason, and the others are in the target.
 
     Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
     """
@@ -77,7 +95,13 @@ def target(
     streams: dict[str, StreamOptions] = {}
     for component in components:
         if component.inference is not None:
-            key, model = model_target(component, known, layout, environments)
+            try:
+                key, model = model_target(component, known, layout, environments, user)
+            except VergeError as error:
+                if left_out is None:
+                    raise
+                left_out[component.name] = error
+                continue
             models[key] = model
             streams[component.name] = msgspec.structs.replace(component.inference.stream, model=key)
     scripts = {
@@ -85,13 +109,22 @@ def target(
         for component in components
         if component.kind is ComponentKind.GENERIC
     }
-    return DeploymentTarget(models, streams, scripts)
+    tried = dict(
+        _model(component, layout, environments, user=user)
+        for component in components
+        if component.kind is ComponentKind.MODEL
+        and component.action is not Action.KEEP
+        and component.name not in {model.component for model in models.values()}
+        and not _undecided(component)
+    )
+    configurations = {component.name: component.configured for component in components}
+    return DeploymentTarget(models, streams, scripts, tried, configurations)
 
 
 def _scripts(
     component: Planned, known: Mapping[str, Planned], layout: Layout, thing: str, granted: Mapping[str, str]
 ) -> ComponentSpec:
-    values = {name: layout.values(name, other.new, other.configuration.to_plain()) for name, other in known.items()}
+    values = {name: layout.values(name, other.new, other.values) for name, other in known.items()}
     context = Context(
         component=values[component.name],
         dependencies={name: values[name] for name in component.hard | component.soft if name in values},
@@ -100,13 +133,7 @@ def _scripts(
     )
     chosen = lifecycle.select(component.recipe, component.manifest)
     steps = lifecycle.parse(interpolate(chosen, context).lifecycle, component.name)
-    if StepName.BOOTSTRAP in steps.steps:
-        raise DeploymentError(
-            f"{component.name}: the agent does not run Bootstrap steps, which may restart the agent or the device",
-            code="COMPONENT_BOOTSTRAP_ERROR",
-            hint="move what it does to Install",
-        )
-    run_with = component.run_with
+    run_with = component.runs_with
     return ComponentSpec(
         name=component.name,
         version=str(component.new),
@@ -117,6 +144,7 @@ def _scripts(
         soft=frozenset(name for name in component.soft if name in known and known[name].kind is ComponentKind.GENERIC),
         run_as=RunAs.parse(run_with.posix_user) if run_with.posix_user else None,
         limits=Limits(run_with.memory_kb, run_with.cpus),
+        shell=component.nucleus.shell,
         env=granted if TOKEN_EXCHANGE in component.hard | component.soft else {},
         owned=(layout.artifacts(component.name, component.new), layout.unarchived(component.name, component.new)),
     )
@@ -126,8 +154,9 @@ def _scripts(
 
 
 def model_target(
-    stream: Planned, known: Mapping[str, Planned], layout: Layout, environments: Mapping[str, Environment]
-) -> tuple[str, ModelTarget]:
+    stream: Planned, known: Mapping[str, Planned], layout: Layout, environments: Mapping[str, Environment],
+    user: Identity | None = None,
+) -> tuple[str, ModelTarget]:  # fmt: skip
     """The model of the stream ``stream`` and its key; ``known`` is the set.
 
     Raises ``ModelRefusedError``, ``ConfigError`` or ``DeploymentError`` for a model that is not where it should be.
@@ -139,17 +168,50 @@ def model_target(
             f"{stream.name}: Verge.Model is {component.name}, which brings no model",
             "a model component has ComponentType: verge.model, or a Verge block with an Archive",
         )
-    folder = _folder(component, layout, stream.inference.archive)
-    described = component.model.options(component.name, str(folder))
-    options = stream.inference.model_options(described, partial(_code, stream, layout))
+    return _model(component, layout, environments, stream, user)
+
+
+def _model(
+    component: Planned, layout: Layout, environments: Mapping[str, Environment], stream: Planned | None = None,
+    user: Identity | None = None,
+) -> tuple[str, ModelTarget]:  # fmt: skip
+    """A model as the stream runs it, or as its own component describes it, and its key."""
+    assert component.model is not None  # noqa: S101 the caller asked
+    block = stream.inference if stream is not None else None
+    folder = _folder(component, layout, block.archive if block else "")
+    options = component.model.options(component.name, str(folder))
+    if stream is not None and block is not None:
+        options = block.model_options(options, partial(_code, stream, layout))
     spec = manifest.resolve(options, folder)
+    manifest.keep_within(spec, folder, *layout.folders(component.name, component.new))
     named = msgspec.structs.replace(spec.manifest, name=component.name, version=str(component.new))
-    environment = runtime_for(spec, environments, component.recipe.dependencies, stream.recipe.dependencies)
+    users = (component, stream) if stream is not None else (component,)
+    environment = runtime_for(spec, environments, *(user.recipe.dependencies for user in users))
     interpreter = environment.python if environment is not None and not environment.own else ""
-    spec = msgspec.structs.replace(spec, manifest=named, run=msgspec.structs.replace(spec.run, interpreter=interpreter))
+    run = msgspec.structs.replace(spec.run, interpreter=interpreter)
+    runner = _lent([folder for one in users for folder in layout.folders(one.name, one.new)], users[-1], user)
+    spec = msgspec.structs.replace(spec, manifest=named, run=run, user=runner)
     golden = folder / "golden"
     key = f"{component.name}@{component.new}#{_difference(spec)}"
     return key, ModelTarget(component.name, spec, golden if golden.is_dir() else None)
+
+
+def _undecided(component: Planned) -> bool:
+    """Whether only a stream could say which of a model's archives is meant."""
+    assert component.model is not None  # noqa: S101 the caller asked
+    archives = [artifact for artifact in component.manifest.artifacts if artifact.unarchive is Unarchive.ZIP]
+    return len(archives) > 1 and not component.model.archive and not component.model.sample
+
+
+def _lent(folders: Iterable[Path], component: Planned, default: Identity | None) -> Identity | None:
+    """Whom a model's workers run as, who may read its files from now on and write none of them."""
+    named = component.runs_with.posix_user
+    user = worker_user(named) if named else default
+    if user is None:
+        return None
+    lent_to = (default or user).gid
+    give((folder for folder in folders if folder.exists()), replace(look_up(ROOT), gid=lent_to))
+    return replace(user, groups=tuple(sorted({*user.groups, lent_to})))
 
 
 def _code(stream: Planned, layout: Layout, name: str) -> str:
@@ -203,11 +265,16 @@ def _wrong(message: str, hint: str) -> DeploymentError:
 
 def _difference(spec: ModelSpec) -> str:
     """Everything that makes a loaded model another one, the file itself included."""
-    place = Path(spec.manifest.file)
-    files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
-    files += [Path(name) for name in _code_files(spec)]
-    contents = [(path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path in files for stat in (path.stat(),)]
+    contents = [
+        (path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path in _files(spec) for stat in (path.stat(),)
+    ]
     return hashlib.sha256(msgspec.json.encode([spec, contents])).hexdigest()[:8]
+
+
+def _files(spec: ModelSpec) -> list[Path]:
+    """The files of a model and of those behind it, and their code."""
+    behind = [name for _, stage in spec.stages for name in _code_files(stage)]
+    return manifest.files(spec) + [Path(name) for name in (*_code_files(spec), *behind)]
 
 
 def _code_files(spec: ModelSpec) -> list[str]:
@@ -242,6 +309,11 @@ class EnvironmentManager:
     def __init__(self, provider: Provider, layout: Layout) -> None:
         self._provider = provider
         self._layout = layout
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one of them may take."""
+        return self._provider.timeout_s
 
     async def provide(self, components: Iterable[Planned], report: Report) -> dict[str, Environment]:
         """What a set needs by component, found or built.

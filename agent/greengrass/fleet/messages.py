@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.greengrass.components.environment import NUCLEUS_VERSION
+from agent.greengrass.catalog.parts import AS_NUCLEUS
 from agent.greengrass.fleet.report import ComponentHealth, DeploymentStatus, Report
 
 __all__ = ["LIMIT_BYTES", "DeviceFacts", "encode"]
@@ -27,7 +27,7 @@ class DeviceFacts:
     thing: str
     platform: str
     architecture: str
-    version: str = NUCLEUS_VERSION
+    version: str = str(AS_NUCLEUS)
 
 
 def encode(report: Report, device: DeviceFacts, timestamp_ms: int, limit: int = LIMIT_BYTES) -> list[bytes]:

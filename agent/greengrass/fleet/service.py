@@ -125,6 +125,10 @@ class FleetStatus:
             tasks.create_task(self._settle(), name="agent.fleet.settle")
             tasks.create_task(self._send(), name="agent.fleet.send")
 
+    def cadence(self, seconds: float | None) -> None:
+        """Have regular messages so far apart after the next, a day at least; None: as at first."""
+        self._health = replace(self._health, cadence_s=self._cadence_s if seconds is None else seconds)
+
     def changed(self) -> None:
         """A component may have changed."""
         if self._entered:

@@ -7,6 +7,8 @@ module              what it holds
 ``recipe``          the values a recipe is read into
 ``document``        text → plain data with bounds, every text as written, every value with its path
 ``reader``          plain data → recipe
+``uris``            what the URI of an artifact has to be
+``templates``       what in a recipe still waits for the build that fills it in
 ``writer``          recipe → the text that a store keeps
 ``platform``        which manifest is for this device
 ``lifecycle``       what a component runs: selections applied, steps read

@@ -28,6 +28,7 @@ from typing import Any, Final, Self, TypeVar
 import yaml
 
 from agent.greengrass.recipes.errors import RecipeError
+from agent.greengrass.recipes.templates import HINT, placeholder
 
 __all__ = ["MAX_BYTES", "Document", "Place", "Written", "load", "plain", "shown"]
 
@@ -150,10 +151,17 @@ def _yaml(text: str, name: str) -> Document:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(f"{name} is not YAML: {str(error.problem)[:_QUOTED]}{line}") from error
+        raise _not_yaml(name, f"{str(error.problem)[:_QUOTED]}{line}", text) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"{name} is not YAML: {str(error)[:_QUOTED]}") from error
+        raise _not_yaml(name, str(error)[:_QUOTED], text) from error
     return Document(builder.root, tuple(builder.repeated))
+
+
+def _not_yaml(name: str, why: str, text: str) -> RecipeError:
+    waits = placeholder(text)
+    if waits is None:
+        return RecipeError(f"{name} is not YAML: {why}")
+    return RecipeError(f"{name} is not YAML: {why}; it may be a template, whose {waits} is not filled in", hint=HINT)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ __all__ = [
     "CODES",
     "DEFAULT_TIMEOUT_S",
     "ERROR_RESET",
+    "ON_ROLLBACK",
     "SETENV",
     "STEP_KEYS",
     "Condition",
@@ -68,6 +69,8 @@ CODES: Final[Mapping[StepName, str]] = {
 """The component status code of a step that cannot be read; only three steps have a ``…_CONFIG_NOT_VALID``."""
 
 STEP_KEYS: Final = ("Script", "Setenv", "RequiresPrivilege", "Skipif", "Timeout")
+ON_ROLLBACK: Final = "BootstrapOnRollback"
+"""A key of Bootstrap alone."""
 SETENV: Final = "Setenv"
 ERROR_RESET: Final = "errorResetTime"
 
@@ -105,6 +108,8 @@ class LifecycleStep:
     privileged: bool = False
     skip_if: Skip | None = None
     timeout_s: float | None = None
+    on_rollback: bool = False
+    """Of Bootstrap: it is run too when a deployment that replaced this version is rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ def _step(place: Place, name: StepName) -> LifecycleStep | None:
         privileged=_switch(fields["requiresprivilege"], code) if "requiresprivilege" in fields else False,
         skip_if=_skip(fields["skipif"], code) if "skipif" in fields else None,
         timeout_s=_seconds(fields["timeout"], code) if "timeout" in fields else DEFAULT_TIMEOUT_S[name],
+        on_rollback=_switch(fields[ON_ROLLBACK.lower()], code) if ON_ROLLBACK.lower() in fields else False,
     )
 
 

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from agent.config.strict import nearest
 from agent.greengrass.recipes.configuration import MISSING, find, tokens
 from agent.greengrass.recipes.errors import Level, LifecycleError, LintFinding
-from agent.greengrass.recipes.lifecycle import ERROR_RESET, SETENV, STEP_KEYS, StepName, parse, select
+from agent.greengrass.recipes.lifecycle import ERROR_RESET, ON_ROLLBACK, SETENV, STEP_KEYS, StepName, parse, select
 from agent.greengrass.recipes.platform import is_wild, regex
 from agent.greengrass.recipes.recipe import Manifest, Recipe
+from agent.greengrass.recipes.uris import uri_problem
 from agent.greengrass.recipes.variables import NAMESPACES, Context, Placeholder, Values, interpolate, placeholders
 
 __all__ = ["check"]
@@ -107,6 +108,11 @@ def _artifacts(recipe: Recipe) -> Iterator[LintFinding]:
 
 
 def _uri(where: str, uri: str) -> Iterator[LintFinding]:
+    problem = uri_problem(uri)
+    if problem is not None:
+        message = f"{uri} {problem.message}" if uri else problem.message
+        yield LintFinding(Level.ERROR, where, f"{message} [{problem.code}]", problem.hint)
+        return
     parts = urlsplit(uri)
     if parts.scheme not in _SCHEMES:
         known = ", ".join(sorted(_SCHEMES))
@@ -117,9 +123,9 @@ def _uri(where: str, uri: str) -> Iterator[LintFinding]:
 
 
 def _file_name(uri: str) -> str | None:
-    """The name under which an artifact is stored; images of containers have none."""
-    parts = urlsplit(uri)
-    if parts.scheme == "docker":
+    """The name under which an artifact is stored; images of containers have none, nor has what cannot be asked for."""
+    parts = urlsplit(uri) if uri_problem(uri) is None else None
+    if parts is None or parts.scheme == "docker":
         return None
     return parts.path.rsplit("/", 1)[-1] or parts.netloc
 
@@ -140,7 +146,7 @@ def _keys(path: str, lifecycle: Mapping[str, Any]) -> Iterator[LintFinding]:
     steps = {name.lower() for name in StepName}
     for key, step in lifecycle.items():
         if key.lower() in steps and isinstance(step, Mapping):
-            yield from _unknown(f"{path}.{key}", step, STEP_KEYS)
+            yield from _unknown(f"{path}.{key}", step, (*STEP_KEYS, ON_ROLLBACK))
 
 
 def _unknown(path: str, section: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[LintFinding]:

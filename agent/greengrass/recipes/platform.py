@@ -73,7 +73,7 @@ def choose(recipe: Recipe, device: Attributes) -> Manifest:
         f"{recipe.name} {recipe.version} has no manifest for this device: it is for {offered}; "
         f"this is {_spelled(device)}",
         path="Manifests",
-        hint="add a manifest for this platform, or override the device's attributes",
+        hint="add a manifest for this platform, or override the device's attributes: platformOverride of the nucleus",
     )
 
 

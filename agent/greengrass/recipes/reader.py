@@ -23,6 +23,7 @@ from agent.greengrass.recipes.recipe import (
     Recipe,
     Unarchive,
 )
+from agent.greengrass.recipes.templates import HINT, placeholder
 from agent.greengrass.recipes.versions import Requirement, Version
 
 __all__ = ["parse", "parse_with_warnings", "read"]
@@ -46,8 +47,6 @@ _PERMISSION = ("Read", "Execute")
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}")
 _NAME_TOLD = "1 to 128 letters, digits, dots, underscores and hyphens"
 _DOTS = frozenset((".", ".."))
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)")
-_NOT_IN_A_URI = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]|%(?![0-9A-Fa-f]{2})")
 _GUESSES = 100
 """For how many unknown keys a near one is sought: it is slow, and a document may hold a hundred thousand."""
 _HARD = {"hard": True, "soft": False}
@@ -119,6 +118,7 @@ class _Reader:
         return {key: self._dependency(key, entry) for key, entry in place.entries()} if place else {}
 
     def _dependency(self, name: str, place: Place) -> Dependency:
+        _refuse_template(Place(place.source, place.path, name), "COMPONENT_DEPENDENCY_NOT_VALID")
         if not _is_name(name):
             expected = f"a component's name, which has {_NAME_TOLD}"
             raise Place(place.source, place.path, name).wrong(expected, code="COMPONENT_DEPENDENCY_NOT_VALID")
@@ -145,14 +145,12 @@ class _Reader:
 
     def _artifact(self, place: Place) -> Artifact:
         fields = self._fields(place, _ARTIFACT)
-        if "Uri" not in fields:
-            raise place.missing("Uri", "where the artifact is", code="EMPTY_ARTIFACT_URI")
         granted = self._fields(fields["Permission"], _PERMISSION) if "Permission" in fields else {}
         read, execute = granted.get("Read"), granted.get("Execute")
         may_read = read.word(Permission) if read else Permission.OWNER
         may_execute = execute.word(Permission) if execute else Permission.NONE
         return Artifact(
-            uri=_uri(fields["Uri"]),
+            uri=_uri(fields["Uri"]) if "Uri" in fields else "",
             unarchive=fields["Unarchive"].word(Unarchive) if "Unarchive" in fields else Unarchive.NONE,
             # Who may execute a file may read it.
             read=max(may_read, may_execute, key=list(Permission).index),
@@ -185,7 +183,19 @@ def _text(place: Place | None) -> str | None:
     return place.text() if place and place.value is not None else None
 
 
+def _refuse_template(place: Place, code: str | None = None) -> None:
+    """Raise where a value still waits for the build that fills it in."""
+    value = place.value
+    if isinstance(value, dict) and list(value.values()) == [None]:
+        # YAML's reading of {NAME} without quotes.
+        value = f"{{{next(iter(value))}}}"
+    if isinstance(value, str) and (waits := placeholder(value)):
+        expected = f"what a build puts in place of {waits}: the recipe is a template"
+        raise Place(place.source, place.path, value).wrong(expected, hint=HINT, code=code)
+
+
 def _component_name(place: Place) -> str:
+    _refuse_template(place)
     name = place.text()
     if not _is_name(name):
         raise place.wrong(_NAME_TOLD)
@@ -198,6 +208,7 @@ def _is_name(text: str) -> bool:
 
 
 def _version(place: Place) -> Version:
+    _refuse_template(place, VersionError.default_code)
     try:
         return Version.parse(place.text())
     except VersionError as error:
@@ -205,6 +216,7 @@ def _version(place: Place) -> Version:
 
 
 def _requirement(place: Place) -> Requirement:
+    _refuse_template(place, VersionError.default_code)
     try:
         return Requirement.parse(place.text())
     except VersionError as error:
@@ -212,11 +224,5 @@ def _requirement(place: Place) -> Requirement:
 
 
 def _uri(place: Place) -> str:
-    uri = place.text()
-    if not uri:
-        raise place.wrong("where the artifact is", code="EMPTY_ARTIFACT_URI")
-    if not _SCHEME.match(uri):
-        raise place.wrong("a URI with a scheme such as s3:, https: or file:", code="EMPTY_ARTIFACT_SCHEME")
-    if _NOT_IN_A_URI.search(uri):
-        raise place.wrong("a URI without blanks, quotes and braces", code="ARTIFACT_URI_NOT_VALID")
-    return uri
+    """Any text: whether it is of use matters where the manifest is chosen (``uris``)."""
+    return place.text()

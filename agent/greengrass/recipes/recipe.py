@@ -31,6 +31,7 @@ class ComponentType(StrEnum):
     MODEL = "verge.model"
     RUNTIME = "verge.runtime"
     SERVER = "verge.server"
+    SERVICE = "verge.service"
 
 
 class Unarchive(StrEnum):

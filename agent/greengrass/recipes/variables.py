@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.greengrass.recipes.configuration import MISSING, find
+from agent.greengrass.recipes.configuration import MISSING, Tree, find
 
-__all__ = ["NAMESPACES", "Context", "Interpolated", "Placeholder", "Values", "interpolate", "placeholders"]
+__all__ = ["NAMESPACES", "Context", "Interpolated", "Placeholder", "Values", "completed", "interpolate", "placeholders"]
 
 NAMESPACES: Mapping[str, tuple[str, ...] | None] = {
     "configuration": None,
@@ -112,14 +112,27 @@ def interpolate(lifecycle: Mapping[str, Any], context: Context) -> Interpolated:
             unknown[variable.text] = None
         return match[0]
 
-    def walked(value: Any) -> Any:
-        if isinstance(value, str):
-            return _CROSS.sub(replaced, _OWN.sub(replaced, value))
-        if isinstance(value, Mapping):
-            return {key: walked(inner) for key, inner in value.items()}
-        return [walked(inner) for inner in value] if isinstance(value, list) else value
+    made = _walked(lifecycle, lambda text: _CROSS.sub(replaced, _OWN.sub(replaced, text)))
+    return Interpolated(made, tuple(unknown))
 
-    return Interpolated({key: walked(value) for key, value in lifecycle.items()}, tuple(unknown))
+
+def completed(configuration: Tree, context: Context) -> Tree:
+    """A configuration with the system's variables in its texts replaced; those of configurations stay as they are."""
+
+    def replaced(match: re.Match[str]) -> str:
+        variable = _placeholder(match)
+        value = MISSING if variable.namespace == "configuration" else context.get(variable)
+        return match[0] if value is MISSING else match["dollar"] + _text(value)
+
+    return configuration.mapped(lambda value: _walked(value, lambda text: _OWN.sub(replaced, text)))
+
+
+def _walked(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _walked(inner, change) for key, inner in value.items()}
+    return [_walked(inner, change) for inner in value] if isinstance(value, list) else value
 
 
 def placeholders(text: str) -> Iterator[Placeholder]:

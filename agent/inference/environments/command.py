@@ -38,6 +38,7 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         *command, env=dict(env), pass_fds=pass_fds, start_new_session=True,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        umask=0o022,  # the packages are for the workers to read, whoever they run as
     )  # fmt: skip
     try:
         text = await _read(process, on_line)

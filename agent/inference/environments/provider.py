@@ -44,7 +44,7 @@ class Provider:
     """Environments for runtime components; ``timeout_s`` bounds one build with all its tries, as Greengrass does."""
 
     def __init__(self, *, timeout_s: float = 900.0, families: Mapping[str, Sequence[Combination]] = FAMILIES) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._families = families
         self._roots: set[Path] = set()
         self._looked: dict[RuntimeSpec, Environment] = {}
@@ -102,11 +102,11 @@ class Provider:
 
     async def _in_time(self, spec: RuntimeSpec, pins: Sequence[Requirement], report: Report) -> Environment:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await self._install(spec, pins, report)
         except TimeoutError:
             raise RuntimeUnreachableError(
-                f"the {spec.family} runtime was not ready within {self._timeout_s:g} s",
+                f"the {spec.family} runtime was not ready within {self.timeout_s:g} s",
                 hint="a slow connection? bring the wheels in a wheelhouse",
                 code="runtime-timeout",
             ) from None

@@ -26,7 +26,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from agent.files import remove_tree, write_atomically
+from agent.files import SHARED, SHARED_FOLDER, make_folder, open_way, remove_tree, write_atomically
 from agent.inference.environments.choose import Candidate, WheelSource
 from agent.inference.environments.combinations import FAMILIES
 from agent.inference.environments.spec import Environment, RuntimeSpec
@@ -94,11 +94,11 @@ class EnvironmentStore:
 
     def mark(self, folder: Path, record: Record) -> None:
         """Let an environment count from now on; what it holds must be on the disk already."""
-        write_atomically(folder / _MARK, msgspec.json.encode(record))
+        write_atomically(folder / _MARK, msgspec.json.encode(record), SHARED)
 
     def note_own(self, digest: str) -> None:
         """Note that the agent's own Python serves a request; only under the lock."""
-        write_atomically(self.root / _OWN, json.dumps(sorted({*self._own(), digest})).encode())
+        write_atomically(self.root / _OWN, json.dumps(sorted({*self._own(), digest})).encode(), SHARED)
 
     def is_own(self, digest: str) -> bool:
         """Whether the agent's own Python served a request when it was last tried."""
@@ -150,7 +150,8 @@ class EnvironmentStore:
     @asynccontextmanager
     async def locked(self, report: Callable[[str], None]) -> AsyncIterator[int]:
         """Wait until nobody else builds here; the value is the lock's descriptor.  Raises ``OSError``."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root, SHARED_FOLDER)
+        open_way(self.root.parent)
         with self._opened() as lock:
             if not _taken(lock):
                 report(f"another build is under way in {self.root}: waiting for its end")

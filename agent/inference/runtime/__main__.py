@@ -22,6 +22,10 @@ def _graft() -> None:
 
 if __name__ == "__main__":
     _graft()
+    if sys.argv[5:]:
+        from agent.inference.runtime.user import become
+
+        become(sys.argv[5])
     from agent.inference.runtime.worker import main
 
     raise SystemExit(main(sys.argv[1:]))

@@ -1,15 +1,13 @@
 """A model's answer to one picture, and the message that brings it to the core.
 
 Predictions of one kind that follow each other travel as a group, ``{"kind": …, "items": […]}``, so that the core reads
-a whole group into its type at once.  What is large in them (masks, maps, vectors, tensors) and the annotated picture
-are *segments* of the message's body; the JSON has ``{"segment": number}`` in their place and their lengths in
-``segments``.  The annotated picture, if ``annotated`` says that there is one, is the last.
+a whole group into its type at once; the parts of a detection are groups again.  What is large in them (maps, vectors,
+tensors) and the annotated picture are *segments* of the message's body; the JSON has ``{"segment": number}`` in their
+place and their lengths in ``segments``.  The annotated picture, if ``annotated`` says that there is one, is the last.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
@@ -18,8 +16,9 @@ import numpy as np
 from agent.inference.runtime import kinds, messages
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.planes import png, rle
 
-__all__ = ["WorkerAnswer", "png"]
+__all__ = ["WorkerAnswer"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class WorkerAnswer:
     width: int
     height: int
     snapshot: bytes = b""
+    damaged: bool = False
+    """The decoder complained of the picture."""
 
     def message(self, identity: int) -> bytes:
         """The answer as a message; raises ``ModelError`` where its large parts are more than a message takes."""
@@ -42,35 +43,25 @@ class WorkerAnswer:
             "width": self.width,
             "height": self.height,
         }
+        if self.damaged:
+            content["damaged"] = True
         if self.snapshot:
             content["annotated"] = True
             segments.append(self.snapshot)
         if segments:
             content["segments"] = [len(segment) for segment in segments]
-        body = b"".join(segments)
-        if len(body) > messages.MAX_BODY:
-            raise ModelError(
-                "outputs-too-large",
-                f"masks, tensors and the like are {len(body)} bytes, {messages.MAX_BODY} are the most",
-                "give fewer or smaller ones",
-            )
-        return messages.encode(messages.ANSWER, content, body)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """A picture of one channel as PNG: of booleans with one bit for a pixel, of uint8 with eight; rows unfiltered."""
-    height, width = pixels.shape
-    is_mask = pixels.dtype == np.bool_
-    rows = np.packbits(pixels, axis=1) if is_mask else np.ascontiguousarray(pixels, np.uint8)
-    filters = np.zeros((height, 1), np.uint8)
-    header = struct.pack(">IIBBBBB", width, height, 1 if is_mask else 8, 0, 0, 0, 0)
-    data = zlib.compress(np.hstack([filters, rows]).tobytes())
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        text, body = messages.strict(content), b"".join(segments)
+        for part, most, what in (
+            (text, messages.MAX_JSON, "predictions and their masks"),
+            (body, messages.MAX_BODY, "maps, tensors and the like"),
+        ):
+            if len(part) > most:
+                raise ModelError(
+                    "outputs-too-large",
+                    f"{what} are {len(part)} bytes, {most} are the most",
+                    "give fewer or smaller ones",
+                )
+        return messages.encode(messages.ANSWER, text, body)
 
 
 # -- what each kind has that is large ----------------------------------------------------------------------------------
@@ -90,23 +81,34 @@ def _groups(predictions: Sequence[Prediction], segments: List[bytes]) -> List[Di
     return groups
 
 
-def _masked(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
-    return _with_image(prediction, "mask", segments)
+def _detection(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
+    if prediction.get("mask") is not None:
+        prediction = {**prediction, "mask": _mask(prediction["mask"])}
+    if prediction.get("parts"):
+        prediction = {**prediction, "parts": _groups(prediction["parts"], segments)}
+    return prediction
+
+
+def _segmentation(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
+    del segments
+    mask = prediction["mask"]
+    area = prediction.get("area")
+    share = round(float(np.mean(mask)), 6) if area is None else area
+    return {**prediction, "area": share, "mask": _mask(mask)}
 
 
 def _mapped(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
-    return _with_image(prediction, "map", segments)
-
-
-def _with_image(prediction: Prediction, key: str, segments: List[bytes]) -> Mapping[str, Any]:
-    pixels = prediction.get(key)
+    pixels = prediction.get("map")
     if pixels is None:
         return prediction
     height, width = pixels.shape
-    return {
-        **prediction,
-        key: {"width": width, "height": height, "encoding": "png", "data": _segment(png(pixels), segments)},
-    }
+    data = _segment(png(pixels), segments)
+    return {**prediction, "map": {"width": width, "height": height, "encoding": "png", "data": data}}
+
+
+def _mask(pixels: np.ndarray) -> Dict[str, Any]:
+    height, width = pixels.shape
+    return {"width": width, "height": height, "encoding": "rle", "data": rle(pixels)}
 
 
 def _embedding(prediction: Prediction, segments: List[bytes]) -> Mapping[str, Any]:
@@ -131,9 +133,10 @@ def _little(values: np.ndarray) -> bytes:
 
 
 _PACKS: Mapping[str, Callable[[Prediction, List[bytes]], Mapping[str, Any]]] = {
-    kinds.DETECTION: _masked,
-    kinds.SEGMENTATION: _masked,
+    kinds.DETECTION: _detection,
+    kinds.SEGMENTATION: _segmentation,
     kinds.ANOMALY: _mapped,
     kinds.EMBEDDING: _embedding,
+    kinds.MAP: _mapped,
     kinds.TENSOR: _tensor,
 }

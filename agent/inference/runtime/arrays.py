@@ -44,7 +44,9 @@ class Outputs:
             "timing_ms": self.timing_ms,
             "segments": [array.nbytes for _, array in self.arrays],
         }
-        return messages.encode(messages.OUTPUTS, content, b"".join(array.tobytes() for _, array in self.arrays))
+        return messages.encode(
+            messages.OUTPUTS, messages.strict(content), b"".join(array.tobytes() for _, array in self.arrays)
+        )
 
 
 def read(places: Sequence[Mapping[str, Any]], data: memoryview) -> Dict[str, np.ndarray]:

@@ -12,10 +12,25 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ["Backend", "Geometry", "Labels", "Prediction", "Task", "TensorInfo"]
+__all__ = [
+    "FITS",
+    "NAMED",
+    "SAID",
+    "TOLD",
+    "Backend",
+    "Claim",
+    "Geometry",
+    "Labels",
+    "Network",
+    "Prediction",
+    "Task",
+    "TensorInfo",
+]
+
+_PICTURES = 4
 
 Prediction = Dict[str, Any]
-"""``label``, ``label_id``, ``score`` and, for detections, ``box`` {x, y, width, height} in fractions of the frame."""
+"""What a model says, of one of the kinds of ``kinds.py``; places are fractions of the frame."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,14 @@ class TensorInfo:
     scale: Optional[float] = None
     """Affine quantisation: real = scale × (stored - zero_point); None for plain tensors."""
     zero_point: int = 0
+
+    @property
+    def kind(self) -> str:
+        """NumPy's letter of its type, ``f``, ``i``, ``u``, ``b`` …; empty for what is no array."""
+        try:
+            return np.dtype(self.dtype).kind
+        except (TypeError, ValueError):
+            return ""
 
     def as_dict(self) -> Dict[str, Any]:
         """The tensor as JSON."""
@@ -63,10 +86,68 @@ class Labels:
     """The names of a model's classes by their number."""
 
     names: Mapping[int, str] = field(default_factory=dict)
+    count: Optional[int] = None
+    """How many classes they are for, as their file lists or says it; None where it names some by number."""
+    source: str = ""
+    """Where they are from, for errors."""
+
+    @property
+    def size(self) -> int:
+        """How many classes they are for; at least one more than the highest number that has a name."""
+        return max(self.names, default=-1) + 1 if self.count is None else self.count
 
     def name(self, label_id: int) -> str:
         """The class's name, or ``class 17`` where the model has none for it."""
         return self.names.get(label_id) or f"class {label_id}"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is known of a network before it runs."""
+
+    inputs: Sequence[TensorInfo]
+    outputs: Sequence[TensorInfo]
+    labels: Labels
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says beyond its tensors (``filemeta.py``)."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest says to the task."""
+
+    @property
+    def size(self) -> Optional[Tuple[int, int]]:
+        """(height, width) of the input picture, NHWC or NCHW; None where the file leaves it open."""
+        shape = self.inputs[0].shape if self.inputs else ()
+        if len(shape) != _PICTURES:
+            return None
+        height, width = shape[2:] if shape[1] in (1, 3) else shape[1:3]
+        return (height, width) if min(height, width) > 0 else None
+
+    @property
+    def label_count(self) -> int:
+        """How many classes the labels are for; 0 without labels."""
+        return self.labels.size
+
+    def __str__(self) -> str:
+        return ", ".join(f"{info.name} {list(info.shape)}" for info in self.outputs)
+
+
+TOLD, SAID, NAMED, FITS = 4, 3, 2, 1
+"""What a claim rests on: the manifest, the file's metadata, the names of its tensors, or their shapes alone."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a network is of some family, made before it runs: what a manifest could have said of it."""
+
+    strength: int
+    why: str
+    """In a clause: ``its metadata says detect``, ``outputs are called boxes and scores``."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For the task, where the manifest leaves them open."""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's ``[input]`` as the family is usually fed, where manifest and file leave it open."""
+    against: str = ""
+    """What does not fit; such a claim is not tried, only named where nothing else fits."""
 
 
 class Backend(ABC):
@@ -123,6 +204,16 @@ class Task(ABC):
         """Whether these outputs look like this task's (how ``task = "auto"`` is resolved)."""
         del inputs, outputs
         return False
+
+    @classmethod
+    def claims(cls, network: Network) -> Sequence[Claim]:
+        """What this task may make of a network, the likeliest first."""
+        return [Claim(FITS, "its outputs fit")] if cls.recognises(network.inputs, network.outputs) else []
+
+    def doubt(self, outputs: Sequence[np.ndarray], geometry: Geometry, strength: int) -> str:
+        """What in the outputs of a run speaks against this task, in a clause; empty where they bear the claim out."""
+        del outputs, geometry, strength
+        return ""
 
     @abstractmethod
     def predictions(self, outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:

@@ -7,7 +7,7 @@ it at run time, so that a mistake is an error that names it and not a result tha
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,13 +15,18 @@ from agent.inference.runtime import kinds
 from agent.inference.runtime.base import Backend, Prediction, TensorInfo
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.picture import Picture
+from agent.inference.runtime.planes import scaled
 
 __all__ = ["arrays", "network", "picture", "predictions"]
 
 _CLASS = ("label", "label_id", "score")
 _TENSOR = ("name", "shape", "dtype", "data")
 _BOX = ("x", "y", "width", "height")
+_DETECTED = ("mask", "keypoints", "corners", "angle", "track_id", "parts")
 _CHANNELS = 3
+_CORNERS = 4
+_DEEPEST = 4
+"""How many detections may be inside each other, as parts."""
 _PLANES = 2
 _FAR = 1.0
 """How far outside the frame a box may reach; what is farther was not given in fractions."""
@@ -62,14 +67,18 @@ def predictions(given: Any, who: str) -> List[Prediction]:
     """What a task or postprocessing returns: predictions of any kinds (``kinds.py``), with Python's own numbers."""
     if not isinstance(given, (list, tuple)):
         _wrong(who, f"it returned {_short(given)}", "return a list of predictions; an empty one where there is none")
-    checked = [_prediction(one, f"prediction {number}", who) for number, one in enumerate(given)]
+    return _predictions(given, "", who)
+
+
+# -- one check for each kind -------------------------------------------------------------------------------------------
+
+
+def _predictions(given: Sequence[Any], of: str, who: str) -> List[Prediction]:
+    checked = [_prediction(one, f"prediction {number}{of}", who) for number, one in enumerate(given)]
     given_kinds = {kinds.kind_of(one) for one in checked}
     if kinds.TENSOR in given_kinds and len(given_kinds) > 1:
         _wrong(who, "it returned tensors beside other predictions", "return tensors alone")
     return checked
-
-
-# -- one check for each kind -------------------------------------------------------------------------------------------
 
 
 def _prediction(given: Any, where: str, who: str) -> Prediction:
@@ -87,51 +96,61 @@ def _classification(given: Mapping[str, Any], where: str, who: str) -> Predictio
 
 
 def _detection(given: Mapping[str, Any], where: str, who: str) -> Prediction:
-    fields = _keys(given, (*_CLASS, "box"), ("mask", "keypoints", "track_id"), where, who)
-    checked: Prediction = {**_labelled(fields, where, who), "box": _box(fields["box"], f"the box of {where}", who)}
-    if "mask" in fields:
-        checked["mask"] = _mask(fields["mask"], f"the mask of {where}", who)
-    if "keypoints" in fields:
-        checked["keypoints"] = _keypoints(fields["keypoints"], where, who)
-    if "track_id" in fields:
-        checked["track_id"] = _whole(fields["track_id"], where, "track_id", who)
-    return checked
+    fields = _keys(given, (*_CLASS, "box"), _DETECTED, where, who)
+    box = _box(fields["box"], f"the box of {where}", who)
+    return {**_labelled(fields, where, who), "box": box, **_given(fields, _DETECTED, where, who)}
 
 
 def _segmentation(given: Mapping[str, Any], where: str, who: str) -> Prediction:
-    fields = _keys(given, (*_CLASS, "mask"), (), where, who)
-    return {**_labelled(fields, where, who), "mask": _mask(fields["mask"], f"the mask of {where}", who)}
+    fields = _keys(given, ("label", "label_id", "mask"), ("score", "area"), where, who)
+    mask = _mask(fields["mask"], f"the mask of {where}", who)
+    return {**_given(fields, (*_CLASS, "area"), where, who), "mask": mask}
+
+
+def _keypoints_alone(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    return _given(_keys(given, ("keypoints",), _CLASS, where, who), (*_CLASS, "keypoints"), where, who)
 
 
 def _anomaly(given: Mapping[str, Any], where: str, who: str) -> Prediction:
-    fields = _keys(given, ("anomalous", "score"), ("map",), where, who)
+    fields = _keys(given, ("anomalous", "score"), ("threshold", "map"), where, who)
     anomalous = _plain(fields["anomalous"])
     if not isinstance(anomalous, bool):
         _wrong(who, f"{where} has the anomalous {_short(anomalous)}", "anomalous is True or False")
-    checked: Prediction = {"anomalous": anomalous, "score": _number(fields["score"], f"the score of {where}", who)}
+    checked: Prediction = {"anomalous": anomalous, **_given(fields, ("score", "threshold"), where, who)}
     if "map" in fields:
-        checked["map"] = _map(fields["map"], f"the map of {where}", who)
+        checked["map"], _, _ = _levels(fields["map"], 0.0, 1.0, f"the map of {where}", who)
     return checked
 
 
 def _text(given: Mapping[str, Any], where: str, who: str) -> Prediction:
-    fields = _keys(given, ("text",), ("score", "box"), where, who)
-    if not isinstance(fields["text"], str):
-        _wrong(who, f"{where} has the text {_short(fields['text'])}", "text is a str")
-    checked: Prediction = {"text": fields["text"]}
-    if "score" in fields:
-        checked["score"] = _number(fields["score"], f"the score of {where}", who)
-    if "box" in fields:
-        checked["box"] = _box(fields["box"], f"the box of {where}", who)
+    others = ("score", "box", "corners", "character_scores")
+    fields = _keys(given, ("text",), others, where, who)
+    text = fields["text"]
+    if not isinstance(text, str):
+        _wrong(who, f"{where} has the text {_short(text)}", "text is a str")
+    checked: Prediction = {"text": text, **_given(fields, others, where, who)}
+    scores = checked.get("character_scores")
+    if scores is not None and len(scores) != len(text):
+        what = f"{where} has {len(scores)} character_scores for {len(text)} characters"
+        _wrong(who, what, "give one for each character of the text")
     return checked
 
 
 def _embedding(given: Mapping[str, Any], where: str, who: str) -> Prediction:
-    fields = _keys(given, ("vector",), (), where, who)
+    fields = _keys(given, ("vector",), ("name", "similarity"), where, who)
     vector = _array(fields["vector"])
     if vector is None or vector.ndim != 1 or not _is_finite(vector):
         _wrong(who, f"the vector of {where} is {_short(fields['vector'])}", "give one row of finite numbers")
-    return {"vector": vector if vector.dtype.kind == "f" else vector.astype(np.float32)}
+    vector = vector if vector.dtype.kind == "f" else vector.astype(np.float32)
+    return {"vector": vector, **_given(fields, ("name", "similarity"), where, who)}
+
+
+def _map(given: Mapping[str, Any], where: str, who: str) -> Prediction:
+    fields = _keys(given, ("map",), ("minimum", "maximum", "unit"), where, who)
+    checked = _given(fields, ("minimum", "maximum", "unit"), where, who)
+    low, high = checked.get("minimum"), checked.get("maximum")
+    levels, low, high = _levels(fields["map"], low, high, f"the map of {where}", who)
+    return {**checked, "map": levels, "minimum": low, "maximum": high}
 
 
 def _tensor(given: Mapping[str, Any], where: str, who: str) -> Prediction:
@@ -154,9 +173,11 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any], str, str], Prediction]] = {
     kinds.CLASSIFICATION: _classification,
     kinds.DETECTION: _detection,
     kinds.SEGMENTATION: _segmentation,
+    kinds.KEYPOINTS: _keypoints_alone,
     kinds.ANOMALY: _anomaly,
     kinds.TEXT: _text,
     kinds.EMBEDDING: _embedding,
+    kinds.MAP: _map,
     kinds.TENSOR: _tensor,
 }
 
@@ -165,38 +186,67 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any], str, str], Prediction]] = {
 
 
 def _labelled(fields: Mapping[str, Any], where: str, who: str) -> Prediction:
-    if not isinstance(fields["label"], str):
-        _wrong(who, f"{where} has the label {_short(fields['label'])}", "a label is text")
-    label_id = _whole(fields["label_id"], where, "label_id", who)
-    score = _number(fields["score"], f"the score of {where}", who)
-    return {"label": fields["label"], "label_id": label_id, "score": score}
+    return _given(fields, _CLASS, where, who)
+
+
+def _given(fields: Mapping[str, Any], keys: Sequence[str], where: str, who: str) -> Prediction:
+    """Those of the keys that are given, each checked for what it is."""
+    return {key: _FIELDS[key](fields[key], f"the {key} of {where}", who) for key in keys if key in fields}
+
+
+def _word(given: Any, where: str, who: str) -> str:
+    if not isinstance(given, str):
+        _wrong(who, f"{where} is {_short(given)}", "give text")
+    return given
 
 
 def _box(given: Any, where: str, who: str) -> Dict[str, float]:
     fields = _keys(given, _BOX, (), where, who)
     x, y, width, height = (_number(fields[key], f"{key} in {where}", who) for key in _BOX)
-    near = all(-_FAR <= edge <= 1 + _FAR for edge in (x, y, x + width, y + height))
-    if width < 0 or height < 0 or not near:
+    if width < 0 or height < 0 or not all(map(_is_near, (x, y, x + width, y + height))):
         hint = "x, y, width and height are fractions of the frame, from its top left corner"
         _wrong(who, f"{where} is {_short(given)}", hint)
     left, right, top, bottom = (min(max(edge, 0.0), 1.0) for edge in (x, x + width, y, y + height))
     return {"x": left, "y": top, "width": round(right - left, 6), "height": round(bottom - top, 6)}
 
 
-def _keypoints(given: Any, where: str, who: str) -> List[Dict[str, Any]]:
+def _points(given: Any, where: str, who: str) -> List[Dict[str, Any]]:
     if not isinstance(given, (list, tuple)):
-        _wrong(who, f"the keypoints of {where} are {_short(given)}", "give a list of {x, y, score, name}")
-    return [_keypoint(one, f"keypoint {number} of {where}", who) for number, one in enumerate(given)]
+        _wrong(who, f"{where} are {_short(given)}", "give a list of {x, y, z, score, name}")
+    return [_point(one, f"point {number} in {where}", who) for number, one in enumerate(given)]
 
 
-def _keypoint(given: Any, where: str, who: str) -> Dict[str, Any]:
-    fields = _keys(given, ("x", "y"), ("score", "name"), where, who)
+def _point(given: Any, where: str, who: str) -> Dict[str, Any]:
+    fields = _keys(given, ("x", "y"), ("z", "score", "name"), where, who)
     checked: Dict[str, Any] = {
-        key: _number(fields[key], f"{key} in {where}", who) for key in ("x", "y", "score") if key in fields
+        key: _number(fields[key], f"{key} in {where}", who) for key in ("x", "y", "z", "score") if key in fields
     }
-    if not all(-_FAR <= checked[key] <= 1 + _FAR for key in ("x", "y")):
+    if not (_is_near(checked["x"]) and _is_near(checked["y"])):
         _wrong(who, f"{where} is {_short(given)}", "x and y are fractions of the frame, from its top left corner")
     return {**checked, "name": str(fields["name"])} if "name" in fields else checked
+
+
+def _corners(given: Any, where: str, who: str) -> List[Tuple[float, float]]:
+    values = _array(given)
+    if values is None or values.shape != (_CORNERS, 2) or not all(map(_is_near, values.reshape(-1).tolist())):
+        hint = "give four [x, y] in fractions of the frame, clockwise from the box's own top left"
+        _wrong(who, f"{where} are {_short(given)}", hint)
+    return [(float(x), float(y)) for x, y in values.tolist()]
+
+
+def _scores(given: Any, where: str, who: str) -> List[float]:
+    values = _array(given)
+    if values is None or values.ndim != 1 or not _is_finite(values):
+        _wrong(who, f"{where} are {_short(given)}", "give a list of finite numbers")
+    return [float(score) for score in values.tolist()]
+
+
+def _parts(given: Any, where: str, who: str) -> List[Prediction]:
+    if not isinstance(given, (list, tuple)):
+        _wrong(who, f"{where} are {_short(given)}", "give a list of predictions")
+    if where.count("the parts of") > _DEEPEST:
+        _wrong(who, "parts are too deep inside each other", f"{_DEEPEST} levels are the most")
+    return _predictions(given, f" in {where}", who)
 
 
 def _mask(given: Any, where: str, who: str) -> np.ndarray:
@@ -206,20 +256,27 @@ def _mask(given: Any, where: str, who: str) -> np.ndarray:
     return values.astype(np.bool_)
 
 
-def _map(given: Any, where: str, who: str) -> np.ndarray:
+def _levels(
+    given: Any, low: Optional[float], high: Optional[float], where: str, who: str
+) -> Tuple[np.ndarray, float, float]:
+    """A map as uint8, and what 0 and 255 stand for."""
     values = _array(given)
     if values is None or not _is_plane(values) or not (values.dtype == np.uint8 or values.dtype.kind == "f"):
-        hint = "a map is an array of height × width, numbers from 0 to 1 or uint8"
+        hint = "a map is an array of height × width, of real numbers or uint8"
         _wrong(who, f"{where} is {_short(given)}", hint)
-    if values.dtype == np.uint8:
-        return values
-    return np.asarray(np.rint(np.nan_to_num(np.clip(values, 0.0, 1.0)) * 255), np.uint8)
+    if low is not None and high is not None and low > high:
+        _wrong(who, f"{where} has the minimum {low:g} and the maximum {high:g}", "the minimum is the lesser one")
+    if values.dtype != np.uint8:
+        return scaled(values, low, high)
+    if low is None or high is None:
+        _wrong(who, f"{where} is uint8 without minimum and maximum", "give the numbers that 0 and 255 stand for")
+    return values, low, high
 
 
-def _whole(given: Any, where: str, key: str, who: str) -> int:
+def _whole(given: Any, where: str, who: str) -> int:
     value = _plain(given)
     if not isinstance(value, int) or isinstance(value, bool):
-        _wrong(who, f"{where} has the {key} {_short(value)}", f"a {key} is a whole number")
+        _wrong(who, f"{where} is {_short(value)}", "give a whole number")
     return value
 
 
@@ -265,6 +322,10 @@ def _is_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
+def _is_near(place: float) -> bool:
+    return -_FAR <= place <= 1 + _FAR
+
+
 def _is_plane(values: np.ndarray) -> bool:
     return values.ndim == _PLANES and values.size > 0
 
@@ -282,3 +343,26 @@ def _short(value: Any) -> str:
 
 def _wrong(who: str, what: str, hint: str) -> NoReturn:
     raise ModelError("code-wrong", f"{who}: {what}", hint)
+
+
+_FIELDS: Mapping[str, Callable[[Any, str, str], Any]] = {
+    "label": _word,
+    "label_id": _whole,
+    "score": _number,
+    "box": _box,
+    "mask": _mask,
+    "area": _number,
+    "keypoints": _points,
+    "corners": _corners,
+    "angle": _number,
+    "track_id": _whole,
+    "parts": _parts,
+    "threshold": _number,
+    "character_scores": _scores,
+    "name": _word,
+    "similarity": _number,
+    "minimum": _number,
+    "maximum": _number,
+    "unit": _word,
+}
+"""What each key of a prediction has to be, whatever its kind."""

@@ -12,6 +12,7 @@ Colour arrays in ``.npy`` are RGB(A), as nearly everything in Python that makes 
 from __future__ import annotations
 
 import ast
+import re
 import struct
 from dataclasses import dataclass
 from typing import Optional, Tuple, Union
@@ -19,6 +20,7 @@ from typing import Optional, Tuple, Union
 import cv2
 import numpy as np
 
+from agent.inference.runtime.complaints import Complaints
 from agent.inference.runtime.errors import ModelError
 
 __all__ = ["Decoded", "Fit", "configure", "decode"]
@@ -30,12 +32,15 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _EXIF = 0xE1
 _JPEG, _JPEG_END, _PNG = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 _PADDING = 4096
-"""How far behind the end of a JPEG cameras may pad it."""
+"""How far before the end of the data a JPEG's own end is looked for first; nearly always it is there."""
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_MAX_MARKERS = 4096
 _NPY_HEADER_LIMIT = 4096
 _NPY_BYTES = ("|u1", "<u1", ">u1", "=u1", "u1")
 _NPY_CHANNELS = ((), (1,), (3,), (4,))
 _NPY_BROKEN = (IndexError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError, struct.error)
 _ENCODINGS = ("jpeg", "png", "webp", "bmp", "npy")
+_complaints = Complaints()
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Decoded:
     width: int
     height: int
     """The frame's size in pixels at full scale, after EXIF orientation."""
+    damaged: bool = False
+    """The decoder complained: some of the pixels are made up."""
 
 
 class Fit(Tuple[int, int]):
@@ -78,16 +85,19 @@ def decode(data: Buffer, encoding: str, cover: Optional[Tuple[int, int]]) -> Dec
     size = _jpeg_size(data) if encoding == "jpeg" and cover else None
     factor, flag = _reduction(size, cover) if size and cover else (1, cv2.IMREAD_COLOR)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        with _complaints:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise _undecodable(f"not a {encoding} picture: {error.err or error}") from error
+    finally:
+        damaged = _complaints.of_damage()
     if pixels is None:
         raise _undecodable(f"the {encoding} picture of {len(data)} bytes is broken or cut off")
     height, width = pixels.shape[:2]
     if size and factor > 1:
         turned = (height, width) != (_ceil(size[1], factor), _ceil(size[0], factor))
         width, height = (size[1], size[0]) if turned else (size[0], size[1])
-    return Decoded(pixels, width, height)
+    return Decoded(pixels, width, height, damaged)
 
 
 def _reduction(size: Tuple[int, int, bool], cover: Tuple[int, int]) -> Tuple[int, int]:
@@ -126,7 +136,7 @@ def _is_whole(data: Buffer) -> bool:
     OpenCV 4 paints what is missing of a JPEG grey, and OpenCV 5 first fills what a broken PNG promises.
     """
     if bytes(data[:2]) == _JPEG:
-        return _JPEG_END in bytes(data[-_PADDING:])
+        return _JPEG_END in bytes(data[-_PADDING:]) or _ends(data)
     if bytes(data[:8]) != _PNG:
         return True
     at, kind = len(_PNG), b""
@@ -134,6 +144,20 @@ def _is_whole(data: Buffer) -> bool:
         length, kind = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
         at += 12 + length
     return kind == b"IEND" and at <= len(data)
+
+
+def _ends(data: Buffer) -> bool:
+    """Whether a JPEG has an end anywhere: a camera may send its whole buffer, whatever the picture takes of it."""
+    at = len(_JPEG)
+    for _ in range(_MAX_MARKERS):
+        marker = _MARKER.search(data, at)
+        if marker is None or marker.end() + 2 > len(data):
+            return marker is not None and marker[0] == _JPEG_END
+        at = marker.end()
+        if marker[0] == _JPEG_END:
+            return True
+        at += data[at] << 8 | data[at + 1]
+    return False
 
 
 def _npy(data: Buffer) -> Decoded:

@@ -6,12 +6,15 @@ file           what is read
 ``.tflite``    the metadata table (a FlatBuffer in a buffer called ``TFLITE_METADATA``) and the label
                file in the zip that is appended to the model; the ``metadata.json`` or literal that
                Ultralytics puts there
-``.onnx``      ``metadata_props`` (Ultralytics' ``names``, ``imgsz`` …), which the backend hands over
+``.onnx``      ``metadata_props``, which the backend hands over: Ultralytics' ``names``, ``imgsz`` …, the
+               ``labels``, ``classes``, ``id2label`` of others, Paddle's ``character``
 =============  ======================================================================================
 
 The result has at most: ``labels`` (list of str), ``mean`` and ``std`` (lists of float), ``color``, ``size``
-(width, height), ``threshold``, ``task``, ``stride``, ``name``, ``description``, ``version``, ``author``,
-``license``; and ``problem`` where metadata is there but broken: the network itself may well run.
+(width, height), ``threshold``, ``task``, ``head``, ``stride``, ``keypoints`` (count, numbers of each),
+``keypoint_names``, ``anomaly`` (``modelinfo.py``),
+``name``, ``description``, ``version``, ``author``, ``license``; and ``problem`` where metadata is
+there but broken: the network itself may well run.
 """
 
 from __future__ import annotations
@@ -24,12 +27,23 @@ import zipfile
 import zlib
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
+from agent.inference.runtime import labels, modelinfo
+from agent.inference.runtime.base import Labels
+from agent.inference.runtime.errors import ModelError
+
 __all__ = ["properties", "tflite"]
 
 Data = Union[bytes, mmap.mmap]
 
 _LABELS_LIMIT = 1 << 20
-_DIGITS = 6
+_LONGEST_LITERAL = 1 << 18
+"""Characters: Python's own parser takes microseconds and a hundred bytes for each."""
+_NAMES = (
+    "names", "labels", "class_names", "classes", "class_labels", "label_names", "label_list", "id2label", "label_map",
+)  # fmt: skip
+"""Properties in which exporters keep the names of classes, best first."""
+_CHARACTERS = "character"
+"""Paddle's: what a network can read, one character on each line."""
 _ABOUT = {"name": 0, "description": 1, "version": 2, "author": 4, "license": 5}
 _BROKEN = (struct.error, IndexError, ValueError, OverflowError)
 
@@ -56,21 +70,50 @@ def tflite(path: str) -> Dict[str, Any]:
 
 
 def properties(entries: Mapping[str, str], description: str = "") -> Dict[str, Any]:
-    """What a model's string properties say: those that Ultralytics writes, Python literals parsed, never evaluated."""
-    facts: Dict[str, Any] = {key: entries[key] for key in (*_ABOUT, "task") if entries.get(key)}
+    """What a model's string properties say; literals, JSON and lists are parsed, never evaluated."""
+    facts: Dict[str, Any] = {key: entries[key] for key in (*_ABOUT, "task", "head") if entries.get(key)}
     if description:
         facts.setdefault("description", description)
-    names, size, stride = (_literal(entries.get(key)) for key in ("names", "imgsz", "stride"))
-    if isinstance(names, (list, tuple)):
-        names = dict(enumerate(names))
-    if isinstance(names, dict) and names and all(str(key).isdecimal() and len(str(key)) <= _DIGITS for key in names):
-        by_number = {int(key): str(name) for key, name in names.items()}
-        facts["labels"] = [by_number.get(number, "") for number in range(max(by_number) + 1)]
+    names = next(filter(None, (_names(entries[key]) for key in _NAMES if key in entries)), None)
+    if names is None and entries.get(_CHARACTERS, "").strip():
+        names = entries[_CHARACTERS].replace("\r\n", "\n").rstrip("\n").split("\n")
+    if names:
+        facts["labels"] = names
+    size, stride = (_literal(entries.get(key)) for key in ("imgsz", "stride"))
     if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) for side in size):  # noqa: PLR2004 - height, width
         facts["size"] = (size[1], size[0])
     if isinstance(stride, int):
         facts["stride"] = stride
+    return {**modelinfo.info(entries), **facts, **_points(entries)}
+
+
+def _points(entries: Mapping[str, str]) -> Dict[str, Any]:
+    """Of a pose: how many key points and numbers of each, and the names that the first class's have."""
+    facts: Dict[str, Any] = {}
+    shape, names = _literal(entries.get("kpt_shape")), _literal(entries.get("kpt_names"))
+    if isinstance(shape, (list, tuple)) and len(shape) == 2 and all(isinstance(each, int) for each in shape):  # noqa: PLR2004 - count, numbers
+        facts["keypoints"] = list(shape)
+    first = next(iter(names.values()), None) if isinstance(names, dict) else names
+    if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
+        facts["keypoint_names"] = list(first)
     return facts
+
+
+def _names(text: str) -> Optional[List[str]]:
+    """The labels in a property; None where it holds a number of classes, the name of a file or nothing that is read."""
+    text = text.strip()
+    if text[:1] not in "[{" and not any(mark in text for mark in "\n,;"):
+        return None
+    try:
+        return _in_order(labels.parse(text))
+    except ModelError:
+        return None
+
+
+def _in_order(found: Labels) -> List[str]:
+    """Labels as a list in the order of the classes."""
+    count = max(found.names) + 1 if found.count is None else found.count
+    return [found.names.get(number, "") for number in range(count)]
 
 
 class _Table:
@@ -189,10 +232,12 @@ def _appended(path: str, label_files: List[str]) -> Dict[str, Any]:
             for name in names:
                 if name.endswith(("metadata.json", "temp_meta.txt")):
                     return _ultralytics(_read(archive, name))
-            labels = [name for name in label_files if name in names] or [
+            found = [name for name in label_files if name in names] or [
                 name for name in names if "label" in name.lower()
             ]
-            return {"labels": _read(archive, labels[0]).splitlines()} if labels else {}
+            return {"labels": _in_order(labels.parse(_read(archive, found[0]), found[0]))} if found else {}
+    except ModelError as error:
+        return {"problem": error.message}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, *_BROKEN) as error:
         return {"problem": f"the files appended to the model are broken: {error}"}
 
@@ -214,7 +259,9 @@ def _ultralytics(text: str) -> Dict[str, Any]:
 
 
 def _literal(text: Optional[str]) -> Any:
-    """A Python literal's value; None for text that is none."""
+    """A Python literal's value; None for text that is none, or longer than metadata's literals are."""
+    if text and len(text) > _LONGEST_LITERAL:
+        return None
     try:
         return ast.literal_eval(text or "None")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

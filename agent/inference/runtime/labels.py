@@ -1,48 +1,53 @@
-"""The names of a model's classes, read from every form that label files have.
+"""The names of a model's classes: read from a file of any usual form, and laid beside a network's columns.
 
-Four forms are distinguished by their first characters:
+===========================================  ======================================================
+``tench`` ⏎ ``goldfish`` ⏎ …                 one name per line; a blank line inside is a class
+                                             without name; ``.names``, ``labels.txt``, ``synset.txt``
+``3 cat``, ``3: cat``, ``3,cat``, ``cat,3``  numbered lines, in any order and with gaps
+``n01440764 tench``                          WordNet's number is left out
+``cat;dog;bird``                             all on one line
+``id,name`` ⏎ ``0,cat`` ⏎ …                  columns with heads, parted by commas, semicolons or tabs
+``["a", "b"]``, ``{"0": "a"}``, ``{"a": 0}``  JSON, and Python literals
+``{"id2label": {…}}``, ``{"classes": […]}``  JSON that says more: Hugging Face's, COCO's ``categories``
+``{"0": ["n01440764", "tench"]}``            Keras' class index
+``names: {0: a}``, ``label_list:`` ⏎ ``- a``  YAML: Ultralytics' data.yaml, Paddle's inference.yml
+``item { id: 1 name: "a" }``                 text protobuf: TensorFlow's and Caffe's label maps
+===========================================  ======================================================
 
-=====================================  ============================================================
-``tench`` ⏎ ``goldfish`` ⏎ …           one name per line; a blank line inside is a class without name
-``0 person`` ⏎ ``1 bicycle`` ⏎ …       numbered lines, increasing from 0 or 1; ``7: cat`` in any order
-``["a", "b"]``, ``{"0": "a"}``         JSON; an object may also map names to numbers
-``['a', 'b']``, ``{0: 'a'}``           a Python literal, as the Greengrass samples ship them; parsed,
-                                       never evaluated
-=====================================  ============================================================
-
-A file whose names happen to begin with increasing numbers (``1 euro``, ``2 euro``) is better given as JSON.
+The numbers in a file are kept: a label map from 1 to 90 with gaps gives those numbers.  ``labelforms.py`` has the
+forms; nothing is evaluated.  What is none of them is refused rather than guessed.
 """
 
 from __future__ import annotations
 
-import ast
-import json
+import codecs
 import re
-import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
+from typing import Iterable, Mapping, NoReturn, Optional, Tuple, Union
 
+from agent.inference.runtime import labelforms
 from agent.inference.runtime.base import Labels
 from agent.inference.runtime.errors import ModelError
 
-__all__ = ["BACKGROUND", "of", "parse", "read", "shift"]
+__all__ = ["BACKGROUND", "MAX_BYTES", "begin_at_one", "of", "parse", "read", "shift", "wrong_count"]
 
 BACKGROUND = frozenset({"???", "background", "__background__", "_background_"})
 """Names that label files give to the class that is no class."""
 
-MAX_BYTES = 1 << 20
-MAX_ID = 999_999
-
+MAX_BYTES = 4 << 20
 _IMAGENET = 1000
-
-_LITERAL = re.compile(r"""[\[{]\s*(?:[uU]?["']|[0-9]|[\[\]{}(])""")
-_COLON = re.compile(r"\s*([0-9]{1,6})\s*:\s*(.*)")
-_SPACE = re.compile(r"\s*([0-9]{1,6})\s+(\S.*)")
-_NUMBER = re.compile(r"[0-9]{1,6}")
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+"""Byte order marks, and how what begins with one is encoded."""
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
+_HINT = 'write one name per line, or JSON: ["cat", "dog"] or {"0": "cat", "1": "dog"}'
 
 
 def read(path: Union[str, Path]) -> Labels:
-    """The labels of a file of at most 1 MiB in UTF-8; raises ``ModelError`` naming the file and the line."""
+    """The labels of a file of at most 4 MiB in UTF-8, or UTF-16 with its mark.
+
+    Raises ``ModelError`` (``labels-unreadable``) that names the file and the line.
+    """
     name = Path(path).name
     try:
         with Path(path).open("rb") as file:
@@ -51,121 +56,81 @@ def read(path: Union[str, Path]) -> Labels:
         raise ModelError(
             "labels-unreadable", f"{name}: {error.strerror or error}", "name the model's label file"
         ) from error
+    if len(data) > MAX_BYTES:
+        _refuse(name, f"is longer than {MAX_BYTES} bytes")
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
-        text = data.decode("utf-8-sig")
+        return parse(data.decode(encoding), name)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ModelError("labels-unreadable", f"{name}: line {line} is not UTF-8", "save the file as UTF-8") from error
-    return parse(text, name)
+        told = encoding[:6].upper()
+        raise ModelError("labels-unreadable", f"{name}: line {line} is not {told}", "save the file as UTF-8") from error
 
 
 def parse(text: str, source: str = "labels") -> Labels:
     """The labels in ``text``, whatever its form; raises ``ModelError`` naming ``source`` and the line."""
     if len(text) > MAX_BYTES:
         _refuse(source, f"is longer than {MAX_BYTES} bytes")
-    text = text.lstrip("\ufeff")
-    names = _literal(text.strip(), source) if _LITERAL.match(text.strip()) else _lines(text, source)
-    if not names:
+    text = re.sub(r"\r\n?", "\n", text.strip("\ufeff\x00"))
+    control = _CONTROL.search(text)
+    if control:
+        line = text.count("\n", 0, control.start()) + 1
+        _refuse(source, f"line {line} holds the byte {ord(control[0]):#04x}: is it text, in UTF-8?")
+    try:
+        found = next(filter(None, (form(text, source) for form in labelforms.FORMS)))
+    except ValueError as error:
+        raise ModelError("labels-unreadable", f"{source}: {error}", _HINT) from error
+    if not found.names:
         _refuse(source, "holds no label")
-    return Labels(names)
+    return replace(found, source=source)
 
 
-def of(names: Iterable[Optional[str]]) -> Labels:
-    """The labels of a list of names in the order of the classes, as a model's metadata holds them."""
-    return Labels({number: name.strip() for number, name in enumerate(names) if name and name.strip()})
+def of(names: Union[Iterable[Optional[str]], Mapping[int, str]], source: str = "the model's file") -> Labels:
+    """The labels that a model's metadata holds: names in the order of the classes, or by number."""
+    if isinstance(names, Mapping):
+        return Labels(dict(names), source=source)
+    listed = list(names)
+    return replace(labelforms.listed(listed), count=len(listed), source=source)
 
 
 def shift(labels: Labels, classes: int, background: Optional[bool]) -> Tuple[int, int]:
     """How a network's ``classes`` columns and the labels lie beside each other: (columns to skip, id of column 0).
 
     ``background`` says whether column 0 stands for "nothing"; None finds out from the labels: their first
-    name is one of ``BACKGROUND``, or they are ImageNet's 1000 and the network has 1001 classes.  Any other
-    difference of one may as well be a label file that lost a line, and is left alone.
+    name is one of ``BACKGROUND``, or they are ImageNet's 1000 and the network has 1001 classes.  Labels
+    whose numbers go from 1 to ``classes``, or whose background the network does not have, begin at 1.
+
+    Raises ``ModelError`` (``labels-count-wrong``) for labels that are fewer or more than the columns.
     """
-    count = max(labels.names, default=-1) + 1
-    unlisted = count == classes - 1
-    if background is None:
-        background = labels.names.get(0, "").lower() in BACKGROUND or (unlisted and count == _IMAGENET)
-    return int(background), -1 if background and unlisted else 0
+    if not labels.names:
+        return int(bool(background)), 0
+    if background is None and labels.size == classes - 1 == _IMAGENET:
+        background = True
+    if background and labels.size == classes - 1:
+        return 1, -1
+    if not background and labels.size == classes + 1 and begin_at_one(labels):
+        return 0, 1
+    if labels.size != classes and (labels.count is not None or labels.size > classes):
+        raise wrong_count(labels, f"the network has {classes}", near=abs(labels.size - classes) == 1)
+    return int(labels.names.get(0, "").lower() in BACKGROUND if background is None else background), 0
 
 
-def _literal(text: str, source: str) -> Dict[int, str]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = _python(text, source)
-    if isinstance(value, dict):
-        return _table(value, source)
-    if isinstance(value, (list, tuple)):
-        return _table(dict(enumerate(value)), source)
-    _refuse(source, f"holds a {type(value).__name__}")
+def begin_at_one(labels: Labels) -> bool:
+    """Whether the first of the labels is that of number 1: 0 stands for the background, or for nothing."""
+    return bool(labels.names) and labels.names.get(0, "").lower() in BACKGROUND | {""}
 
 
-def _python(text: str, source: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a stray backslash in a name is no concern of the log
-            return ast.literal_eval(text)
-    except SyntaxError as error:
-        _refuse(source, f"line {error.lineno or 1}: {error.msg}")
-    except (ValueError, TypeError, MemoryError, RecursionError) as error:
-        _refuse(source, f"is neither JSON nor a plain Python list or dict ({type(error).__name__})")
-
-
-def _table(value: Dict[Any, Any], source: str) -> Dict[int, str]:
-    """{number: name} from entries in either direction; null and empty names are classes without name."""
-    names: Dict[int, str] = {}
-    for key, entry in value.items():
-        number, name = (_number(key), entry) if _number(key) is not None else (_number(entry), key)
-        if number is None or not (name is None or isinstance(name, str)) or number in names:
-            shown = repr({key: entry})
-            _refuse(source, f"entry {shown if len(shown) <= 80 else shown[:79] + '…'} is no number with one name")  # noqa: PLR2004 - a line
-        names[number] = (name or "").strip()
-    return {number: name for number, name in names.items() if name}
-
-
-def _number(value: object) -> Optional[int]:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID:
-        return value
-    return None
-
-
-def _lines(text: str, source: str) -> Dict[int, str]:
-    lines = [line.strip() for line in text.splitlines()]
-    return _colons(lines, source) or _numbered(lines) or {n: line for n, line in enumerate(lines) if line}
-
-
-def _colons(lines: List[str], source: str) -> Optional[Dict[int, str]]:
-    """``7: cat`` on every line; a number said twice is a mistake."""
-    names: Dict[int, str] = {}
-    for at, line in enumerate(lines, 1):
-        match = _COLON.fullmatch(line)
-        if line and not match:
-            return None
-        if match:
-            number = int(match[1])
-            if number in names:
-                _refuse(source, f"line {at}: class {number} has a name already")
-            names[number] = match[2].strip()
-    return {number: name for number, name in names.items() if name}
-
-
-def _numbered(lines: List[str]) -> Optional[Dict[int, str]]:
-    """``7 cat`` on every line, numbers increasing from 0 or 1 with few gaps; anything else is plain names."""
-    matches = [_SPACE.fullmatch(line) for line in lines if line]
-    if not matches or None in matches:
-        return None
-    pairs = [(int(match[1]), match[2].strip()) for match in matches if match]
-    numbers = [number for number, _ in pairs]
-    increasing = all(low < high for low, high in zip(numbers, numbers[1:]))
-    return dict(pairs) if numbers[0] <= 1 and increasing and numbers[-1] <= 2 * len(numbers) else None
+def wrong_count(labels: Labels, network: str, *, near: bool = False) -> ModelError:
+    """The error (``labels-count-wrong``) of labels that are not those of a network, which is a clause."""
+    said = (
+        f"names {labels.size} classes" if labels.count is not None else f"numbers its classes up to {labels.size - 1}"
+    )
+    hint = "take the labels of this model, one for each class (in a JSON list, null is a class without name)"
+    background = "; options.background says whether the network's first class is the background" if near else ""
+    return ModelError(
+        "labels-count-wrong", f"{labels.source or 'the label file'} {said}, and {network}", hint + background
+    )
 
 
 def _refuse(source: str, what: str) -> NoReturn:
-    raise ModelError(
-        "labels-unreadable",
-        f"{source}: {what}",
-        hint='write one name per line, or JSON: ["cat", "dog"] or {"0": "cat", "1": "dog"}',
-    )
+    raise ModelError("labels-unreadable", f"{source}: {what}", _HINT)

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, Mapping, Union
 
 __all__ = [
     "ANSWER",
+    "BUSY",
     "ERROR",
     "INFER",
     "LOAD",
@@ -32,6 +33,7 @@ __all__ = [
     "MessageDecoder",
     "ProtocolError",
     "encode",
+    "strict",
 ]
 
 VERSION = 1
@@ -41,9 +43,12 @@ MAX_JSON = 64 * 1024 * 1024
 MAX_BODY = 64 * 1024 * 1024
 
 LOAD, INFER, RUN, STOP = 1, 2, 3, 4
-LOADED, ANSWER, OUTPUTS, ERROR = 17, 18, 19, 20
-"""INFER has a picture answered (ANSWER), RUN gives a network its raw tensors (OUTPUTS); ERROR may answer any."""
-KINDS = frozenset({LOAD, INFER, RUN, STOP, LOADED, ANSWER, OUTPUTS, ERROR})
+LOADED, ANSWER, OUTPUTS, ERROR, BUSY = 17, 18, 19, 20, 21
+"""INFER has a picture answered (ANSWER), RUN gives a network its raw tensors (OUTPUTS); ERROR may answer any.
+
+While it loads (LOAD, then LOADED) a worker says now and then that it gets on (BUSY).
+"""
+KINDS = frozenset({LOAD, INFER, RUN, STOP, LOADED, ANSWER, OUTPUTS, ERROR, BUSY})
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -76,6 +81,15 @@ def encode(kind: int, content: Union[Mapping[str, Any], bytes, None] = None, bod
     """One message as bytes; ``content`` may be JSON text already."""
     text = content if isinstance(content, bytes) else json.dumps(content or {}, separators=(",", ":")).encode()
     return b"".join((HEADER.pack(MAGIC, VERSION, kind, len(text), len(body)), text, body))
+
+
+def strict(content: Mapping[str, Any]) -> bytes:
+    """JSON text as a strict reader takes it: half a character, which a label may hold, becomes a question mark.
+
+    Raises ``ValueError`` for a number that is not finite.
+    """
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")
 
 
 class MessageDecoder:

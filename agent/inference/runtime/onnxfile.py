@@ -1,4 +1,4 @@
-"""What an ONNX file says of its inputs and outputs, for runtimes that do not: a Protobuf, walked field by field.
+"""What an ONNX file says of its inputs and outputs, for runtimes that do not.
 
 The file is mapped and weights are passed over, so a large one costs no more than a small one.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Mapping, Tuple, Union
+from typing import Dict, List, Mapping, Tuple
 
+from agent.inference.runtime import protobuf
 from agent.inference.runtime.base import TensorInfo
 from agent.inference.runtime.errors import ModelError
 
 __all__ = ["OnnxFile", "read"]
-
-Data = Union[bytes, mmap.mmap]
 
 # ONNX's schema: fields of a model and of its graph; element types.
 _GRAPH, _PROPERTIES = 7, 14
@@ -51,19 +50,19 @@ def read(path: str) -> OnnxFile:
         raise ModelError("model-broken", f"{path} is not a whole ONNX file: {error}", "copy the file again") from error
 
 
-def _onnx(data: Data) -> OnnxFile:
+def _onnx(data: protobuf.Data) -> OnnxFile:
     inputs: List[TensorInfo] = []
     outputs: List[TensorInfo] = []
     weights = set()
     entries: Dict[str, str] = {}
-    for field, start, end in _fields(data, 0, len(data)):
+    for field, start, end in protobuf.fields(data, 0, len(data)):
         if field == _PROPERTIES:
-            key, value = (_text(data, _last(data, start, end, number)) for number in (1, 2))
+            key, value = (protobuf.text(data, protobuf.last(data, start, end, number)) for number in (1, 2))
             entries[key] = value
         elif field == _GRAPH:
-            for part, first, last in _fields(data, start, end):
+            for part, first, last in protobuf.fields(data, start, end):
                 if part == _WEIGHT:
-                    weights.add(_text(data, _last(data, first, last, 8)))
+                    weights.add(protobuf.text(data, protobuf.last(data, first, last, 8)))
                 elif part == _INPUT:
                     inputs.append(_value(data, first, last))
                 elif part == _OUTPUT:
@@ -74,58 +73,14 @@ def _onnx(data: Data) -> OnnxFile:
     return OnnxFile(given, tuple(outputs), entries)
 
 
-def _value(data: Data, start: int, end: int) -> TensorInfo:
+def _value(data: protobuf.Data, start: int, end: int) -> TensorInfo:
     """A graph's input or output: its name, and the tensor type's element type and dimensions."""
-    name = _text(data, _last(data, start, end, 1))
-    tensor = _last(data, *_last(data, start, end, 2), 1)
-    kind = _last(data, *tensor, 1)[0]
+    name = protobuf.text(data, protobuf.last(data, start, end, 1))
+    tensor = protobuf.last(data, *protobuf.last(data, start, end, 2), 1)
+    kind = protobuf.last(data, *tensor, 1)[0]
     shape = []
-    for field, first, last in _fields(data, *_last(data, *tensor, 2)):
+    for field, first, last in protobuf.fields(data, *protobuf.last(data, *tensor, 2)):
         if field == 1:
-            size = _last(data, first, last, 1)
+            size = protobuf.last(data, first, last, 1)
             shape.append(size[0] if size[0] > 0 and size[1] < 0 else -1)
     return TensorInfo(name, tuple(shape), _ONNX_TYPES.get(kind, "float32"))
-
-
-def _last(data: Data, start: int, end: int, number: int) -> Tuple[int, int]:
-    """Where the last field of that number lies; for a number its value and -1; (0, 0) where there is none."""
-    place = (0, 0)
-    for field, first, last in _fields(data, start, end):
-        if field == number:
-            place = (first, last)
-    return place
-
-
-def _text(data: Data, place: Tuple[int, int]) -> str:
-    return bytes(data[place[0] : place[1]]).decode("utf-8")
-
-
-def _fields(data: Data, at: int, end: int) -> Iterator[Tuple[int, int, int]]:
-    """A message's fields: (number, start, end) of those with a length, (number, value, -1) of plain integers."""
-    while at < end:
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value, -1
-        elif kind == 2:  # noqa: PLR2004 - length-delimited
-            length, at = _varint(data, at)
-            if at + length > end:
-                raise ValueError("a field runs past the end")
-            yield key >> 3, at, at + length
-            at += length
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"no field begins with {key}")
-
-
-def _varint(data: Data, at: int) -> Tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last byte
-            return value, at
-    raise ValueError("a number has no end")

@@ -8,11 +8,13 @@ is known; an option that another decoder would understand is thereby refused too
 from __future__ import annotations
 
 import difflib
-from typing import Any, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union, overload
+from typing import Any, Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple, TypeVar, Union, overload
 
 from agent.inference.runtime.errors import ModelError
 
 __all__ = ["Options"]
+
+Item = TypeVar("Item")
 
 _MAX_SIZE = 512
 _LARGEST = 1e300  # comparing refuses NaN, infinity and whole numbers that no float can hold
@@ -29,6 +31,9 @@ class Options:
 
     def __contains__(self, key: str) -> bool:
         return key in self._given
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
 
     def flag(self, key: str) -> Optional[bool]:
         """True or false; None where the manifest leaves it open."""
@@ -91,6 +96,26 @@ class Options:
         if isinstance(value, str) and value in among:
             return value
         self._wrong(key, "one of " + ", ".join(among))
+
+    def items(
+        self, key: str, read: Callable[[Any], Optional[Item]], wanted: str, most: int
+    ) -> Optional[Tuple[Item, ...]]:
+        """One to ``most`` things, each as ``read`` makes of it, None where it is none; None where there is no key."""
+        value = self._take(key)
+        if key not in self:
+            return None
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        items = [item for item in map(read, listed) if item is not None]
+        if len(items) == len(listed) and 1 <= len(items) <= most:
+            return tuple(items)
+        self._wrong(key, f"{wanted}, at most {most}")
+
+    def words(self, key: str, default: Sequence[str]) -> Tuple[str, ...]:
+        """A list of texts."""
+        values = self._take(key, default)
+        if isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values):
+            return tuple(values)
+        self._wrong(key, "a list of texts")
 
     def tensor(self, key: str) -> Union[int, str, None]:
         """An output's index or name; None where the manifest leaves it open."""

@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Sequence, Type
 
 from agent.inference.runtime import custom
-from agent.inference.runtime.base import Backend, Task, TensorInfo
+from agent.inference.runtime.base import Backend, Claim, Network, Task
 from agent.inference.runtime.errors import ModelError, UnavailableError
 
 __all__ = [
@@ -25,10 +25,10 @@ __all__ = [
     "backend",
     "backend_for",
     "backend_names",
+    "claims",
     "is_own",
     "step",
     "task",
-    "task_for",
     "task_names",
 ]
 
@@ -45,6 +45,12 @@ BACKENDS: Mapping[str, str] = {
 TASKS: Mapping[str, str] = {
     "image-classification": f"{_HERE}.tasks.classification:ImageClassification",
     "object-detection": f"{_HERE}.tasks.detection:ObjectDetection",
+    "anomaly-detection": f"{_HERE}.tasks.anomaly:AnomalyDetection",
+    "embedding": f"{_HERE}.tasks.embedding:ImageEmbedding",
+    "text-recognition": f"{_HERE}.tasks.text:TextRecognition",
+    "keypoints": f"{_HERE}.tasks.keypoints:KeypointDetection",
+    "segmentation": f"{_HERE}.tasks.segmentation:SemanticSegmentation",
+    "map": f"{_HERE}.tasks.maps:Maps",
     "tensors": f"{_HERE}.tasks.tensors:Tensors",
 }
 """In the order in which ``auto`` asks them; the last one takes anything."""
@@ -108,12 +114,15 @@ def backend_for(path: str) -> Type[Backend]:
     )
 
 
-def task_for(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Type[Task]:
-    """The first task that recognises the outputs."""
-    for name in task_names():
-        if _recognises(name, inputs, outputs):
-            return task(name)
-    return task("tensors")
+def claims(name: str, network: Network) -> Sequence[Claim]:
+    """What the task makes of a network; a user's that cannot even look is passed over."""
+    try:
+        return task(name).claims(network)
+    except Exception as error:
+        if name in TASKS:
+            raise
+        print(f"the task {name!r} cannot look at the outputs: {error}", file=sys.stderr)
+        return []
 
 
 def _accepts(kind: Type[Backend], path: str) -> bool:
@@ -124,17 +133,6 @@ def _accepts(kind: Type[Backend], path: str) -> bool:
         if is_own(kind):
             raise
         print(f"the backend {kind.name!r} cannot look at {path}: {error}", file=sys.stderr)
-        return False
-
-
-def _recognises(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> bool:
-    """Whether the task knows the outputs; a user's that cannot even be imported is passed over."""
-    try:
-        return task(name).recognises(inputs, outputs)
-    except Exception as error:
-        if name in TASKS:
-            raise
-        print(f"the task {name!r} cannot look at the outputs: {error}", file=sys.stderr)
         return False
 
 

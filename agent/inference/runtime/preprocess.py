@@ -1,16 +1,16 @@
 """From a decoded picture to a network's input.
 
-The picture is placed (stretched, cropped or letterboxed) and turned to the network's colours while its
-pixels are still bytes; then one table look-up per channel does everything else at once: mean, standard
-deviation, quantisation, rounding, clipping and the change of type.  A pixel has 256 values, so the table
-holds the formula exactly, and looking up is as fast as the arithmetic (0.1 ms for 224 × 224).
+The picture is placed (``framing.py``) and turned to the network's colours while its pixels are still bytes;
+then one table look-up per channel does everything else at once: mean, standard deviation, quantisation,
+rounding, clipping and the change of type.  A pixel has 256 values, so the table holds the formula exactly,
+and looking up is as fast as the arithmetic (0.1 ms for 224 × 224).
 
 Linear and cubic interpolation look at a few pixels only and alias when they shrink a picture further than
 by half.  A larger one is therefore halved first, which is what JPEG's reduced decoding has done already: a
 picture gives the same answer however it was encoded, and whether it was decoded at full scale or not.
 
-What the model file says (size, layout, type, quantisation, TFLite metadata) need not be said in the
-manifest.  Where neither says how pixels become numbers:
+What is said of the input (``inputspec.py``) is held against the tensor here.  Where nobody says how pixels
+become numbers:
 
 =========================  =====================================================================
 floats                     0 … 1, what YOLO exports and most PyTorch models read
@@ -18,161 +18,109 @@ floats                     0 … 1, what YOLO exports and most PyTorch models re
 wider, quantised           0 … 1, quantised
 wider, not quantised       the pixel itself
 =========================  =====================================================================
+
+The file and the family speak of real numbers: to integers that stand for none, and to 8-bit ones, only the
+manifest's mean and standard deviation are applied.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 import cv2
 import numpy as np
 
+from agent.inference.runtime import framing
 from agent.inference.runtime.base import Geometry, TensorInfo
-from agent.inference.runtime.decode import Decoded, Fit
+from agent.inference.runtime.decode import Decoded
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.options import Options
+from agent.inference.runtime.framing import Framing, Way
+from agent.inference.runtime.inputspec import COLORS, INTERPOLATIONS, LAYOUTS, MANIFEST, Fact, InputSpec
 
-__all__ = ["COLORS", "INTERPOLATIONS", "LAYOUTS", "RESIZES", "InputSpec", "Preprocessor"]
+__all__ = ["SHAPE", "USUAL", "InputSpec", "Preprocessor"]
 
-LAYOUTS = ("NHWC", "NCHW")
-COLORS: Mapping[str, Optional[int]] = {"RGB": cv2.COLOR_BGR2RGB, "BGR": None, "GRAY": cv2.COLOR_BGR2GRAY}
-RESIZES = ("stretch", "crop", "letterbox")
-INTERPOLATIONS = {
-    "linear": cv2.INTER_LINEAR,
-    "area": cv2.INTER_AREA,
-    "nearest": cv2.INTER_NEAREST,
-    "cubic": cv2.INTER_CUBIC,
-}
-_YOLO_GREY = 114
-_MAX_SIDE = 8192
+SHAPE, USUAL = "shape", "usual"
+"""Who says what is neither the manifest's, the file's nor the family's: the tensor's own shape, or nobody."""
 _CARRIERS = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.float64}
 """Types that OpenCV's table look-up moves in every version, by size in bytes."""
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """A manifest's ``[input]``: what is said of the network's picture; ``auto`` and None ask the model file."""
-
-    width: Optional[int] = None
-    height: Optional[int] = None
-    layout: str = "auto"
-    color: str = "auto"
-    mean: Optional[Tuple[float, ...]] = None
-    std: Optional[Tuple[float, ...]] = None
-    """The network reads (pixel - mean) / std, one number for all channels or one for each, in ``color``'s order.
-
-    The manifest may say ``scale`` in place of ``std``: (pixel - mean) × scale.
-    """
-    resize: str = "stretch"
-    interpolation: str = "linear"
-    pad: Tuple[float, ...] = (_YOLO_GREY,)
-    """The pixel around a letterboxed picture."""
-    file: Mapping[str, Any] = field(default_factory=dict)
-    """What the model file's metadata says, for what the manifest leaves open."""
-
-    @classmethod
-    def parse(cls, table: Mapping[str, Any], metadata: Optional[Mapping[str, Any]] = None) -> InputSpec:
-        """The manifest's ``input`` table, strictly; raises ``ModelError`` naming the key and the nearest known one."""
-        numbers = ("mean", "std", "scale", "pad")
-        listed = {key: [value] if key in numbers and _is_number(value) else value for key, value in table.items()}
-        options = Options(listed, "input")
-        mean, std, scale = (_numbers(options, key) for key in ("mean", "std", "scale"))
-        if std and scale:
-            raise ModelError("options-wrong", "input says both std and scale", "scale is 1 / std: give one of them")
-        spec = cls(
-            width=options.integer("width", 0, 0, _MAX_SIDE) or None,
-            height=options.integer("height", 0, 0, _MAX_SIDE) or None,
-            layout=options.choice("layout", "auto", ("auto", *LAYOUTS)),
-            color=options.choice("color", "auto", ("auto", *COLORS)),
-            mean=mean,
-            std=tuple(1 / factor for factor in scale) if scale else std,
-            resize=options.choice("resize", cls.resize, RESIZES),
-            interpolation=options.choice("interpolation", cls.interpolation, tuple(INTERPOLATIONS)),
-            pad=_numbers(options, "pad") or cls.pad,
-            file=dict(metadata or {}),
-        )
-        options.done()
-        return spec
+_RANKS = (3, 4)
+_OF_RESIZE: Mapping[str, Tuple[str, ...]] = {
+    "crop": ("crop",),
+    "letterbox": ("place", "pad", "upscale"),
+    "shortest": ("max_side", "multiple", "upscale", "downscale"),
+    "longest": ("max_side", "multiple", "upscale", "downscale"),
+    "height": ("max_side", "multiple", "place", "pad"),
+}
+"""What else is to be known of a way of resizing."""
 
 
 class Preprocessor:
     """Turns decoded pictures into one network's input.
 
-    The array returned is the same one at each call: hand it to one ``run`` before asking for the next.
+    The array returned is the same one at each call of the same shape: hand it to one ``run`` before asking for the
+    next.
     """
 
     def __init__(self, spec: InputSpec, tensor: TensorInfo) -> None:
-        """Check the manifest against the file's tensor; raises ``ModelError`` where they disagree or leave a gap."""
+        """Check what is said against the file's tensor; raises ``ModelError`` where they disagree or leave a gap."""
         planes = _Planes.of(spec, tensor)
-        self._width, self._height = planes.width, planes.height
-        self._fill = _Filler(spec, tensor, planes)
-        self._color = COLORS[planes.color]
+        normalisation = _Normalisation.of(spec, tensor, planes.channels)
+        self._way = planes.way
+        self._tables = _Tables(tensor, normalisation)
+        self._planes = planes
+        self._pad = _pad(spec, planes.color)
         self._interpolation = INTERPOLATIONS[spec.interpolation]
         self._halves = spec.interpolation in ("linear", "cubic")
-        self._place: Callable[[Decoded], Tuple[np.ndarray, Geometry]] = getattr(self, f"_{spec.resize}")
-        self._picture = np.empty((self._height, self._width, 3), np.uint8)
-        self._pad = _pad(spec, planes.color)
-        self._box = (0, 0)
-        size = (self._width, self._height)
-        self.cover: Tuple[int, int] = Fit(size) if spec.resize == "letterbox" else size
-        """The (width, height) that a picture's pixels should have at least."""
+        self._canvas: Optional[_Canvas] = None
+        self._key: Tuple[int, ...] = ()
+        self.cover = framing.cover(self._way)
+        """The (width, height) that a picture's pixels should have at least; None asks for all of them."""
+        self.facts = _facts(spec, planes, normalisation)
+        """Everything that settles the input, and who says it."""
 
     def __call__(self, decoded: Decoded) -> Tuple[np.ndarray, Geometry]:
         """The network's input for a picture, and how it lies in the frame."""
-        picture, geometry = self._place(decoded)
-        if self._color is not None:
-            picture = cv2.cvtColor(picture, self._color)
-        return self._fill(picture), geometry
+        placed = self._framed(decoded)
+        canvas = self._canvas
+        if canvas is None or canvas.size != placed.canvas:
+            canvas = self._canvas = _Canvas(placed.canvas, self._planes, self._tables, self._pad)
+        x, y, width, height = placed.part
+        self._resize(decoded.pixels[y : y + height, x : x + width], canvas.inside(placed.inside))
+        return canvas.array(), placed.geometry
 
-    def _stretch(self, decoded: Decoded) -> Tuple[np.ndarray, Geometry]:
-        return self._resized(decoded.pixels, self._picture), self._geometry(decoded)
+    def _framed(self, decoded: Decoded) -> Framing:
+        """How the picture is placed; a camera's frames all lie the same."""
+        rows, columns = decoded.pixels.shape[:2]
+        key = (columns, rows, decoded.width, decoded.height)
+        if key != self._key:
+            self._last = framing.framed(self._way, (columns, rows), (decoded.width, decoded.height))
+            self._key = key
+        return self._last
 
-    def _crop(self, decoded: Decoded) -> Tuple[np.ndarray, Geometry]:
-        """The largest central part of the frame that has the network's proportions."""
-        height, width = decoded.pixels.shape[:2]
-        scale = min(width / self._width, height / self._height)
-        w, h = max(1, round(self._width * scale)), max(1, round(self._height * scale))
-        x, y = (width - w) // 2, (height - h) // 2
-        picture = self._resized(decoded.pixels[y : y + h, x : x + w], self._picture)
-        return picture, self._geometry(decoded, x / width, y / height, w / width, h / height)
-
-    def _letterbox(self, decoded: Decoded) -> Tuple[np.ndarray, Geometry]:
-        """The whole frame, as large as it fits, in the middle of the padding."""
-        scale = min(self._width / decoded.width, self._height / decoded.height)
-        w, h = max(1, round(decoded.width * scale)), max(1, round(decoded.height * scale))
-        x, y = (self._width - w) // 2, (self._height - h) // 2
-        if self._box != (w, h):
-            self._box = (w, h)
-            self._picture[:] = self._pad
-        self._resized(decoded.pixels, self._picture[y : y + h, x : x + w])
-        return self._picture, self._geometry(decoded, -x / w, -y / h, self._width / w, self._height / h)
-
-    def _resized(self, pixels: np.ndarray, into: np.ndarray) -> np.ndarray:
+    def _resize(self, pixels: np.ndarray, into: np.ndarray) -> None:
         height, width = into.shape[:2]
         while self._halves and pixels.shape[0] >= 2 * height and pixels.shape[1] >= 2 * width:
             half = ((pixels.shape[1] + 1) // 2, (pixels.shape[0] + 1) // 2)
             pixels = cv2.resize(pixels, half, interpolation=cv2.INTER_LINEAR)
         cv2.resize(pixels, (width, height), dst=into, interpolation=self._interpolation)
-        return into
-
-    def _geometry(self, decoded: Decoded, x: float = 0.0, y: float = 0.0, w: float = 1.0, h: float = 1.0) -> Geometry:
-        return Geometry(decoded.width, decoded.height, self._width, self._height, x, y, w, h)
 
 
 @dataclass(frozen=True)
 class _Planes:
     """Where a picture's rows, columns and channels lie in a tensor, and which colours they are."""
 
-    width: int
-    height: int
+    way: Way
     planar: bool
     color: str
-    shape: Tuple[int, ...]
+    batch: Tuple[int, ...]
+    sources: Dict[str, str]
 
     @classmethod
     def of(cls, spec: InputSpec, tensor: TensorInfo) -> _Planes:
-        *batch, first, second, third = tensor.shape if len(tensor.shape) in (3, 4) else _no_picture(tensor)
+        if len(tensor.shape) not in _RANKS:
+            _no_picture(tensor)
+        *batch, first, second, third = tensor.shape
         if any(size not in (-1, 1) for size in batch):
             raise ModelError(
                 "input-unsupported", f"{_shape(tensor)} wants a batch", "export the model for a batch of 1"
@@ -180,46 +128,114 @@ class _Planes:
         planar = spec.layout == "NCHW" if spec.layout != "auto" else _is_planar(first, third, tensor)
         channels, height, width = (first, second, third) if planar else (third, first, second)
         color = _color(spec, channels, tensor)
-        file_width, file_height = spec.file.get("size", (None, None))
-        width = _side("width", spec.width, width, file_width, tensor)
-        height = _side("height", spec.height, height, file_height, tensor)
-        count = 1 if color == "GRAY" else 3
-        sizes = (count, height, width) if planar else (height, width, count)
-        return cls(width, height, planar, color, (1,) * len(batch) + sizes)
+        sources = {
+            "width": SHAPE if width > 0 else spec.sources.get("width", USUAL),
+            "height": SHAPE if height > 0 else spec.sources.get("height", USUAL),
+            "layout": spec.sources.get("layout", SHAPE),
+            "color": spec.sources.get("color", USUAL) if color == spec.color else SHAPE if channels == 1 else USUAL,
+        }
+        way = Way(
+            width=_side("width", spec, width, tensor),
+            height=_side("height", spec, height, tensor),
+            open_width=width < 0,
+            open_height=height < 0,
+            resize=spec.resize,
+            place=spec.place,
+            crop=spec.crop,
+            upscale=spec.upscale,
+            downscale=spec.downscale,
+            multiple=spec.multiple,
+            max_side=max(spec.max_side, spec.multiple),
+        )
+        return cls(way, planar, color, (1,) * len(batch), sources)
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+        return 1 if self.color == "GRAY" else 3
+
+    def shape(self, width: int, height: int) -> Tuple[int, ...]:
+        """The tensor's shape for a canvas of that size."""
+        sizes = (self.channels, height, width) if self.planar else (height, width, self.channels)
+        return (*self.batch, *sizes)
 
 
-class _Filler:
-    """Writes a placed picture into the network's array through one table per channel."""
+class _Tables:
+    """What the network stores for each of a pixel's 256 values, channel by channel."""
 
-    def __init__(self, spec: InputSpec, tensor: TensorInfo, planes: _Planes) -> None:
-        channels = 1 if planes.color == "GRAY" else 3
-        tables = [_table(tensor, mean, std) for mean, std in zip(*_normalisation(spec, tensor, channels))]
+    def __init__(self, tensor: TensorInfo, normalisation: _Normalisation) -> None:
+        tables = [_table(tensor, mean, std) for mean, std in zip(normalisation.mean, normalisation.std)]
+        self.dtype = tables[0].dtype
+        self.carrier = _CARRIERS[self.dtype.itemsize]
+        self.each = [table.view(self.carrier) for table in tables]
         same = all(np.array_equal(table, tables[0]) for table in tables)
-        self.array = np.zeros(planes.shape, tables[0].dtype)
-        carrier = _CARRIERS[self.array.itemsize]
-        self._target = self.array.view(carrier).reshape(planes.shape[-3:])
-        self._tables = [table.view(carrier) for table in tables]
-        self._whole = self._tables[0] if same else np.dstack(self._tables).reshape(1, 256, channels)
-        identity = tables[0].dtype == np.uint8 and same and np.array_equal(tables[0], np.arange(256))
-        if planes.planar or channels == 1:
-            self._target = self._target.reshape(channels, planes.height, planes.width)
-            self._write = self._planes
+        self.together = self.each[0] if same else np.dstack(self.each).reshape(1, 256, len(tables))
+        self.is_identity = self.dtype == np.uint8 and same and np.array_equal(tables[0], np.arange(256))
+
+
+class _Canvas:
+    """The network's picture of one size in the making: bytes of BGR, and the array that they are turned into."""
+
+    def __init__(self, size: Tuple[int, int], planes: _Planes, tables: _Tables, pad: np.ndarray) -> None:
+        width, height = self.size = size
+        self._tables, self._pad = tables, pad
+        self._box = (0, 0, 0, 0)
+        self._picture = np.empty((height, width, 3), np.uint8)
+        self._array = np.zeros(planes.shape(width, height), tables.dtype)
+        target = self._array.view(tables.carrier)
+        self._color = COLORS[planes.color]
+        self._bytes: List[np.ndarray]
+        self._targets: List[np.ndarray]
+        if planes.channels == 1:
+            self._write = self._grey
+            self._bytes = [np.empty((height, width), np.uint8)]
+            self._targets = [target.reshape(height, width)]
+        elif planes.planar:
+            self._write = self._planar
+            self._bytes = [np.empty((height, width), np.uint8) for _ in range(3)]
+            self._targets = [*target.reshape(3, height, width)]
         else:
-            self._write = self._copy if identity else self._interleaved
+            self._write = self._exact if tables.is_identity else self._interleaved
+            self._bytes = [np.empty((height, width, 3), np.uint8)]
+            self._targets = [target.reshape(height, width, 3)]
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        self._write(picture)
-        return self.array
+    def inside(self, box: Tuple[int, int, int, int]) -> np.ndarray:
+        """The pixels of that part, to be drawn on; around them is padding."""
+        x, y, width, height = box
+        if self._box != box:
+            self._box = box
+            self._picture[:] = self._pad
+        return self._picture[y : y + height, x : x + width]
 
-    def _copy(self, picture: np.ndarray) -> None:
-        np.copyto(self._target, picture)
+    def array(self) -> np.ndarray:
+        """What was drawn, as the network reads it."""
+        self._write()
+        return self._array
 
-    def _interleaved(self, picture: np.ndarray) -> None:
-        cv2.LUT(picture, self._whole, dst=self._target)
+    def _grey(self) -> None:
+        grey = cv2.cvtColor(self._picture, cv2.COLOR_BGR2GRAY, dst=self._bytes[0])
+        cv2.LUT(grey, self._tables.each[0], dst=self._targets[0])
 
-    def _planes(self, picture: np.ndarray) -> None:
-        for plane, table, target in zip(cv2.split(picture), self._tables, self._target):
+    def _planar(self) -> None:
+        # Into arrays that are there: new ones of a large picture cost more than all the rest.
+        planes = cv2.split(self._picture, self._bytes)
+        for plane, table, target in zip(
+            planes if self._color is None else planes[::-1], self._tables.each, self._targets
+        ):
             cv2.LUT(plane, table, dst=target)
+
+    def _interleaved(self) -> None:
+        cv2.LUT(self._colored(self._bytes[0]), self._tables.together, dst=self._targets[0])
+
+    def _exact(self) -> None:
+        """The pixels themselves."""
+        if self._color is None:
+            np.copyto(self._targets[0], self._picture)
+        else:
+            self._colored(self._targets[0])
+
+    def _colored(self, into: np.ndarray) -> np.ndarray:
+        return self._picture if self._color is None else cv2.cvtColor(self._picture, self._color, dst=into)
 
 
 def _table(tensor: TensorInfo, mean: float, std: float) -> np.ndarray:
@@ -243,23 +259,46 @@ def _pad(spec: InputSpec, color: str) -> np.ndarray:
     return np.array(pad[::-1] if color == "RGB" else pad, np.uint8)
 
 
-def _normalisation(spec: InputSpec, tensor: TensorInfo, channels: int) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
-    """The mean and the standard deviation of each channel; the module's docstring has the table of defaults."""
-    mean, std = spec.mean, spec.std
-    dtype = np.dtype(tensor.dtype)
+@dataclass(frozen=True)
+class _Normalisation:
+    """The mean and the standard deviation of each channel."""
+
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    source: str
+
+    @classmethod
+    def of(cls, spec: InputSpec, tensor: TensorInfo, channels: int) -> _Normalisation:
+        """As somebody says who may, or as usual for the type; the module's docstring has the table of defaults."""
+        dtype = _dtype(tensor)
+        source = spec.sources.get("mean") or spec.sources.get("std") or USUAL
+        is_real = dtype.kind == "f" or (tensor.scale is not None and dtype.itemsize > 1)
+        if source == MANIFEST or (source != USUAL and is_real):
+            mean, std = spec.mean or (0.0,), spec.std or (1.0,)
+            return cls(_each("mean", mean, channels), _each("std", std, channels), source)
+        usual_mean, usual_std = _usual(tensor, dtype)
+        return cls((usual_mean,) * channels, (usual_std,) * channels, USUAL)
+
+
+def _usual(tensor: TensorInfo, dtype: np.dtype) -> Tuple[float, float]:
+    """(mean, std) of the module's table."""
+    if dtype.kind == "f":
+        return 0.0, 255.0
+    if dtype.itemsize == 1:
+        lowest = float(np.iinfo(dtype).min)
+        return (0.0 - lowest, 1.0) if tensor.scale is None else (tensor.zero_point - lowest, 1 / tensor.scale)
+    return 0.0, 255.0 if tensor.scale is not None else 1.0
+
+
+def _dtype(tensor: TensorInfo) -> np.dtype:
+    """The tensor's type; raises ``ModelError`` for one that holds no pixels."""
+    try:
+        dtype = np.dtype(tensor.dtype)
+    except TypeError:
+        dtype = np.dtype(object)
     if dtype.kind not in "fiu" or dtype.itemsize not in _CARRIERS:
         raise ModelError("input-unsupported", f"{_shape(tensor)} holds no pixels", "export it for float32 or uint8")
-    if mean is None and std is None:
-        if dtype.kind == "f":
-            mean, std = spec.file.get("mean", (0.0,)), spec.file.get("std", (255.0,))
-        elif dtype.itemsize == 1:
-            real = tensor.scale if tensor.scale is not None else 1.0
-            lowest = float(np.iinfo(dtype).min)
-            zero = tensor.zero_point if tensor.scale is not None else 0
-            mean, std = (zero - lowest,), (1 / real,)
-        else:
-            mean, std = (0.0,), (255.0 if tensor.scale is not None else 1.0,)
-    return _each("mean", mean or (0.0,), channels), _each("std", std or (1.0,), channels)
+    return dtype
 
 
 def _each(key: str, values: Tuple[float, ...], channels: int) -> Tuple[float, ...]:
@@ -279,23 +318,48 @@ def _is_planar(first: int, third: int, tensor: TensorInfo) -> bool:
 
 
 def _color(spec: InputSpec, channels: int, tensor: TensorInfo) -> str:
-    known = spec.color if spec.color != "auto" else str(spec.file.get("color", "RGB"))
-    if spec.color == "auto" and channels in (1, 3):
+    known = spec.color if spec.color != "auto" else "RGB"
+    if spec.sources.get("color") != MANIFEST and channels in (1, 3):
         known = "GRAY" if channels == 1 else known.replace("GRAY", "RGB")
     if channels not in (-1, 1 if known == "GRAY" else 3):
         _wrong(f"{_shape(tensor)} has not the channels of a {known} picture", "check input.color and input.layout")
     return known
 
 
-def _side(key: str, given: Optional[int], tensor_side: int, file_side: Optional[int], tensor: TensorInfo) -> int:
+def _side(key: str, spec: InputSpec, tensor_side: int, tensor: TensorInfo) -> int:
+    said: Optional[int] = getattr(spec, key)
     if tensor_side > 0:
-        if given not in (None, tensor_side):
-            _wrong(f"input.{key} is {given}, but the file has {_shape(tensor)}", f"leave input.{key} out")
+        if spec.sources.get(key) == MANIFEST and said != tensor_side:
+            _wrong(f"input.{key} is {said}, but the file has {_shape(tensor)}", f"leave input.{key} out")
         return tensor_side
-    side = given or file_side
-    if not side:
+    if spec.resize == "height" and key == "width":
+        return said or 1
+    if not said:
         _wrong(f"{_shape(tensor)} leaves the {key} open", f"choose one with input.{key}")
-    return side
+    return -(-said // spec.multiple) * spec.multiple
+
+
+def _facts(spec: InputSpec, planes: _Planes, normalisation: _Normalisation) -> Tuple[Fact, ...]:
+    """What holds, in the order in which a person asks for it."""
+    way, sources = planes.way, {**spec.sources, **planes.sources}
+    values: Dict[str, Any] = {
+        "width": way.width,
+        "height": way.height,
+        "layout": "NCHW" if planes.planar else "NHWC",
+        "color": planes.color,
+        "mean": _short(normalisation.mean),
+        "std": _short(normalisation.std),
+        "resize": spec.resize,
+        **{key: _short(getattr(spec, key)) for key in _OF_RESIZE.get(spec.resize, ())},
+        "interpolation": spec.interpolation,
+    }
+    sources.update(mean=normalisation.source, std=normalisation.source)
+    return tuple(Fact(key, value, sources.get(key, USUAL)) for key, value in values.items())
+
+
+def _short(value: Any) -> Any:
+    """One number where all of several are the same."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 def _wrong(message: str, hint: str) -> NoReturn:
@@ -303,18 +367,11 @@ def _wrong(message: str, hint: str) -> NoReturn:
 
 
 def _no_picture(tensor: TensorInfo) -> NoReturn:
-    raise ModelError("input-unsupported", f"{_shape(tensor)} is no picture", "give a model whose first input is one")
+    hint = "give a model that reads one picture: height, width and colours"
+    if len(tensor.shape) > _RANKS[-1]:
+        hint = "networks that read several frames at once, or volumes, are not run: " + hint
+    raise ModelError("input-unsupported", f"{_shape(tensor)} is no picture", hint)
 
 
 def _shape(tensor: TensorInfo) -> str:
     return f"the input {tensor.name!r} of {tensor.dtype} {list(tensor.shape)}"
-
-
-def _numbers(options: Options, key: str) -> Optional[Tuple[float, ...]]:
-    low = {"mean": -np.inf, "pad": -1.0}.get(key, 0.0)
-    values = options.numbers(key, (1.0,), low)
-    return values if key in options else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

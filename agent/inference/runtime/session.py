@@ -2,28 +2,61 @@
 
 The session owns what a model needs besides its network: how a picture becomes its input, how its
 outputs become predictions, and what its file says about it.  A model may bring steps of its own: one
-between decoding and preprocessing, and one behind the task.
+between decoding and preprocessing, and one behind the task.  A frame may be looked at in windows, and
+models behind this one may look at what it detects.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from time import perf_counter
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime import arrays, contracts, custom, decode, draw, labels, plugins
+from agent.inference.runtime import (
+    arrays,
+    cascade,
+    contracts,
+    custom,
+    decode,
+    draw,
+    gallery,
+    labels,
+    modelinfo,
+    parts,
+    plugins,
+    recognition,
+)
 from agent.inference.runtime.answers import WorkerAnswer
-from agent.inference.runtime.base import Backend, Geometry, Labels, Prediction, Task, TensorInfo
+from agent.inference.runtime.base import Backend, Geometry, Labels, Network, Prediction, Task, TensorInfo
 from agent.inference.runtime.decode import Decoded
 from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.feed import Feed
+from agent.inference.runtime.inputspec import InputSpec
+from agent.inference.runtime.merging import merge
 from agent.inference.runtime.picture import Picture
-from agent.inference.runtime.preprocess import InputSpec, Preprocessor
+from agent.inference.runtime.preprocess import Preprocessor
+from agent.inference.runtime.stopwatch import Stopwatch
+from agent.inference.runtime.tasks.embedding import ImageEmbedding
+from agent.inference.runtime.windows import Windows
 
 __all__ = ["Session"]
 
+_MADE_UP = draw.encode(np.full((480, 640, 3), 127, np.uint8))
+"""The first picture of every model."""
+_HEAD = 64
+_WEB_PAGE = ("a web page", "download the file itself, and not the page that shows it")
+_INSTEAD = (
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file that it points to: git lfs pull"),
+    (b"<!doctype html", *_WEB_PAGE),
+    (b"<html", *_WEB_PAGE),
+)
+"""How what is often found in a model's place begins, what it is, and what to do."""
+_LARGE = (1080, 1920, 3)
+"""The first one that is cut into tiles of some size: how many that makes is part of how long an answer takes."""
+
+_Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 _Step = Callable[[Any], Any]
 _Predictor = Callable[[Sequence[np.ndarray], Geometry], List[Prediction]]
 
@@ -31,53 +64,117 @@ _Predictor = Callable[[Sequence[np.ndarray], Geometry], List[Prediction]]
 class Session:
     """A loaded model; ``model`` is the manifest with absolute paths.
 
+    ``busy`` is called whenever the network has been run while it loads, which it is once for each claim that is
+    tried, each window and each picture of a gallery.
+
     Raises ``ModelError`` when the model, its labels or its options cannot be used.
     """
 
-    def __init__(self, model: Mapping[str, Any]) -> None:
+    def __init__(self, model: Mapping[str, Any], busy: Callable[[], None] = lambda: None) -> None:
         started = perf_counter()
         self.path = str(model["file"])
         if not os.path.exists(self.path):
             raise ModelError("model-missing", f"there is no model at {self.path}", "check the path in the manifest")
+        self._config = str((model.get("backend_options") or {}).get("config") or "")
+        parts.of(self.path, self._config)
         threads = int(model.get("threads", 1))
         decode.configure(threads)
         self.backend = _open(self.path, threads, model)
         self.labels = _labels(model.get("labels"), self.backend)
-        self.task = _task(model, self.backend, self.labels)
         if not self.backend.inputs:
             raise ModelError("model-without-input", f"{self.path} has no input", None)
-        self.preprocess = Preprocessor(
-            InputSpec.parse(model.get("input") or {}, self.backend.metadata), self.backend.inputs[0]
-        )
-        self._before = _step("preprocess", model)
-        self._run = _runner(self.backend)
-        self._predictions = _predictor(self.task, _step("postprocess", model))
+        self._before, self._after = _step("preprocess", model), _step("postprocess", model)
+        spec = InputSpec.parse(model.get("input") or {})
+        self._feed = Feed(self.backend.inputs, self.backend.outputs, spec.others)
+        run = _runner(self.backend)
+        self._run = _reporting(run, busy)
         self._quantised = [_dequantise(tensor) for tensor in self.backend.outputs]
-        self._warm_up()
+        settled = recognition.settle(self._network(model), model, self._first_run)
+        self.task, self.preprocess = settled.task, settled.preprocess
+        self._predictions = _predictor(self.task)
+        self._last(self._predictions(*settled.first))
+        self._stages = [_stage(each, busy) for each in model.get("then") or ()]
+        self._learn(model)
+        self._recognition, self._warm_up_ms = settled.describe(), settled.warm_up_s * 1e3
+        self._recognition["notes"] += self._feed.notes
+        self._windows = Windows(spec.tile, spec.regions)
+        self._cover = None if self._before or self._stages else self._windows.cover(self.preprocess.cover)
+        if not self._windows.is_whole:
+            self._warm_up_ms = self._warm_up_windows()
+        self._run = run
         self._load_ms = (perf_counter() - started) * 1e3
 
     def infer(
         self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None
     ) -> WorkerAnswer:
         """Answer one encoded picture; raises ``ModelError`` for one that cannot be decoded or answered."""
-        start = perf_counter()
-        picture = decode.decode(data, encoding, None if snapshot or self._before else self.preprocess.cover)
-        decoded = perf_counter()
-        picture, array, geometry = self._prepare(picture)
-        ready = perf_counter()
-        outputs = self._run([array])
-        answered = perf_counter()
+        watch = Stopwatch()
+        decoded = decode.decode(data, encoding, None if snapshot else self._cover)
+        watch.lap("decode")
+        frame, predictions = self._answer(decoded, watch)
+        picture = _snapshot(frame.pixels, predictions, snapshot)
+        return WorkerAnswer(predictions, watch.timing(), frame.width, frame.height, picture, decoded.damaged)
+
+    def look(self, view: Picture, watch: Stopwatch) -> List[Prediction]:
+        """What the model says of a part of a frame; places are fractions of the whole frame."""
+        given = self._before(view) if self._before else view
+        return self._finished(self._see(given, watch), given.frame, watch)
+
+    def learn(self, folder: str, look: Callable[[Picture, Stopwatch], List[Prediction]]) -> None:
+        """Know what the pictures in ``folder`` show; ``look`` finds this model's vector in each."""
+        if not isinstance(self.task, ImageEmbedding):
+            hint = 'take the gallery out, or say task = "embedding"'
+            raise ModelError("options-wrong", f"a gallery is nothing to {_name(self.task)}", hint)
+        self.task.learn(*gallery.learned(folder, lambda pixels: cascade.vector(look(Picture.of(pixels), Stopwatch()))))
+
+    def _learn(self, model: Mapping[str, Any]) -> None:
+        """Galleries: this model's own of whole pictures, those of the models behind it of what this one detects."""
+        if model.get("gallery"):
+            self.learn(str(model["gallery"]), self.look)
+        stages = self._stages
+        for each, stage in zip(model.get("then") or (), stages):
+            if each["model"].get("gallery"):
+                self._stages = [stage]
+                stage.model.learn(str(each["model"]["gallery"]), self.look)
+        self._stages = stages
+
+    def _answer(self, frame: Decoded, watch: Stopwatch) -> Tuple[Decoded, List[Prediction]]:
+        """The frame as the model's own preprocessing leaves it, and what the model says of it."""
+        if self._windows.is_whole:
+            frame, array, geometry = self._prepare(frame, self.preprocess)
+            watch.lap("preprocess")
+            predictions = self._ask(array, geometry, watch)
+        else:
+            picture = self._before(Picture.of(frame.pixels)) if self._before else Picture.decoded(frame)
+            windows = self._windows.of(picture)
+            found = [self._see(window.picture, watch) for window in windows]
+            frame, predictions = picture.whole, merge(windows, found)
+        return frame, self._finished(predictions, frame.pixels, watch)
+
+    def _see(self, view: Picture, watch: Stopwatch) -> List[Prediction]:
+        """What the task says of a part of a frame."""
+        array, inner = self.preprocess(view.part)
+        watch.lap("preprocess")
+        return self._ask(array, view.placed(inner), watch)
+
+    def _ask(self, array: np.ndarray, geometry: Geometry, watch: Stopwatch) -> List[Prediction]:
+        outputs = self._outputs(array, geometry)
+        watch.lap("infer")
         predictions = self._predictions(self._real(outputs), geometry)
-        finished = perf_counter()
-        timing = {
-            "decode": _ms(decoded - start),
-            "preprocess": _ms(ready - decoded),
-            "infer": _ms(answered - ready),
-            "postprocess": _ms(finished - answered),
-        }
-        return WorkerAnswer(
-            predictions, timing, picture.width, picture.height, _snapshot(picture.pixels, predictions, snapshot)
-        )
+        watch.lap("postprocess")
+        return predictions
+
+    def _outputs(self, array: np.ndarray, geometry: Geometry) -> Sequence[np.ndarray]:
+        return self._feed.taken(self._run(self._feed.given(array, geometry)))
+
+    def _finished(self, predictions: List[Prediction], frame: np.ndarray, watch: Stopwatch) -> List[Prediction]:
+        """What the model's own step makes of the task's predictions, and then the models behind it."""
+        predictions = self._last(predictions)
+        watch.lap("postprocess")
+        return cascade.extended(predictions, frame, self._stages, watch) if self._stages else predictions
+
+    def _last(self, predictions: List[Prediction]) -> List[Prediction]:
+        return self._after(predictions) if self._after else predictions
 
     def run(self, places: Sequence[Mapping[str, Any]], data: memoryview, wanted: Sequence[str]) -> arrays.Outputs:
         """The network alone: what lies at ``places`` in ``data`` through it, and the outputs that are wanted.
@@ -90,13 +187,23 @@ class Session:
         timing = {"infer": _ms(perf_counter() - start)}
         return arrays.Outputs(arrays.chosen(outputs, self.backend.outputs, wanted), timing)
 
-    def _prepare(self, picture: Decoded) -> Tuple[Decoded, np.ndarray, Geometry]:
+    def _prepare(self, picture: Decoded, preprocess: Preprocessor) -> Tuple[Decoded, np.ndarray, Geometry]:
         """The frame, the network's input, and how that lies in the frame."""
         if self._before is None:
-            return (picture, *self.preprocess(picture))
+            return (picture, *preprocess(picture))
         given = self._before(Picture.of(picture.pixels))
-        array, inner = self.preprocess(_decoded(given.pixels))
-        return _decoded(given.frame), array, given.placed(inner)
+        array, inner = preprocess(given.part)
+        return given.whole, array, given.placed(inner)
+
+    @property
+    def longest_ms(self) -> float:
+        """How long an answer takes at most, by the first ones: with all that the models behind may be shown."""
+        return self._warm_up_ms + sum(stage.most * stage.model.longest_ms for stage in self._stages)
+
+    @property
+    def digest(self) -> str:
+        """Of the model's files, and of those behind it."""
+        return parts.joined([parts.digest(self.path, self._config), *(stage.model.digest for stage in self._stages)])
 
     def describe(self) -> Dict[str, Any]:
         """What the model is, as JSON."""
@@ -104,29 +211,85 @@ class Session:
             "backend": f"{_name(self.backend)} {self.backend.version()}".rstrip(),
             "accelerator": self.backend.accelerator,
             "task": _name(self.task),
-            "digest": _digest(self.path),
+            "digest": self.digest,
             "inputs": [tensor.as_dict() for tensor in self.backend.inputs],
             "outputs": [tensor.as_dict() for tensor in self.backend.outputs],
             "labels": len(self.labels.names),
             "load_ms": _ms(self._load_ms / 1e3),
+            "warm_up_ms": _ms(self._warm_up_ms / 1e3),
+            "longest_ms": _ms(self.longest_ms / 1e3),
+            "decoder": str(getattr(self.task, "decoder", "")),
+            "recognition": self._recognition,
+            "input": [fact._asdict() for fact in self.preprocess.facts],
+            "stages": [stage.model.describe() for stage in self._stages],
         }
 
     def _real(self, outputs: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Quantised outputs as the real numbers they stand for."""
         return [real(array) if real else array for real, array in zip(self._quantised, outputs)]
 
-    def _warm_up(self) -> None:
-        """Answer a grey JPEG, so that the first camera frame pays for nothing but itself."""
-        self.infer(draw.encode(np.full((480, 640, 3), 127, np.uint8)), "jpeg")
+    def _network(self, model: Mapping[str, Any]) -> Network:
+        feed, facts = self._feed, {**modelinfo.beside(self.path), **self.backend.metadata}
+        return Network(feed.inputs, feed.outputs, self.labels, facts, model.get("options") or {})
+
+    def _first_run(self, preprocess: Preprocessor) -> Tuple[List[np.ndarray], Geometry]:
+        """What the network answers to a made-up picture, so that the first frame pays for nothing but itself."""
+        picture = decode.decode(_MADE_UP, "jpeg", None if self._before else preprocess.cover)
+        _, array, geometry = self._prepare(picture, preprocess)
+        return self._real(self._outputs(array, geometry)), geometry
+
+    def _warm_up_windows(self) -> float:
+        """Look at every window of a made-up frame; how long that takes, in ms."""
+        pixels = np.full(_LARGE if self._windows.by_size else (480, 640, 3), 127, np.uint8)
+        watch = Stopwatch()
+        self._answer(_decoded(pixels), watch)
+        return sum(watch.timing().values())
+
+
+def _reporting(run: _Run, busy: Callable[[], None]) -> _Run:
+    """The same network, which says so whenever it has been run."""
+
+    def reported(given: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        outputs = run(given)
+        busy()
+        return outputs
+
+    return reported
+
+
+def _stage(given: Mapping[str, Any], busy: Callable[[], None]) -> cascade.Stage:
+    settings = {key: value for key, value in given.items() if key != "model"}
+    try:
+        behind = Session(given["model"], busy)
+    except ModelError as error:
+        which = os.path.basename(str(given["model"]["file"]))
+        raise ModelError(error.code, f"the model behind it, {which}: {error.message}", error.hint) from error
+    return cascade.Stage(behind, **{**settings, "classes": frozenset(settings["classes"])})
 
 
 def _open(path: str, threads: int, model: Mapping[str, Any]) -> Backend:
     name = model.get("backend") or "auto"
     kind = plugins.backend_for(path) if name == "auto" else plugins.backend(name)
-    backend = kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
+    try:
+        backend = kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
+    except ModelError as error:
+        if error.code == "model-broken" and (what := _instead(path)):
+            raise ModelError(error.code, f"{path} holds no model: it is {what[0]}", what[1]) from error
+        raise
     if not plugins.is_own(kind):
         contracts.network(backend, _name(backend))
     return backend
+
+
+def _instead(path: str) -> Optional[Tuple[str, str]]:
+    """What lies in a model's place, by its first bytes, and what to do; None for what only the backend can judge."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        head = file.read(_HEAD).lstrip().lower()
+    if not head:
+        return "empty", "copy it again"
+    return next(((what, hint) for sign, what, hint in _INSTEAD if head.startswith(sign)), None)
 
 
 def _labels(path: Optional[str], backend: Backend) -> Labels:
@@ -135,27 +298,20 @@ def _labels(path: Optional[str], backend: Backend) -> Labels:
     return labels.of(backend.metadata.get("labels") or ())
 
 
-def _task(model: Mapping[str, Any], backend: Backend, names: Labels) -> Task:
-    name = model.get("task") or "auto"
-    kind = plugins.task_for(backend.inputs, backend.outputs) if name == "auto" else plugins.task(name)
-    return kind(model.get("options") or {}, names, backend.inputs, backend.outputs)
-
-
-def _runner(backend: Backend) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
+def _runner(backend: Backend) -> _Run:
     """How the network is run: a user's backend is checked whenever it answers."""
     if plugins.is_own(type(backend)):
         return backend.run
     return lambda given: contracts.arrays(backend.run(given), len(backend.outputs), _name(backend))
 
 
-def _predictor(task: Task, after: Optional[_Step]) -> _Predictor:
-    """What the outputs say: a user's task is checked too, and a step behind it has the last word."""
+def _predictor(task: Task) -> _Predictor:
+    """What the outputs say: a user's task is checked too."""
 
     def checked(outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
         return contracts.predictions(task.predictions(outputs, geometry), _name(task))
 
-    first = task.predictions if plugins.is_own(type(task)) else checked
-    return first if after is None else lambda outputs, geometry: after(first(outputs, geometry))
+    return task.predictions if plugins.is_own(type(task)) else checked
 
 
 def _step(word: str, model: Mapping[str, Any]) -> Optional[_Step]:
@@ -179,7 +335,7 @@ def _decoded(pixels: np.ndarray) -> Decoded:
 
 
 def _dequantise(tensor: TensorInfo) -> Any:
-    if tensor.scale is None or np.dtype(tensor.dtype).kind not in "iu":
+    if tensor.scale is None or tensor.kind not in ("i", "u"):
         return None
     scale, zero_point = np.float32(tensor.scale), np.float32(tensor.zero_point)
     return lambda array: (array.astype(np.float32) - zero_point) * scale
@@ -189,30 +345,6 @@ def _snapshot(pixels: np.ndarray, predictions: Sequence[Prediction], wanted: Opt
     if not wanted:
         return b""
     return draw.encode(draw.annotate(pixels, predictions, wanted.get("max_side")), wanted.get("quality", 80))
-
-
-def _digest(path: str) -> str:
-    """Of a file's contents, or of a folder's files: their sorted names and the digest of each."""
-    digest = hashlib.sha256()
-    if os.path.isdir(path):
-        for name in _files(path):
-            entry = f"{name}\0{_digest(os.path.join(path, name))}\n"
-            digest.update(entry.encode("utf-8", "surrogateescape"))
-    else:
-        with open(path, "rb") as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
-    return "sha256:" + digest.hexdigest()
-
-
-def _files(folder: str) -> List[str]:
-    """The files of a model's folder, relative to it; without hidden ones and what Python leaves behind."""
-    found: List[str] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        paths = (os.path.join(place, name) for name in names if not name.startswith("."))
-        found += [os.path.relpath(path, folder) for path in paths if os.path.isfile(path)]
-    return sorted(found)
 
 
 def _ms(seconds: float) -> float:

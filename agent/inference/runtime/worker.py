@@ -13,10 +13,11 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import Any, Iterator, Mapping, Optional
 
-from agent.inference.runtime import custom, messages
+from agent.inference.runtime import custom, messages, user
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.ring import Ring
 
@@ -42,6 +43,7 @@ class _Worker:
         self.link = link
         self.ring = ring
         self.session: Any = None
+        self._said_at = 0.0
 
     def serve(self) -> None:
         for envelope in self._messages():
@@ -78,11 +80,20 @@ class _Worker:
         # Imported here: what NumPy, OpenCV or a backend print or break at import is then an answer too.
         from agent.inference.runtime.session import Session  # noqa: PLC0415
 
+        content = user.reachable(content)
         for path in reversed(content.get("python_path") or ()):
             sys.path.insert(0, path)
-        self.session = Session(content["model"])
+        self._busy()
+        self.session = Session(content["model"], self._busy)
         _limit_memory(content.get("memory_mb"))
-        return messages.encode(messages.LOADED, self.session.describe())
+        return messages.encode(messages.LOADED, messages.strict(self.session.describe()))
+
+    def _busy(self) -> None:
+        """Say that loading gets on, every second at most."""
+        now = time.monotonic()
+        if now - self._said_at >= 1:
+            self._said_at = now
+            self.link.sendall(messages.encode(messages.BUSY, {}))
 
     def _infer(self, content: Mapping[str, Any]) -> bytes:
         data = self.ring.read(content["slot"], content["length"])
@@ -101,7 +112,8 @@ class _Worker:
 
 
 def _error(identity: Any, code: str, message: str, hint: Optional[str]) -> bytes:
-    return messages.encode(messages.ERROR, {"id": identity, "code": code, "message": message, "hint": hint})
+    shown = {"message": user.original(message), "hint": hint and user.original(hint)}
+    return messages.encode(messages.ERROR, messages.strict({"id": identity, "code": code, **shown}))
 
 
 def _settle() -> None:

@@ -34,7 +34,7 @@ from agent.inference.plane import InferencePlane
 from agent.inference.tuning.choice import figures
 from agent.inference.tuning.values import Measured
 from agent.inference.values import Answer, ModelMetadata, PoolStatus
-from agent.results.comparison import Predictions, difference
+from agent.results.comparison.answers import difference
 from agent.results.result import Reason
 
 __all__ = ["Report", "Sample", "measure", "room", "samples"]
@@ -103,7 +103,7 @@ class _Reference:
 
     def __init__(self) -> None:
         self.placement: Placement | None = None
-        self.answers: Sequence[Predictions] = ()
+        self.answers: Sequence[Answer] = ()
 
 
 class _Contender:
@@ -220,15 +220,17 @@ class _Heat:
             contender.proving = [await self._answer(contender, picture) for picture in self._pictures]
         except _TimeUpError:
             raise _late() from None
-        answers = [answer.predictions for answer in contender.proving]
+        answers = contender.proving
         if self._reference.placement is None:
             self._reference.placement, self._reference.answers = contender.placement, answers
         await self._compare(contender, answers)
 
-    async def _compare(self, contender: _Contender, answers: Sequence[Predictions]) -> None:
+    async def _compare(self, contender: _Contender, answers: Sequence[Answer]) -> None:
         names = [picture.name for picture in self._pictures]
         pairs = list(zip(self._reference.answers, answers, strict=True))
-        differences = await asyncio.to_thread(lambda: [difference(one, other) for one, other in pairs])
+        differences = await asyncio.to_thread(
+            lambda: [difference(one.predictions, other.predictions, aspect=one.aspect) for one, other in pairs]
+        )
         disagreements = [(name, words) for name, words in zip(names, differences, strict=True) if words]
         contender.agreed = len(names) - len(disagreements)
         if disagreements:

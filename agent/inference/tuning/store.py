@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from agent.files import write_atomically
+from agent.files import make_folder, write_atomically
 from agent.inference.tuning.values import Machine, Requirements, Tuning
 
-__all__ = ["TuningStore", "digest", "stale"]
+__all__ = ["TuningStore", "stale"]
 
 log = logging.getLogger(__name__)
 
@@ -24,20 +23,6 @@ FOLDER = "tuning"
 _ASIDE = ".unreadable"
 _MOST = 256
 """Files of a few kilobytes."""
-
-
-def digest(path: Path) -> str:
-    """``sha256:…`` of a model's file or folder, as its worker describes it too; blocks while it reads.
-
-    Raises ``OSError``.
-    """
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    whole = hashlib.sha256()
-    for name in sorted(_files(path)):
-        whole.update(f"{name}\0{digest(path / name)}\n".encode("utf-8", "surrogateescape"))
-    return f"sha256:{whole.hexdigest()}"
 
 
 def stale(tuning: Tuning, machine: Machine) -> str:
@@ -83,7 +68,7 @@ class TuningStore:
         """Keep a tuning in place of the last one; None where the disk refuses, and then until this program ends."""
         path = self.path(tuning.digest, tuning.requirements)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning), indent=2) + b"\n")
             self._thin()
         except OSError as error:
@@ -112,11 +97,3 @@ class TuningStore:
             log.warning("the tuning in %s is unreadable (%s) and in the way: %s", path, error, problem.strerror)
         else:
             log.warning("the tuning in %s is unreadable (%s); it is set aside as %s", path, error, aside.name)
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """What of a folder is the model's: without hidden files and what Python leaves behind."""
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
-            yield str(path.relative_to(folder))

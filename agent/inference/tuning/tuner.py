@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from agent.errors import ModelRefusedError, VergeError
+from agent.errors import VergeError
+from agent.inference import manifest
 from agent.inference.manifest import ModelSpec
 from agent.inference.placement import Placement
 from agent.inference.tuning import device, store
@@ -79,7 +80,7 @@ async def tune(spec: ModelSpec, *, budget_s: float = BUDGET_S, report: Report = 
     requirements = Requirements.of(spec)
     placements = candidates(requirements, abilities, machine.cpus)
     pictures = await asyncio.to_thread(samples, spec)
-    at_once = room(device.free_bytes(), _size(Path(spec.manifest.file)))
+    at_once = room(device.free_bytes(), sum(path.stat().st_size for path in manifest.parts(spec)))
     left_s = max(0.0, budget_s - (time.monotonic() - began))
     measured = await measure(spec, placements, pictures, budget_s=left_s, at_once=at_once, report=report)
     absent = (_absent(ability, requirements) for ability in abilities if ability.problem is not None)
@@ -111,24 +112,11 @@ async def find(spec: ModelSpec, kept: TuningStore, report: Report = log.info) ->
 
 
 async def digest_of(spec: ModelSpec) -> str:
-    """The digest of a model's file or folder; raises ``ModelRefusedError`` where it cannot be read."""
-    path = Path(spec.manifest.file)
-    try:
-        return await asyncio.to_thread(store.digest, path)
-    except OSError as error:
-        raise ModelRefusedError(
-            f"the model file {path} cannot be read: {error.strerror}",
-            code="model-missing",
-            hint="check file = … in its manifest.toml",
-        ) from error
+    """The digest of a model, as its worker describes it too; raises ``ModelRefusedError`` where it cannot be read."""
+    return await asyncio.to_thread(manifest.digest, spec)
 
 
 def _absent(ability: Ability, requirements: Requirements) -> Measured:
     """A backend that reads the file, and does not run here."""
     placement = Placement(ability.backend, requirements.accelerator, requirements.threads)
     return Measured(placement=placement, problem=ability.problem)
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())

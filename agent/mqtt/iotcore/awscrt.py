@@ -168,6 +168,7 @@ class CrtClient:
             correlation_data=packet.correlation_data_bytes,
             user_properties=tuple((user.name, user.value) for user in packet.user_properties or ()),
             expiry_s=packet.message_expiry_interval_sec,
+            is_text=packet.payload_format_indicator == mqtt5.PayloadFormatIndicator.AWS_MQTT5_PFI_UTF8,
             packet_id=next_packet_id() if qos else 0,
         )
         self._emit(Received(message, tuple(packet.subscription_identifiers or ()), acquire() if acquire else None))

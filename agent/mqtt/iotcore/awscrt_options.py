@@ -80,6 +80,7 @@ def publish_packet(message: Message) -> Any:
         payload=message.payload,
         qos=mqtt5.QoS(min(message.qos, HIGHEST_QOS)),
         retain=message.retain,
+        payload_format_indicator=mqtt5.PayloadFormatIndicator.AWS_MQTT5_PFI_UTF8 if message.is_text else None,
         content_type=message.content_type,
         response_topic=message.response_topic,
         correlation_data_bytes=message.correlation_data,

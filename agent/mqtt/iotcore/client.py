@@ -39,7 +39,10 @@ class IotCoreTransport(BrokerTransport):
         limits = IotCoreBroker(rules=options.limits)
         if will is not None:
             limits.check(will)
-        super().__init__(name, options, partial(self._connect, will), limits=limits, pacing=Pace(options.limits))
+        super().__init__(
+            name, options, partial(self._connect, will), limits=limits, pacing=Pace(options.limits),
+            keeps_session=not options.clean_start, client_id=options.client_id,
+        )  # fmt: skip
         self._batcher = Batcher(options.batch) if options.batch else None
         self._batch_timer: asyncio.TimerHandle | None = None
         self._refused = 0
@@ -56,9 +59,15 @@ class IotCoreTransport(BrokerTransport):
 
     @property
     def counts(self) -> Counts:
-        """Messages refused (against IoT Core's rules), postponed (to the next second), dropped (QoS 0, no room)."""
+        """Messages refused (against IoT Core's rules), postponed (to the next second), dropped (QoS 0, no room).
+
+        And what every link does.
+        """
         postponed, dropped = self._sending.postponed, self._crt.dropped
-        return {"messages": {"refused": self._refused, "postponed": postponed, "dropped": dropped}}
+        return {
+            "messages": {"refused": self._refused, "postponed": postponed, "dropped": dropped},
+            **super().counts,
+        }
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._batcher and not self._closed:

@@ -270,7 +270,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):  # not wait_for: in Python 3.11 that may drop a cancellation
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -19,11 +19,13 @@ What the caller spares, for it may be on the wire, does not give way.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -206,6 +208,12 @@ class Database:
                 " WHERE seq >> ? = totals.rank)",
                 (SHIFT,),
             )
+
+    def copy_to(self, path: Path) -> None:
+        """Write all of it into another file, which only its owner can read.  Raises ``OSError`` too."""
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._connection.execute("VACUUM INTO ?", (str(path),))
 
     def close(self) -> None:
         """Close the file."""

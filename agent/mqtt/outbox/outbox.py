@@ -160,6 +160,10 @@ class Outbox:
         """Have ``handler`` called for each message that matches, now and after each reconnect."""
         self.inner.subscribe(topic_filter, handler, qos=qos, manual_ack=manual_ack)
 
+    async def granted(self, topic_filter: str) -> str | None:
+        """Wait for the broker's answer to a filter."""
+        return await self.inner.granted(topic_filter)
+
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
         """Forget the pair; the last handler of a filter also leaves it at the broker."""
         self.inner.unsubscribe(topic_filter, handler)
@@ -167,6 +171,19 @@ class Outbox:
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of a ``manual_ack`` subscription: it is done with."""
         self.inner.acknowledge(message)
+
+    def hold(self) -> None:
+        """Hand on and acknowledge nothing of a session that outlives this process, and leave none of its filters."""
+        self.inner.hold()
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether what is not acknowledged now comes to the next process."""
+        return self.inner.hands_over
+
+    def release(self) -> None:
+        """Every subscriber is there: what was held back is theirs, and filters that nobody wants are left."""
+        self.inner.release()
 
     def watch(self, listener: Callable[[LinkState], None]) -> None:
         """Have ``listener`` called whenever the link goes up or down."""

@@ -36,6 +36,7 @@ class _Facts(msgspec.Struct, array_like=True, frozen=True):
     correlation_data: bytes | None
     user_properties: tuple[tuple[str, str], ...]
     expiry_s: int | None
+    is_text: bool = False
 
 
 _decode = msgspec.json.Decoder(_Facts).decode
@@ -115,6 +116,7 @@ def written(message: Message) -> tuple[str, int]:
             message.correlation_data,
             message.user_properties,
             message.expiry_s,
+            message.is_text,
         )
     ).decode()
     return facts, len(message.payload) + len(facts) + 2 * len(message.topic.encode()) + _ROW_BYTES
@@ -133,6 +135,7 @@ def read(seq: int, topic: str, at_ms: int, size: int, facts: str, payload: bytes
         values.correlation_data,
         values.user_properties,
         values.expiry_s,
+        is_text=values.is_text,
     )
     return Record(seq, at_ms, message, facts, size)
 

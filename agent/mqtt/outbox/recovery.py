@@ -1,44 +1,25 @@
-"""What can be wrong with the outbox's file: its name for people and programs, and what is saved of a broken one."""
+"""What can be wrong with the outbox's file, in words for people and programs, and what is saved of a broken one."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import sqlite3
-import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from agent import disk
 from agent.mqtt.outbox.database import Connect, Database, ForeignDatabaseError
 from agent.mqtt.outbox.record import RANKS, Record, rank_of, read
 from agent.topics import valid_topic
 
-__all__ = ["Trouble", "is_broken", "quarantine_file", "salvage", "trouble_of"]
+__all__ = ["Trouble", "is_broken", "salvage", "trouble_of"]
 
 log = logging.getLogger("agent.mqtt.outbox")
 
-KEPT = 2
-"""Files set aside that are kept; older ones are removed."""
 _AT_ONCE = 500
-_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_OF_SQLITE = {
-    sqlite3.SQLITE_FULL: "disk-full",
-    sqlite3.SQLITE_READONLY: "disk-read-only",
-    sqlite3.SQLITE_CANTOPEN: "disk-denied",
-    sqlite3.SQLITE_PERM: "disk-denied",
-    sqlite3.SQLITE_BUSY: "outbox-locked",
-    sqlite3.SQLITE_LOCKED: "outbox-locked",
-}
-_OF_SYSTEM = {
-    errno.ENOSPC: "disk-full",
-    errno.EDQUOT: "disk-full",
-    errno.EROFS: "disk-read-only",
-    errno.EACCES: "disk-denied",
-    errno.EPERM: "disk-denied",
-}
 _HINTS = {
     "disk-full": "make room, or lower max_bytes of the outbox",
     "disk-read-only": "name a path on a writable file system",
@@ -61,31 +42,13 @@ class Trouble:
 
 def trouble_of(error: Exception, path: Path) -> Trouble:
     """The trouble in an error of SQLite or of the system."""
-    code = _OF_SYSTEM.get(error.errno or 0) if isinstance(error, OSError) else _OF_SQLITE.get(_primary(error))
-    code = code or "disk-error"
+    code = disk.trouble_code(error).replace("file-locked", "outbox-locked")
     return Trouble(code, f"the outbox {path} cannot be written: {error}", _HINTS[code], reopen=code != "disk-full")
 
 
 def is_broken(error: Exception) -> bool:
     """Whether the file itself is wrong, not the disk under it."""
-    return isinstance(error, ForeignDatabaseError) or _primary(error) in _BROKEN
-
-
-def quarantine_file(path: Path) -> Path:
-    """Rename the database and its log; gives the new name.  Raises ``OSError``."""
-    now = time.time()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now * 1e3) % 1000:03}Z"
-    name = path.with_name(f"{path.name}.broken-{stamp}")
-    for suffix in ("-wal", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.replace(name.with_name(name.name + suffix))
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-    older = sorted(path.parent.glob(f"{path.name}.broken-*Z"))[:-KEPT]
-    for file in older:
-        for suffix in ("-wal", "-shm", ""):
-            file.with_name(file.name + suffix).unlink(missing_ok=True)
-    return name
+    return isinstance(error, ForeignDatabaseError) or disk.is_broken(error)
 
 
 def salvage(path: Path, database: Database, connect: Connect) -> None:
@@ -111,7 +74,3 @@ def _checked(seq: object, topic: object, at_ms: object, size: object, facts: obj
         case int(), str(), int(), int(), str(), bytes() if valid_topic(topic) and 0 <= rank_of(seq) < len(RANKS):
             return read(seq, topic, at_ms, size, facts, payload)
     raise ValueError("a row is none of ours")
-
-
-def _primary(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF

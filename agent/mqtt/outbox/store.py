@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import time
 from collections import deque
@@ -32,10 +33,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent import disk
 from agent.config.transports import OutboxOptions
+from agent.files import make_file, make_folder
 from agent.mqtt.outbox.database import Bounds, Connect, Database, Drop
 from agent.mqtt.outbox.record import Record
-from agent.mqtt.outbox.recovery import Trouble, is_broken, quarantine_file, salvage, trouble_of
+from agent.mqtt.outbox.recovery import Trouble, is_broken, salvage, trouble_of
 from agent.mqtt.outbox.scheduler import Load, Loaded
 
 __all__ = ["Clock", "Job", "Report", "Store", "Writer", "connect"]
@@ -226,6 +229,8 @@ class Store:
         self._rank = rank
         self._connect = connecting
         self._disk: Database | None = None
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
         self._memory: Database | None = None
         self._unsaved: set[int] = set()
         """What is in memory only."""
@@ -238,6 +243,9 @@ class Store:
     def perform(self, job: Job) -> Report:
         """Do a job."""
         report = Report()
+        due = not self.trouble or job.now_ms >= self._again_ms
+        if due and self._disk is not None and disk.identity(self._path) != self._identity:
+            self._put_back(job, report)
         if self._disk is None and job.now_ms >= self._again_ms:
             self._open(job, report)
         if not self._saved(job, report):
@@ -270,20 +278,46 @@ class Store:
             self._recovered()
 
     def _opened(self) -> Database:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
+        make_file(self._path)
         database = Database(str(self._path), self._bounds, self._connect)
         try:
             database.reclassify(self._rank)
         except BaseException:
             database.close()
             raise
+        self._identity = disk.identity(self._path)
         return database
+
+    def _put_back(self, job: Job, report: Report) -> None:
+        """The file was removed or replaced while it is open: write it anew, with all that waits."""
+        assert self._disk is not None  # noqa: S101 the caller looked
+        new = self._path.with_name(f"{self._path.name}.new")
+        replaced: Path | None = None
+        try:
+            make_folder(self._path.parent)
+            if os.path.lexists(self._path):
+                replaced = disk.set_aside(self._path)
+            self._disk.copy_to(new)
+            # Before the rename: SQLite removes the log of what it closes by its name.
+            self._disk.close()
+            new.replace(self._path)
+            self._disk = self._opened()
+            if replaced is not None:
+                salvage(replaced, self._disk, self._connect)
+        except (sqlite3.Error, OSError) as error:
+            # What was open there is lost when it is closed: what is held in memory is kept.
+            self._failed(error, job)
+            return
+        self.set_aside = replaced or self.set_aside
+        report.opened = True
+        log.error("the outbox %s was removed or replaced while the agent runs; it is written anew", self._path)
 
     def _renewed(self, error: Exception, job: Job, report: Report) -> bool:
         """Whether the broken file is out of the way, and a new one has what could be saved."""
         self._close_disk()
         try:
-            self.set_aside = quarantine_file(self._path)
+            self.set_aside = disk.set_aside(self._path)
             self._disk = self._opened()
             salvage(self.set_aside, self._disk, self._connect)
             self._disk.restore([record for record in job.held if record.seq not in self._unsaved])

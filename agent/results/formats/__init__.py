@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from agent.config.strict import nearest
 from agent.errors import ConfigError
+from agent.inference.predictions import Prediction
 from agent.results.result import Result
 
 __all__ = ["FORMATS", "GROUP", "Context", "Format", "load", "names"]
@@ -61,6 +62,10 @@ class Context:
 class Format:
     """A way to write results; ``schema`` names the JSON Schema its payloads keep to, if the package has it.
 
+    ``attaches`` says whether its payloads speak of attachments (``results/attachments.py``): a result then comes
+    without what is large in it, and with masks in the form that the output asks for.  ``carries`` says which
+    predictions have a form in them, where not all have; what is left out is counted.
+
     >>> load("native").content_type
     'application/json'
     """
@@ -68,6 +73,8 @@ class Format:
     encode: Callable[[Result, Context], bytes]
     content_type: str = "application/json"
     schema: str | None = None
+    attaches: bool = False
+    carries: Callable[[Prediction], bool] | None = None
 
 
 @cache

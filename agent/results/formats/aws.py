@@ -4,6 +4,10 @@ Each leaf is text: scores as Python prints them, boxes as NumPy prints a row of 
 zone, and a description that ends in a blank.  The description is true: at most ``top_k`` predictions are listed, none
 below ``threshold``.  What reads these payloads today goes on reading them.
 
+They know classes and boxes.  What has a name and a score is written as they write a class, and its box beside it:
+segments, key points, an anomaly, a text, the nearest one to a vector.  The rest has no form here and is left out: maps
+and tensors, vectors and key points without a name, and of a detection its mask, key points, corners and parts.
+
 The samples for TensorFlow Lite print a box as ymin, xmin, ymax, xmax in fractions of the frame: that is this format.
 Those for DLR print another one (``aws_dlr``).
 """
@@ -15,25 +19,32 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from agent.errors import ConfigError
-from agent.inference.predictions import Box, Classification, Detection
+from agent.inference.predictions import KINDS, Box, Detection, Prediction, Text, label_of, score_of
 from agent.results.formats import Context, Format
 from agent.results.formats.numpy_text import row
 from agent.results.result import Result
 
-__all__ = ["FORMAT", "Boundaries", "encode", "payload"]
+__all__ = ["FORMAT", "Boundaries", "carries", "encode", "payload"]
 
 Boundaries: TypeAlias = Callable[[Box], str]
 """How a box is printed."""
 
+_KINDS = {of: kind for kind, of in KINDS.items()}
+
 
 def encode(result: Result, context: Context) -> bytes:
-    """The result as the samples publish it; raises ``ConfigError`` for what is neither class nor box."""
+    """The result as the samples publish it; raises ``ConfigError`` where none of it has a form here."""
     return payload(result, context, _fractions)
+
+
+def carries(prediction: Prediction) -> bool:
+    """Whether a prediction has a form here."""
+    return _name(prediction) is not None and score_of(prediction) is not None
 
 
 def payload(result: Result, context: Context, boundaries: Boundaries) -> bytes:
     """As ``encode``, with boxes printed by ``boundaries``."""
-    best = [one for one in _classes(result) if one.score >= context.threshold][: context.top_k]
+    best = [one for one in _carried(result) if (score_of(one) or 0.0) >= context.threshold][: context.top_k]
     return json.dumps(
         {
             "timestamp": str(context.now()),
@@ -44,28 +55,31 @@ def payload(result: Result, context: Context, boundaries: Boundaries) -> bytes:
     ).encode()
 
 
-def _classes(result: Result) -> list[Classification | Detection]:
-    classes = [one for one in result.predictions if isinstance(one, Classification | Detection)]
-    if len(classes) < len(result.predictions):
-        others = {type(one).__name__.lower() for one in result.predictions} - {"classification", "detection"}
-        what = "raw tensors" if others == {"tensor"} else f"predictions of {', '.join(sorted(others))}"
+def _carried(result: Result) -> list[Prediction]:
+    carried = [one for one in result.predictions if carries(one)]
+    if not carried and result.predictions:
+        kinds = sorted({_KINDS[type(one)] for one in result.predictions})
         raise ConfigError(
-            f"the aws formats cannot carry {what}",
+            f"the aws formats cannot carry predictions of {' and '.join(kinds)}",
             hint='set format = "native" on the outputs of this stream',
             code="format-unsuited",
         )
-    return classes
+    return carried
 
 
-def _leaves(prediction: Classification | Detection, boundaries: Boundaries) -> dict[str, str]:
-    leaves = {"Label": prediction.label, "Score": str(prediction.score)}
-    if isinstance(prediction, Detection):
+def _leaves(prediction: Prediction, boundaries: Boundaries) -> dict[str, str]:
+    leaves = {"Label": _name(prediction) or "", "Score": str(score_of(prediction))}
+    if isinstance(prediction, Detection | Text) and prediction.box is not None:
         leaves["Boundaries"] = boundaries(prediction.box)
     return leaves
+
+
+def _name(prediction: Prediction) -> str | None:
+    return prediction.text if isinstance(prediction, Text) else label_of(prediction)
 
 
 def _fractions(box: Box) -> str:
     return row((box.y, box.x, box.y + box.height, box.x + box.width))
 
 
-FORMAT = Format(encode, schema="aws")
+FORMAT = Format(encode, schema="aws", carries=carries)

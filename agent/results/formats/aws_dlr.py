@@ -16,7 +16,7 @@ _SIDE = 512
 
 
 def encode(result: Result, context: Context) -> bytes:
-    """The result as the samples publish it; raises ``ConfigError`` for what is neither class nor box."""
+    """The result as the samples publish it; raises ``ConfigError`` where none of it has a form here."""
     return aws.payload(result, context, _pixels)
 
 
@@ -25,4 +25,4 @@ def _pixels(box: Box) -> str:
     return row([fraction * _SIDE for fraction in corners])
 
 
-FORMAT = Format(encode, schema="aws")
+FORMAT = Format(encode, schema="aws", carries=aws.carries)

@@ -18,4 +18,4 @@ def encode(result: Result, context: Context) -> bytes:
     return _ENCODER.encode(result)
 
 
-FORMAT = Format(encode, schema="native")
+FORMAT = Format(encode, schema="native", attaches=True)

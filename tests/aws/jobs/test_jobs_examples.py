@@ -8,7 +8,6 @@ import importlib
 import pytest
 
 MODULES = (
-    "agent.aws.jobs.execution",
     "agent.aws.jobs.messages",
     "agent.aws.jobs.retry",
     "agent.aws.jobs.shadow",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+import tempfile
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,14 +22,18 @@ from agent.aws.jobs.messages import Status
 from agent.aws.jobs.retry import Pace
 from agent.aws.jobs.service.caller import calling
 from agent.aws.jobs.service.job import JobError
+from agent.aws.jobs.service.queue import JobQueue
+from agent.aws.jobs.service.repository import JobRepository, Mailbox, Notice
 from agent.aws.jobs.service.serve import JobsService
 from agent.aws.jobs.service.store import JobStore
 from agent.aws.jobs.topics import GREENGRASS, JobTopics
 from agent.errors import UnreachableError
 from agent.mqtt.client import MqttTransport
 from agent.mqtt.transport import Message
+from tests.aws.jobs.two_ends import spec
 from tests.support.broker import Broker
 from tests.support.inbox import Inbox, connected, subscribed
+from tests.support.memory import MemoryBus, MemoryTransport
 from tests.support.until import until
 
 DOCUMENT = {"components": {"com.acme.A": {"version": "1.0.0"}}}
@@ -145,20 +153,6 @@ async def test_jobs_are_done_one_after_the_other_in_the_order_they_were_queued(b
         await ended(caller, "j3")
 
 
-async def test_a_managed_template_is_rejected_with_a_reason(broker, tmp_path, thing):
-    template = {"version": "1.0", "steps": [{"action": {"name": "Reboot"}}]}
-    async with (
-        serving(broker.options, tmp_path),
-        operator(broker.options) as caller,
-        device(broker.options, JobTopics(thing)) as (_, owner),
-    ):
-        await caller.ask("create", {**job("j1", thing), "document": template})
-        (execution,) = await ended(caller, "j1")
-    assert execution["status"] == "REJECTED"
-    assert "managed-template" in execution["statusDetails"]["deployment-failure-cause"]
-    assert not owner.jobs
-
-
 async def test_a_forced_cancellation_stops_the_device_and_the_next_job_begins(broker, tmp_path, thing):
     async with (
         serving(broker.options, tmp_path),
@@ -253,6 +247,26 @@ async def test_a_service_that_is_killed_goes_on_where_it_was(broker, tmp_path, t
         assert process.wait(10) == -signal.SIGTERM
 
 
+async def test_the_service_of_an_agents_file_listens_where_that_agent_does(broker, tmp_path, thing):
+    config = tmp_path / "local.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path}"\n[transports.local]\nport = {broker.port}\n[deployments]\naws_prefix = "verge/aws"\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, "serve", "-c", str(config)], stderr=subprocess.DEVNULL
+    )  # fmt: skip
+    try:
+        topics = JobTopics(thing, "verge/aws")
+        async with operator(broker.options) as caller, device(broker.options, topics) as (client, owner):
+            await answered(caller, "create", job("j1", thing))
+            await owner.until(lambda one: one.jobs)
+            client.report(owner.jobs[0], Status.SUCCEEDED)
+            await ended(caller, "j1")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM
+
+
 async def test_what_an_operator_asks_wrongly_is_answered_with_a_code(broker, tmp_path, thing):
     wrong = {
         "describe": ({"jobId": "nope"}, "ResourceNotFound"),
@@ -315,3 +329,77 @@ async def test_a_disk_that_takes_nothing_makes_an_internal_error_and_no_promise(
             store._connection.execute("PRAGMA query_only = OFF")
             kind, told = await ask_as_device(end, topics.start_next, {"clientToken": "t2"})
             assert (kind, told["execution"]["versionNumber"]) == ("accepted", 2)
+
+
+async def notified(inbox: Inbox, count: int) -> set[str]:
+    """The things that were notified of another next job, once they are ``count``."""
+
+    def things(messages: list[Message]) -> set[str]:
+        return {
+            message.topic.partition("/things/")[2].partition("/")[0]
+            for message in messages
+            if message.topic.endswith("/notify-next")
+        }
+
+    return things(await inbox.until(lambda messages: len(things(messages)) >= count))
+
+
+async def test_nobody_of_a_fleet_stays_without_its_notification_because_the_link_is_full(broker, tmp_path, thing):
+    narrow = msgspec.structs.replace(broker.options, max_queued_messages=20)
+    things = {f"{thing}-{number}" for number in range(500)}
+    inbox = Inbox()
+    async with (
+        serving(narrow, tmp_path, prefix=f"verge/{thing}"),
+        operator(broker.options) as caller,
+        linked(broker.options, thing) as fleet,
+    ):
+        fleet.subscribe(f"verge/{thing}/things/+/jobs/notify-next", inbox, qos=1)
+        await subscribed(fleet, f"tests/{thing}")
+        await caller.ask("create", job("everywhere", *things))
+        assert await notified(inbox, len(things)) == things
+
+
+async def test_notifications_wait_for_a_broker_that_is_away_and_are_written_when_their_turn_comes(tmp_path):
+    bus = MemoryBus()
+    with JobStore(tmp_path) as store:
+        async with MemoryTransport(bus, "service", max_queued_messages=10) as transport:
+            await connected(transport)
+            queue = JobQueue(JobRepository(store.read()))
+            queue.create(spec("j1", *(f"thing-{number}" for number in range(100))), 1)
+            store.write(queue.repository.take_changes())
+            inbox = Inbox()
+            transport.drop()
+            async with JobsService(transport, store), MemoryTransport(bus, "fleet") as fleet:
+                await connected(fleet)
+                fleet.subscribe("$aws/things/+/jobs/notify-next", inbox, qos=1)
+                await until(lambda: transport.waiting == 10)
+                transport.restore()
+                assert len(await notified(inbox, 100)) == 100
+
+
+async def test_a_notification_that_did_not_arrive_is_sent_by_the_next_service(broker, tmp_path, thing):
+    topics = JobTopics(thing)
+    queue, mailbox = JobQueue(), Mailbox(thing, "")
+    with JobStore(tmp_path) as store:
+        queue.create(spec("j1", thing), 1)
+        queue.repository.take_notices()
+        queue.cancel("j1", 2)
+        store.write(queue.repository.take_changes(), queue.repository.take_notices())
+        assert store.notices() == [Notice(mailbox, True, True)]
+    inbox = Inbox()
+    async with linked(broker.options, thing) as end:
+        end.subscribe(topics.notify, inbox, qos=1)
+        await subscribed(end, f"tests/{thing}")
+        async with serving(broker.options, tmp_path):
+            (message,) = await inbox.wait(1)
+            assert json.loads(message.payload)["jobs"] == {}
+            await until(lambda: not rows(tmp_path))
+
+
+def rows(folder) -> int:
+    """How many notices are in the write-ahead log's file and the database, seen through a copy."""
+    with tempfile.TemporaryDirectory() as copy:
+        for file in folder.glob("jobs.sqlite3*"):
+            shutil.copy(file, copy)
+        with closing(sqlite3.connect(Path(copy) / "jobs.sqlite3")) as database:
+            return database.execute("SELECT count(*) FROM notices").fetchone()[0]

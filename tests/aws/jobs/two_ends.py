@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -11,11 +12,13 @@ from agent.aws.jobs.codec import JobCodec
 from agent.aws.jobs.execution import (
     Cancel,
     Conversation,
+    DescribeJob,
     DescribeNext,
     Event,
     Job,
     JobFinished,
     JobProgress,
+    ListPending,
     Start,
     Update,
     due,
@@ -44,6 +47,7 @@ class Device:
 
     topics: JobTopics
     wire: list[Outgoing]
+    wants: Callable[[Job], bool] | None = None
     state: Conversation = field(init=False)
     running: Job | None = None
     cancelled: bool = False
@@ -56,14 +60,15 @@ class Device:
     def restart(self) -> None:
         """Begin as a new process that remembers nothing."""
         pace = Pace(first_s=10, backoff_s=1, cap_s=60, refresh_s=300)
-        self.state = Conversation(f"s{next(self.sessions)}", pace, begins=not self.topics.namespace)
+        begins = not self.topics.namespace and self.wants is None
+        self.state = Conversation(f"s{next(self.sessions)}", pace, begins=begins, wants=self.wants)
         self.running, self.cancelled = None, False
 
     def step(self, event: Event, now: float) -> None:
         self.state, effects = step(self.state, event, now)
         for effect in effects:
             match effect:
-                case DescribeNext() | Update():
+                case DescribeNext() | DescribeJob() | ListPending() | Update():
                     self.wire.append(Outgoing(*JobCodec(self.topics).message(effect)))
                 case Start(job):
                     assert self.running is None, "two jobs at once"
@@ -95,12 +100,13 @@ class Device:
 class Fleet:
     """A service, devices, and what is on its way between them."""
 
-    def __init__(self, *topics: JobTopics) -> None:
+    def __init__(self, *topics: JobTopics, wants: Sequence[Callable[[Job], bool] | None] = ()) -> None:
         self.now = 1000.0
         self.queue = JobQueue()
         self.to_service: list[Outgoing] = []
         self.to_devices: list[Outgoing] = []
-        self.devices = [Device(each, self.to_service) for each in topics]
+        wanted = wants or [None] * len(topics)
+        self.devices = [Device(each, self.to_service, want) for each, want in zip(topics, wanted, strict=True)]
 
     def connect(self) -> None:
         for device in self.devices:

@@ -73,10 +73,9 @@ async def test_with_the_shipped_policy_nothing_is_refused(certificates, broker, 
         found = await asked(running, broker, jobs=tmp_path)
     assert failures(found) == []
     told = {finding.detail for finding in found if finding.check == "topics cloud"}
-    assert "granted: 7 to publish, 13 to subscribe" in told
+    assert "granted: 9 to publish, 14 to subscribe" in told
     [silent] = [each for each in told if each.startswith("not asked")]
     assert "greengrassv2/health/json" in silent
-    assert "jobs/start-next" in silent
     assert "verge/edge-1/results/cameras" in silent
     # A Jobs service answers, and nobody serves shadows here.
     [warning] = [finding for finding in found if finding.status is FindingStatus.WARN]

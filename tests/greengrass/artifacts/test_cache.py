@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
-from agent.greengrass.artifacts.errors import ArtifactError
+from agent.greengrass.artifacts.errors import ArtifactError, RottenArtifactError
 from agent.greengrass.artifacts.partial import partial_of
 
 
@@ -47,25 +47,36 @@ def test_rotten_bytes_are_found_by_the_next_process_and_removed(tmp_path, caplog
     assert "rotten" in caplog.text
 
 
-def test_versions_share_one_file_on_the_disk(tmp_path):
+def test_what_is_placed_is_whole_with_its_mode_and_nothing_lies_beside(tmp_path):
     cache = Cache(tmp_path / "cache")
     digest = put(cache, b"model")
-    for version in ("1", "2", "2"):
+    for version, mode in (("1", 0o444), ("2", 0o555), ("2", 0o555)):
+        cache.materialise(digest, tmp_path / version / "model", mode)
+        assert stat.S_IMODE((tmp_path / version / "model").stat().st_mode) == mode
+        assert [path.name for path in (tmp_path / version).iterdir()] == ["model"]
+    assert {(tmp_path / version / "model").read_bytes() for version in "12"} == {b"model"}
+
+
+def test_what_a_component_writes_into_its_file_reaches_neither_the_cache_nor_another_version(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    digest = put(cache, b"model")
+    for version in "12":
         cache.materialise(digest, tmp_path / version / "model", 0o444)
-    assert (tmp_path / "1" / "model").samefile(tmp_path / "2" / "model")
-    assert stat.S_IMODE((tmp_path / "1" / "model").stat().st_mode) == 0o444
-    assert [path.name for path in (tmp_path / "2").iterdir()] == ["model"]
+    (tmp_path / "1" / "model").chmod(0o600)
+    (tmp_path / "1" / "model").write_bytes(b"m0del")
+    assert (tmp_path / "2" / "model").read_bytes() == b"model"
+    assert cache.find(digest).read_bytes() == b"model"
 
 
-def test_another_mode_or_another_owner_gets_a_copy(tmp_path):
+def test_bytes_that_rot_while_the_agent_runs_are_never_placed(tmp_path):
     cache = Cache(tmp_path / "cache")
     digest = put(cache, b"model")
-    cache.materialise(digest, tmp_path / "1", 0o444)
-    cache.materialise(digest, tmp_path / "2", 0o555)
-    cache.materialise(digest, tmp_path / "3", 0o444, shared=False)
-    assert len({(tmp_path / name).stat().st_ino for name in "123"}) == 3
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "123"] == [0o444, 0o555, 0o444]
-    assert {(tmp_path / name).read_bytes() for name in "123"} == {b"model"}
+    assert cache.find(digest)
+    cache.path(digest).write_bytes(b"m0del")
+    with pytest.raises(RottenArtifactError):
+        cache.materialise(digest, tmp_path / "1" / "model", 0o444)
+    assert list((tmp_path / "1").iterdir()) == []
+    assert cache.find(digest) is None
 
 
 def test_the_least_recently_used_entry_is_evicted_first(tmp_path):
@@ -78,20 +89,18 @@ def test_the_least_recently_used_entry_is_evicted_first(tmp_path):
     assert [cache.path(digest).exists() for digest in (older, newer)] == [True, False]
 
 
-def test_what_is_pinned_or_materialised_is_never_evicted(tmp_path):
-    cache = Cache(tmp_path / "cache", max_bytes=30)
-    pinned, linked, idle = put(cache, b"a" * 10), put(cache, b"b" * 10), put(cache, b"c" * 10, used=9)
-    cache.materialise(linked, tmp_path / "1", 0o444)
+def test_what_is_pinned_is_never_evicted(tmp_path):
+    cache = Cache(tmp_path / "cache", max_bytes=20)
+    pinned, idle = put(cache, b"a" * 10), put(cache, b"c" * 10, used=9)
     with cache.pinned(cache.path(pinned)):
         with pytest.raises(ArtifactError) as refusal:
             cache.make_room(11)
         assert refusal.value.code == "DISK_SPACE_CRITICAL"
         assert cache.path(idle).exists()  # nothing is evicted in vain
         cache.make_room(10)
-        assert [cache.path(digest).exists() for digest in (pinned, linked, idle)] == [True, True, False]
-    (tmp_path / "1").unlink()
-    cache.make_room(30)
-    assert not any(cache.path(digest).exists() for digest in (pinned, linked))
+        assert [cache.path(digest).exists() for digest in (pinned, idle)] == [True, False]
+    cache.make_room(20)
+    assert not cache.path(pinned).exists()
 
 
 def test_a_download_under_way_is_kept_while_pinned_and_evicted_when_abandoned(tmp_path):

@@ -10,6 +10,8 @@ import stat
 import subprocess
 import sys
 import threading
+import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +19,8 @@ from agent.config.deployments import RetryPolicy
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import ArtifactRequest, Fetcher, mode_of
+from agent.greengrass.artifacts.fetch import Fetcher
+from agent.greengrass.artifacts.request import ArtifactRequest, mode_of
 from agent.greengrass.recipes.recipe import Artifact, Permission, Unarchive
 from tests.greengrass.artifacts import zips
 from tests.support.web import Act
@@ -65,17 +68,60 @@ async def test_what_the_cache_has_is_not_fetched_again(web, fetcher, tmp_path):
     again = ArtifactRequest(item.uri, tmp_path / "2.0.0" / "model", item.digest)
     await fetcher.fetch_all([again])
     assert len(web.requests) == asked
-    assert again.file.samefile(item.file)
+    assert again.file.read_bytes() == b"weights"
+    assert not again.file.samefile(item.file)
 
 
 async def test_a_rotten_entry_is_fetched_anew(web, fetcher, cache, tmp_path, retry):
-    item = wanted_file(web, tmp_path, "model", b"weights", shared=False)
+    item = wanted_file(web, tmp_path, "model", b"weights")
     await fetcher.fetch_all([item])
     cache.path(item.digest).chmod(0o600)
     cache.path(item.digest).write_bytes(b"weightz")
-    later = Fetcher(Cache(cache.folder), retry=retry)  # as after a restart
-    await later.fetch_all([item])
-    assert item.file.read_bytes() == cache.path(item.digest).read_bytes() == b"weights"
+    for one in (fetcher, Fetcher(Cache(cache.folder), retry=retry)):  # while the agent runs, and after a restart
+        await one.fetch_all([item])
+        assert item.file.read_bytes() == cache.path(item.digest).read_bytes() == b"weights"
+        cache.path(item.digest).write_bytes(b"weightz")
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+async def test_files_that_are_not_what_came_are_put_back_from_the_cache_or_from_afar(
+    web, cache, fetcher, tmp_path, thorough
+):
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
+        packed.writestr("run.py", b"print(1)")
+        packed.writestr("sub/data", b"2")
+    archive = (tmp_path / "code.zip").read_bytes()
+    web.put("/code.zip", archive)
+    place, inventory = tmp_path / "unarchived" / "code", tmp_path / "inventories" / "a" / "1.0.0.json"
+    file = tmp_path / "1.0.0" / "code.zip"
+    item = ArtifactRequest(web.url("/code.zip"), file, digest_of(archive), 0o440, place, inventory)
+    await fetcher.fetch_all([item])
+    assert stat.S_IMODE(inventory.stat().st_mode) == 0o600
+    assert await fetcher.verify(inventory, thorough=thorough) == ()
+    for damage in (place / "run.py", file):
+        facts = damage.stat()
+        damage.chmod(0o600)
+        damage.write_bytes(damage.read_bytes()[:-1] + b"X")
+        os.utime(damage, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as one who has something to hide
+        assert await fetcher.verify(inventory, thorough=thorough) == (f"{damage.name} was changed",)
+        assert ((place / "run.py").read_bytes(), file.read_bytes()) == (b"print(1)", archive)
+    (place / "sub" / "data").unlink()
+    (place / "own").write_bytes(b"a component's own")
+    cache.path(item.digest).unlink()
+    file.unlink()
+    assert set(await fetcher.verify(inventory, thorough=thorough)) == {"data is gone", "code.zip is gone"}
+    assert (place / "sub" / "data").read_bytes() == b"2"
+
+
+async def test_a_source_that_cannot_be_reached_leaves_damage_as_an_error(web, cache, tmp_path):
+    item = replace(wanted_file(web, tmp_path, "model", b"weights"), inventory=tmp_path / "inventory.json")
+    fetcher = Fetcher(cache, retry=RetryPolicy(base_s=0.01, cap_s=0.02, give_up_after_s=0.1))
+    await fetcher.fetch_all([item])
+    item.file.unlink()
+    cache.path(item.digest).unlink()
+    web.pages["/model"].always = Act(status=503)
+    with pytest.raises(ArtifactUnreachableError):
+        await fetcher.verify(item.inventory)
 
 
 async def test_one_content_wanted_twice_is_fetched_once(web, fetcher, tmp_path):
@@ -93,7 +139,7 @@ async def test_two_artifacts_with_one_name_are_refused(fetcher, tmp_path):
     assert refusal.value.code == "ARTIFACT_URI_NOT_VALID"
 
 
-@pytest.mark.parametrize("uri", ["docker:image", "ftp://host/a"])
+@pytest.mark.parametrize("uri", ["odd:image", "ftp://host/a"])
 async def test_a_scheme_that_nothing_serves_is_refused_before_anything_is_fetched(web, fetcher, tmp_path, uri):
     wanted = [wanted_file(web, tmp_path, "a", b"weights"), ArtifactRequest(uri, tmp_path / "x")]
     with pytest.raises(ArtifactError) as refusal:

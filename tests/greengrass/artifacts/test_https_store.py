@@ -19,6 +19,7 @@ from agent.greengrass.artifacts.errors import TYPES, ArtifactError, ArtifactUnre
 from agent.greengrass.artifacts.partial import partial_of
 from agent.greengrass.artifacts.stores.https import HttpsStore
 from tests.support import certs
+from tests.support.http import HttpServer, Request, Response
 from tests.support.until import until
 from tests.support.web import Act, Web
 
@@ -140,6 +141,58 @@ async def test_a_server_that_falls_silent_is_unreachable_after_the_read_timeout(
         await store.close()
     assert (tmp_path / "a").read_bytes() == DATA
     assert web.ranges() == [None, "bytes=300000-"]
+
+
+def dripping(request: Request) -> Response:
+    """A byte at a time, for as long as somebody reads."""
+    del request
+
+    def drops():
+        for _ in range(10_000):
+            time.sleep(0.02)
+            yield b"x"
+
+    return Response(200, drops(), {"content-length": "10000", "etag": '"1"', "accept-ranges": "bytes"})
+
+
+FLOOR = StoreOptions(min_bytes_per_s=10_000, rate_window_s=0.2)
+BRIEF = RetryPolicy(base_s=0.01, cap_s=0.01, give_up_after_s=1)
+
+
+async def test_a_server_slower_than_the_floor_is_unreachable_and_holds_nobody_for_ever(tmp_path):
+    with HttpServer(dripping) as server:
+        store = HttpsStore(FLOOR)
+        started = time.monotonic()
+        with pytest.raises(ArtifactUnreachableError, match=r"bytes in 0.2 s; 10000 a second is the least") as given_up:
+            await store.fetch(f"http://127.0.0.1:{server.port}/a", tmp_path / "a", retry=BRIEF)
+        assert time.monotonic() - started < 20
+        assert "artifacts.min_bytes_per_s" in given_up.value.hint
+        assert len(server.requests) > 1
+        await store.close()
+
+
+async def test_a_head_that_comes_byte_by_byte_is_broken_off_too(tmp_path, retry):
+    let_go = threading.Event()
+
+    def late(request: Request) -> Response:
+        del request
+        let_go.wait(60)
+        return Response(200, b"x")
+
+    with HttpServer(late) as server:
+        store = HttpsStore(FLOOR)
+        with pytest.raises(ArtifactUnreachableError, match="gave 0 bytes"):
+            await store.size(f"http://127.0.0.1:{server.port}/a", BRIEF)
+        let_go.set()
+        await store.close()
+
+
+async def test_a_floor_of_0_lets_a_slow_server_be_slow(web, tmp_path, retry):
+    web.put("/a", DATA)
+    store = HttpsStore(StoreOptions(min_bytes_per_s=0, rate_window_s=0.001))
+    await store.fetch(web.url("/a"), tmp_path / "a", retry=retry)
+    await store.close()
+    assert (tmp_path / "a").read_bytes() == DATA
 
 
 async def test_a_cancellation_does_not_wait_for_a_silent_server(web, store, tmp_path):

@@ -61,7 +61,7 @@ async def test_a_store_that_cannot_be_used_is_told(plugin, scheme):
 
 @pytest.mark.parametrize(
     ("uri", "hint"),
-    [("greengrass:x", "cloud"), ("docker:x", "lifecycle"), ("ftp:x", "file")],
+    [("greengrass:x", "cloud"), ("ftp:x", "file")],
 )
 async def test_a_scheme_that_nothing_serves_is_refused_with_what_to_do(uri, hint):
     async with Stores() as stores:

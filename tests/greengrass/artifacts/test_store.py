@@ -28,8 +28,8 @@ def digest_of(data: bytes) -> Digest:
 class Scripted(Store):
     """Gives ``data`` in pieces; ``breaks`` are exceptions to raise after so many bytes, one per opening."""
 
-    def __init__(self, data, *, pieces=(), breaks=(), version="1", resumes=True):
-        super().__init__(StoreOptions())
+    def __init__(self, data, *, pieces=(), breaks=(), version="1", resumes=True, floor=1):
+        super().__init__(StoreOptions(min_bytes_per_s=floor))
         self.data, self.pieces, self.version, self.resumes = data, list(pieces), version, resumes
         self.breaks = list(breaks)
         self.offsets = []
@@ -161,6 +161,13 @@ async def test_a_link_that_always_breaks_but_gets_further_is_never_given_up(tmp_
     store = Scripted(data, breaks=[(at, ConnectionResetError()) for at in range(1, 200)])
     await store.fetch("x://y", tmp_path / "a", retry=retry)
     assert (tmp_path / "a").read_bytes() == data
+
+
+async def test_a_link_that_always_breaks_and_gets_further_slower_than_the_floor_is_given_up(tmp_path):
+    retry = RetryPolicy(base_s=0.004, cap_s=0.004, give_up_after_s=0.3)
+    store = Scripted(bytes(10_000), breaks=[(at, ConnectionResetError()) for at in range(1, 10_000)], floor=1_000_000)
+    with pytest.raises(ArtifactUnreachableError):
+        await store.fetch("x://y", tmp_path / "a", retry=retry)
 
 
 async def test_a_store_s_own_mistake_is_an_artifact_error_also_while_iterating(tmp_path):

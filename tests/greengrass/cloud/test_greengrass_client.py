@@ -13,7 +13,7 @@ from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.errors import ConfigError
 from agent.greengrass.cloud.errors import TYPES, GreengrassError, GreengrassUnreachableError
 from agent.greengrass.cloud.messages import Question
-from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
+from agent.greengrass.errors import TYPES as ALL_TYPES
 from agent.greengrass.recipes.versions import Requirement, Version
 from tests.greengrass.cloud.conftest import IMPATIENT
 from tests.support import certs

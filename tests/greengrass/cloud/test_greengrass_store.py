@@ -11,13 +11,14 @@ from agent.config.deployments import StoreOptions
 from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.digest import Digest
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.artifacts.fetch import ArtifactRequest, Fetcher
+from agent.greengrass.artifacts.fetch import Fetcher
 from agent.greengrass.artifacts.registry import Stores
+from agent.greengrass.artifacts.request import ArtifactRequest
 from agent.greengrass.artifacts.stores.greengrass import GREENGRASS_TYPES, GreengrassStoreOptions
 from agent.greengrass.artifacts.uri import file_name
 from agent.greengrass.cloud.negotiation import negotiated
-from agent.greengrass.deployments.errors import TYPES as ALL_TYPES
 from agent.greengrass.deployments.repository import RecipeStore
+from agent.greengrass.errors import TYPES as ALL_TYPES
 from agent.greengrass.recipes.versions import Requirement
 from tests.greengrass.cloud.conftest import IMPATIENT, PATIENT
 from tests.support.greengrass_cloud import ARTIFACT, Reply, sha256

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.greengrass.components.errors import ComponentError
-from agent.greengrass.components.order import dependers, ready, start_order
+from agent.greengrass.components.order import dependers, longest, ready, start_order
 from agent.greengrass.components.spec import Change, ComponentSpec, Limits, RunAs, change
 from agent.greengrass.components.states import State
 from agent.greengrass.recipes.lifecycle import parse
@@ -33,6 +33,12 @@ def test_a_circle_is_refused_and_named(graph):
         start_order({**graph, "a": {"b"}, "b": {"a"}})
     assert refused.value.code == "dependency-circle"
     assert " → " in refused.value.message
+
+
+def test_stopping_takes_as_long_as_the_longest_chain_of_those_that_wait_for_one_another():
+    graph = {"top": {"middle"}, "middle": {"base"}, "base": set(), "alone": {"elsewhere"}}
+    assert longest(graph, {"top": 5.0, "middle": 15.0, "base": 1.0, "alone": 20.0}) == 21.0
+    assert longest({}, {}) == 0.0
 
 
 def test_a_component_is_ready_when_every_hard_dependency_that_is_supervised_is():

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.load import parse
 from agent.greengrass.components import environment
-from agent.greengrass.components.identity import give, look_up
 from agent.greengrass.components.scripts import skips
 from agent.greengrass.components.spec import RunAs
 from agent.greengrass.components.states import State, StatusCode
 from agent.greengrass.components.supervisor import Settled
-from agent.greengrass.recipes.lifecycle import Condition, Skip, parse
+from agent.greengrass.recipes.lifecycle import Condition, Skip
+from agent.greengrass.recipes.lifecycle import parse as lifecycle_of
+from agent.users import give, look_up
 from tests.support.until import PATIENCE_S
 
 needs_root = pytest.mark.skipif(
@@ -125,7 +127,9 @@ def test_giving_files_away_follows_no_link_and_no_second_name(tmp_path):
 
 
 def test_the_inner_layer_of_the_environment_wins():
-    lifecycle = parse({"Setenv": {"A": "lifecycle", "B": "lifecycle"}, "Run": {"Script": "x", "Setenv": {"A": "step"}}})
+    lifecycle = lifecycle_of(
+        {"Setenv": {"A": "lifecycle", "B": "lifecycle"}, "Run": {"Script": "x", "Setenv": {"A": "step"}}}
+    )
     base = {"A": "base", "B": "base", "C": "base"}
     env = environment.of_step(base, "TOKEN", lifecycle, next(iter(lifecycle.steps.values())))
     assert env == {
@@ -142,11 +146,49 @@ def test_what_is_the_agents_alone_is_not_inherited():
     assert environment.inherited({**private, **kept}) == kept
 
 
-def test_the_nucleus_tells_only_what_is_known():
-    assert environment.nucleus(thing="t") == {"AWS_IOT_THING_NAME": "t", "GGC_VERSION": environment.NUCLEUS_VERSION}
-    assert environment.nucleus(thing="t", region="eu-west-1", root_ca="/ca.pem").items() >= {
-        ("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-1"), ("GG_ROOT_CA_PATH", "/ca.pem"),
-    }  # fmt: skip
+CORE = {"type": "iotcore", "endpoint": "e.iot.eu-west-1.amazonaws.com", "cert_file": "c", "key_file": "k"}
+PROXY = {"host": "proxy.example", "username": "us er", "password": "p@ss", "allow_plaintext_password": True}
+
+
+def _nucleus(tables, environ) -> dict[str, str]:
+    config = parse(tables, "verge.toml", Path("/etc/verge"), {})
+    (link,) = config.transports.values()
+    return environment.nucleus("2.12.6", "thing", config.aws, link, config.artifacts, environ)
+
+
+async def _environment_of_a_script(device, env) -> dict[str, str]:
+    async with device.supervisor(env=env) as supervisor:
+        assert await _settled(supervisor, device.spec("a", Install="env > environment")) is Settled.HEALTHY
+    return dict(line.split("=", 1) for line in device.file("a", "environment").splitlines())
+
+
+async def test_a_component_of_a_plain_broker_learns_its_thing_and_the_version_and_nothing_of_aws(device, monkeypatch):
+    for key in ("AWS_REGION", "AWS_DEFAULT_REGION", "GG_ROOT_CA_PATH", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    env = await _environment_of_a_script(device, _nucleus({"transports": {"local": {}}}, {}))
+    assert (env["AWS_IOT_THING_NAME"], env["GGC_VERSION"]) == ("thing", "2.12.6")
+    assert not env.keys() & {"AWS_REGION", "AWS_DEFAULT_REGION", "GG_ROOT_CA_PATH", "ALL_PROXY", "all_proxy"}
+
+
+async def test_a_component_learns_the_region_and_the_authorities_of_the_link(device):
+    tables = {"transports": {"core": CORE | {"ca_file": "/etc/ca.pem"}}, "aws": {"region": "eu-west-1"}}
+    env = await _environment_of_a_script(device, _nucleus(tables, {"AWS_REGION": "us-east-1"}))
+    assert (env["AWS_REGION"], env["AWS_DEFAULT_REGION"]) == ("eu-west-1", "eu-west-1")
+    assert env["GG_ROOT_CA_PATH"] == "/etc/ca.pem"
+    plain = {"transports": {"local": {"tls": {"ca_file": "/etc/own.pem"}}}}
+    assert _nucleus(plain, {})["GG_ROOT_CA_PATH"] == "/etc/own.pem"
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "proxy"),
+    [({}, "http://us%20er:p%40ss@proxy.example:3128"), ({"proxy": "http://other:8080"}, "http://other:8080")],
+)
+async def test_a_component_reaches_the_world_through_the_proxy_and_this_machine_without(device, artifacts, proxy):
+    tables = {"transports": {"core": CORE | {"proxy": PROXY}}, "artifacts": artifacts}
+    env = await _environment_of_a_script(device, _nucleus(tables, {"NO_PROXY": "camera.example,localhost"}))
+    for key in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        assert env[key] == env[key.lower()] == proxy
+    assert env["NO_PROXY"] == env["no_proxy"] == "localhost,127.0.0.1,::1,camera.example"
 
 
 async def test_a_script_has_its_environment_its_folder_and_a_silent_input(device, monkeypatch):

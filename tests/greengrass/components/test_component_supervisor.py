@@ -162,7 +162,7 @@ async def test_the_listener_hears_every_state_in_order(device):
         supervisor.watch(lambda status: heard.append(status.state))
         await supervisor.apply(target(device.spec("a", Run=FOREVER)))
         await supervisor.settled(["a"], PATIENCE_S)
-    assert heard == ["INSTALLED", "STARTING", "RUNNING", "STOPPING", "FINISHED"]
+    assert heard == ["NEW", "INSTALLED", "STARTING", "RUNNING", "STOPPING", "FINISHED"]
 
 
 # -- several --------------------------------------------------------------------------------------------------------

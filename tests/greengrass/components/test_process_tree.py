@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -174,3 +176,25 @@ async def test_an_agent_killed_at_once_and_started_again_has_one_copy_running(tm
         second.wait()
         assert await end_survivors(tmp_path / "run") == ["a"]
     assert not any(alive(pid) for pid in pids())
+
+
+async def test_without_descriptors_nobody_counts_as_gone_and_the_end_comes_once_there_are_some(sleeper):
+    known = {process_tree.process_id(sleeper.pid)}
+    await asyncio.to_thread(int)  # the thread that looks is there before
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, usual[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        ending = asyncio.create_task(process_tree.end(lambda sessions: process_tree.members(known, sessions=sessions)))
+        done, _ = await asyncio.wait({ending}, timeout=0.5)
+        assert not done
+        assert sleeper.poll() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        for descriptor in taken:
+            os.close(descriptor)
+    assert await ending == set()
+    assert sleeper.wait(10) == -signal.SIGTERM

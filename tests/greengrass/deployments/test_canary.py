@@ -12,7 +12,7 @@ from agent.greengrass.deployments.request import Canary
 def trial(agreed: int, differed: int, *, old_ms: float = 10.0, new_ms: float = 10.0) -> Trial:
     found = Trial()
     for number in range(agreed + differed):
-        found = found.compared(same=number < agreed, old_ms=old_ms, new_ms=new_ms)
+        found = found.compared("" if number < agreed else "says cat", old_ms=old_ms, new_ms=new_ms)
     return found
 
 
@@ -34,7 +34,8 @@ def test_it_fails_as_soon_as_the_frames_that_are_left_could_not_help() -> None:
     decision = verdict(Canary(frames=100, agreement=0.9), trial(0, 11), elapsed_s=0)
     assert decision.verdict is CanaryVerdict.FAIL
     assert decision.reason == (
-        "the new model disagrees with the old one on 11 of 11 frames; agreement on 90% is wanted"
+        "the new model disagrees with the old one on 11 of 11 frames; agreement on 90% is wanted; "
+        "on the first of them it says cat"
     )
     assert verdict(Canary(frames=100, agreement=0.9), trial(0, 10), elapsed_s=0).verdict is CanaryVerdict.MORE
 
@@ -48,7 +49,7 @@ def test_a_slower_model_fails_with_the_numbers() -> None:
 
 
 def test_one_slow_frame_is_not_a_slow_model() -> None:
-    found = trial(9, 0).compared(same=True, old_ms=10.0, new_ms=5000.0)
+    found = trial(9, 0).compared("", old_ms=10.0, new_ms=5000.0)
     assert verdict(Canary(frames=10), found, elapsed_s=0).verdict is CanaryVerdict.PASS
 
 
@@ -61,9 +62,16 @@ def test_an_early_verdict_is_the_one_that_the_end_would_give(same, frames, agree
     canary = Canary(frames=frames, agreement=agreement)
     found, decided = Trial(), None
     for each in same[:frames]:
-        found = found.compared(same=each, old_ms=1, new_ms=1)
+        found = found.compared("" if each else "says cat", old_ms=1, new_ms=1)
         now = verdict(canary, found, elapsed_s=0).verdict
         assert decided in {None, now}
         decided = now if now is not CanaryVerdict.MORE else None
     if found.frames == frames:
         assert (decided is CanaryVerdict.PASS) == (found.agreed / frames >= agreement)
+
+
+def test_a_trial_of_slow_models_may_take_longer_unless_its_owner_says_otherwise() -> None:
+    assert Canary(frames=20).paced(0.1).patience_s == 600.0
+    assert Canary(frames=20).paced(10.0).patience_s == 800.0
+    assert Canary(seconds=400).paced(10.0).patience_s == 800.0
+    assert Canary(frames=20, timeout_s=5.0).paced(10.0).patience_s == 5.0

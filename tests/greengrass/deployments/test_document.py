@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.greengrass.deployments.document import parse
-from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
-from agent.greengrass.deployments.request import LOCAL_GROUP, Canary, Deployment, FailurePolicy, Origin, RunWith
+from agent.greengrass.deployments.request import (
+    LOCAL_GROUP,
+    LOCAL_NOTIFY,
+    Canary,
+    Deployment,
+    FailurePolicy,
+    NotifyPolicy,
+    Origin,
+    RunWith,
+    UpdateAction,
+)
+from agent.greengrass.errors import TYPES, DeploymentError, DeploymentRejectedError
 from agent.greengrass.recipes.versions import Version
 
 ARN = "arn:aws:greengrass:eu-west-1:123456789012:configuration:thinggroup/lab:3"
@@ -59,6 +70,13 @@ def wrong(document, source=Origin.TOPIC) -> DeploymentError:
     return caught.value
 
 
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n\0"])
+@pytest.mark.parametrize("after", [b"", b"\0", b"\r\n\0\0"])
+def test_white_space_nul_and_a_byte_order_mark_around_a_document_mean_nothing(before, after) -> None:
+    document = json.dumps(CLOUD).encode()
+    assert read(before + document + after) == read(document)
+
+
 def test_a_cloud_document_is_read_with_everything_that_matters() -> None:
     found = read(json.dumps(CLOUD).encode(), Origin.JOB, job_id="job-1")
     assert (found.id, found.source, found.group, found.job_id) == ("d1", Origin.JOB, "thinggroup/lab", "job-1")
@@ -67,7 +85,7 @@ def test_a_cloud_document_is_read_with_everything_that_matters() -> None:
     one, other = found.components["com.acme.A"], found.components["com.acme.B"]
     assert str(one.requirement) == "^1.0.0"
     assert (one.merge, one.reset) == ({"k": 1, "f": 1.5, "n": None}, ("/old", ""))
-    assert (other.merge, other.reset, other.run_with) == (None, (), None)
+    assert (other.merge, other.reset, other.run_with) == (None, (), RunWith(whole=True))
     assert found.capabilities == ("SUB_DEPLOYMENTS",)
 
 
@@ -119,6 +137,9 @@ def test_the_short_form_needs_nothing_but_components() -> None:
         ({"configurationArn": "something else"}, "something else"),
         ({"configurationArn": ARN, "onBehalfOf": "arn:aws:iot:eu-west-1:1:thinggroup/child"}, "thinggroup/child"),
         ({"groupName": "thinggroup/lab"}, "thinggroup/lab"),
+        ({"targetArn": "arn:aws:iot:eu-west-1:1:thing/edge:7"}, "thing/edge:7"),
+        ({"targetArn": "arn:aws-cn:iot:cn-north-1:1:thinggroup/lab", "groupName": "else"}, "thinggroup/lab"),
+        ({"configurationArn": ARN, "targetArn": "arn:aws:iot:eu-west-1:1:thinggroup/else"}, "thinggroup/lab"),
         ({}, LOCAL_GROUP),
     ],
 )
@@ -134,18 +155,104 @@ def test_a_shadow_s_id_is_its_revision_and_others_have_their_own_or_one_that_is_
     assert made_up != parse({"components": {}}, source=Origin.TOPIC, received_ms=5001).id
 
 
-def test_a_run_user_that_is_null_takes_the_override_away_and_one_that_is_not_named_leaves_it() -> None:
-    before = RunWith(posix_user="ggc", windows_user="w", memory_kb=10, cpus=1.0)
+BEFORE = RunWith(posix_user="ggc", windows_user="w", memory_kb=10, cpus=1.0)
 
-    def after(run_with):
-        return (
-            read({"components": {"a": {"version": "1.0.0", "runWith": run_with}}}).components["a"].run_with.over(before)
-        )
 
-    assert after({"posixUser": None}) == RunWith(windows_user="w", memory_kb=10, cpus=1.0)
-    assert after({"systemResourceLimits": None}) == RunWith(posix_user="ggc", windows_user="w")
-    assert after({"systemResourceLimits": {"cpus": 2}}) == RunWith(posix_user="ggc", windows_user="w", cpus=2)
-    assert after({}) == before
+@pytest.mark.parametrize(
+    ("run_with", "after"),
+    [
+        ({"posixUser": "nobody", "systemResourceLimits": {"cpus": 2}}, RunWith(posix_user="nobody", cpus=2)),
+        ({"posixUser": "nobody"}, RunWith(posix_user="nobody")),
+        ({"posixUser": None, "systemResourceLimits": {"memory": 9}}, RunWith(memory_kb=9)),
+        ({}, RunWith()),
+        (None, RunWith()),
+    ],
+)
+def test_what_a_cloud_document_does_not_say_of_user_and_limits_goes_back_to_the_defaults(run_with, after) -> None:
+    component = {"version": "1.0.0"} | ({} if run_with is None else {"runWith": run_with})
+    asked = read({"components": {"a": component}}).components["a"].run_with
+    assert asked is not None
+    assert asked.over(BEFORE) == after
+
+
+@pytest.mark.parametrize(
+    ("run_with", "after"),
+    [
+        ({"posixUser": "nobody"}, replace(BEFORE, posix_user="nobody")),
+        ({"posixUser": None}, replace(BEFORE, posix_user=None)),
+        ({"systemResourceLimits": {"cpus": 2}}, replace(BEFORE, memory_kb=None, cpus=2)),
+        ({"systemResourceLimits": None}, replace(BEFORE, memory_kb=None, cpus=None)),
+        ({}, BEFORE),
+    ],
+)
+def test_what_a_local_document_does_not_say_of_user_and_limits_stays(run_with, after) -> None:
+    asked = read({"componentToRunWithInfo": {"a": run_with}}, Origin.LOCAL).components["a"].run_with
+    assert asked is not None
+    assert asked.over(BEFORE) == after
+
+
+WRITTEN_FOR_THE_API = {
+    "targetArn": "arn:aws:iot:eu-west-1:123456789012:thinggroup/lab",
+    "deploymentName": "nightly",
+    "components": {"com.acme.A": {"componentVersion": "1.0.0"}},
+    "deploymentPolicies": {
+        "failureHandlingPolicy": "DO_NOTHING",
+        "componentUpdatePolicy": {"timeoutInSeconds": 90, "action": "SKIP_NOTIFY_COMPONENTS"},
+        "configurationValidationPolicy": {"timeoutInSeconds": 30},
+    },
+    "iotJobConfiguration": {},
+    "tags": {},
+}
+
+
+def test_the_policies_and_the_target_of_a_create_deployment_document_are_honoured() -> None:
+    found = read(WRITTEN_FOR_THE_API)
+    assert (found.group, found.failure_policy) == ("thinggroup/lab", FailurePolicy.DO_NOTHING)
+    assert found.notify == NotifyPolicy(UpdateAction.SKIP_NOTIFY_COMPONENTS, 90, 30)
+
+
+def test_policies_of_the_device_s_document_go_before_nested_ones() -> None:
+    found = read(WRITTEN_FOR_THE_API | {"failureHandlingPolicy": "ROLLBACK", "componentUpdatePolicy": {"timeout": 5.0}})
+    assert (found.failure_policy, found.notify.update_timeout_s) == (FailurePolicy.ROLLBACK, 5)
+    assert read({"components": {}}).notify == NotifyPolicy()
+    assert read({"componentsToRemove": ["a"]}).notify == LOCAL_NOTIFY
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"targetArn": "lab"}, "targetArn is 'lab': expected the ARN of a thing or of a thing group"),
+        ({"deploymentPolicies": {"failureHandlingPolicy": "MAYBE"}}, "deploymentPolicies.failureHandlingPolicy"),
+        ({"deploymentPolicies": {"componentUpdatePolicy": {"timeoutInSeconds": "1"}}}, "timeoutInSeconds is '1'"),
+        ({"componentUpdatePolicy": {"action": "ASK"}}, "expected one of NOTIFY_COMPONENTS, SKIP_NOTIFY_COMPONENTS"),
+    ],
+)
+def test_a_target_or_a_policy_that_cannot_be_read_is_named(told, said) -> None:
+    assert said in wrong({"components": {}, **told}).message
+
+
+@pytest.mark.parametrize(
+    ("written", "ms"),
+    [
+        ("2026-11-28T15:01:40.500000+00:00", 1_795_878_100_500),
+        ("2026-11-28T16:01:40.5+01:00", 1_795_878_100_500),
+        ("2026-11-28T15:01:40.500Z", 1_795_878_100_500),
+        ("2026-11-28T15:01:40.500999", 1_795_878_100_500),
+        (1_795_878_100.5, 1_795_878_100_500),
+        (1_795_878_100, 1_795_878_100_000),
+        (1_795_878_100_500, 1_795_878_100_500),
+        (1.7958781005e12, 1_795_878_100_500),
+        (7, 7),
+    ],
+)
+def test_a_time_is_read_as_the_cloud_and_aws_s_command_line_write_it(written, ms) -> None:
+    for key, document in (("creationTimestamp", CLOUD), ("requestTimestamp", LOCAL)):
+        assert read(document | {key: written}).timestamp_ms == ms
+
+
+@pytest.mark.parametrize("written", ["yesterday", "", "2026-13-01T00:00:00Z", "1960-01-01T00:00:00Z", [1], True, -1])
+def test_what_is_no_time_is_named_with_its_place(written) -> None:
+    assert wrong({"components": {}, "creationTimestamp": written}).path == "creationTimestamp"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +356,11 @@ def test_a_mistake_is_named_with_its_place_and_greengrass_s_code(document, code,
 
 
 def test_of_a_document_that_was_cut_short_a_smaller_one_is_asked_for() -> None:
-    assert "deploy a smaller one" in str(wrong({"requiredCapabilities": ["LARGE_CONFIGURATION"]}).hint)
+    error = wrong({"requiredCapabilities": ["LARGE_CONFIGURATION"]})
+    assert "the configuration was too large for the document, which came without it" in error.message
+    assert "deploy a smaller one" in str(error.hint)
+    assert "DefaultConfiguration" in str(error.hint)
+    assert "`verge deploy`" in str(error.hint)
     assert "it has LINUX_RESOURCE_LIMITS" in str(wrong({"requiredCapabilities": ["MORE"]}).hint)
 
 
@@ -303,3 +414,8 @@ def test_any_bytes_do_too(payload) -> None:
     except DeploymentError as error:
         if error.code not in TYPES:
             raise
+
+
+@pytest.mark.parametrize("version", ["NEXT_PATCH", "COMPONENT_VERSION", "{COMPONENT_VERSION}"])
+def test_a_version_that_waits_for_a_build_leads_to_the_build(version) -> None:
+    assert "gdk component build" in str(wrong({"components": {"a": {"version": version}}}).hint)

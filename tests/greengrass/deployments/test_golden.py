@@ -21,7 +21,8 @@ from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.predictions import Classification
 from agent.inference.values import Answer
-from agent.results.comparison import record
+from agent.results.comparison.recording import record
+from tests.support import unruly
 from tests.support.models import onnx_constant, tflite_colours
 from tests.support.pictures import encode, picture
 
@@ -54,6 +55,14 @@ async def checked(source, golden: Path | None) -> None:
 
 
 CAT = {"label": "Egyptian cat", "score": 0.6, "tolerance": 0.2}
+
+
+async def test_a_slow_model_gets_the_time_that_it_needs(tmp_path) -> None:
+    spec = unruly.spec(tmp_path, backend_options={"every_s": 0.2})
+    async with loaded(spec) as (_, model):
+        assert GoldenLimits.of(model).answer_timeout_s == LIMITS.answer_timeout_s
+        slow = GoldenLimits.of(replace(model, longest_ms=30_000.0))
+        assert slow.answer_timeout_s == 600.0
 
 
 # -- real models -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from agent.aws.jobs.messages import Status, clean_details
 from agent.errors import BackendUnavailableError, ConfigError, ModelRefusedError, WorkerLostError
 from agent.greengrass.artifacts.errors import TYPES as ARTIFACT_TYPES
 from agent.greengrass.artifacts.errors import ArtifactError, ArtifactUnreachableError
-from agent.greengrass.deployments.errors import TYPES, DeploymentError, DeploymentRejectedError
 from agent.greengrass.deployments.outcome import (
     DetailedStatus,
     Outcome,
@@ -23,6 +22,7 @@ from agent.greengrass.deployments.outcome import (
     status_details,
     topic_payload,
 )
+from agent.greengrass.errors import TYPES, DeploymentError, DeploymentRejectedError
 from agent.greengrass.recipes.errors import LifecycleError, NoManifestError, RecipeError, VersionError
 
 
@@ -85,6 +85,19 @@ def test_what_was_silenced_on_purpose_stays_out() -> None:
 @pytest.mark.parametrize(
     ("error", "codes", "types"),
     [
+        *(
+            (
+                DeploymentError("n", code=code),
+                ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_NOT_MET"),
+                ("REQUEST_ERROR",),
+            )
+            for code in ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_NOT_MET")
+        ),
+        (
+            DeploymentError("s", code="COMPONENT_BROKEN"),
+            ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"),
+            ("USER_COMPONENT_ERROR",),
+        ),
         (ModelRefusedError("m"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
         (WorkerLostError("w"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("USER_COMPONENT_ERROR",)),
         (BackendUnavailableError("b"), ("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"), ("DEPENDENCY_ERROR",)),
@@ -154,3 +167,11 @@ def test_the_topic_tells_which_deployment_and_how_its_job_would_stand() -> None:
         "errorStack": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_DOCUMENT_NOT_VALID"],
         "errorTypes": [],
     }
+
+
+def test_notes_reach_the_topic_and_the_job_and_stay_away_where_there_are_none() -> None:
+    noted = Outcome(DetailedStatus.SUCCESSFUL, notes=("com.a stays: group thinggroup/lab requires it",))
+    assert topic_payload("d", noted)["notes"] == list(noted.notes)
+    assert json.loads(job_details(noted)["deployment-notes"]) == list(noted.notes)
+    assert "notes" not in topic_payload("d", Outcome(DetailedStatus.SUCCESSFUL))
+    assert "deployment-notes" not in job_details(Outcome(DetailedStatus.SUCCESSFUL))

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from agent.config.models import ModelOptions
 from agent.config.streams import InputOptions, OutputOptions, Policy, StreamOptions
 from agent.greengrass.deployments.blocks import ManifestBlock, ModelBlock
-from agent.greengrass.deployments.errors import DeploymentError
+from agent.greengrass.deployments.document import parse
+from agent.greengrass.deployments.nucleus import NucleusSettings
 from agent.greengrass.deployments.plan import Action, ComponentKind, Plan, plan
 from agent.greengrass.deployments.repository import NUCLEUS, ComponentRepository, unpinned
 from agent.greengrass.deployments.request import LOCAL_GROUP, ComponentRequest, Deployment, Origin, RunWith
 from agent.greengrass.deployments.resolver import resolve
 from agent.greengrass.deployments.state import ActiveSet
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes.configuration import Tree
 from agent.greengrass.recipes.errors import NoManifestError
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Dependency, Manifest, Recipe, Unarchive
@@ -107,6 +109,33 @@ def test_what_stays_the_same_is_kept_and_nothing_is_to_be_done() -> None:
     assert actions(found) == {"a": Action.KEEP, "b": Action.KEEP}
     assert not found.changes
     assert found.fetches == ()
+
+
+def test_a_document_that_leaves_run_with_out_takes_user_and_limits_away() -> None:
+    def deployed(at: int, **component: Any) -> Deployment:
+        document = {"components": {"a": {"version": "1.0.0", **component}}}
+        return parse(document, source=Origin.JOB, received_ms=at)
+
+    limited = {"posixUser": "nobody", "systemResourceLimits": {"memory": 1024, "cpus": 0.5}}
+    before = planned(recipe("a"), deployment=deployed(1000, runWith=limited))
+    assert before.components[0].run_with == RunWith("nobody", memory_kb=1024, cpus=0.5)
+    after = planned(recipe("a"), before=before, deployment=deployed(2000))
+    assert after.components[0].run_with == RunWith()
+    assert actions(after) == {"a": Action.RECONFIGURE}
+
+
+def test_what_a_deployment_merges_is_as_old_as_its_document_or_as_its_processing() -> None:
+    merging = asked(at=1000, a=ComponentRequest(Requirement.parse("*"), merge={"k": 1}))
+    for nucleus, newest in ((NucleusSettings(), 1000), (NucleusSettings(by_processing_time=True), 5000)):
+        found = planned(recipe("a"), deployment=merging, nucleus=nucleus, now_ms=5000)
+        assert found.components[0].configuration.newest == newest
+
+
+def test_a_new_version_whose_default_is_of_another_kind_brings_it() -> None:
+    before = planned(recipe("a", configuration={"camera": "usb", "size": {"width": 1}, "kept": 1}))
+    newer = recipe("a", "1.1.0", configuration={"camera": {"kind": "usb"}, "size": 2, "kept": 2})
+    after = planned(newer, before=before, deployment=asked(at=2000))
+    assert after.components[0].configuration.to_plain() == {"camera": {"kind": "usb"}, "size": 2, "kept": 1}
 
 
 def test_another_version_another_recipe_and_a_broken_component_are_updates() -> None:
@@ -282,13 +311,13 @@ def test_a_stream_follows_its_model() -> None:
         ),
         ({"Model": "other", "Input": {"Topic": "t"}}, "app: Verge.Model is 'other', which is not among"),
         ({"Model": "model", "Input": {"Topic": "t"}, "Polcy": "fifo"}, "unknown key Polcy in the Verge block"),
-        ({"Model": "model", "Input": {"Topic": "t"}, "Run": {"Workers": 0}}, "workers in Verge.Run of app"),
+        ({"Model": "model", "Input": {"Topic": "t"}, "Run": {"Workers": 0}}, "Run.Workers in the Verge block of app"),
         (
             {"Model": "model", "Input": {"Topic": "t"}, "Run": {"Workers": "two"}},
-            "workers in Verge.Run of app",
+            "Run.Workers in the Verge block of app",
         ),
-        ({"Model": "model", "Input": {"Topic": "t"}, "Outputs": [{"Qos": 2}]}, "outputs[0].qos in the Verge"),
-        ({"Manifest": {"Tsak": "x"}}, "unknown key manifest.Tsak in the Verge block of app"),
+        ({"Model": "model", "Input": {"Topic": "t"}, "Outputs": [{"Qos": 2}]}, "Outputs[0].Qos in the Verge"),
+        ({"Manifest": {"Tsak": "x"}}, "unknown key Manifest.Tsak in the Verge block of app"),
         ({"Archive": "none.zip"}, "app: Verge.Archive is 'none.zip', which is no ZIP artifact of it"),
     ],
 )
@@ -296,6 +325,31 @@ def test_a_mistake_in_a_block_is_named_with_its_place(verge, sentence) -> None:
     error = wrong(configured({"Verge": verge}), MODEL)
     assert error.code == "COMPONENT_CONFIGURATION_NOT_VALID"
     assert sentence in error.message
+
+
+@pytest.mark.parametrize(
+    ("verge", "hint"),
+    [
+        ({"Threshold": 0.4}, "did you mean Options.threshold?"),
+        ({"Workers": 2}, "did you mean Run.Workers?"),
+        ({"MaxAge": 5}, "did you mean MaxAgeMs?"),
+        ({"Run": {"Worker": 2}}, "did you mean Workers?"),
+        ({"Optoins": {}}, "did you mean Options?"),
+        ({"Labels": ["cat"]}, "did you mean Filter.Labels?"),
+        ({"Input": {"Path": "/pictures"}}, "did you mean Directory.Path?"),
+    ],
+)
+def test_a_key_that_a_block_does_not_know_leads_to_the_one_that_was_meant(verge, hint) -> None:
+    block = {"Model": "model", **verge, "Input": {"Topic": "t"} | verge.get("Input", {})}
+    error = wrong(configured({"Verge": block}), MODEL)
+    assert error.message.startswith("unknown key ")
+    assert error.hint == hint
+
+
+def test_the_keys_of_a_block_are_listed_as_a_recipe_writes_them() -> None:
+    hint = str(wrong(configured({"Verge": STREAM["Verge"] | {"Qqq": 1}}), MODEL).hint)
+    assert hint.startswith("known here: Model, Input, Outputs, Policy, Depth, MaxAgeMs, ")
+    assert {"Options", "Run", "Archive", "Preprocess"} <= set(hint.removeprefix("known here: ").split(", "))
 
 
 def test_a_stream_cannot_take_a_program_for_its_model() -> None:

@@ -17,12 +17,18 @@ from agent.greengrass.deployments.queue import (
     Dropped,
     DropReason,
     Ended,
+    Fate,
     Interrupt,
     Queue,
     Rejected,
+    Waits,
+    behind,
+    covers,
+    fate,
     step,
 )
-from agent.greengrass.deployments.request import Deployment, Origin
+from agent.greengrass.deployments.request import ComponentRequest, Deployment, Origin
+from agent.greengrass.recipes.versions import Requirement
 
 DONE = Outcome(DetailedStatus.SUCCESSFUL)
 BACK = Outcome(DetailedStatus.FAILED_ROLLBACK_COMPLETE, "no")
@@ -64,7 +70,7 @@ def test_an_id_that_has_ended_may_come_again() -> None:
 def test_a_newer_shadow_takes_the_place_of_the_one_that_waits() -> None:
     old, job, new = asked("s1", source=Origin.SHADOW), asked("2"), asked("s2", source=Origin.SHADOW)
     queue, effects = play(Arrived(asked("1")), Arrived(old), Arrived(job), Arrived(new))
-    assert effects[1:] == [Dropped(old, DropReason.SUPERSEDED)]
+    assert effects[1:] == [Dropped(old, DropReason.SUPERSEDED, "s2")]
     assert queue.waiting == (new, job)
 
 
@@ -91,37 +97,88 @@ def test_after_that_a_cancellation_comes_too_late() -> None:
     assert not queue.running.cancelled
 
 
-def test_a_job_older_than_the_last_deployment_of_its_group_is_rejected_when_its_turn_comes() -> None:
-    new, old, other = asked("new", at=10), asked("old", at=9), asked("other", group="h", at=9)
-    queue, _ = play(Arrived(new), Arrived(old), Arrived(other))
-    _, effects = play(Ended("new", DONE), queue=queue)
-    assert isinstance(effects[0], Rejected)
-    assert (effects[0].deployment, effects[0].outcome.status) == (old, DetailedStatus.REJECTED)
-    assert effects[0].outcome.stack == ("DEPLOYMENT_REJECTED", "REJECTED_STALE_DEPLOYMENT")
-    assert effects[1:] == [Begin(other)]
-
-
-def test_what_was_rolled_back_makes_nothing_stale_and_neither_does_the_same_revision() -> None:
-    queue, _ = play(Arrived(asked("new", at=10)), Ended("new", BACK))
-    old = asked("old", at=9)
-    assert play(Arrived(old), queue=queue)[1] == [Begin(old)]
-    queue, _ = play(Arrived(asked("new", at=10)), Ended("new", DONE))
-    again = asked("again", at=10)
-    assert play(Arrived(again), queue=queue)[1] == [Begin(again)]
-
-
-def test_only_jobs_can_be_stale() -> None:
-    queue = Queue(last_ms={"g": 10})
-    for source in (Origin.SHADOW, Origin.TOPIC, Origin.LOCAL):
-        late = asked("late", source=source)
-        assert play(Arrived(late), queue=queue)[1] == [Begin(late)]
-
-
 def test_a_full_queue_rejects_with_the_reason() -> None:
     _, effects = play(*(Arrived(asked(str(number))) for number in range(MAX_WAITING + 2)))
     (rejected,) = effects[1:]
     assert rejected.deployment.id == str(MAX_WAITING + 1)
     assert "THROTTLING_ERROR" in rejected.outcome.stack
+
+
+# -- overtaking -----------------------------------------------------------------------------------------------
+
+ANY = Requirement.parse("*")
+
+
+def adding(id_: str, *names: str, remove: tuple[str, ...] = (), **request) -> Deployment:
+    components = {name: ComponentRequest(ANY, **request) for name in names}
+    return Deployment(id_, Origin.TOPIC, "g", 1, components=components, additive=True, remove=remove)
+
+
+def test_a_newer_shadow_takes_the_place_of_the_one_that_runs_and_has_changed_nothing() -> None:
+    old, new = asked("s1", source=Origin.SHADOW), asked("s2", source=Origin.SHADOW)
+    queue, effects = play(Arrived(old), Arrived(new))
+    assert effects == [Begin(old), Interrupt(old)]
+    assert queue.running is not None
+    assert queue.running.superseded_by == "s2"
+    assert play(Ended("s1", None), queue=queue)[1] == [Begin(new)]
+    assert play(Arrived(old), Activating("s1"), Arrived(new))[1] == [Begin(old)]
+
+
+def test_what_waits_for_something_is_overtaken_by_what_covers_it_whichever_comes_first() -> None:
+    old, new = asked("1"), asked("2")
+    for events in ((Arrived(old), Waits("1"), Arrived(new)), (Arrived(old), Arrived(new), Waits("1"))):
+        assert play(*events)[1] == [Begin(old), Interrupt(old)]
+
+
+def test_what_goes_on_or_has_changed_something_is_not_overtaken() -> None:
+    old, new = asked("1"), asked("2")
+    assert play(Arrived(old), Waits("1"), Waits("1", waits=False), Arrived(new))[1] == [Begin(old)]
+    assert play(Arrived(old), Waits("1"), Activating("1"), Arrived(new))[1] == [Begin(old)]
+
+
+def test_a_deployment_that_changes_something_may_wait_and_is_not_overtaken() -> None:
+    old, new = asked("1"), asked("2")
+    assert play(Arrived(old), Activating("1"), Arrived(new), Waits("1"))[1] == [Begin(old)]
+
+
+def test_another_group_overtakes_nothing() -> None:
+    old = asked("1")
+    assert play(Arrived(old), Waits("1"), Arrived(asked("2", group="h")))[1] == [Begin(old)]
+
+
+def test_an_addition_is_lost_to_no_other_addition() -> None:
+    assert covers(adding("2", "x"), adding("1", "x"))
+    assert not covers(adding("2", "y"), adding("1", "x"))
+    assert not covers(adding("2", "x"), adding("1", "x", "y"))
+    assert not covers(adding("2", "x"), adding("1", "x", remove=("y",)))
+    assert covers(adding("2", remove=("x",)), adding("1", "x"))
+    assert not covers(adding("2", "x"), asked("1"))
+    assert covers(asked("2"), adding("1", "x"))
+
+
+def test_an_addition_that_configures_is_covered_by_one_that_writes_the_same_keys() -> None:
+    old = adding("1", "x", merge={"a": {"b": 1}})
+    assert covers(adding("2", "x", merge={"a": {"b": 2}, "c": 3}), old)
+    assert not covers(adding("2", "x", merge={"a": {"d": 2}}), old)
+    assert not covers(adding("2", "x"), old)
+
+
+def test_a_rollback_neither_overtakes_nor_is_overtaken() -> None:
+    back = Deployment("back", Origin.TOPIC, "g", 9, rollback=True)
+    assert not covers(back, asked("1"))
+    assert not covers(asked("1", at=10), back)
+
+
+def test_where_a_deployment_is_decides_what_a_cancellation_comes_to() -> None:
+    queue, _ = play(Arrived(asked("1")), Arrived(asked("2")))
+    assert [fate(queue, id_) for id_ in "123"] == [Fate.STOPPABLE, Fate.WAITING, Fate.UNKNOWN]
+    queue, _ = play(Activating("1"), queue=queue)
+    assert fate(queue, "1") is Fate.TOO_LATE
+
+
+def test_what_waits_knows_who_is_before_it() -> None:
+    queue, _ = play(*(Arrived(asked(id_)) for id_ in "123"))
+    assert behind(queue) == {"2": ("1",), "3": ("1", "2")}
 
 
 # -- laws -----------------------------------------------------------------------------------------------------
@@ -137,6 +194,7 @@ EVENTS = st.lists(
     )
     | st.builds(Cancelled, IDS)
     | st.builds(Activating, IDS)
+    | st.builds(Waits, IDS, st.booleans())
     | st.builds(Ended, IDS, st.sampled_from([DONE, BACK, None])),
     max_size=40,
 )

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.repository import NUCLEUS, ComponentRepository
 from agent.greengrass.deployments.request import LOCAL_GROUP
 from agent.greengrass.deployments.resolver import Resolution, resolve
-from agent.greengrass.recipes.errors import NoManifestError
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes.recipe import ComponentType, Dependency, Manifest, Recipe
 from agent.greengrass.recipes.versions import Requirement, Version
 
@@ -114,7 +113,7 @@ def test_a_version_that_is_not_for_this_device_is_passed_over() -> None:
 
 def test_a_component_without_any_version_for_this_device_says_so() -> None:
     shop = Shop(recipe("a", "2.0.0", platform={"os": "windows"}))
-    with pytest.raises(NoManifestError, match="it is for os=windows; this is os=linux, architecture=amd64"):
+    with pytest.raises(DeploymentError, match="it is for os=windows; this is os=linux, architecture=amd64"):
         resolve(roots(a="*"), shop, {}, LINUX)
 
 
@@ -289,3 +288,58 @@ def test_what_an_answer_chose_stays_when_it_runs(made, wanted) -> None:
     if found is not None:
         running = {name: each.version for name, each in found.components.items()}
         assert attempt(wanted, made, running) == found
+
+
+@pytest.mark.parametrize("bound", [">=2.0.0 <2.8.0", ">=2.0.3 <2.1.0", "=2.4.0", "~2.5.0", ">=2.0.0", "<2.13.0", "*"])
+def test_an_upper_bound_on_the_nucleus_is_met_by_the_agent(bound) -> None:
+    app = recipe("app", "1.0.0", **{NUCLEUS: bound})
+    assert chosen(resolve(roots(app="*"), ComponentRepository(Shop(app)), {})) == {"app": "1.0.0", NUCLEUS: "2.12.6"}
+
+
+@pytest.mark.parametrize("name", ["aws.greengrass.DLRImageClassification", "variant.TensorFlowLite"])
+@pytest.mark.parametrize("bound", [">=2.0.0 <2.8.0", ">=2.13.0 <2.14.0", ">=2.14.0 <3.0.0"])
+def test_aws_s_own_ml_recipes_load_with_any_bound_on_the_nucleus_within_2(name, bound) -> None:
+    app = recipe(name, "2.9.9", **{NUCLEUS: bound})
+    assert chosen(resolve(roots(**{name: "*"}), ComponentRepository(Shop(app)), {}))[NUCLEUS] == "2.12.6"
+
+
+def test_bounds_that_exclude_each_other_are_each_met_by_the_agent() -> None:
+    old, new = recipe("old", "1.0.0", **{NUCLEUS: "<2.3.0"}), recipe("new", "1.0.0", **{NUCLEUS: ">=2.9.0 <2.10.0"})
+    found = resolve(roots(old="*", new="*"), ComponentRepository(Shop(old, new)), {})
+    assert found.components["old"] == old
+
+
+@pytest.mark.parametrize("bound", [">=2.14.0", ">=3.0.0 <4.0.0", "<2.0.0"])
+def test_a_nucleus_that_the_agent_does_not_stand_for_is_refused_with_what_to_do(bound) -> None:
+    app = recipe("app", "1.0.0", **{NUCLEUS: bound})
+    with pytest.raises(DeploymentError) as caught:
+        resolve(roots(app="*"), ComponentRepository(Shop(app)), {})
+    assert str(caught.value.message) == f"app 1.0.0 needs {NUCLEUS} {bound}; this agent follows the nucleus 2.12.6"
+    assert "lower the bound" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("aws.greengrass.LambdaLauncher", "Run script"),
+        ("aws.greengrass.LambdaManager", "Run script"),
+        ("aws.greengrass.LambdaRuntimes", "Run script"),
+        ("aws.greengrass.clientdevices.mqtt.Bridge", "broker of yours"),
+        ("aws.greengrass.SomethingNew", "ComponentDependencies"),
+        ("aws.iot.SiteWiseEdgePublisher", "ComponentDependencies"),
+    ],
+)
+def test_what_needs_a_component_of_aws_s_own_is_refused_by_its_name_and_with_what_to_do(name, way) -> None:
+    app = recipe("app", "1.0.0", **{name: ">=2.0.0"})
+    with pytest.raises(DeploymentError) as caught:
+        resolve(roots(app="*"), ComponentRepository(Shop(app)), {})
+    message = f"app 1.0.0 needs {name} >=2.0.0; {name} is AWS's own component, which Verge does not offer (yet)"
+    assert (caught.value.message, caught.value.code) == (message, "NO_AVAILABLE_COMPONENT_VERSION")
+    assert way in str(caught.value.hint)
+    assert "publish a version" not in str(caught.value.hint)
+
+
+def test_a_component_of_the_community_is_to_be_sent_along() -> None:
+    with pytest.raises(DeploymentError, match="Greengrass's community") as caught:
+        resolve(roots(**{"aws.greengrass.labs.database.InfluxDB": "*"}), ComponentRepository(Shop()), {})
+    assert "--recipes" in str(caught.value.hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from agent.greengrass.artifacts.cache import Cache
 from agent.greengrass.artifacts.fetch import Fetcher
 from agent.greengrass.components.spec import RunAs
 from agent.greengrass.components.supervisor import Supervisor
+from agent.greengrass.deployments import waiting as waits
 from agent.greengrass.deployments.activation import Activator
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.ledger import Ledger, Step
@@ -28,15 +30,18 @@ from agent.greengrass.deployments.requesters import Arrival, Requester
 from agent.greengrass.deployments.service import DeploymentService
 from agent.greengrass.deployments.target import EnvironmentManager
 from agent.greengrass.deployments.transaction import Workspace
-from agent.greengrass.deployments.trust import Link, LinkKind, TrustPolicy
 from agent.greengrass.recipes import platform
+from agent.greengrass.trust.policy import Link, LinkKind, TrustPolicy
 from agent.inference.environments.provider import Provider
 from agent.inference.plane import InferencePlane
+from agent.mqtt.transport import Message
 from agent.streams.streams import Streams
 from agent.topics import Topics
 from tests.support.memory import MemoryBus, MemoryTransport
+from tests.support.until import until
 
 NOTHING = {"components": {}}
+ANYBODY_HERE = TrustPolicy(Link(LinkKind.LOCAL))
 
 
 class Waiting(Requester):
@@ -72,8 +77,9 @@ class Recording(Ledger):
 class Device:
     """A service at work, its ledger, and a way to deploy."""
 
-    def __init__(self, service: DeploymentService, ledger: Recording, workspace: Workspace) -> None:
+    def __init__(self, service: DeploymentService, ledger: Recording, workspace: Workspace, bus: MemoryBus) -> None:
         self.service = service
+        self.bus = bus
         self.ledger = ledger
         self.workspace = workspace
 
@@ -86,10 +92,14 @@ class Device:
 
 
 @asynccontextmanager
-async def running(folder: Path, change: Callable[[Workspace], Workspace] = lambda it: it) -> AsyncIterator[Device]:
-    layout = Layout(folder)
+async def running(
+    folder: Path,
+    change: Callable[[Workspace], Workspace] = lambda it: it,
+    trust: TrustPolicy = ANYBODY_HERE,
+) -> AsyncIterator[Device]:
+    layout, bus = Layout(folder), MemoryBus()
     async with (
-        MemoryTransport(MemoryBus(), "agent") as transport,
+        MemoryTransport(bus, "agent") as transport,
         Recording(layout.ledger) as ledger,
         Supervisor(run=layout.run, logs=layout.logs, env={}, run_as=RunAs(getpass.getuser())) as supervisor,
         asyncio.TaskGroup() as tasks,
@@ -97,23 +107,29 @@ async def running(folder: Path, change: Callable[[Workspace], Workspace] = lambd
     ):
         nothing = {"added": lambda _stream: None, "removed": lambda _stream: None, "changed": lambda: None}
         streams = Streams(
-            "t", plane, {"local": transport}, folder, limits=FrameLimits(), room=lambda _transport: 1, **nothing
+            "t",
+            plane,
+            {"local": transport},
+            folder,
+            memory=folder / "streams",
+            limits=FrameLimits(),
+            room=lambda _transport: 1,
+            **nothing,
         )
         workspace = Workspace(
             "t", layout, RecipeStore(layout.recipes), Fetcher(Cache(layout.cache)),
             EnvironmentManager(Provider(), layout), Activator(plane, streams, supervisor),
             platform.detect(), {},
         )  # fmt: skip
-        trust = TrustPolicy(Link(LinkKind.LOCAL))
         service = DeploymentService(change(workspace), ledger, transport, Topics("t"), trust)
         await service.open()
         serving = tasks.create_task(service.serve(tasks))
-        yield Device(service, ledger, workspace)
+        yield Device(service, ledger, workspace, bus)
         serving.cancel()
         await service.close()
 
 
-def scripts(version: str, **lifecycle: str) -> dict[str, Any]:
+def scripts(version: str, **lifecycle: Any) -> dict[str, Any]:
     """A document that brings one component of scripts."""
     recipe = {
         "RecipeFormatVersion": "2020-01-25", "ComponentName": "app", "ComponentVersion": version,
@@ -129,32 +145,82 @@ async def test_each_step_is_written_before_it_is_reported_and_taken(tmp_path) ->
         assert (outcome.status, device.ledger.steps, reported) == (DetailedStatus.SUCCESSFUL, steps, steps)
 
 
-async def test_a_deployment_that_is_cancelled_while_it_is_staged_is_rejected_and_changes_nothing(tmp_path) -> None:
+async def test_a_deployment_that_is_cancelled_while_it_is_staged_is_canceled_and_changes_nothing(tmp_path) -> None:
     async with running(tmp_path) as device:
         before = device.service.state
         device.ledger.after_step = lambda step: device.service.cancel("mine") if step is Step.STAGED else None
         outcome, _ = await device.deploy({"deploymentId": "mine", **NOTHING})
-        assert (outcome.status, device.service.state) == (DetailedStatus.REJECTED, before)
+        assert (outcome.status, device.service.state) == (DetailedStatus.CANCELED, before)
         assert Step.ACTIVATING not in device.ledger.steps
 
 
 async def test_a_deployment_that_is_cancelled_once_it_changes_something_goes_on(tmp_path) -> None:
     async with running(tmp_path) as device:
-        device.ledger.after_step = lambda step: device.service.cancel("mine") if step is Step.ACTIVATING else None
+        device.ledger.after_step = lambda step: device.service.cancel("mine") if step is Step.VERIFYING else None
         outcome, _ = await device.deploy({"deploymentId": "mine", **NOTHING})
         assert outcome.status is DetailedStatus.SUCCESSFUL
 
 
 async def test_a_set_that_gets_unhealthy_is_rolled_back_with_the_cause_the_hint_and_the_last_failure(tmp_path) -> None:
     async with running(tmp_path) as device:
-        assert (await device.deploy(scripts("1.0.0", Run="sleep 600")))[0].status is DetailedStatus.SUCCESSFUL
+        # Without a shell around it: one that is ended may print so, and the hint would name the log.
+        assert (await device.deploy(scripts("1.0.0", Run="exec sleep 600")))[0].status is DetailedStatus.SUCCESSFUL
         outcome, _ = await device.deploy(scripts("2.0.0", Startup="exit 3"))
         assert outcome.status is DetailedStatus.FAILED_ROLLBACK_COMPLETE
         assert (outcome.cause.startswith("app is BROKEN"), "hint" in outcome.cause) == (True, False)
-        assert outcome.hint == "the log of app tells what its scripts wrote"
+        assert outcome.hint == "app printed nothing: have its scripts say why they fail"
         state = device.service.state
         assert str(state.current.active.versions["app"]) == "1.0.0"
         assert set(state.last_failures) == {"app"}
+
+
+def impatient(workspace: Workspace) -> Workspace:
+    """One whose owner waits for nothing but steps."""
+    return replace(workspace, activator=replace(workspace.activator, settle_s=0.2))
+
+
+async def test_a_step_takes_the_time_that_its_own_timeout_allows(tmp_path) -> None:
+    async with running(tmp_path, impatient) as device:
+        for version, step in (("1.0.0", "Install"), ("2.0.0", "Startup")):
+            slow = {"Script": "sleep 2", "Timeout": 30}
+            outcome, _ = await device.deploy(scripts(version, **{step: slow}))
+            assert (outcome.status, outcome.cause) == (DetailedStatus.SUCCESSFUL, "")
+
+
+async def test_a_step_that_is_waited_for_is_named_with_its_end(tmp_path) -> None:
+    async with running(tmp_path, impatient) as device:
+        seen: list[waits.Waiting] = []
+        publish = device.service._report
+        device.service._report = lambda deployment, progress: (  # type: ignore[method-assign]
+            seen.append(progress.waiting) if progress.waiting else None,
+            publish(deployment, progress),
+        )[1]
+        began = time.time()
+        await device.deploy(scripts("1.0.0", Install={"Script": "sleep 2", "Timeout": 30}))
+        assert len(seen) == 1, seen
+        (waiting,) = seen
+        assert (waiting.what, waiting.reason) == ("component app", "its Install runs")
+        assert waiting.until is not None
+        assert 28 < waiting.until - began < 35
+
+
+async def test_a_component_that_gave_up_is_broken_and_one_that_waits_is_not(tmp_path) -> None:
+    async with running(tmp_path, impatient) as device:
+        outcome, _ = await device.deploy(scripts("1.0.0", Startup="exit 3"))
+        assert outcome.stack == ("DEPLOYMENT_FAILURE", "COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN")
+        assert outcome.types == ("USER_COMPONENT_ERROR",)
+        late = {"Script": "sleep 20", "Timeout": 1}
+        outcome, _ = await device.deploy(scripts("2.0.0", Startup=late))
+        assert "COMPONENT_BROKEN" in outcome.stack  # its own time limit, three times
+        assert "not RUNNING within 1 s" in outcome.cause
+
+
+async def test_a_component_that_retries_for_ever_does_not_hold_the_queue_for_ever(tmp_path) -> None:
+    async with running(tmp_path, impatient) as device:
+        # Errors that are forgotten at once never break it.
+        outcome, _ = await device.deploy(scripts("1.0.0", errorResetTime=0, Startup="exit 3"))
+        assert outcome.status is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+        assert outcome.stack == ("DEPLOYMENT_FAILURE", "COMPONENT_UPDATE_ERROR")
 
 
 async def test_a_ledger_that_fails_at_the_commit_brings_the_old_set_back(tmp_path, monkeypatch) -> None:
@@ -201,3 +267,13 @@ async def test_what_is_active_is_live_again_after_a_restart_with_what_was_before
         assert device.service.state.current.active.versions == state.current.active.versions
         assert device.service.state.previous is not None
         assert str(device.service.state.previous.active.versions["app"]) == "0.1.0"
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"\xef\xbb\xbf", b""), (b"\r\n", b"\0"), (b"", b"\n\0\0")])
+async def test_what_means_nothing_around_a_document_on_the_topic_does_not_refuse_it(tmp_path, before, after) -> None:
+    async with running(tmp_path) as device, MemoryTransport(device.bus, "sender") as sender:
+        document = json.dumps({"deploymentId": "mine", **NOTHING}).encode()
+        sender.publish(Message(Topics("t").deployments, before + document + after, qos=1))
+        await until(lambda: Step.VERIFYING in device.ledger.steps)
+        (entry,) = await device.ledger.entries()
+        assert (entry.id, entry.document) == ("mine", document)

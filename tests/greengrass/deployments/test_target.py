@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.models import ModelOptions
+from agent.config.models import ModelOptions, Then
 from agent.config.streams import InputOptions, StreamOptions
+from agent.errors import ConfigError
+from agent.greengrass.deployments import blocks
 from agent.greengrass.deployments.blocks import InferenceBlock, ManifestBlock, ModelBlock
-from agent.greengrass.deployments.errors import DeploymentError
 from agent.greengrass.deployments.layout import Layout
 from agent.greengrass.deployments.plan import Action, ComponentKind, Planned
+from agent.greengrass.deployments.request import RunWith
 from agent.greengrass.deployments.target import ModelTarget, model_target, runtime_for
+from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes.configuration import update
 from agent.greengrass.recipes.recipe import Artifact, Recipe, Unarchive
 from agent.greengrass.recipes.recipe import Manifest as RecipeManifest
@@ -28,15 +31,19 @@ def planned(name: str, kind: ComponentKind, **block) -> Planned:
     recipe_manifest = RecipeManifest(artifacts=(ZIP,))
     return Planned(
         Action.INSTALL, kind, Recipe(name, VERSION, manifests=(recipe_manifest,)), recipe_manifest, None,
-        update(None, reset=(), defaults={}, merge=None, timestamp=1), None, **block,
+        update(None, reset=(), defaults={}, merge=None, timestamp=1), RunWith(), **block,
     )  # fmt: skip
 
 
-def found(root: Path, model: ModelBlock) -> ModelTarget:
+def keyed(root: Path, model: ModelBlock) -> tuple[str, ModelTarget]:
     stream = StreamOptions(model="cats", input=InputOptions(topic="cameras/+/frame"))
     watch = planned("watch", ComponentKind.INFERENCE, inference=InferenceBlock(stream=stream))
     cats = planned("cats", ComponentKind.MODEL, model=model)
-    return model_target(watch, {"cats": cats, "watch": watch}, Layout(root), {})[1]
+    return model_target(watch, {"cats": cats, "watch": watch}, Layout(root), {})
+
+
+def found(root: Path, model: ModelBlock) -> ModelTarget:
+    return keyed(root, model)[1]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +68,9 @@ def test_golden_frames_are_found_however_deep_the_archive_wraps_the_model(tmp_pa
         (ModelBlock(manifest=ManifestBlock(file="/models/other.tflite")), "File"),
         (ModelBlock(manifest=ManifestBlock(file="../../other/1.0.0/m/other.tflite")), "File"),
         (ModelBlock(manifest=ManifestBlock(labels="/etc/passwd")), "Labels"),
+        (ModelBlock(manifest=ManifestBlock(gallery="/home")), "Gallery"),
+        (ModelBlock(manifest=ManifestBlock(then=(Then(model="/models/other.tflite"),))), r"Then\[0\]\.Model"),
+        (ModelBlock(manifest=ManifestBlock(then=(Then(model="a", labels="../x"),))), r"Then\[0\]\.Labels"),
         (ModelBlock(sample="../models/classifier"), "Sample"),
         (ModelBlock(sample=str(SAMPLES / "classifier")), "Sample"),
     ],
@@ -71,6 +81,42 @@ def test_a_block_leads_to_nothing_but_what_its_component_or_the_agent_brings(tmp
     (unpacked / "cats.tflite").write_bytes(b"a network")
     with pytest.raises(DeploymentError, match=rf"cats: Verge\.(Manifest\.)?{key} is"):
         found(tmp_path, block)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'file = "{outside}/x"',
+        'file = "cats.tflite"\nlabels = "{outside}/x"',
+        'file = "cats.tflite"\n[[then]]\nmodel = "{outside}/x"',
+        'file = "cats.tflite"\n[[then]]\nmodel = "cats.tflite"\ngallery = "{outside}"',
+    ],
+)
+def test_a_manifest_in_an_archive_leads_to_nothing_else_either(tmp_path, says) -> None:
+    outside = tmp_path / "secret"
+    outside.mkdir()
+    (outside / "x").write_text("x")
+    unpacked = Layout(tmp_path).unarchived("cats", VERSION) / "cats"
+    unpacked.mkdir(parents=True)
+    (unpacked / "cats.tflite").write_bytes(b"a network")
+    (unpacked / "manifest.toml").write_text(says.format(outside=outside))
+    with pytest.raises(ConfigError, match="which is outside of its folder"):
+        found(tmp_path, ModelBlock())
+
+
+def test_a_model_behind_one_is_found_among_its_component_s_files_and_makes_it_another(tmp_path) -> None:
+    unpacked = Layout(tmp_path).unarchived("cats", VERSION) / "cats"
+    unpacked.mkdir(parents=True)
+    for name in ("cats.tflite", "breeds.tflite"):
+        (unpacked / name).write_bytes(b"a network")
+    block = {"Verge": {"Manifest": {"File": "cats.tflite", "Then": [{"Model": "breeds.tflite", "Classes": ["cat"]}]}}}
+    key, target = keyed(tmp_path, blocks.model("cats", block))
+    ((then, behind),) = target.spec.stages
+    assert then.classes == ("cat",)
+    assert behind.manifest.file == str(unpacked / "breeds.tflite")
+    assert keyed(tmp_path, blocks.model("cats", block))[0] == key
+    (unpacked / "breeds.tflite").write_bytes(b"another network")
+    assert keyed(tmp_path, blocks.model("cats", block))[0] != key
 
 
 def environment(family: str) -> Environment:

@@ -75,3 +75,46 @@ def test_json_tells_the_same_to_programs():
     assert odd["loads"]
     assert set(odd["findings"][0]) == {"level", "path", "message", "hint"}
     assert (none["loads"], none["name"], none["findings"][0]["level"]) == (False, None, "error")
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        (None, "EMPTY_ARTIFACT_URI"),
+        ("", "EMPTY_ARTIFACT_URI"),
+        ("model.zip", "EMPTY_ARTIFACT_SCHEME"),
+        ("s3//bucket/typo.zip", "EMPTY_ARTIFACT_SCHEME"),
+        ("s3:", "EMPTY_ARTIFACT_SCHEME"),
+        ("s3://b/a b", "ARTIFACT_URI_NOT_VALID"),
+        ("https://h/100%", "ARTIFACT_URI_NOT_VALID"),
+        ("s3://[YOUR_BUCKET]/a.zip", "ARTIFACT_URI_NOT_VALID"),
+        ("s3://[/a.zip", "ARTIFACT_URI_NOT_VALID"),
+        ("https://h:port/a", "ARTIFACT_URI_NOT_VALID"),
+    ],
+)
+def test_a_uri_that_names_nothing_is_a_finding_with_its_place_and_the_other_files_are_checked(tmp_path, uri, code):
+    recipe = json.loads(Path(GOOD).read_text())
+    recipe["Manifests"] = [{"Platform": {"os": "windows"}, "Artifacts": [{"Uri": uri}]}, {"Lifecycle": {"Run": "true"}}]
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(recipe))
+    result = check(str(path), GOOD)
+    assert result.exit_code == 1
+    assert f"loads    {path}" in result.output
+    assert "error    Manifests[0].Artifacts[0].Uri" in result.output
+    assert code in result.output
+    assert f"ok       {GOOD}" in result.output
+
+
+def test_what_a_check_runs_into_is_said_of_its_file_and_of_no_other(tmp_path, monkeypatch):
+    def broken(recipe):
+        if recipe.name == "a":
+            raise ValueError("never thought of")
+        return ()
+
+    monkeypatch.setattr("agent.cli.recipe.lint.check", broken)
+    path = tmp_path / "r.yaml"
+    path.write_text("RecipeFormatVersion: 2020-01-25\nComponentName: a\nComponentVersion: 1.0.0\nManifests: [{}]")
+    result = check(str(path), GOOD)
+    assert result.exit_code == 1
+    assert "it could not be checked: ValueError: never thought of" in result.output
+    assert f"ok       {GOOD}" in result.output

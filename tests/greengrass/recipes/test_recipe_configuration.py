@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import InvalidInputError
-from agent.greengrass.recipes.configuration import MISSING, ConfigurationCorruptError, Leaf, Tree, update
+from agent.greengrass.recipes.configuration import MISSING, ConfigurationCorruptError, Leaf, Tree, differences, update
 
 DASHBOARD = {
     "name": None,
@@ -105,9 +105,34 @@ def test_a_deployment_resets_then_fills_then_merges():
 
 
 def test_changed_defaults_do_not_reach_a_device_that_has_the_old_ones():
-    old = update(None, [], {"a": 1, "gone": 1, "map": {"x": 1}, "leaf": 1, "null": None}, None, 10)
-    new = update(old, [], {"A": 2, "map": {"x": 2, "y": 2}, "leaf": {"z": 2}, "null": 2}, None, 20)
-    assert new.to_plain() == {"a": 1, "gone": 1, "map": {"x": 1, "y": 2}, "leaf": 1, "null": None}
+    before = {"a": 1, "gone": 1, "map": {"x": 1}, "null": None}
+    old = update(None, [], before, None, 10)
+    new = update(old, [], {"A": 2, "map": {"x": 2, "y": 2}, "null": 2}, None, 20, former=before)
+    assert new.to_plain() == {"a": 1, "gone": 1, "map": {"x": 1, "y": 2}, "null": None}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"a": 1}, {"a": {"b": 2}}),
+        ({"a": {"b": 2}}, {"a": 1}),
+        ({"a": [1]}, {"a": {}}),
+        ({"a": {"b": 1}}, {"a": None}),
+        ({"a": {"b": 1}}, {"A": {"B": {"c": 2}}}),
+    ],
+)
+def test_a_default_that_has_become_another_kind_replaces_what_was_stored(before, after):
+    stored = update(None, [], before, None, 10)
+    assert lowered(update(stored, [], after, None, 20, former=before).to_plain()) == lowered(after)
+    assert lowered(update(stored, [], after, None, 20).to_plain()) == lowered(after)
+    set_by_the_owner = update(None, [], before, before, 10)
+    assert lowered(update(set_by_the_owner, [], after, None, 20, former=before).to_plain()) == lowered(after)
+
+
+def test_what_the_owner_set_over_a_default_of_another_kind_stays_while_the_default_keeps_its_kind():
+    stored = update(None, [], {"network": None}, {"network": {"port": 1}}, 10)
+    after = update(stored, [], {"Network": "none"}, None, 20, former={"network": None})
+    assert after.to_plain() == {"network": {"port": 1}}
 
 
 def test_pointers_and_keys_read_without_case_and_not_into_lists():
@@ -138,6 +163,50 @@ def test_a_stored_configuration_that_cannot_be_read_is_our_error(text):
     with pytest.raises(ConfigurationCorruptError) as caught:
         Tree.load(text)
     assert isinstance(caught.value, InvalidInputError)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "paths"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, [("a", "c")]),
+        ({"a": 1}, {"A": 1}, []),
+        ({"Key": 1}, {"kEY": 2}, [("kEY",)]),
+        ({"a": 1}, {"a": True}, [("a",)]),
+        ({"a": 1}, {"a": 1.0}, [("a",)]),
+        ({"a": [1]}, {"a": [1, 2]}, [("a",)]),
+        ({}, {"a": None}, [("a",)]),
+        ({}, {"a": {"b": {"c": 1}, "d": 2}}, [("a", "b", "c"), ("a", "d")]),
+        ({}, {"a": {}}, [("a",)]),
+        ({"a": {}}, {"a": {}}, []),
+        ({"a": {"b": 1}}, {"a": {}}, [("a", "b")]),
+        ({"a": {"b": 1, "c": 2}}, {}, [("a",)]),
+        ({"a": {"b": 1}}, {"a": 1}, [("a",)]),
+        ({"a": 1}, {"a": {"b": 1}}, [("a", "b")]),
+        ({"a": 1}, {"a": {}}, [("a",)]),
+    ],
+)
+def test_differences_are_the_nodes_that_changed_came_or_went(before, after, paths):
+    assert sorted(differences(Tree.of(before, 5), Tree.of(after, 9))) == paths
+
+
+def test_a_path_is_spelled_as_it_is_stored_as_far_as_it_leads():
+    tree = Tree.of({"Network": {"Port": 1}}, 5)
+    assert tree.spelled(("network", "PORT")) == ("Network", "Port")
+    assert tree.spelled(("network", "Port", "x", "Y")) == ("Network", "Port", "x", "Y")
+
+
+@pytest.mark.parametrize(("at", "expected"), [(9_000, "deployment"), (10_000, "deployment"), (11_000, "own")])
+def test_of_what_a_component_set_itself_clocks_decide(at, expected):
+    tree = Tree.of({"key": "old"}, 5).put(("key",), "own", at, own=True)
+    assert tree.newest_deployed == 0
+    assert update(tree, [], {}, {"key": "deployment"}, 10_000).to_plain() == {"key": expected}
+
+
+def test_what_a_deployment_planned_keeps_what_was_set_meanwhile_and_not_what_it_reset():
+    since = Tree.of({"reset": 1, "kept": 1, "both": 1}, 5)
+    planned = update(since, ["/reset", "/both"], {}, {"kept": 2, "newer": 2}, 10)
+    now = since.put(("both",), 3, 11, own=True).put(("newer",), 3, 9, own=True).put(("map", "x"), 3, 11, own=True)
+    assert planned.keeping(since, now).to_plain() == {"kept": 2, "both": 3, "newer": 2, "map": {"x": 3}}
 
 
 keys = st.sampled_from(["a", "b", "c", "A", "B", "ab", ""])
@@ -196,11 +265,11 @@ def test_law_merging_twice_at_one_time_is_merging_once(tree, plain, at):
 
 @settings(max_examples=60)
 @given(trees, plains)
-def test_law_defaults_never_overwrite(tree, defaults):
-    filled = tree.fill(defaults)
+def test_law_defaults_that_stay_as_they_are_never_overwrite(tree, defaults):
+    filled = tree.fill(lowered(defaults), lowered(defaults))
     before = {id(leaf) for leaf in leaves_of(tree)}
     assert before <= {id(leaf) for leaf in leaves_of(filled)}
-    assert filled.fill(defaults) == filled
+    assert filled.fill(lowered(defaults), lowered(defaults)) == filled
 
 
 @settings(max_examples=60)
@@ -238,3 +307,47 @@ def test_law_what_was_reset_is_gone_and_resetting_twice_is_resetting_once(tree, 
     after = tree.reset(pointers)
     assert [after.get(each) for each in pointers] == [MISSING] * len(pointers)
     assert after.reset(pointers) == after
+
+
+def paths_of(tree, path=()):
+    for key, node in tree.nodes.values():
+        yield (*path, key)
+        if isinstance(node, Tree):
+            yield from paths_of(node, (*path, key))
+
+
+@settings(max_examples=60)
+@given(trees, trees)
+def test_law_there_are_differences_exactly_where_values_differ(one, other):
+    found = list(differences(one, other))
+    assert bool(found) == (typed(lowered(one.to_plain())) != typed(lowered(other.to_plain())))
+    assert len(set(found)) == len(found)
+    known = {tuple(map(str.lower, path)) for tree in (one, other) for path in paths_of(tree)}
+    assert {tuple(map(str.lower, path)) for path in found} <= known
+
+
+@settings(max_examples=60)
+@given(trees, plains.map(lowered), times, times)
+def test_law_what_was_set_while_a_deployment_was_planned_is_as_if_it_had_been_set_before(tree, plain, own_at, at):
+    set_before = tree.merge(plain, own_at + 10, own=True)
+    planned = update(tree, [], {}, plain, at)
+    assert planned.keeping(tree, set_before).to_plain() == set_before.merge(plain, at).to_plain()
+    assert planned.keeping(tree, tree) == planned
+
+
+@settings(max_examples=60)
+@given(trees, plains, times)
+def test_law_what_a_component_set_is_marked_as_its_own_and_survives_its_store(tree, plain, at):
+    after = tree.merge(plain, at, own=True)
+    assert Tree.load(after.dump()) == after
+    assert after.newest_deployed <= max(tree.newest_deployed, at)
+    assert after.mapped(lambda value: value) == after
+
+
+@settings(max_examples=60)
+@given(trees, st.lists(keys, min_size=1, max_size=3), plains, times)
+def test_law_what_is_put_at_a_path_is_merged_there(tree, path, plain, at):
+    after = tree.put(path, plain, at + 10)
+    assert typed(after.at(path)) == typed(
+        (tree.node(path) if isinstance(tree.node(path), Tree) else Tree()).merge(plain, at + 10).to_plain()
+    )

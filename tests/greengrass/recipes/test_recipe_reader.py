@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent.greengrass.recipes import reader, writer
 from agent.greengrass.recipes.errors import RecipeError
 from agent.greengrass.recipes.recipe import Artifact, ComponentType, Dependency, Permission, Unarchive
+from agent.greengrass.recipes.uris import uri_problem
 from agent.greengrass.recipes.versions import Requirement, Version
 
 DATA = sorted((Path(__file__).parent / "data").iterdir())
@@ -282,13 +283,6 @@ REFUSED = [
     ({"Lifecycle": []}, "Lifecycle", "a list", "a mapping", "RECIPE_PARSE_ERROR"),
 ]
 ARTIFACTS = [
-    ({"Uri": None}, "Uri", "missing", "where", "EMPTY_ARTIFACT_URI"),
-    ({"Uri": ""}, "Uri", '""', "where", "EMPTY_ARTIFACT_URI"),
-    ({"Uri": "model.zip"}, "Uri", '"model.zip"', "scheme", "EMPTY_ARTIFACT_SCHEME"),
-    ({"Uri": "s3:"}, "Uri", '"s3:"', "scheme", "EMPTY_ARTIFACT_SCHEME"),
-    ({"Uri": "s3://b/a b"}, "Uri", '"s3://b/a b"', "blanks", "ARTIFACT_URI_NOT_VALID"),
-    ({"Uri": "s3://b/{COMPONENT_VERSION}.zip"}, "Uri", "{COMPONENT_VERSION}", "braces", "ARTIFACT_URI_NOT_VALID"),
-    ({"Uri": "https://h/100%"}, "Uri", "100%", "URI", "ARTIFACT_URI_NOT_VALID"),
     ({"Unarchive": "TAR"}, "Unarchive", '"TAR"', "NONE, ZIP", "RECIPE_PARSE_ERROR"),
     ({"Permission": {"Read": "everyone"}}, "Permission.Read", '"everyone"', "NONE, OWNER, ALL", "RECIPE_PARSE_ERROR"),
     ({"Permission": "ALL"}, "Permission", '"ALL"', "a mapping", "RECIPE_PARSE_ERROR"),
@@ -395,3 +389,58 @@ def test_law_any_document_loads_and_reads_back_equal_or_is_our_error(changes):
     except RecipeError:
         return
     assert reader.parse(writer.dump(recipe), "r") == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "waits"),
+    [
+        ({"ComponentVersion": "COMPONENT_VERSION"}, "ComponentVersion", "COMPONENT_VERSION"),
+        ({"ComponentVersion": "{COMPONENT_VERSION}"}, "ComponentVersion", "{COMPONENT_VERSION}"),
+        ({"ComponentVersion": {"COMPONENT_VERSION": None}}, "ComponentVersion", "{COMPONENT_VERSION}"),
+        ({"ComponentVersion": "NEXT_PATCH"}, "ComponentVersion", "NEXT_PATCH"),
+        ({"ComponentVersion": "{{ version }}"}, "ComponentVersion", "{{ version }}"),
+        ({"ComponentVersion": "${VERSION}"}, "ComponentVersion", "${VERSION}"),
+        ({"ComponentVersion": "1.0.$(Build.Id)"}, "ComponentVersion", "$(Build.Id)"),
+        ({"ComponentName": "COMPONENT_NAME"}, "ComponentName", "COMPONENT_NAME"),
+        ({"ComponentName": "{COMPONENT_NAME}"}, "ComponentName", "{COMPONENT_NAME}"),
+        ({"ComponentName": "com.example.{{name}}"}, "ComponentName", "{{name}}"),
+        ({"ComponentVersion": "<version>"}, "ComponentVersion", "<version>"),
+        (
+            {"ComponentDependencies": {"b": {"VersionRequirement": "{COMPONENT_VERSION}"}}},
+            "ComponentDependencies.b.VersionRequirement",
+            "{COMPONENT_VERSION}",
+        ),
+        ({"ComponentDependencies": {"${B}": ONE}}, "ComponentDependencies.${B}", "${B}"),
+    ],
+)
+def test_a_recipe_that_is_a_template_is_named_as_one_with_how_it_is_built(changes, path, waits):
+    with pytest.raises(RecipeError) as caught:
+        read(**changes)
+    assert caught.value.path == path
+    assert f"expected what a build puts in place of {waits}: the recipe is a template" in caught.value.message
+    assert "gdk component build" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("uri", "waits"),
+    [
+        ("s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/a.zip", "BUCKET_NAME"),
+        ("s3://b/{V}/a", "{V}"),
+        ("s3://<your-bucket>/a.zip", "<your-bucket>"),
+    ],
+)
+def test_a_template_is_named_as_one_where_the_manifest_is_chosen_and_keeps_no_other_manifest_from_loading(uri, waits):
+    recipe = read(Manifests=[{}, {"Artifacts": [{"Uri": uri}]}])
+    assert recipe.manifests[1].artifacts[0].uri == uri
+    problem = uri_problem(uri)
+    assert problem is not None
+    assert f"what a build puts in place of {waits}: the recipe is a template" in problem.message
+    assert "gdk component build" in problem.hint
+
+
+def test_a_template_that_is_no_yaml_is_named_as_one_too():
+    text = "RecipeFormatVersion: '2020-01-25'\nComponentName: a\nComponentVersion: {{version}}\nManifests: [{}]\n"
+    with pytest.raises(RecipeError) as caught:
+        reader.parse(text, "r")
+    assert "it may be a template, whose {{version}} is not filled in" in caught.value.message
+    assert "gdk component build" in str(caught.value.hint)

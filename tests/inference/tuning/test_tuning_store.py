@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from agent.config.models import ModelOptions
 from agent.inference.manifest import resolve
 from agent.inference.placement import Placement
 from agent.inference.tuning import store as tuning_store
-from agent.inference.tuning.store import TuningStore, digest, stale
+from agent.inference.tuning.store import TuningStore, stale
 from agent.inference.tuning.values import Machine, Measured, Requirements, Tuning
 
 DIGEST = "sha256:" + "0" * 64
@@ -112,27 +111,3 @@ def test_the_wish_is_what_makes_a_difference_to_the_speed() -> None:
     plain, thinned, bound = (Requirements.of(resolve(each, Path())) for each in (options, same, other))
     assert plain == thinned
     assert plain != bound
-
-
-def test_a_model_is_named_by_the_bytes_of_its_file_or_of_all_its_files(tmp_path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"abc")
-    assert digest(tmp_path / "m.onnx") == "sha256:" + hashlib.sha256(b"abc").hexdigest()
-    whole = digest(tmp_path)
-    assert whole.startswith("sha256:")
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__" / "x.pyc").write_bytes(b"x")
-    (tmp_path / ".hidden").write_bytes(b"x")
-    os.utime(tmp_path / "m.onnx", (0, 0))
-    assert digest(tmp_path) == whole
-    (tmp_path / "m.onnx").rename(tmp_path / "n.onnx")
-    assert digest(tmp_path) != whole
-
-
-def test_a_folder_has_the_digest_that_its_worker_tells(tmp_path) -> None:
-    from agent.inference.runtime import session  # noqa: PLC0415 it imports what the core does not
-
-    for name in ("b.so", "a.json", "sub/c.params", ".git/x", "__pycache__/y"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(name)
-    assert digest(tmp_path) == session._digest(str(tmp_path))

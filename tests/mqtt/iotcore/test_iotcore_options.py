@@ -118,7 +118,7 @@ def test_a_transport_without_type_is_mqtt_and_the_others_say_theirs():
             "did you mean payload_bytes?",
         ),
         ({"type": "iotcor"}, "transports.x.type in verge.toml: there is no type 'iotcor'", "did you mean iotcore?"),
-        ({"type": 3}, "transports.x.type in verge.toml: there is no type 3", "known: mqtt, iotcore"),
+        ({"type": 3}, "transports.x.type in verge.toml: there is no type 3", "known: mqtt, iotcore, greengrass"),
         ({"port": "x"}, "transports.x.port in verge.toml: expected `int`, got `str`", None),
     ],
 )  # fmt: skip

@@ -346,6 +346,24 @@ def test_the_file_of_another_version_is_set_aside(path: Path):
     assert box.store.set_aside is not None
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_removed_or_replaced_under_the_outbox_costs_no_message(path: Path, replaced: bool):
+    other = Box(path.parent.parent / "other" / "outbox.db")
+    other.do(record(100))
+    other.store.close()
+    box = Box(path)
+    box.do(*(record(number) for number in range(1, 20)))
+    shutil.rmtree(path.parent)
+    if replaced:
+        shutil.copytree(other.path.parent, path.parent)
+    assert len(box.do(record(20)).durable) == 1
+    expected = [*range(1, 21), *([100] if replaced else [])]
+    assert numbers(box.waiting()) == expected
+    box.store.close()
+    assert path.stat().st_mode & 0o077 == 0
+    assert numbers(Box(path).waiting()) == expected
+
+
 def test_only_the_last_files_set_aside_are_kept(path: Path):
     path.parent.mkdir()
     for _ in range(4):

@@ -52,15 +52,18 @@ class Unruly(Backend):
             raise ModelError("model-broken", "the file is broken", "make it anew")
         if "linger" in cues:
             time.sleep(30)
-        if "die" in cues:
+        _, _, gate = cues.partition("gate ")
+        if "die" in cues or (gate and os.path.exists(gate)):
             sys.stderr.write("the runtime gave up\n")
             os.abort()
         self.slow_s = float(options.get("slow_s", 0.5))
+        self.every_s = float(options.get("every_s", 0.0))
 
     def run(self, arrays):
         # OpenCV gives RGB to networks that do not say otherwise.
         red, green, blue = (float(value) for value in arrays[0][0].reshape(-1, 3).mean(axis=0))
         cue = min(CUES, key=lambda name: sum(abs(a - b) for a, b in zip(CUES[name], (blue, green, red), strict=True)))
+        time.sleep(self.every_s)
         self.warm = getattr(self, "warm", False)
         if self.warm:
             self.act(cue)

@@ -19,6 +19,17 @@ __all__ = ["Caller", "calling"]
 _TIMEOUT_S = 5.0
 
 
+class _Error(msgspec.Struct, frozen=True):
+    message: str
+    code: str
+    hint: str | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    error: _Error | None = None
+    result: Any = None
+
+
 class Caller:
     """Sends requests by ``rpc``; made by ``calling``."""
 
@@ -29,18 +40,23 @@ class Caller:
         """The result, as JSON gives it; raises ``JobError``, or ``UnreachableError`` without an answer in time."""
         payload = request if isinstance(request, bytes) else msgspec.json.encode(request)
         try:
-            answer = msgspec.json.decode(
-                (await self._rpc.request(f"{BASE}/{verb}", payload, timeout_s=timeout_s)).payload
-            )
+            message = await self._rpc.request(f"{BASE}/{verb}", payload, timeout_s=timeout_s)
+            answer = msgspec.json.decode(message.payload, type=_Answer)
         except TimeoutError:
             raise UnreachableError(
                 f"no Jobs service answered within {timeout_s:g} s",
                 code="no-jobs-service",
                 hint="start one on this broker: verge jobs serve",
             ) from None
-        if error := answer.get("error"):
-            raise JobError(error["message"], code=error["code"], hint=error["hint"])
-        return answer["result"]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnreachableError(
+                f"what answered to {BASE}/{verb} is no Jobs service: {error}",
+                code="bad-answer",
+                hint=f"see to it that nobody else may publish below {ANSWERS}",
+            ) from error
+        if answer.error is not None:
+            raise JobError(answer.error.message, code=answer.error.code, hint=answer.error.hint)
+        return answer.result
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ leave them lose what is not at its end (REMOVED), and it runs until it is cancel
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
@@ -39,6 +40,8 @@ from agent.aws.jobs.topics import NEXT
 
 __all__ = ["ABORTED", "JobQueue"]
 
+_PORTION = 2000
+"""How many things a roll-out takes at a time, so that nobody waits for a large fleet's job to be written."""
 ABORTED = "ABORTED"
 """Reason of a job that its abort criteria ended."""
 
@@ -268,7 +271,9 @@ class JobQueue:
             return
         while run.recent and run.recent[0] + MINUTE_S <= now:
             run.recent.popleft()
-        while run.waiting:
+        for _ in range(_PORTION):
+            if not run.waiting:
+                break
             rate = rate_per_minute(
                 run.job.spec.job_executions_rollout_config, len(run.executions), run.tally[Status.SUCCEEDED]
             )
@@ -277,7 +282,9 @@ class JobQueue:
                 return
             self._queue(run, run.waiting.popleft(), now)
             run.recent.append(now)
-        if not run.job.continuous and all(one.terminal for one, count in run.tally.items() if count):
+        if run.waiting:
+            self._examine_later(run, math.nextafter(now, math.inf))
+        elif not run.job.continuous and all(one.terminal for one, count in run.tally.items() if count):
             self._close(run, JobStatus.COMPLETED, now)
 
     def _examine_later(self, run: Run, when: float) -> None:

@@ -7,6 +7,7 @@ whole one.  The file is locked while it is open: two services with one memory wo
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +16,9 @@ from typing import Self
 import msgspec
 
 from agent.aws.jobs.service.job import Execution, JobRecord
-from agent.aws.jobs.service.repository import Changes, Records
+from agent.aws.jobs.service.repository import Changes, Mailbox, Notice, Records
 from agent.errors import ConfigError
+from agent.files import make_file, make_folder
 
 __all__ = ["JobStore"]
 
@@ -29,6 +31,14 @@ CREATE TABLE executions (
 ) WITHOUT ROWID;
 CREATE TABLE groups (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
+
+_NOTICES = """
+CREATE TABLE IF NOT EXISTS notices (
+    thing TEXT NOT NULL, namespace TEXT NOT NULL, listed INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (thing, namespace)
+) WITHOUT ROWID
+"""
+"""A part of layout 1 since a service that does not know it loses nothing by that."""
 
 _encode = msgspec.json.Encoder().encode
 _job = msgspec.json.Decoder(JobRecord).decode
@@ -45,7 +55,8 @@ class JobStore:
 
     def __enter__(self) -> Self:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            make_file(self.path)
             with ExitStack() as undo:
                 self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
@@ -75,6 +86,8 @@ class JobStore:
             for statement in filter(str.strip, _TABLES.split(";")):
                 execute(statement)
             execute(f"PRAGMA user_version = {_LAYOUT}")
+        if layout in {0, _LAYOUT}:
+            execute(_NOTICES)
         execute("COMMIT")
         if layout not in {0, _LAYOUT}:
             raise ConfigError(
@@ -92,9 +105,20 @@ class JobStore:
             tuple((name, _things(body)) for name, body in rows("SELECT name, body FROM groups")),
         )
 
-    def write(self, changes: Changes) -> None:
-        """Write all of ``changes`` or, raising ``sqlite3.Error``, none."""
-        if not changes:
+    def notices(self) -> list[Notice]:
+        """Who is still to be notified."""
+        rows = self._connection.execute("SELECT thing, namespace, listed, next FROM notices")
+        return [
+            Notice(Mailbox(thing, namespace), bool(listed), bool(following))
+            for thing, namespace, listed, following in rows
+        ]
+
+    def write(self, changes: Changes, notices: Sequence[Notice] = (), settled: Sequence[Mailbox] = ()) -> None:
+        """Write all of ``changes`` with the ``notices`` that follow from them or, raising ``sqlite3.Error``, none.
+
+        The notices of ``settled`` are forgotten.
+        """
+        if not (changes or notices or settled):
             return
         with self._transaction() as rows:
             for job_id, job in changes.jobs.items():
@@ -106,6 +130,11 @@ class JobStore:
             rows.executemany(
                 "REPLACE INTO executions VALUES (?, ?, ?, ?)",
                 ((*key, _encode(execution)) for key, execution in changes.executions.items()),
+            )
+            rows.executemany("DELETE FROM notices WHERE thing = ? AND namespace = ?", settled)
+            rows.executemany(
+                "REPLACE INTO notices VALUES (?, ?, ?, ?)",
+                ((*one.mailbox, one.listed, one.next_changed) for one in notices),
             )
             for name, things in changes.groups.items():
                 if things is None:

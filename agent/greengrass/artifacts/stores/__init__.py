@@ -4,6 +4,7 @@
 module           what it holds
 ===============  ===================================================================================
 ``file``         ``file:``, a disk of this machine
+``docker``       ``docker:``, images that the docker CLI pulls
 ``https``        ``https:``, in threads; ``client`` is its HTTP client: proxies, TLS, ranges, redirects
 ``answers``      what an HTTP answer, or the lack of one, means for an artifact (pure)
 ``s3``           ``s3:``, in parts side by side

@@ -32,13 +32,28 @@ class FileStore(Store):
             current = f"{facts.st_dev}-{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}"
             start = offset if offset <= facts.st_size and version in {None, current} else 0
             file.seek(start)
-            yield Content(_chunks(uri, file), start, facts.st_size, current)
+            yield Content(_chunks(uri, file, start, facts.st_size), start, facts.st_size, current)
 
 
-async def _chunks(uri: str, file: FileIO) -> AsyncIterator[bytes]:
+async def _chunks(uri: str, file: FileIO, start: int, size: int) -> AsyncIterator[bytes]:
+    """The bytes from ``start`` on; raises ``ArtifactError`` for a file that does not have its ``size``."""
+    done = start
     with _reading(uri):
         while chunk := await in_thread(file.read, _CHUNK):
+            done += len(chunk)
+            if done > size:
+                raise _changing(uri, size, f"{done} or more")
             yield chunk
+    if done != size:
+        raise _changing(uri, size, str(done))
+
+
+def _changing(uri: str, size: int, came: str) -> ArtifactError:
+    return ArtifactError(
+        f"{shown(uri)} is no finished file: it says that it has {size} bytes, and {came} came",
+        hint="name a file on a disk that nobody is writing; what is in /proc or /sys is none",
+        code="IO_READ_ERROR",
+    )
 
 
 def _open_regular(path: str, flags: int) -> int:

@@ -210,7 +210,7 @@ def _tensor(entry: Mapping[str, Any]) -> TensorInfo:
 
 def _check_machine(library: str) -> None:
     """Libraries of another processor are the usual mistake, and the system's words for it mislead."""
-    theirs, ours = _machine(library), _machine(os.path.realpath("/proc/self/exe"))
+    theirs, ours = _machine(library), _machine("/proc/self/exe")
     if theirs is not None and ours is not None and theirs != ours:
         name, here = (_MACHINES.get(number, f"machine {number}") for number in (theirs, ours))
         raise ModelError(

@@ -13,10 +13,11 @@ from typing import Any, List, Mapping, Sequence
 
 import numpy as np
 
-from agent.inference.runtime import filemeta
+from agent.inference.runtime import filemeta, parts
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.runtime.errors import ModelError, UnavailableError
+from agent.inference.runtime.user import REACHED
 
 __all__ = ["Onnx"]
 
@@ -45,6 +46,17 @@ _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
 _TYPES = {"float": "float32", "double": "float64"}
 
+_NEWER = "it was exported for a newer ONNX: update onnxruntime, or export the model for an older opset"
+_UNKNOWN = "export it with ONNX's own operators only, or update onnxruntime"
+_UNSUPPORTED = (
+    ("till opset", _NEWER),
+    ("Unsupported model IR version", _NEWER),
+    ("is not a registered function/op", _UNKNOWN),
+    ("No Op registered for", _UNKNOWN),
+    ("Could not find an implementation", _UNKNOWN),
+)
+"""What ONNX Runtime says of whole files that it cannot run, and what helps."""
+
 
 class Onnx(Backend):
     """An ``.onnx`` or ``.ort`` file; ``backend_options``: ``provider_options``, the chosen provider's own table."""
@@ -67,17 +79,21 @@ class Onnx(Backend):
         settings.done()
         runtime = _runtime()
         providers = _providers(runtime, accelerator)
+        how = _session_options(runtime, threads)
+        weights = _out_of_reach(path)  # alive until the session is made, which copies what it needs
+        if weights and hasattr(how, "add_external_initializers_from_files_in_memory"):
+            sizes = [content.size for content in weights.values()]
+            how.add_external_initializers_from_files_in_memory(list(weights), list(weights.values()), sizes)
         try:
             self._session = runtime.InferenceSession(
                 path,
-                _session_options(runtime, threads),
+                how,
                 providers=[*providers, _CPU],
                 provider_options=[*(extra for _ in providers), {}],
             )
         # ONNX Runtime's errors have no common base of their own.
         except Exception as error:
-            hint = "is the file whole, and is it ONNX?"
-            raise ModelError("model-broken", f"{path} cannot be loaded: {error}", hint) from error
+            raise _refused(path, str(error)) from error
         self.accelerator = _accelerator(self._session.get_providers()[0])
         self.inputs = [_info(tensor) for tensor in self._session.get_inputs()]
         self.outputs = [_info(tensor) for tensor in self._session.get_outputs()]
@@ -91,6 +107,15 @@ class Onnx(Backend):
             return list(self._session.run(None, dict(zip(self._names, arrays))))
         except Exception as error:
             raise ModelError("inference-failed", f"the model refuses its input: {error}") from error
+
+
+def _refused(path: str, reason: str) -> ModelError:
+    """Why ONNX Runtime does not load a file, in its own words, and what to do about it."""
+    reason = " ".join(reason.split())
+    for words, hint in _UNSUPPORTED:
+        if words in reason:
+            return ModelError("model-unsupported", f"{path} cannot be loaded: {reason}", hint)
+    return ModelError("model-broken", f"{path} cannot be loaded: {reason}", "is the file whole, and is it ONNX?")
 
 
 def _runtime() -> Any:
@@ -129,6 +154,16 @@ def _session_options(runtime: Any, threads: int) -> Any:
     return options
 
 
+def _out_of_reach(path: str) -> Mapping[str, np.ndarray]:
+    """The contents, by name, of the files beside a model that ONNX Runtime would not get to itself.
+
+    It looks up where they really lie, and a worker that runs as another user may not be let through to there
+    (``user.py``).  Its older releases cannot be helped.
+    """
+    others = parts.of(path)[1:] if path.startswith(REACHED) else []
+    return {os.path.relpath(other, os.path.dirname(path)): np.memmap(other, np.uint8, "r") for other in others}
+
+
 def _providers(runtime: Any, accelerator: str) -> List[str]:
     """The providers to try before the processor; ``auto`` takes what this build of ONNX Runtime has."""
     here = runtime.get_available_providers()
@@ -149,6 +184,8 @@ def _accelerator(provider: str) -> str:
 
 
 def _info(tensor: Any) -> TensorInfo:
-    kind = str(tensor.type)[len("tensor(") : -1]
-    shape = tuple(side if isinstance(side, int) and side > 0 else -1 for side in tensor.shape)
+    kind = str(tensor.type)
+    if kind.startswith("tensor("):  # and no sequence or map of them
+        kind = kind[len("tensor(") : -1]
+    shape = tuple(side if isinstance(side, int) and side > 0 else -1 for side in tensor.shape or ())
     return TensorInfo(tensor.name, shape, _TYPES.get(kind, kind))

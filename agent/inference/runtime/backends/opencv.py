@@ -1,19 +1,20 @@
 """Networks run by OpenCV's own ``dnn`` module: what is there when nothing else can be installed.
 
-OpenCV does not say what a network's inputs are.  An ONNX file is therefore read for them; for Caffe,
-Darknet, TensorFlow and Torch files the manifest's ``[input]`` must say width, height and layout, and
+OpenCV does not say what a network's inputs are.  An ONNX file and Caffe's description are therefore read for
+them; for Darknet, TensorFlow and Torch files the manifest's ``[input]`` must say width, height and layout, and
 outputs are known only after a run.  Which formats are read depends on OpenCV's version.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, List, Mapping, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from agent.inference.runtime import filemeta, onnxfile
+from agent.inference.runtime import filemeta, onnxfile, parts, prototxt
 from agent.inference.runtime.backends.settings import Settings
 from agent.inference.runtime.base import Backend, TensorInfo
 from agent.inference.runtime.errors import ModelError, UnavailableError
@@ -26,7 +27,7 @@ _UNKNOWN = TensorInfo("", (-1, -1, -1, -1), "float32")
 
 
 class OpenCV(Backend):
-    """A network for ``cv2.dnn``; ``backend_options``: ``config``, the file beside the weights (``.prototxt`` …)."""
+    """A network for ``cv2.dnn``; ``backend_options``: ``config``, the file beside the weights (``parts.py``)."""
 
     name = "opencv"
 
@@ -42,8 +43,10 @@ class OpenCV(Backend):
 
     def __init__(self, path: str, threads: int, accelerator: str, options: Mapping[str, Any]) -> None:
         settings = Settings(options)
-        config = settings.text("config") or ""
+        config = parts.beside(path, settings.text("config") or "")
         settings.done()
+        if path.endswith(".weights") and not config:
+            raise ModelError("model-incomplete", f"{path} goes with a .cfg, which is not there", "put it beside it")
         cv2.setNumThreads(threads)
         _check_head(path)
         self.inputs, self.outputs = [_UNKNOWN], []
@@ -51,6 +54,8 @@ class OpenCV(Backend):
             file = onnxfile.read(path)
             self.inputs, self.outputs = list(file.inputs), list(file.outputs)
             self.metadata = filemeta.properties(file.properties)
+        elif path.endswith(".caffemodel"):
+            self.inputs = [replace(_UNKNOWN, shape=prototxt.picture(config))]
         try:
             self._net = cv2.dnn.readNet(path, config)
             self._names = list(self._net.getUnconnectedOutLayersNames())

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from agent.inference.runtime.errors import ModelError
 
-__all__ = ["ACTIVATIONS", "finite", "logit", "probabilities", "sigmoid", "softmax"]
+__all__ = [
+    "ACTIVATIONS",
+    "LARGEST_SCORE",
+    "finite",
+    "is_distribution",
+    "logit",
+    "no_scores",
+    "probabilities",
+    "sigmoid",
+    "softmax",
+    "within_one",
+]
 
 ACTIVATIONS = ("auto", "none", "softmax", "sigmoid")
 
 # Dequantised 8-bit probabilities are each off by up to 1/512; over many classes the errors mostly cancel.
 _SUM_TOLERANCE = 0.05
+LARGEST_SCORE = 1.01
+"""What rounding makes of 1, that of 8-bit outputs too."""
+
+
+_PLACES = ("bbox", "bboxes", "box", "boxes", "corners", "coords", "landmarks", "keypoints", "kpts", "points")
+_ANGLES = ("pose", "headpose", "yaw", "pitch", "roll", "angle", "angles", "gaze", "quaternion", "rotation")
+_VECTORS = ("flow", "flows", "offset", "offsets", "displacement", "motion", "uv", "ab", "normal", "normals", "grid")
+_NO_SCORES = frozenset((*_PLACES, *_ANGLES, *_VECTORS))
+"""How numbers are called that are places, angles or directions, whatever range they lie in."""
+
+
+def no_scores(name: str) -> str:
+    """What speaks against an output's numbers being scores, by what it is called; empty where nothing does.
+
+    >>> no_scores("pred_bbox")
+    'its output is called pred_bbox'
+    """
+    words = re.split("[^a-z]+", name.lower())
+    return f"its output is called {name}" if _NO_SCORES.intersection(words) else ""
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -23,6 +55,17 @@ def finite(values: np.ndarray) -> np.ndarray:
         "the network answered with numbers that are not finite",
         hint="check mean and std in the manifest's [input], and the model file",
     )
+
+
+def within_one(scores: np.ndarray) -> None:
+    """Raise ``ModelError`` for what is no score: published, it would be believed."""
+    largest = scores.max(initial=0.0)
+    if largest > LARGEST_SCORE:
+        raise ModelError(
+            "scores-wrong",
+            f"the network answered with a score of {largest:.4g}, and no score is above 1",
+            hint='say options.activation = "sigmoid" or "softmax" if these are logits, or another task or decoder',
+        )
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -47,10 +90,11 @@ def probabilities(values: np.ndarray, activation: str) -> np.ndarray:
     """``values`` through ``activation``; ``auto`` is softmax unless they are probabilities already."""
     if activation == "sigmoid":
         return sigmoid(values)
-    if activation == "softmax" or (activation == "auto" and not _is_distribution(values)):
+    if activation == "softmax" or (activation == "auto" and not is_distribution(values)):
         return softmax(values)
     return values
 
 
-def _is_distribution(values: np.ndarray) -> bool:
+def is_distribution(values: np.ndarray) -> bool:
+    """Whether the values are probabilities of which one is true: in [0, 1], and their sum is 1."""
     return bool(values.min() >= 0 and values.max() <= 1 and abs(float(values.sum()) - 1) <= _SUM_TOLERANCE)

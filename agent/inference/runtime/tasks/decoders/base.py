@@ -1,23 +1,23 @@
 """What a detection head must do, and what the heads have in common.
 
-A decoder is asked three things: whether a network's outputs look like its own (``recognises``), to read
-its options (the constructor), and to turn the outputs of one run into candidates.  It drops what is below
-the threshold first, while the numbers are still raw, so that all that follows touches a handful of boxes.
+A decoder is asked four things: what speaks for it before the network runs (``claim``), to read its options (the
+constructor), to turn the outputs of one run into candidates, and what in them speaks against it (``doubt``).
+It drops what is below the threshold first, while the numbers are still raw, so that all that follows touches a handful
+of boxes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Callable, Collection, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime.base import Geometry, Labels, TensorInfo
+from agent.inference.runtime.base import FITS, Claim, Geometry, Network, TensorInfo
 from agent.inference.runtime.boxes import Candidates
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.options import Options
-from agent.inference.runtime.tasks.activation import finite, logit, sigmoid
+from agent.inference.runtime.tasks.activation import LARGEST_SCORE, finite, logit, sigmoid
 
 __all__ = [
     "CORNERS",
@@ -28,6 +28,7 @@ __all__ = [
     "are_swapped",
     "find",
     "in_fractions",
+    "is_in_fractions",
     "refuse",
     "strongest",
 ]
@@ -35,36 +36,12 @@ __all__ = [
 CORNERS = 4
 """Numbers of a box, whatever they are: corners, or centre and size."""
 _ROWS = 3
-_PICTURES = 4
+
+_MARGIN = 0.25
+_MOST_INSIDE = 0.8
 
 # What is found in a picture reaches a little past its edge at most in fractions, and many pixels far.
 _LARGEST_FRACTION = 2.0
-
-
-@dataclass(frozen=True)
-class Network:
-    """What is known of a network before it runs."""
-
-    inputs: Sequence[TensorInfo]
-    outputs: Sequence[TensorInfo]
-    labels: Labels
-
-    @property
-    def size(self) -> Optional[Tuple[int, int]]:
-        """(height, width) of the input picture, NHWC or NCHW; None where the file leaves it open."""
-        shape = self.inputs[0].shape if self.inputs else ()
-        if len(shape) != _PICTURES:
-            return None
-        height, width = shape[2:] if shape[1] in (1, 3) else shape[1:3]
-        return (height, width) if min(height, width) > 0 else None
-
-    @property
-    def label_count(self) -> int:
-        """One more than the highest number that has a name; 0 without labels."""
-        return max(self.labels.names, default=-1) + 1
-
-    def __str__(self) -> str:
-        return ", ".join(f"{info.name} {list(info.shape)}" for info in self.outputs)
 
 
 class Decoder(ABC):
@@ -77,10 +54,19 @@ class Decoder(ABC):
     iou: float = 0.5
     nms: str = "class"
 
+    label_names: Sequence[str] = ()
+    """Of its classes, where a model of the family brings none."""
+    keypoint_names: Sequence[str] = ()
+    """Of the points that it finds in each object."""
+    feed: Mapping[str, Any] = {}
+    """The manifest's ``[input]`` as the family is usually fed."""
+    sparse: bool = False
+    """Whether a picture without objects leaves nothing, whatever the threshold."""
+
     @classmethod
     @abstractmethod
-    def recognises(cls, network: Network, options: Options) -> bool:
-        """Whether ``decoder = "auto"`` may choose this one; asks ``options`` only whether a key is there."""
+    def claim(cls, network: Network) -> Optional[Claim]:
+        """What speaks for this head; None where nothing does."""
 
     @abstractmethod
     def __init__(self, network: Network, options: Options) -> None:
@@ -89,6 +75,28 @@ class Decoder(ABC):
     @abstractmethod
     def candidates(self, outputs: Sequence[np.ndarray], geometry: Geometry, threshold: float) -> Candidates:
         """The boxes that reach ``threshold``, in any order, overlapping as the network gave them."""
+
+    @classmethod
+    def fits(cls, why: str, strength: int = FITS, **options: Any) -> Claim:
+        """This head's claim, with the input that its family is fed."""
+        return Claim(strength, why, {"decoder": cls.name, **options}, cls.feed)
+
+    def doubt(self, outputs: Sequence[np.ndarray], geometry: Geometry, labels: int) -> str:
+        """What in the outputs of a run speaks against this head, in a clause; empty where they bear it out."""
+        return _doubt(self.candidates(outputs, geometry, 0.0), labels, self.sparse)
+
+
+def _doubt(candidates: Candidates, labels: int, sparse: bool) -> str:
+    scores, ids, boxes = candidates.scores, candidates.label_ids, candidates.boxes
+    if not len(scores):
+        return "" if sparse else "no score reaches 0"
+    if scores.max() > LARGEST_SCORE:
+        return f"a score is {scores.max():.4g}, and none is above 1"
+    if labels and ids.max() >= labels:
+        return f"class {ids.max()} is beyond its {labels} labels"
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centres >= -_MARGIN) & (centres <= 1 + _MARGIN)).all(axis=1).mean()
+    return f"{1 - inside:.0%} of the boxes lie outside the picture" if inside < _MOST_INSIDE else ""
 
 
 def are_rows(shape: Sequence[int]) -> bool:
@@ -142,8 +150,20 @@ def are_swapped(classes: np.ndarray, scores: np.ndarray) -> bool:
     return bool((scores == scores.round()).all() and (classes != classes.round()).any())
 
 
+def is_in_fractions(boxes: np.ndarray, normalized: Optional[bool]) -> bool:
+    """Whether corners [N, 4] are fractions and no pixels; ``normalized`` left open is seen from most of them.
+
+    What is hardly an object may lie far outside, and unused rows are zero.
+    """
+    if normalized is not None:
+        return normalized
+    largest = boxes.max(axis=1, initial=0.0)
+    used = largest > 0
+    return bool((largest[used] <= _LARGEST_FRACTION).sum() * 2 >= used.sum())
+
+
 def in_fractions(boxes: np.ndarray, normalized: Optional[bool], geometry: Geometry) -> np.ndarray:
-    """Corners [N, 4] in fractions of the network's picture; ``normalized`` left open is seen from the largest one."""
-    if normalized is None:
-        normalized = bool(boxes.max(initial=0.0) <= _LARGEST_FRACTION)
-    return boxes if normalized else boxes / np.array([geometry.network_width, geometry.network_height] * 2, np.float32)
+    """Corners [N, 4] in fractions of the network's picture."""
+    if is_in_fractions(boxes, normalized):
+        return boxes
+    return boxes / np.array([geometry.network_width, geometry.network_height] * 2, np.float32)

@@ -11,7 +11,7 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime.base import Geometry
+from agent.inference.runtime.base import Claim, Geometry
 from agent.inference.runtime.boxes import Candidates
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import finite
@@ -36,12 +36,12 @@ class GluonCV(Decoder):
     name = "gluoncv"
     expects = "ids [1,N,1], scores [1,N,1] and corners [1,N,4]"
     nms = "none"
+    sparse = True
 
     @classmethod
-    def recognises(cls, network: Network, options: Options) -> bool:
+    def claim(cls, network: Network) -> Optional[Claim]:
         """Three outputs of one length."""
-        del options
-        return _places(network) is not None
+        return cls.fits("its outputs are ids, scores and corners") if _places(network) else None
 
     def __init__(self, network: Network, options: Options) -> None:
         places = _places(network)

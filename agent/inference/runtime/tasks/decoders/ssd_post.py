@@ -1,22 +1,32 @@
-"""Detectors that end in TFLite's post-processing operation: boxes, classes, scores and how many count.
+"""Detectors that end in TensorFlow's post-processing: boxes, classes, scores and how many count.
 
-Exporters shuffle the four outputs and rename them.  Boxes and the count are known by their shapes; classes
-and scores have the same shape and are known by their names, and failing that by their numbers: scores
-end at 1, classes are whole.
+============================  ==========================================  =====================================
+where from                    outputs                                     classes
+============================  ==========================================  =====================================
+TFLite's operation            four, shuffled and renamed by exporters     from the first on
+the Object Detection API,     ``detection_boxes``, ``detection_classes``  1 is the first, 0 the background
+as ONNX or TensorFlow has it  ``detection_scores``, ``num_detections``,
+                              perhaps ``detection_masks``, and more
+============================  ==========================================  =====================================
+
+Boxes are top, left, bottom and right in fractions.  Boxes and the count are known by their shapes; classes and scores
+have the same shape and are known by their names, and failing that by their numbers: scores end at 1, classes are whole.
+Masks lie over their boxes and are where they are above one half.
 """
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.inference.runtime.base import Geometry, TensorInfo
+from agent.inference.runtime.base import FITS, NAMED, Claim, Geometry, TensorInfo
 from agent.inference.runtime.boxes import Candidates
 from agent.inference.runtime.labels import BACKGROUND
 from agent.inference.runtime.options import Options
 from agent.inference.runtime.tasks.activation import finite
 from agent.inference.runtime.tasks.decoders.base import Decoder, Network, are_boxes, are_swapped, refuse
+from agent.inference.runtime.tasks.decoders.overlay import over_boxes
 
 __all__ = ["SsdPost"]
 
@@ -28,39 +38,63 @@ _PAIR = 2  # classes and scores
 _CLASSES = ("class", "categor", "label", "detection_postprocess:1", "statefulpartitionedcall:2")
 _SCORES = ("score", "prob", "confid", "detection_postprocess:2", "statefulpartitionedcall:1")
 
+_API = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+_MASKS = "detection_masks"
+_TENSORFLOW = ("detection_", "tflite", "statefulpartitionedcall", "identity")
+_OPEN: Mapping[str, Any] = {"resize": "longest", "width": 640, "height": 640, "upscale": False}
+"""The API's networks bring any picture to their own size."""
+
 
 class SsdPost(Decoder):
-    """Option ``background``: the labels' first name stands for "nothing", which the operation does not count."""
+    """Option ``background``: the labels' first name stands for "nothing", which TFLite's operation does not count."""
 
     name = "ssd-post"
     expects = "boxes [1,N,4], classes [1,N], scores [1,N] and count [1], in any order"
+    feed: Mapping[str, Any] = {"color": "RGB", "mean": [127.5], "std": [127.5]}
     nms = "none"
+    sparse = True
 
     @classmethod
-    def recognises(cls, network: Network, options: Options) -> bool:
-        """Four outputs that are boxes, a count and two of one length; or of shapes unknown, named so."""
-        del options
-        if len(network.outputs) != _ROLES:
-            return False
-        unknown = all(info.shape in ((), (1,)) or -1 in info.shape for info in network.outputs)
-        return _by_shape(network.outputs) or (unknown and _named(network.outputs) is not None)
+    def claim(cls, network: Network) -> Optional[Claim]:
+        """The API's names; or four outputs that are boxes, a count and two of one length, or are named so."""
+        outputs = network.outputs
+        if _api(outputs) is not None:
+            claim = cls.fits("its outputs are called detection_boxes, detection_classes and detection_scores", NAMED)
+            return claim if network.size else Claim(claim.strength, claim.why, claim.options, {**cls.feed, **_OPEN})
+        if len(outputs) != _ROLES or (_is_planar(network) and not any(_is_tensorflow(info.name) for info in outputs)):
+            return None
+        unknown = all(info.shape in ((), (1,)) or -1 in info.shape for info in outputs)
+        if _by_shape(outputs) or (unknown and _named(outputs) is not None):
+            strength = NAMED if _named(outputs) is not None else FITS
+            return cls.fits("its four outputs are boxes, classes, scores and a count", strength)
+        return None
 
     def __init__(self, network: Network, options: Options) -> None:
-        if len(network.outputs) != _ROLES:
+        places = _api(network.outputs)
+        if places is None and len(network.outputs) != _ROLES:
             refuse(self, network)
         background = options.flag("background")
+        named = network.labels.names.get(0, "").lower() in BACKGROUND
         if background is None:
-            background = network.labels.names.get(0, "").lower() in BACKGROUND
+            background = named
         self._first = int(background)
-        self._named = _named(network.outputs)
+        if places is not None:  # classes count the background, and labels may not
+            self._first = 0 if background or 0 not in network.labels.names else -1
+        self._places = places or list(range(_ROLES))
+        chosen = [network.outputs[place] for place in self._places]
+        self._named = _named(chosen)
+        masks = [n for n, info in enumerate(network.outputs) if _plain(info.name) == _MASKS]
+        self._masks = masks[0] if masks else None
 
     def candidates(self, outputs: Sequence[np.ndarray], geometry: Geometry, threshold: float) -> Candidates:
         """The first ``count`` boxes that reach the threshold."""
         del geometry
-        boxes, classes, scores = self._sort([np.asarray(output, dtype=np.float32) for output in outputs])
+        given = [np.asarray(outputs[place], dtype=np.float32) for place in self._places]
+        boxes, classes, scores = self._sort(given)
         rows = np.flatnonzero(finite(scores) >= threshold)
-        corners, ids = finite(boxes[rows])[:, [1, 0, 3, 2]], finite(classes[rows])
-        return Candidates(corners, scores[rows], ids.round().astype(np.int64) + self._first)
+        corners, ids = finite(boxes[rows])[:, [1, 0, 3, 2]], finite(classes[rows]).round().astype(np.int64)
+        masks = None if self._masks is None else over_boxes(np.asarray(outputs[self._masks])[0][rows], corners)
+        return Candidates(corners, scores[rows], ids + self._first, masks=masks)
 
     def _sort(self, outputs: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes [count, 4], classes [count] and scores [count]."""
@@ -90,3 +124,23 @@ def _named(outputs: Sequence[TensorInfo]) -> Optional[Tuple[int, int]]:
     scores = [n for n, name in enumerate(names) if any(word in name for word in _SCORES)]
     classes = [n for n, name in enumerate(names) if n not in scores and any(word in name for word in _CLASSES)]
     return (classes[0], scores[0]) if len(classes) == len(scores) == 1 else None
+
+
+def _is_planar(network: Network) -> bool:
+    """Whether the picture's colours come first, as they never do in TensorFlow's own exports."""
+    return network.inputs[0].shape[-3:-2] in ((1,), (3,))
+
+
+def _is_tensorflow(name: str) -> bool:
+    return any(word in name.lower() for word in _TENSORFLOW)
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without the number of its operation's output."""
+    return name.lower().partition(":")[0]
+
+
+def _api(outputs: Sequence[TensorInfo]) -> Optional[List[int]]:
+    """Where boxes, classes, scores and the count are by the API's names; None where one is missing."""
+    names = [_plain(info.name) for info in outputs]
+    return [names.index(word) for word in _API] if all(names.count(word) == 1 for word in _API) else None

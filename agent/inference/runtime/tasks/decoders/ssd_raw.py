@@ -7,7 +7,7 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from agent.inference.runtime import anchors
-from agent.inference.runtime.base import Geometry
+from agent.inference.runtime.base import Claim, Geometry
 from agent.inference.runtime.boxes import Candidates
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.labels import shift
@@ -36,13 +36,15 @@ class SsdRaw(Decoder):
     expects = "box encodings [1,N,4] and class scores [1,N,C] of N anchors"
 
     @classmethod
-    def recognises(cls, network: Network, options: Options) -> bool:
+    def claim(cls, network: Network) -> Optional[Claim]:
         """Boxes and scores alone, with anchors said, telling names, or more rows than a transformer has."""
         places = _outputs(network)
         if places is None or network.outputs[2:]:
-            return False
+            return None
         named = any("encoding" in info.name.lower() or "raw" in info.name.lower() for info in network.outputs)
-        return "anchors" in options or named or network.outputs[places[0]].shape[1] > _MOST_QUERIES
+        if "anchors" in network.options or named or network.outputs[places[0]].shape[1] > _MOST_QUERIES:
+            return cls.fits("its outputs are boxes and scores of many anchors")
+        return None
 
     def __init__(self, network: Network, options: Options) -> None:
         places = _outputs(network)
