@@ -8,6 +8,7 @@
 ``bounds``        the kinds of numbers and texts, each with its least and its most
 ``secrets``       certificates, keys and passwords in files; passwords over links that others can read
 ``transports``    ``[transports.X]``: MQTT brokers, AWS IoT Core, the outbox
+``iotcore``       of a transport to AWS IoT Core: ways in, quotas, batches
 ``outbox``        what waits on disk for a broker
 ``streams``       ``[streams.X]`` and ``[limits]``: where frames come from and where results go
 ``models``        ``[models.X]``: what is said of a model, in manifests and recipes too

@@ -49,6 +49,8 @@ Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 MemoryBytes: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 40)]
 DiskBytes: TypeAlias = Annotated[int, Meta(ge=4096, le=1 << 50)]
 
+PacketBytes: TypeAlias = Annotated[int, Meta(ge=1, le=268_435_455)]
+"""MQTT writes the length of a packet in four bytes of seven bits."""
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 ReceiveMaximum: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 """MQTT 5, 3.1.2.11.3: 0 is a protocol error."""

@@ -235,6 +235,10 @@ class BrokerTransport:
         if message.qos:
             self._connection.do(self._receiving.acknowledge, message.packet_id)
 
+    def when_safe(self, call: Callable[[], None]) -> None:
+        """Call at once: what is published waits in memory."""
+        call()
+
     def publish(
         self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
     ) -> None:

@@ -114,6 +114,12 @@ class Transport(Protocol):
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of a ``manual_ack`` subscription: it is done with."""
 
+    def when_safe(self, call: Callable[[], None]) -> None:
+        """Call once all that was published so far is as safe as this transport makes it.
+
+        What is acknowledged to a broker only then comes again after a crash, or what came of it does.
+        """
+
     def publish(
         self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
     ) -> None:

@@ -101,6 +101,7 @@ class StreamOutput:
         self._thing = thing
         self._new_id: Callable[[], str] = new_id or Ulids().new
         self._replies = transports[options.input.transport]
+        self._ways = [transports[name] for name in _used(options)]
         self._answering = Answering(answers or AnswerTopics())
         self._filters = Filters(options.filter)
         self._outputs = [_output(output, options, transports, folder, context) for output in options.outputs]
@@ -140,6 +141,12 @@ class StreamOutput:
         if message.response_topic:
             facts = FrameFacts(topic=message.topic, sequence=sequence, received_at=utc(time.time()), camera=camera)
             self._failure(message.response_topic, message.correlation_data, facts, error)
+
+    def when_safe(self, call: Callable[[], None]) -> None:
+        """Call once all that was put out so far is as safe as its transports make it."""
+        for way in self._ways:
+            call = partial(way.when_safe, call)
+        call()
 
     @property
     def lost(self) -> Counter[str]:
@@ -240,6 +247,12 @@ class _Snapshots:
             if place:
                 counts.update(place.lost)
         return counts
+
+
+def _used(options: StreamOptions) -> set[str]:
+    """The transports of a stream's answers and outputs; snapshots are of QoS 0."""
+    outputs = (output for output in options.outputs if not (output.file or output.log))
+    return {options.input.transport, *(output.transport or options.input.transport for output in outputs)}
 
 
 def _output(

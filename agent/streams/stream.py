@@ -24,6 +24,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -245,8 +246,7 @@ class Stream:
         if taken.began:
             self.metrics.arrived(camera)
         if taken.whole is None:
-            if message.packet_id and self.source.holds:
-                self.source.acknowledge(message)
+            self._acknowledge_at_once(message)
             return None
         try:
             picture = recognise(taken.whole, None, self._limits)
@@ -288,15 +288,14 @@ class Stream:
         self._warn(message.topic, error, message.topic)
         self._output.refuse(message, camera, self._sequence, error)
         if message.packet_id and self.source.holds:
-            self.source.acknowledge(message)
+            self._acknowledge(self.source, message)
         self._changed()
         self._plane.wake(self.options.model)  # there is room for another one
 
     def _pass_over(self, camera: str, message: Message) -> None:
         self.metrics.arrived(camera)
         self.metrics.drop(camera, RETAINED)
-        if message.packet_id and self.source.holds:
-            self.source.acknowledge(message)
+        self._acknowledge_at_once(message)
         self._changed()
 
     def _drop(self, drop: Drop) -> None:
@@ -321,8 +320,17 @@ class Stream:
     def _done(self, frame: Frame) -> None:
         source = self._owed.pop(frame.sequence, None)
         if source is not None:
-            source.acknowledge(Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
+            self._acknowledge(source, Message(frame.topic, b"", qos=1, packet_id=frame.packet_id))
         self._idle.set()
+
+    def _acknowledge(self, source: Source, message: Message) -> None:
+        """Tell the sender that a message is done with, once what came of it outlives this process."""
+        self._output.when_safe(partial(source.acknowledge, message))
+
+    def _acknowledge_at_once(self, message: Message) -> None:
+        """Nothing came of a message."""
+        if message.packet_id and self.source.holds:
+            self.source.acknowledge(message)
 
 
 def _queues(options: StreamOptions) -> CameraQueues:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from agent.config.streams import FrameLimits, InputOptions, Policy, StreamOptions
+from agent.config.outbox import OutboxOptions
+from agent.config.streams import FrameLimits, InputOptions, OutputOptions, Policy, StreamOptions
 from agent.inference.manifest import ModelSpec
 from agent.inference.plane import InferencePlane
-from agent.mqtt.transport import Message
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.transport import Message, Transport
 from agent.results.formats import Context
 from agent.sources.base import Source
 from agent.streams.metrics import Reports
@@ -30,7 +33,7 @@ OPTIONS = StreamOptions(model="m", input=InputOptions(topic="cameras/+", transpo
 
 @asynccontextmanager
 async def stream_in(
-    folder: Path, options: StreamOptions = OPTIONS, **model
+    folder: Path, options: StreamOptions = OPTIONS, others: Mapping[str, Transport] | None = None, **model
 ) -> AsyncIterator[tuple[Stream, MemoryTransport, MemoryTransport]]:
     bus = MemoryBus()
     async with (
@@ -40,7 +43,7 @@ async def stream_in(
         InferencePlane(tasks, folder / "quarantine") as plane,
     ):
         await plane.load("m", unruly.spec(folder, **model))
-        output = StreamOutput("line", "box", options, {"bus": ours}, folder, Context())
+        output = StreamOutput("line", "box", options, {"bus": ours} | dict(others or {}), folder, Context())
         async with Stream(
             "line",
             options,
@@ -76,6 +79,22 @@ async def test_under_the_policy_all_a_frame_is_acknowledged_when_it_is_done_and_
         assert len(ours.unacknowledged) == 1
         await done(stream, 2)
         assert len(ours.unacknowledged) == 0
+
+
+async def test_a_frame_is_acknowledged_only_when_its_answer_and_its_result_are_on_disk(tmp_path) -> None:
+    topic = OutputOptions(topic="results", transport="cloud")
+    options = msgspec.structs.replace(OPTIONS, policy=Policy.ALL, outputs=(topic,))
+    gate, path = threading.Event(), tmp_path / "outbox.db"
+    async with (
+        Outbox(MemoryTransport(MemoryBus(), "cloud"), OutboxOptions(), path) as cloud,
+        stream_in(tmp_path, options, others={"cloud": cloud}) as (stream, ours, theirs),
+    ):
+        cloud._writer._thread.submit(gate.wait)  # a disk that stands still
+        theirs.publish(Message("cameras/a", unruly.jpeg("answer"), qos=1))
+        await done(stream, 1)
+        assert (stream.metrics.answered, len(ours.unacknowledged)) == (1, 1)
+        gate.set()
+        await until(lambda: not ours.unacknowledged)
 
 
 async def test_a_camera_that_sends_poison_costs_the_other_camera_no_answer(tmp_path) -> None:

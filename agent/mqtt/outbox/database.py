@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from agent.mqtt.outbox.record import RANKS, SHIFT, Record, read
+from agent.mqtt.outbox.record import NUMBER, RANKS, SHIFT, Record, read
 from agent.mqtt.outbox.scheduler import READ_AHEAD, TOPICS
 
 __all__ = ["Bounds", "Connect", "Database", "Drop", "ForeignDatabaseError"]
@@ -128,7 +128,7 @@ class Database:
     def last(self) -> int:
         """The highest number of a message, without its rank."""
         tops = (self._one(f"SELECT max(seq) {_OF_RANK}", rank, rank)[0] for rank in range(len(RANKS)))
-        return max(((top & ((1 << SHIFT) - 1)) for top in tops if top is not None), default=0)
+        return max(((top & NUMBER) for top in tops if top is not None), default=0)
 
     @property
     def newest_ms(self) -> int:
@@ -201,7 +201,7 @@ class Database:
             for topic, new in moved:
                 self._connection.execute(
                     "UPDATE messages SET seq = (seq & ?) | (? << ?) WHERE topic = ? AND seq >> ? != ?",
-                    ((1 << SHIFT) - 1, new, SHIFT, topic, SHIFT, new),
+                    (NUMBER, new, SHIFT, topic, SHIFT, new),
                 )
             self._connection.execute(
                 "UPDATE totals SET (messages, bytes) = (SELECT count(*), coalesce(sum(size), 0) FROM messages"

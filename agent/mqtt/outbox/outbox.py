@@ -23,7 +23,7 @@ from agent.config.transports import OutboxOptions
 from agent.errors import NotConnectedError, PublishError, UnreachableError, VergeError
 from agent.mqtt.outbox import scheduler
 from agent.mqtt.outbox.database import Connect, Drop
-from agent.mqtt.outbox.record import SHIFT, Record, Sorting, identified, written
+from agent.mqtt.outbox.record import NUMBER, SHIFT, Record, Sorting, identified, written
 from agent.mqtt.outbox.scheduler import Scheduler
 from agent.mqtt.outbox.store import Clock, Job, Report, Store, Writer, connect
 from agent.mqtt.transport import Checked, Counts, Delivered, Handler, Limits, LinkState, Message, Transport
@@ -85,7 +85,10 @@ class Outbox:
         self._number = self._clock.now_ms() * 1000
         """Of the last message; later than any of an earlier process, where the clock is right."""
         self._run = secrets.token_hex(6)
-        self._callers: dict[int, Delivered] = {}
+        self._unsafe: dict[int, Delivered | None] = {}
+        """What is neither on disk nor has ended, in the order of publication, and who waits for that."""
+        self._until_safe: deque[tuple[int, Callable[[], None]]] = deque()
+        """The number up to which all must be safe, and what is called then."""
         self._events: deque[scheduler.Event] = deque()
         self._feeding = False
         self._settled = asyncio.Event()
@@ -151,7 +154,8 @@ class Outbox:
         finally:
             await self.inner.__aexit__(*exc_info)
             await self._writer.close()
-            for seq in tuple(self._callers):
+            self._until_safe.clear()
+            for seq in tuple(self._unsafe):
                 self._call_back(
                     seq, NotConnectedError(f"{self.name} was closed before a message was on disk or delivered")
                 )
@@ -189,6 +193,13 @@ class Outbox:
         """Have ``listener`` called whenever the link goes up or down."""
         self.inner.watch(listener)
 
+    def when_safe(self, call: Callable[[], None]) -> None:
+        """Call once each message published so far is on disk, or the broker has it, or it is lost and counted."""
+        if self._unsafe:
+            self._until_safe.append((self._number, call))
+        else:
+            self.inner.when_safe(call)
+
     def publish(
         self, message: Message, on_delivered: Delivered | None = None, *, checked: Checked | None = None
     ) -> None:
@@ -207,8 +218,7 @@ class Outbox:
         self._check_room(message, size)
         self._number += 1
         record = Record(route.rank << SHIFT | self._number, self._clock.now_ms(), message, facts, size, checked)
-        if on_delivered is not None:
-            self._callers[record.seq] = on_delivered
+        self._unsafe[record.seq] = on_delivered
         self._writer.add(record)
 
     def _checked(self, message: Message) -> Checked:
@@ -363,13 +373,18 @@ class Outbox:
         self._feed(scheduler.Ended(seq))
 
     def _call_back(self, seq: int, error: VergeError | None) -> None:
-        caller = self._callers.pop(seq, None)
-        if caller is None:
-            return
-        try:
-            caller(error)
-        except Exception:
-            log.exception("who waited for a message of %s failed", self.name)
+        caller = self._unsafe.pop(seq, None)
+        if caller is not None:
+            try:
+                caller(error)
+            except Exception:
+                log.exception("who waited for a message of %s failed", self.name)
+        while self._until_safe and self._safe_up_to(self._until_safe[0][0]):
+            self.inner.when_safe(self._until_safe.popleft()[1])
+
+    def _safe_up_to(self, number: int) -> bool:
+        first = next(iter(self._unsafe), None)
+        return first is None or first & NUMBER > number
 
     # -- leaving --------------------------------------------------------------------------------------------
 

@@ -15,12 +15,27 @@ from agent.config.transports import OutboxOptions
 from agent.mqtt.transport import Checked, Message
 from agent.topics import matches
 
-__all__ = ["ID", "RANKS", "SHIFT", "Record", "Route", "Sorting", "identified", "rank_of", "read", "route", "written"]
+__all__ = [
+    "ID",
+    "NUMBER",
+    "RANKS",
+    "SHIFT",
+    "Record",
+    "Route",
+    "Sorting",
+    "identified",
+    "rank_of",
+    "read",
+    "route",
+    "written",
+]
 
 ID = "verge-id"
 """The user property by which receivers know a message again."""
 RANKS = ("first", "middle", "last")
 SHIFT = 56
+NUMBER = (1 << SHIFT) - 1
+"""What of a ``seq`` is not its rank: the order of publication."""
 
 _ROW_BYTES = 120
 """Of a row beside its text: its header, numbers and index entry, and the slack of its page."""

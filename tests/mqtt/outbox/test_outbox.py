@@ -248,6 +248,36 @@ async def test_more_than_the_disk_can_follow_is_refused_and_counted(site: Site):
         assert outbox.status.lost == {"outbox-busy": 1}
 
 
+async def test_what_waits_until_all_is_safe_is_called_in_order_and_after_the_disk_has_it(site: Site):
+    gate, called = threading.Event(), []
+    async with site.outbox(up=False) as outbox:
+        outbox.when_safe(lambda: called.append("nothing was published"))
+        outbox._writer._thread.submit(gate.wait)  # a disk that stands still
+        for name in ("a", "verge/box/deployments/x"):  # of two ranks
+            outbox.publish(Message(name, b"x", 1), lambda _: called.append("stored"))
+            outbox.when_safe(lambda name=name: called.append(name))
+        await asyncio.sleep(0)
+        assert called == ["nothing was published"]
+        gate.set()
+        await until(lambda: len(called) == 5)
+    assert called[1:] == ["stored", "a", "stored", "verge/box/deployments/x"]
+
+
+async def test_while_the_disk_is_full_safe_is_what_the_broker_has(site: Site):
+    called: list[str] = []
+    async with site.outbox() as outbox:
+        await delivered(outbox, Message("a", b"0", 1))
+        await in_thread(outbox, lambda disk: disk.execute("PRAGMA max_page_count = 1").fetchall())
+        site.transport.drop()
+        outbox.publish(Message("a", bytes(50_000), 1))
+        outbox.when_safe(lambda: called.append("safe"))
+        await until(lambda: outbox.status.state == "memory")
+        assert called == []
+        site.mend()
+        await until(lambda: called == ["safe"])
+    await site.inbox.wait(2)
+
+
 # -- what gives way -----------------------------------------------------------------------------------------
 
 
