@@ -16,6 +16,7 @@ room             what it holds
 ``sources``      where frames come from: topics, directories, cameras
 ``streams``      one input's way from frame to result: queue policies, fairness, counters
 ``inference``    the one door to models: plane, pools, worker processes, environments, tuning
+``edgeapi``      interfaces for programs that call: SageMaker Edge Manager, Lookout for Vision, the V2 protocol
 ``results``      the result value, its formats, filters, sinks and comparison
 ``status``       what the agent publishes of itself
 ``greengrass``   recipes, artifacts, components, deployments, Amazon's data plane, the fleet's messages

@@ -208,6 +208,7 @@ async def _enter(
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
         await _deployments(agent, config.deployments, topics, tasks, stack)
+    await _servers(agent, stack)
     links = TransportStatusPublisher(
         topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s
     )
@@ -246,6 +247,20 @@ async def _deployments(
     )  # fmt: skip
     service = await wiring.enter(here, options, tasks, stack)
     agent.stopping_s = lambda: service.stopping_s
+
+
+async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
+    """Serve the programs that call, on the interfaces that the configuration names."""
+    config = agent.config
+    if config.edge_manager is None:
+        return
+    # Imported here: an agent without such servers does not carry what they need.
+    from agent.edgeapi import wiring  # noqa: PLC0415
+
+    here = wiring.Surroundings(
+        config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact
+    )
+    await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
 
 
 async def _reload(agent: Agent, specs: dict[str, ModelSpec]) -> None:

@@ -13,6 +13,7 @@
 ``streams``       ``[streams.X]`` and ``[limits]``: where frames come from and where results go
 ``models``        ``[models.X]``: what is said of a model, in manifests and recipes too
 ``deployments``   ``[deployments]`` and ``[artifacts]``: who may deploy, how files are fetched
+``edgeapi``       ``[edge_manager]``, ``[lookout]``, ``[serving]``: interfaces for programs that call
 ``ipc``           ``[ipc]``: the socket that components of Greengrass talk to
 ``vault``         ``[secrets]``: where components' secrets come from
 ``aws``           ``[aws]`` and ``[greengrass]``: the device's account and its data plane

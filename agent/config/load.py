@@ -22,6 +22,7 @@ from agent.config import streams
 from agent.config.aws import AwsOptions, GreengrassOptions
 from agent.config.bounds import Name, OptionalPath, Text
 from agent.config.deployments import DeploymentOptions, StoreOptions
+from agent.config.edgeapi import EdgeManagerOptions, LookoutOptions, ServingOptions
 from agent.config.environment import overlaid
 from agent.config.ipc import IpcOptions
 from agent.config.models import ModelOptions
@@ -90,6 +91,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     artifacts: StoreOptions = StoreOptions()
     ipc: IpcOptions = IpcOptions()
     secrets: SecretOptions = SecretOptions()
+    edge_manager: EdgeManagerOptions | None = None
+    """SageMaker Edge Manager's interface; without the table there is none."""
+    lookout: LookoutOptions | None = None
+    """Lookout for Vision's; the same."""
+    serving: ServingOptions | None = None
+    """The Open Inference Protocol; the same."""
     status: StatusOptions = StatusOptions()
     response_topics: tuple[Text, ...] = RESPONSE_TOPICS
     """Filters of the topics on which requests may want their answers; never those with a meaning of their own."""

@@ -50,6 +50,8 @@ LAYERS = {
     "inference.environments": 5,
     "results": 5,
     "sources": 5,
+    "edgeapi.protos": 1,
+    "edgeapi": 6,
     "greengrass.cloud": 6,
     "inference.tuning": 6,
     "streams": 6,

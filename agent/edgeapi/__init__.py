@@ -1,0 +1,16 @@
+"""Inference for programs that call: the interfaces of retired edge agents and of model servers, over the one door.
+
+==================  ==============================================================================================
+module              what it holds
+==================  ==============================================================================================
+``protos``          the messages of each interface
+``server``          a gRPC server: tables of rpcs in, status codes out
+``sockets``         the Unix sockets that servers listen at
+``sharedmemory``    segments of memory that clients share
+``models``          the models that clients load by name
+``edge_manager``    SageMaker Edge Manager's agent
+``wiring``          the servers put together
+==================  ==============================================================================================
+
+Imported only where a server is asked for: grpcio and protobuf are the extra ``api``.
+"""

@@ -1,0 +1,140 @@
+"""One gRPC server: tables of rpcs in, status codes out.
+
+grpcio's asyncio server, for what answers, the plane of inference, lives on the event loop.  It is imported with this
+module, and so only where a server is asked for.  An rpc is a coroutine from request to response; what it raises of ours
+becomes a status code by the table of its service, anything else is a fault, logged, and ``INTERNAL``.
+
+Everything is bounded: messages by ``max_message_bytes``, rpcs at once by ``at_once`` (what comes beyond is refused with
+``RESOURCE_EXHAUSTED`` before it is read), and what waits for a client that does not read by gRPC's own flow control.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+import grpc
+
+from agent.edgeapi.protos import Messages
+from agent.edgeapi.sockets import UnixPlace
+from agent.errors import ConfigError, VergeError
+
+__all__ = ["CODES", "Answering", "Interface", "Server", "StatusError"]
+
+log = logging.getLogger(__name__)
+
+Answering: TypeAlias = Callable[[Any], Awaitable[Any]]
+Codes: TypeAlias = Mapping[str, grpc.StatusCode]
+
+_LEAVE_S = 2.0
+"""How long rpcs in work may go on when a server leaves."""
+
+CODES: Final[Codes] = {
+    "busy": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "too-many-bytes": grpc.StatusCode.INVALID_ARGUMENT,
+    "tensor-wrong": grpc.StatusCode.INVALID_ARGUMENT,
+    "segment-wrong": grpc.StatusCode.INVALID_ARGUMENT,
+    "model-not-loaded": grpc.StatusCode.NOT_FOUND,
+    "model-unloaded": grpc.StatusCode.NOT_FOUND,
+    "model-missing": grpc.StatusCode.NOT_FOUND,
+    "model-exists": grpc.StatusCode.ALREADY_EXISTS,
+    "model-broken": grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""The status of an error's code, where a service says nothing else; ``UNKNOWN`` for what stands nowhere."""
+
+
+class StatusError(VergeError):
+    """An error with the status that a service's documentation gives it."""
+
+    def __init__(self, status: grpc.StatusCode, message: str, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The rpcs of one ``.proto``, and the status codes that its documentation gives to errors."""
+
+    messages: Messages
+    rpcs: Mapping[str, Answering]
+    codes: Codes = field(default_factory=dict)
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """As gRPC wants them."""
+        return [
+            grpc.method_handlers_generic_handler(
+                service,
+                {
+                    name: grpc.unary_unary_rpc_method_handler(
+                        self._method(self.rpcs[name]),
+                        request_deserializer=request.FromString,
+                        response_serializer=response.SerializeToString,
+                    )
+                    for name, (request, response) in rpcs.items()
+                    if name in self.rpcs
+                },
+            )
+            for service, rpcs in self.messages.services().items()
+        ]
+
+    def _method(self, answer: Answering) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+        async def method(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await answer(request)
+            except VergeError as error:
+                status, text = self._status(error), str(error)
+            except Exception:
+                log.exception("a request failed")
+                status, text = grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more"
+            await context.abort(status, text)
+            raise AssertionError(status)  # abort raises
+
+        return method
+
+    def _status(self, error: VergeError) -> grpc.StatusCode:
+        if isinstance(error, StatusError):
+            return error.status
+        return self.codes.get(error.code) or CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+
+
+class Server:
+    """A server for some interfaces at some places; entering listens, leaving lets rpcs in work finish."""
+
+    def __init__(
+        self, places: Sequence[UnixPlace], interfaces: Sequence[Interface], *, max_message_bytes: int, at_once: int
+    ) -> None:
+        self._places = places
+        self._server = grpc.aio.server(
+            handlers=[handler for interface in interfaces for handler in interface.handlers()],
+            options=(
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ),
+            maximum_concurrent_rpcs=at_once,
+        )
+
+    async def __aenter__(self) -> Self:
+        for place in self._places:
+            place.claim()
+            try:
+                self._server.add_insecure_port(place.address)
+            except RuntimeError as error:
+                raise ConfigError(f"nothing can listen at {place.path}: {error}", code="socket-wrong") from error
+        await self._server.start()
+        try:
+            for place in self._places:
+                place.open_up()
+        except BaseException:
+            await self._server.stop(None)
+            raise
+        log.info("listening at %s", ", ".join(str(place.path) for place in self._places))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop(_LEAVE_S)

@@ -1,0 +1,102 @@
+"""Where a server listens: a Unix socket that nobody else has, with the mode that its clients need.
+
+gRPC replaces whatever socket is at a path, that of a living server too, and removes the file when it leaves.  So the
+path is looked at before: one that somebody answers at is refused, one that a dead server left is taken.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import ConfigError, UnreachableError
+
+__all__ = ["UnixPlace"]
+
+_LONGEST = 107
+"""Bytes of a path in ``sockaddr_un``, less its end."""
+_SCHEME = "unix:"
+
+
+class SocketInUseError(UnreachableError):
+    """Another server answers at the path."""
+
+    default_code = "socket-in-use"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPlace:
+    """A Unix socket; ``group`` may connect too, where one is named, and everybody with ``everybody``."""
+
+    path: Path
+    group: str = ""
+    everybody: bool = False
+    replace: bool = True
+    """Whether what a dead server left is taken; otherwise any file there is refused."""
+
+    @classmethod
+    def parse(cls, text: str, base: Path, **how: object) -> UnixPlace:
+        """The socket that clients call ``unix:///path``, ``unix:path`` or by its path.
+
+        >>> str(UnixPlace.parse("unix:///tmp/a.sock", Path("/")).path)
+        '/tmp/a.sock'
+        """
+        path = text.removeprefix(_SCHEME)
+        path = path.removeprefix("//")
+        return cls(base / path, **how)  # type: ignore[arg-type]
+
+    @property
+    def address(self) -> str:
+        """As gRPC wants it."""
+        return f"{_SCHEME}{self.path}"
+
+    def claim(self) -> None:
+        """Make room at the path.
+
+        Raises ``ConfigError`` for a path that no socket can be at, ``SocketInUseError`` where another server is.
+        """
+        if len(os.fsencode(self.path)) > _LONGEST:
+            hint = f"a socket's path has at most {_LONGEST} bytes"
+            raise ConfigError(f"the path {self.path} is too long for a socket", code="socket-wrong", hint=hint)
+        if not self.path.parent.is_dir():
+            raise ConfigError(f"there is no folder {self.path.parent} for the socket", code="socket-wrong")
+        try:
+            mode = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(mode):
+            raise ConfigError(
+                f"{self.path} is no socket", code="socket-wrong", hint="name another path, or remove that file"
+            )
+        if self._answers():
+            hint = "end the server that has it, or name another path"
+            raise SocketInUseError(f"another server answers at {self.path}", hint=hint)
+        if not self.replace:
+            raise ConfigError(f"{self.path} exists already", code="socket-wrong", hint="replace it with -f")
+        self.path.unlink()
+
+    def open_up(self) -> None:
+        """Let those connect who may; raises ``ConfigError`` for a group that there is not."""
+        if self.group:
+            try:
+                os.chown(self.path, -1, grp.getgrnam(self.group).gr_gid)
+            except (KeyError, PermissionError) as error:
+                hint = "name a group of this machine that the agent's user belongs to"
+                raise ConfigError(
+                    f"the socket cannot be given to the group {self.group}", code="socket-wrong", hint=hint
+                ) from error
+        self.path.chmod(0o666 if self.everybody else 0o660 if self.group else 0o600)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.path))
+            except ConnectionRefusedError:
+                return False
+            except OSError:
+                return True  # it may be somebody's: left alone
+            return True
