@@ -29,6 +29,7 @@ from typing import Any, Self
 
 from agent.eventstream.frames import StreamMessage, encode, int32, text
 from scripts.benchmarks import mqtt, rig
+from scripts.benchmarks.figures import table
 from scripts.benchmarks.verge import SETTLE_S, memory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,13 +47,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--frames", type=int, default=10_000, help="that are fuzzed (%(default)s)")
     options = parser.parse_args(arguments)
     told = measure(options)
-    print(json.dumps(told) if options.json else table(told))
-
-
-def table(told: Mapping[str, Any]) -> str:
-    """For people."""
-    rows = ((name, value, " ".join(map(str, AIMS.get(name, ())))) for name, value in told.items())
-    return "\n".join(f"{name:<24}{value!s:>12}{aim:>10}".rstrip() for name, value, aim in rows)
+    print(json.dumps(told) if options.json else table(told, AIMS))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -17,11 +17,11 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
 from scripts.benchmarks import rig
+from scripts.benchmarks.figures import table
 from scripts.benchmarks.outbox_kills import Chaos
 from scripts.benchmarks.outbox_parts import part
 
@@ -45,13 +45,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--chaos", type=float, default=60.0, help="seconds of kills (%(default)s)")
     options = parser.parse_args(arguments)
     told = measure(options)
-    print(json.dumps(told) if options.json else table(told))
-
-
-def table(told: Mapping[str, Any]) -> str:
-    """For people."""
-    rows = ((name, value, " ".join(map(str, AIMS.get(name, ())))) for name, value in told.items())
-    return "\n".join(f"{name:<22}{value!s:>12}{aim:>10}".rstrip() for name, value, aim in rows)
+    print(json.dumps(told) if options.json else table(told, AIMS))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

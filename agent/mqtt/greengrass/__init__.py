@@ -16,6 +16,6 @@ What a nucleus is not: a broker.  It has no last will and no session, retained m
 where IoT Core carries them, no acknowledgement of what it delivers (all of it has QoS 0) and no shared subscription.
 
 awsiotsdk's client would do the talking too.  It takes 7.5 MiB and 90 to 220 ms to import (measured beside paho's
-transport, x86-64, CPython 3.12) and has threads of its own, from which every message would have to be handed over; the
+transport, x86-64, CPython 3.11) and has threads of its own, from which every message would have to be handed over; the
 frames and messages are there anyway for the socket that the agent serves, and what is added to them takes 0.2 MiB.
 """

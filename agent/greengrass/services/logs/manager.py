@@ -99,7 +99,7 @@ class LogManager:
                 log.info("%s: %d old log files were removed for their disk space", source.name, gone)
         except (VergeError, OSError) as error:
             trouble = str(error)
-        except Exception:
+        except Exception:  # a fault of ours costs the logs of one component their turn, and not those of all
             log.exception("the logs of %s", source.name)
         if trouble and self._troubles.get(source.name) != trouble:
             log.warning("the logs of %s: %s", source.name, trouble)

@@ -24,6 +24,7 @@ import os
 import re
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
@@ -92,7 +93,7 @@ class _Client:
         return self._made
 
 
-class _Partial:
+class _Partial(ABC):
     """Sends a batch of which the service may take some; remembers which, so that none is sent twice."""
 
     def __init__(self) -> None:
@@ -106,9 +107,9 @@ class _Partial:
         self._taken -= {one.seq for one in messages[:done]}
         return done, next(iter(refused.values()), "")
 
+    @abstractmethod
     async def _send(self, messages: list[StreamMessage]) -> dict[int, str]:
         """Number → why it was not taken."""
-        raise NotImplementedError
 
 
 class _Kinesis(_Partial):
