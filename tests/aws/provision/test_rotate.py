@@ -137,11 +137,11 @@ def test_a_document_that_is_wrong_is_refused(more) -> None:
 
 
 async def test_the_stand_in_speaks_as_awss_own_client_expects(site) -> None:
-    at, up = site.cloud.certificates, threading.Event()
+    at, up, down = site.cloud.certificates, threading.Event(), threading.Event()
     client = mqtt5_client_builder.mtls_from_path(
         endpoint="127.0.0.1", port=site.cloud.broker.port, cert_filepath=str(at.client_cert),
         pri_key_filepath=str(at.client_key), ca_filepath=str(at.ca), client_id="sdk",
-        on_lifecycle_connection_success=lambda _: up.set(),
+        on_lifecycle_connection_success=lambda _: up.set(), on_lifecycle_stopped=lambda _: down.set(),
     )  # fmt: skip
     client.start()
     assert await asyncio.to_thread(up.wait, 10)
@@ -156,4 +156,7 @@ async def test_the_stand_in_speaks_as_awss_own_client_expects(site) -> None:
         parameters={"ThingName": "edge-1"},
     )  # fmt: skip
     assert (await asyncio.wrap_future(sdk.register_thing(registering))).thing_name == "edge-1"
+    # The library's own thread still has work with both: the one that uses the other goes first.
+    del sdk
     client.stop()
+    assert await asyncio.to_thread(down.wait, 10)
