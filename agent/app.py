@@ -60,6 +60,8 @@ class Agent:
         self.streams: Streams
         self.stopping_s: Callable[[], float] = lambda: 0.0
         """How long components may take to shut down."""
+        self.deployed: Callable[[], Mapping[str, ModelSpec]] = dict
+        """Component → its model, of those that are deployed now."""
         self.reloading: asyncio.Queue[Callable[[], Reading]] = asyncio.Queue(1)
         self.retrust: list[Callable[[DeploymentOptions], None]] = []
         """Whoever takes other trusted keys."""
@@ -247,6 +249,7 @@ async def _deployments(
     )  # fmt: skip
     service = await wiring.enter(here, options, tasks, stack)
     agent.stopping_s = lambda: service.stopping_s
+    agent.deployed = service.models
 
 
 async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
@@ -258,8 +261,9 @@ async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
     from agent.edgeapi import wiring  # noqa: PLC0415
 
     here = wiring.Surroundings(
-        config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact
-    )
+        config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
+        agent.deployed, worker_user(config.deployments.run_as if config.deployments else ""),
+    )  # fmt: skip
     await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
 
 

@@ -25,6 +25,7 @@ module              what it holds
 ``control``         commands carried out: a deployment cancelled, components restarted or stopped
 ``bootstrap``       Bootstrap steps: which have to be run, what their exit statuses ask for (pure)
 ``status``          how every component is, for the topics and for the fleet
+``deployed``        the models of the components that are deployed now
 ``target``          a set as models, streams and scripts; the environments of runtimes
 ``folders``         a folder of recipes and one of their files, as they go into a document
 ``layout``          the folders on the disk

@@ -20,7 +20,7 @@ from agent.greengrass.errors import DeploymentError
 from agent.greengrass.recipes import lifecycle
 from agent.greengrass.recipes.recipe import ComponentType, Manifest, Recipe, Unarchive
 
-__all__ = ["ComponentKind", "kind_of", "model_of"]
+__all__ = ["ComponentKind", "kind_of", "model_of", "only_files"]
 
 
 class ComponentKind(StrEnum):
@@ -77,7 +77,7 @@ def kind_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any], models
     kind = _TYPES[recipe.type]
     if kind is ComponentKind.GENERIC and (subject := blocks.subject(recipe.name, plain)):
         kind = _SUBJECTS[subject]
-    if recipe.name in models and kind is ComponentKind.GENERIC and _only_files(recipe, manifest):
+    if recipe.name in models and kind is ComponentKind.GENERIC and only_files(recipe, manifest):
         kind = ComponentKind.MODEL
     if recipe.name in models and kind is not ComponentKind.MODEL:
         raise DeploymentError(
@@ -101,7 +101,7 @@ def model_of(recipe: Recipe, manifest: Manifest, plain: Mapping[str, Any]) -> Mo
     return block
 
 
-def _only_files(recipe: Recipe, manifest: Manifest) -> bool:
+def only_files(recipe: Recipe, manifest: Manifest) -> bool:
     """Whether a component brings artifacts and runs nothing: a model store as Greengrass has them."""
     chosen = lifecycle.select(recipe, manifest)
     return bool(manifest.artifacts) and not lifecycle.parse(chosen, f"{recipe.name} {recipe.version}").steps

@@ -29,6 +29,7 @@ from agent.greengrass.deployments.activation import RollbackFailedError
 from agent.greengrass.deployments.bootstrap import RestartScope
 from agent.greengrass.deployments.commands import Command
 from agent.greengrass.deployments.control import CommandTaker, ComponentControl
+from agent.greengrass.deployments.deployed import DeployedModels
 from agent.greengrass.deployments.document import parse
 from agent.greengrass.deployments.ledger import Entry, Ledger, LedgerError, RefusedDocument, Step
 from agent.greengrass.deployments.ordering import DocumentOrder, claims_of
@@ -104,6 +105,8 @@ class _Accepted:
 class DeploymentService:
     """Takes documents and runs them; ``open`` and ``serve`` are its life, ``state``, ``configurations`` the device's.
 
+    ``models()`` are the models of the components that are deployed now, whether a stream uses them or not.
+
     ``leave`` is called when a Bootstrap step wants the agent or the device started again; nothing begins after that.
     """
 
@@ -119,6 +122,7 @@ class DeploymentService:
     ) -> None:
         self.configurations = workspace.activator.configurations
         self.handshake = workspace.handshake
+        self.models = DeployedModels(workspace, lambda: self.state)
         self._state = DeviceState()
         self._workspace = workspace
         self._ledger = ledger

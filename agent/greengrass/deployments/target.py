@@ -45,7 +45,15 @@ from agent.inference.environments.store import roots_below
 from agent.inference.manifest import ModelSpec
 from agent.users import ROOT, Identity, RunAs, give, look_up, worker_user
 
-__all__ = ["DeploymentTarget", "EnvironmentManager", "ModelTarget", "model_target", "runtime_for", "target"]
+__all__ = [
+    "DeploymentTarget",
+    "EnvironmentManager",
+    "ModelTarget",
+    "model_alone",
+    "model_target",
+    "runtime_for",
+    "target",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,13 @@ def model_target(
             "a model component has ComponentType: verge.model, or a Verge block with an Archive",
         )
     return _model(component, layout, environments, stream, user)
+
+
+def model_alone(
+    component: Planned, layout: Layout, environments: Mapping[str, Environment], user: Identity | None = None
+) -> ModelSpec:
+    """A component's model as the component itself describes it; raises as ``model_target``."""
+    return _model(component, layout, environments, user=user)[1].spec
 
 
 def _model(

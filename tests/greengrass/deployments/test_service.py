@@ -277,3 +277,31 @@ async def test_what_means_nothing_around_a_document_on_the_topic_does_not_refuse
         await until(lambda: Step.VERIFYING in device.ledger.steps)
         (entry,) = await device.ledger.entries()
         assert (entry.id, entry.document) == ("mine", document)
+
+
+def models(folder: Path, *names: str) -> dict[str, Any]:
+    """A document that brings a model by its block, one as plain files, and a program."""
+    made = {
+        "told": {"ComponentType": "verge.model", "ComponentConfiguration": {"DefaultConfiguration": {
+            "Verge": {"Sample": "classifier"}}}, "Manifests": [{}]},
+        "files": {"Manifests": [{"Artifacts": [{"Uri": (folder / "net.onnx").as_uri()}]}]},
+        "program": {"Manifests": [{"Lifecycle": {"Run": "sleep 600"}}]},
+    }  # fmt: skip
+    head = {"RecipeFormatVersion": "2020-01-25", "ComponentVersion": "1.0.0"}
+    return {
+        "components": {name: {"version": "1.0.0"} for name in names},
+        "recipes": [head | {"ComponentName": name} | made[name] for name in names],
+    }
+
+
+async def test_models_that_are_deployed_are_found_whether_a_stream_uses_them_or_not(tmp_path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+    async with running(tmp_path / "device") as device:
+        found = device.service.models
+        assert not found()
+        outcome, _ = await device.deploy(models(tmp_path, "told", "files", "program"))
+        assert outcome.status is DetailedStatus.SUCCESSFUL, outcome.cause
+        assert {name: spec.name for name, spec in found().items()} == {"told": "told", "files": "files"}
+        assert found() is found()
+        await device.deploy(models(tmp_path, "program"))
+        assert not found()
