@@ -23,6 +23,7 @@ from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config, Reading
 from agent.config.reload import Reload, difference
 from agent.config.secrets import missing_files
+from agent.edgeapi.needed import servers
 from agent.errors import VergeError
 from agent.inference.alone import loaded
 from agent.inference.manifest import ModelSpec, for_user, resolve, stamp
@@ -41,7 +42,7 @@ from agent.status.presence import Presence
 from agent.status.transports import TransportStatusPublisher
 from agent.streams.streams import Streams
 from agent.topics import Topics
-from agent.users import worker_user
+from agent.users import Identity, worker_user
 
 __all__ = ["Agent", "Prepared", "check", "prepare", "running"]
 
@@ -97,7 +98,7 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
     models: dict[str, ModelSpec] = {}
     user = None
     with _collected(errors, "deployments.run_as"):
-        user = worker_user(config.deployments.run_as if config.deployments else "")
+        user = _user(config)
     for name, link in config.transports.items():
         path = f"transports.{name}"
         if missing := [*missing_files(link, path)]:
@@ -109,6 +110,9 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
     for name, options in config.models.items():
         with _collected(errors, f"models.{name}"):
             models[name] = for_user(resolve(options, config.folder), user)
+    for name, options in (config.lookout.models if config.lookout else {}).items():
+        with _collected(errors, f"lookout.models.{name}"):
+            resolve(options, config.folder)
     for name, stream in config.streams.items():
         for number, output in enumerate(stream.outputs):
             with _collected(errors, f"streams.{name}.outputs[{number}].format"):
@@ -255,16 +259,22 @@ async def _deployments(
 async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
     """Serve the programs that call, on the interfaces that the configuration names."""
     config = agent.config
-    if config.edge_manager is None:
+    if config.edge_manager is None and config.lookout is None:
         return
-    # Imported here: an agent without such servers does not carry what they need.
-    from agent.edgeapi import wiring  # noqa: PLC0415
-
+    wiring = servers()
     here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
-        agent.deployed, worker_user(config.deployments.run_as if config.deployments else ""),
+        agent.deployed, _user(config),
     )  # fmt: skip
-    await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
+    if config.edge_manager is not None:
+        await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
+    if config.lookout is not None:
+        await stack.enter_async_context(wiring.lookout(here, config.lookout))
+
+
+def _user(config: Config) -> Identity | None:
+    """Whom workers run as; raises ``ConfigError``."""
+    return worker_user(config.deployments.run_as if config.deployments else "")
 
 
 async def _reload(agent: Agent, specs: dict[str, ModelSpec]) -> None:

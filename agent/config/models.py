@@ -18,6 +18,7 @@ from agent.config.strict import KEYS
 from agent.errors import ConfigError
 
 __all__ = [
+    "ANOMALY_KEYS",
     "CODE",
     "INPUT_KEYS",
     "RUN_KEYS",
@@ -87,6 +88,8 @@ INPUT_KEYS: Final = (
     "downscale", "multiple", "max_side", "interpolation", "others", "tile", "regions",
 )  # fmt: skip
 """The same of its preprocessing."""
+ANOMALY_KEYS: Final = ("normal", "classes", "colors")
+"""The same of its verdict, but for the thresholds: these are looked for among the task's."""
 _TILE: Final = re.compile(
     r"(?:(?P<columns>\d{1,4})x(?P<rows>\d{1,4})|(?P<size>\d{1,5}))(?:,overlap=(?P<overlap>0?\.?\d{1,6}))?(?P<with_whole>,whole)?",
     re.ASCII,
@@ -104,6 +107,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     input: Annotated[Table, Meta(extra_json_schema={KEYS: INPUT_KEYS})] = {}
     options: Annotated[Table, Meta(extra_json_schema={KEYS: TASK_KEYS})] = {}
     """The task's."""
+    anomaly: Annotated[Table, Meta(extra_json_schema={KEYS: ANOMALY_KEYS})] = {}
+    """When something is wrong with what is seen (``agent/inference/runtime/verdict.py``)."""
     backend_options: Table = {}
     preprocess: Text = ""
     """The model's own step between a decoded picture and ``input``; ``file.py:Name`` as for backend and task."""
@@ -136,7 +141,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """These settings without what they say to their own task, where ``task`` is another one."""
         if task in ("", self.task) or self.task in ("", "auto"):
             return self
-        return replace(self, options={}, postprocess="", postprocess_options={}, then=())
+        return replace(self, options={}, anomaly={}, postprocess="", postprocess_options={}, then=())
 
     def settings(self) -> dict[str, Any]:
         """These fields alone, without those of a subclass."""

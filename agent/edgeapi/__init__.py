@@ -9,6 +9,8 @@ module              what it holds
 ``sharedmemory``    segments of memory that clients share
 ``models``          the models that clients load by name
 ``edge_manager``    SageMaker Edge Manager's agent
+``lookout``         Lookout for Vision's edge agent
+``needed``          the servers imported, or what to install for them
 ``wiring``          the servers put together
 ==================  ==============================================================================================
 

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from agent.errors import InvalidInputError
 
-__all__ = ["SegmentError", "read_posix", "read_system_v", "write_posix"]
+__all__ = ["SegmentError", "check_posix", "read_posix", "read_system_v", "write_posix"]
 
 _FOLDER: Final = Path("/dev/shm")  # noqa: S108 what shm_open stands for on Linux
 _TABLE: Final = Path("/proc/sysvipc/shm")
@@ -80,6 +80,15 @@ def read_posix(name: str, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise SegmentError(f"the segment {name!r} was shortened while it was read")
     return data
+
+
+def check_posix(name: str, offset: int, size: int) -> None:
+    """See that a segment has room for ``size`` bytes; raises ``SegmentError``."""
+    descriptor = _opened(name, os.O_WRONLY)
+    try:
+        _check(offset, size, os.fstat(descriptor).st_size, f"segment {name!r}")
+    finally:
+        os.close(descriptor)
 
 
 def write_posix(name: str, offset: int, size: int, data: bytes) -> None:

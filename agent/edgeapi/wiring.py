@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.config.edgeapi import EdgeManagerOptions, SocketOptions
+from agent.config.edgeapi import EdgeManagerOptions, LookoutOptions, SocketOptions
 from agent.config.models import ModelOptions
 from agent.edgeapi.edge_manager.service import EdgeManagerService
+from agent.edgeapi.lookout.models import AnomalyModels
+from agent.edgeapi.lookout.service import LookoutService
 from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.server import Server
 from agent.edgeapi.sockets import UnixPlace
-from agent.inference.manifest import ModelSpec
+from agent.inference.manifest import ModelSpec, for_user, resolve
 from agent.inference.plane import InferencePlane
 from agent.mqtt.transport import Transport
 from agent.users import Identity
 
-__all__ = ["Surroundings", "edge_manager"]
+__all__ = ["Surroundings", "edge_manager", "lookout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,25 @@ async def edge_manager(
     service = EdgeManagerService(models, here.plane, writable_segments=options.writable_segments)
     server = Server(
         [_place(here, options, "edge-manager.sock")], [service.interface],
+        max_message_bytes=options.max_message_bytes, at_once=options.at_once,
+    )  # fmt: skip
+    try:
+        async with server:
+            yield
+    finally:
+        await models.close()
+
+
+@asynccontextmanager
+async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[None]:
+    """Serve Lookout for Vision's clients until left.
+
+    Raises ``ConfigError`` and ``ModelRefusedError`` for a model of the configuration that is none.
+    """
+    configured = {name: for_user(resolve(model, here.folder), here.user) for name, model in options.models.items()}
+    models = AnomalyModels(here.plane, here.components, configured)
+    server = Server(
+        [_place(here, options, "lookout.sock")], [LookoutService(models).interface],
         max_message_bytes=options.max_message_bytes, at_once=options.at_once,
     )  # fmt: skip
     try:

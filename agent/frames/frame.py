@@ -14,7 +14,7 @@ class Picture:
 
     data: bytes | memoryview
     encoding: str
-    """``jpeg``, ``png``, ``webp``, ``bmp`` or ``npy``."""
+    """``jpeg``, ``png``, ``webp``, ``bmp`` or ``npy``; ``rgb`` is pixels of this width and height, without padding."""
     width: int
     height: int
     metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from msgspec.structs import replace
+
 from agent.config.streams import FrameLimits
 from agent.config.strict import nearest
 from agent.errors import (
@@ -90,6 +92,8 @@ class InferencePlane:
         self._changed = changed or (lambda _name, _status: None)
         self._fell_back = fell_back or (lambda _name, _reason: None)
         self._models: dict[str, _Loaded] = {}
+        self._limits_of: dict[str, FrameLimits] = {}
+        """Those of models that have limits of their own."""
         self._loading: set[str] = set()
         self._reloading: set[str] = set()
 
@@ -104,12 +108,18 @@ class InferencePlane:
 
     # -- models ----------------------------------------------------------------------------------------------
 
-    async def load(self, name: str, spec: ModelSpec, placement: Placement | None = None) -> ModelMetadata:
+    async def load(
+        self, name: str, spec: ModelSpec, placement: Placement | None = None, *, max_bytes: int | None = None
+    ) -> ModelMetadata:
         """Load a model under a name and say what it is; raises what kept it from loading.
 
-        It runs at the best placement that can be had; with ``placement``, there and nowhere else.
+        It runs at the best placement that can be had; with ``placement``, there and nowhere else.  ``max_bytes`` is
+        what its pictures may have in place of what holds for all models: room is kept for two such pictures, which
+        costs no memory until they come.
         """
         with self._reserved(name):
+            if max_bytes is not None:
+                self._limits_of[name] = replace(self._limits, max_bytes=max_bytes)
             if placement is not None:
                 return await self._load_at(name, spec, placement)
             return await self._load_best(name, spec)
@@ -139,6 +149,7 @@ class InferencePlane:
     async def _unload(self, name: str, *, finish: bool = True) -> None:
         model = self._find(name)
         del self._models[name]
+        self._limits_of.pop(name, None)
         model.requests.close()
         await model.pool.stop(finish=finish)
 
@@ -194,17 +205,23 @@ class InferencePlane:
     # -- answers ---------------------------------------------------------------------------------------------
 
     async def infer(
-        self, name: str, picture: Picture, *, snapshot: Snapshot | None = None, label: str = "picture"
-    ) -> Answer:
-        """Have one picture answered; raises what the model or its workers had against it."""
+        self, name: str, picture: Picture, *, snapshot: Snapshot | None = None, label: str = "picture",
+        paint: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Have one picture answered; raises what the model or its workers had against it.
+
+        With ``paint``, the answer has a verdict (``Anomaly``), and a picture of where anomalies are; neither where the
+        model says nothing that could be judged.
+        """
         model = self._find(name)
-        if len(picture.data) > self._limits.max_bytes:
+        limit = self._limits_for(name).max_bytes
+        if len(picture.data) > limit:
             raise FrameError(
-                f"the picture has {len(picture.data)} bytes, the limit is {self._limits.max_bytes}",
+                f"the picture has {len(picture.data)} bytes, the limit is {limit}",
                 hint="send a smaller or more compressed picture, or raise max_bytes",
                 code="too-many-bytes",
             )
-        answer: Answer = await model.requests.ask(picture, label, snapshot)
+        answer: Answer = await model.requests.ask(picture, label, snapshot, paint=paint)
         return answer
 
     async def infer_tensors(
@@ -216,7 +233,9 @@ class InferencePlane:
         ``infer`` raises.
         """
         model = self._find(name)
-        answer: TensorAnswer = await model.requests.ask(TensorInput.of(tensors, outputs, self._limits.max_bytes), label)
+        answer: TensorAnswer = await model.requests.ask(
+            TensorInput.of(tensors, outputs, self._limits_for(name).max_bytes), label
+        )
         return answer
 
     # -- streams ---------------------------------------------------------------------------------------------
@@ -246,6 +265,8 @@ class InferencePlane:
             yield
         finally:
             self._loading.discard(name)
+            if name not in self._models:
+                self._limits_of.pop(name, None)
 
     async def _load_best(self, name: str, spec: ModelSpec) -> ModelMetadata:
         placements = await self._placer.placements(name, spec) if self._placer else ()
@@ -303,11 +324,14 @@ class InferencePlane:
             name,
             spec,
             threads=spec.run.threads or most_threads(len(os.sched_getaffinity(0)), spec.run.workers),
-            limits=self._limits,
+            limits=self._limits_for(name),
             quarantine=self._quarantine,
             changed=changed,
         )
         return pool
+
+    def _limits_for(self, name: str) -> FrameLimits:
+        return self._limits_of.get(name, self._limits)
 
     def _find(self, name: str) -> _Loaded:
         try:
@@ -329,7 +353,9 @@ class _Requests:
     def __init__(self) -> None:
         self._waiting: deque[InferenceRequest[Any]] = deque()
 
-    async def ask(self, content: Picture | TensorInput, label: str, snapshot: Snapshot | None = None) -> Any:
+    async def ask(
+        self, content: Picture | TensorInput, label: str, snapshot: Snapshot | None = None, *, paint: bool = False
+    ) -> Any:
         """The answer, of the kind that the input has."""
         if self.pool.status.state is PoolState.BROKEN:
             raise self.broken()
@@ -345,7 +371,7 @@ class _Requests:
             else:
                 answered.set_result(outcome)
 
-        self._waiting.append(InferenceRequest(content, finish, label, snapshot))
+        self._waiting.append(InferenceRequest(content, finish, label, snapshot, paint))
         self.pool.wake()
         return await answered
 

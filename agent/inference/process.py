@@ -179,6 +179,10 @@ class Worker(asyncio.Protocol):
         if isinstance(request.input, Picture):
             kind, data = messages.INFER, request.input.data
             content["encoding"] = request.input.encoding
+            if request.input.encoding == "rgb":
+                content["size"] = (request.input.width, request.input.height)
+            if request.paint:
+                content["paint"] = True
             if request.snapshot is not None:
                 content["snapshot"] = request.snapshot
         else:
@@ -264,7 +268,7 @@ class Worker(asyncio.Protocol):
     def _handle(self, envelope: messages.Envelope) -> None:
         if envelope.kind == messages.ANSWER:
             message = _answer(envelope.text)
-            self._settle(message.id, _outcome(message, envelope.body))
+            self._settle(message.id, _outcome(message, envelope.body, self._painted(message)))
         elif envelope.kind == messages.OUTPUTS:
             outputs = _outputs(envelope.text)
             self._settle(outputs.id, outputs.answer(envelope.body))
@@ -278,6 +282,15 @@ class Worker(asyncio.Protocol):
                 self._on_busy()
         elif envelope.kind == messages.ERROR:
             self._on_error(envelope.content)
+
+    def _painted(self, message: AnswerMessage) -> bytes:
+        """What the worker painted, out of the frame buffer before its place is another picture's."""
+        if message.painting is None:
+            return b""
+        slot, length = self._slots[message.id], message.painting.length
+        if not 0 <= length <= self._slot_bytes:
+            raise ValueError(f"a painting has {length} bytes")
+        return bytes(self._ring.read(slot, length))
 
     def _on_error(self, content: Mapping[str, Any]) -> None:
         identity, code, hint = content.get("id"), str(content["code"]), content.get("hint")
@@ -336,9 +349,9 @@ class Worker(asyncio.Protocol):
             self._timer = self._loop.call_at(began + half, self._check_deadline)
 
 
-def _outcome(message: AnswerMessage, body: bytes) -> Answer | VergeError:
+def _outcome(message: AnswerMessage, body: bytes, painted: bytes) -> Answer | VergeError:
     try:
-        return message.answer(body)
+        return message.answer(body, painted)
     except ModelRefusedError as error:
         return error
 

@@ -23,6 +23,8 @@ __all__ = [
     "InputFact",
     "ModelMetadata",
     "OutputsMessage",
+    "PaintedClass",
+    "Painting",
     "PoolState",
     "PoolStatus",
     "Quantization",
@@ -103,6 +105,21 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
 
+class PaintedClass(msgspec.Struct, frozen=True):
+    """A class in a painting: its colour as ``#RRGGBB``, and the share of the frame that has it, 0 to 1."""
+
+    name: str
+    color: str
+    area: float
+
+
+class Painting(msgspec.Struct, frozen=True):
+    """Where anomalies are: RGB of the frame's size, row by row; the background is the first of the classes."""
+
+    classes: tuple[PaintedClass, ...]
+    data: bytes
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a model says of one picture."""
 
@@ -116,6 +133,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The annotated picture as JPEG, when it was asked for."""
     damaged: bool = False
     """The decoder complained of the picture: some of what the model saw was made up."""
+    painting: Painting | None = None
+    """When it was asked for, and the model says of any place what it is."""
 
     @property
     def aspect(self) -> float:
@@ -126,6 +145,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def worker_ms(self) -> float:
         """How long the worker was busy with the picture."""
         return sum(self.timing_ms.values())
+
+
+class PaintingMessage(msgspec.Struct, frozen=True):
+    """A painting as the worker describes it; ``length`` is how many bytes of it lie in the frame buffer."""
+
+    classes: tuple[PaintedClass, ...]
+    length: int
 
 
 class AnswerMessage(msgspec.Struct, frozen=True):
@@ -141,9 +167,13 @@ class AnswerMessage(msgspec.Struct, frozen=True):
     annotated: bool = False
     """Whether the last part is the annotated picture."""
     damaged: bool = False
+    painting: PaintingMessage | None = None
 
-    def answer(self, body: bytes) -> Answer:
-        """The answer, with what the body holds; raises ``ModelRefusedError`` for what a task must not give."""
+    def answer(self, body: bytes, painted: bytes = b"") -> Answer:
+        """The answer, with what the body holds and what was ``painted``.
+
+        Raises ``ModelRefusedError`` for what a task must not give.
+        """
         ends = list(accumulate(self.segments, initial=0))
         segments = [body[begin:end] for begin, end in pairwise(ends)]
         snapshot = segments.pop() if self.annotated else b""
@@ -154,6 +184,7 @@ class AnswerMessage(msgspec.Struct, frozen=True):
             height=self.height,
             snapshot=snapshot,
             damaged=self.damaged,
+            painting=None if self.painting is None else Painting(self.painting.classes, painted),
         )
 
 
@@ -227,6 +258,8 @@ class InferenceRequest(Generic[Reply]):
     label: str = ""
     """Names the input in the quarantine folder: stream, camera and sequence."""
     snapshot: Snapshot | None = None
+    paint: bool = False
+    """Whether a verdict is wanted, and a picture of where anomalies are."""
     model: ModelMetadata | None = None
     """Which model it was handed to: what a swap leaves in no doubt."""
     camera: str = ""

@@ -17,7 +17,7 @@ from agent.config import models
 from agent.config.load import parse
 from agent.config.strict import build, convert, convert_all, nearest
 from agent.errors import ConfigError
-from agent.inference.runtime import inputspec
+from agent.inference.runtime import inputspec, verdict
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -182,3 +182,4 @@ def test_the_keys_that_guesses_know_are_those_that_the_worker_reads() -> None:
     tasks = {key for path in (runtime / "tasks").rglob("*.py") for key in asked.findall(path.read_text())}
     assert [*models.TASK_KEYS] == sorted(tasks | NESTED)
     assert set(inputspec.KEYS) == set(models.INPUT_KEYS)
+    assert set(verdict.KEYS) - set(models.TASK_KEYS) == set(models.ANOMALY_KEYS)

@@ -120,6 +120,46 @@ def onnx_bright(
     return _save(path, nodes, inputs, [found], weights, None)
 
 
+def onnx_inspector(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
+    """An ONNX file (input ``images``, 0 to 1) with Anomalib's outputs: what is bright is an anomaly."""
+    height, width = size
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["anomaly_map"], axes=[1], keepdims=1),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["pred_score"], axes=[1, 2, 3], keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, [1]),
+        helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [1, 1, height, width]),
+    ]
+    return _save(path, nodes, [_images(size)], outputs, [], None)
+
+
+def onnx_colour_classes(path: Path, size: tuple[int, int] = (64, 64), *, whole: bool = False) -> Path:
+    """An ONNX file (input ``images``, 0 to 1): what is dark, red, green or blue, by pixel or as a ``whole``.
+
+    The output ``scores`` are logits of these four classes.
+    """
+    height, width = size
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["dark"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["dark", "none"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "little"], ["background"]),
+        helper.make_node("Concat", ["background", "images"], ["all"], axis=1),
+        helper.make_node("Mul", ["all", "much"], ["planes" if whole else "scores"]),
+    ]
+    if whole:
+        nodes.append(helper.make_node("ReduceMean", ["planes"], ["scores"], axes=[2, 3], keepdims=0))
+    weights = [numpy_helper.from_array(np.float32(value), name) for name, value in
+               (("none", 0.0), ("little", 0.5), ("much", 20.0))]  # fmt: skip
+    shape = [1, 4] if whole else [1, 4, height, width]
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape)]
+    return _save(path, nodes, [_images(size)], outputs, weights, None)
+
+
+def _images(size: tuple[int, int]):
+    return helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
+
+
 def onnx_identity(path: Path, shape: Sequence[int]) -> Path:
     """An ONNX file that answers with its input."""
     given, taken = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("given", "taken"))

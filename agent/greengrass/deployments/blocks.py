@@ -165,7 +165,7 @@ class RuntimeBlock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 ANYWHERE: Final = Device("", "", "")
 """No device in particular: what is given is checked, and leads to no folder."""
-_FREE: Final = frozenset(("options", "backend_options", "preprocess_options", "postprocess_options"))
+_FREE: Final = frozenset(("options", "anomaly", "backend_options", "preprocess_options", "postprocess_options"))
 """Tables whose keys belong to the worker; a manifest's ``input`` is one too."""
 
 

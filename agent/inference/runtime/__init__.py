@@ -19,6 +19,8 @@ imports ``kinds``, ``messages``, ``parts`` and ``ring`` from here, which need th
 ``cascade``       a second model that looks at what the first one detects
 ``stopwatch``     how long each step of an answer takes
 ``answers``       an answer, and the message that brings it to the core
+``verdict``       whether something is wrong: the manifest's ``[anomaly]``
+``painting``      where anomalies are, as a picture of their colours
 ``planes``        masks as run lengths, maps as uint8, both as PNG
 ``arrays``        raw tensors in from the frame buffer and out as a message
 ``kinds``         the kinds of predictions, on which both sides agree

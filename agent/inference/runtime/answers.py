@@ -4,18 +4,20 @@ Predictions of one kind that follow each other travel as a group, ``{"kind": …
 a whole group into its type at once; the parts of a detection are groups again.  What is large in them (maps, vectors,
 tensors) and the annotated picture are *segments* of the message's body; the JSON has ``{"segment": number}`` in their
 place and their lengths in ``segments``.  The annotated picture, if ``annotated`` says that there is one, is the last.
+What was painted (``painting``) lies where the request's picture lay, in the frame buffer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from agent.inference.runtime import kinds, messages
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
+from agent.inference.runtime.painting import Painted
 from agent.inference.runtime.planes import png, rle
 
 __all__ = ["WorkerAnswer"]
@@ -32,6 +34,8 @@ class WorkerAnswer:
     snapshot: bytes = b""
     damaged: bool = False
     """The decoder complained of the picture."""
+    painting: Optional[Painted] = None
+    """What was painted in the request's place of the frame buffer."""
 
     def message(self, identity: int) -> bytes:
         """The answer as a message; raises ``ModelError`` where its large parts are more than a message takes."""
@@ -48,6 +52,8 @@ class WorkerAnswer:
         if self.snapshot:
             content["annotated"] = True
             segments.append(self.snapshot)
+        if self.painting is not None:
+            content["painting"] = self.painting.as_dict()
         if segments:
             content["segments"] = [len(segment) for segment in segments]
         text, body = messages.strict(content), b"".join(segments)

@@ -7,6 +7,7 @@ always that of the full picture, after its EXIF orientation.
 OpenCV decodes what OpenCV writes (JPEG, PNG, WebP, BMP).  An ``.npy`` is read here instead of by
 ``np.load``: no copy, nothing unpickled, and a header that promises more than was sent allocates nothing.
 Colour arrays in ``.npy`` are RGB(A), as nearly everything in Python that makes one; all else is BGR inside.
+What programs hand over as pixels (``rgb``) says its size beside them.
 """
 
 from __future__ import annotations
@@ -70,20 +71,24 @@ def configure(threads: int) -> None:
     quiet(0)
 
 
-def decode(data: Buffer, encoding: str, cover: Optional[Tuple[int, int]]) -> Decoded:
-    """The picture in ``data``: jpeg, png, webp, bmp or npy.
+def decode(
+    data: Buffer, encoding: str, cover: Optional[Tuple[int, int]], size: Optional[Tuple[int, int]] = None
+) -> Decoded:
+    """The picture in ``data``: jpeg, png, webp, bmp or npy; or rgb, whose (width, height) is ``size``.
 
     ``cover`` is the (width, height) that the pixels must have at least; None decodes at full scale.
     Raises ``ModelError`` (``undecodable``) for anything that is not a whole picture.
     """
     if encoding == "npy":
         return _npy(data)
+    if encoding == "rgb" and size is not None:
+        return _rgb(data, *size)
     if encoding not in _ENCODINGS:
         raise _undecodable(f"no decoder for {encoding!r}", f"send one of {', '.join(_ENCODINGS)}")
     if not _is_whole(data):
         raise _undecodable(f"the {encoding} picture of {len(data)} bytes is cut off")
-    size = _jpeg_size(data) if encoding == "jpeg" and cover else None
-    factor, flag = _reduction(size, cover) if size and cover else (1, cv2.IMREAD_COLOR)
+    full = _jpeg_size(data) if encoding == "jpeg" and cover else None
+    factor, flag = _reduction(full, cover) if full and cover else (1, cv2.IMREAD_COLOR)
     try:
         with _complaints:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
@@ -94,9 +99,9 @@ def decode(data: Buffer, encoding: str, cover: Optional[Tuple[int, int]]) -> Dec
     if pixels is None:
         raise _undecodable(f"the {encoding} picture of {len(data)} bytes is broken or cut off")
     height, width = pixels.shape[:2]
-    if size and factor > 1:
-        turned = (height, width) != (_ceil(size[1], factor), _ceil(size[0], factor))
-        width, height = (size[1], size[0]) if turned else (size[0], size[1])
+    if full and factor > 1:
+        turned = (height, width) != (_ceil(full[1], factor), _ceil(full[0], factor))
+        width, height = (full[1], full[0]) if turned else (full[0], full[1])
     return Decoded(pixels, width, height, damaged)
 
 
@@ -158,6 +163,14 @@ def _ends(data: Buffer) -> bool:
             return True
         at += data[at] << 8 | data[at + 1]
     return False
+
+
+def _rgb(data: Buffer, width: int, height: int) -> Decoded:
+    """Pixels as they are, row by row without padding."""
+    if width < 1 or height < 1 or len(data) != width * height * 3:
+        raise _undecodable(f"a picture of {width} × {height} comes with {len(data)} bytes")
+    array = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    return Decoded(cv2.cvtColor(array, cv2.COLOR_RGB2BGR), width, height)
 
 
 def _npy(data: Buffer) -> Decoded:

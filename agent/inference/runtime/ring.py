@@ -1,7 +1,8 @@
 """The frame buffer that the core and one worker share.
 
 An unlinked file in memory whose descriptor the worker inherits: a few slots of equal size, written by
-the core and read by the worker, so that a picture crosses the process border in one copy.  Which slot
+the core and read by the worker, so that a picture crosses the process border in one copy.  What the worker
+paints over a picture (``painting.py``) comes back the same way, in that picture's slot.  Which slot
 is whose is the core's book-keeping: a slot is free again when its answer came.  The file is sparse;
 pages that no picture ever reached cost nothing.
 """

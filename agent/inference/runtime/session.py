@@ -35,10 +35,12 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.feed import Feed
 from agent.inference.runtime.inputspec import InputSpec
 from agent.inference.runtime.merging import merge
+from agent.inference.runtime.painting import Painter
 from agent.inference.runtime.picture import Picture
 from agent.inference.runtime.preprocess import Preprocessor
 from agent.inference.runtime.stopwatch import Stopwatch
 from agent.inference.runtime.tasks.embedding import ImageEmbedding
+from agent.inference.runtime.verdict import Verdict
 from agent.inference.runtime.windows import Windows
 
 __all__ = ["Session"]
@@ -80,7 +82,8 @@ class Session:
         threads = int(model.get("threads", 1))
         decode.configure(threads)
         self.backend = _open(self.path, threads, model)
-        self.labels = _labels(model.get("labels"), self.backend)
+        anomaly = model.get("anomaly") or {}
+        self.labels = _labels(model.get("labels"), self.backend, anomaly.get("classes") or ())
         if not self.backend.inputs:
             raise ModelError("model-without-input", f"{self.path} has no input", None)
         self._before, self._after = _step("preprocess", model), _step("postprocess", model)
@@ -92,6 +95,8 @@ class Session:
         settled = recognition.settle(self._network(model), model, self._first_run)
         self.task, self.preprocess = settled.task, settled.preprocess
         self._predictions = _predictor(self.task)
+        self._verdict = Verdict(anomaly, self.labels, _name(self.task))
+        self._paint = Painter(self._verdict)
         self._last(self._predictions(*settled.first))
         self._stages = [_stage(each, busy) for each in model.get("then") or ()]
         self._learn(model)
@@ -105,15 +110,30 @@ class Session:
         self._load_ms = (perf_counter() - started) * 1e3
 
     def infer(
-        self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None
+        self,
+        data: bytes | memoryview,
+        encoding: str,
+        snapshot: Optional[Mapping[str, Any]] = None,
+        *,
+        size: Optional[Tuple[int, int]] = None,
+        canvas: Optional[memoryview] = None,
     ) -> WorkerAnswer:
-        """Answer one encoded picture; raises ``ModelError`` for one that cannot be decoded or answered."""
+        """Answer one picture; ``size`` is (width, height) of one that is not encoded.
+
+        With ``canvas``, where anomalies are is painted there (``painting.py``), and there is a verdict in any case.
+        Raises ``ModelError`` for a picture that cannot be decoded or answered.
+        """
         watch = Stopwatch()
-        decoded = decode.decode(data, encoding, None if snapshot else self._cover)
+        decoded = decode.decode(data, encoding, None if snapshot else self._cover, size)
         watch.lap("decode")
         frame, predictions = self._answer(decoded, watch)
+        if self._verdict.given or canvas is not None:
+            predictions = self._verdict(predictions)
         picture = _snapshot(frame.pixels, predictions, snapshot)
-        return WorkerAnswer(predictions, watch.timing(), frame.width, frame.height, picture, decoded.damaged)
+        extent = (frame.width, frame.height)
+        painting = None if canvas is None else self._paint(predictions, extent, canvas)
+        watch.lap("postprocess")
+        return WorkerAnswer(predictions, watch.timing(), *extent, picture, decoded.damaged, painting)
 
     def look(self, view: Picture, watch: Stopwatch) -> List[Prediction]:
         """What the model says of a part of a frame; places are fractions of the whole frame."""
@@ -292,10 +312,11 @@ def _instead(path: str) -> Optional[Tuple[str, str]]:
     return next(((what, hint) for sign, what, hint in _INSTEAD if head.startswith(sign)), None)
 
 
-def _labels(path: Optional[str], backend: Backend) -> Labels:
+def _labels(path: Optional[str], backend: Backend, classes: Sequence[str]) -> Labels:
+    """Those of a file, of the model's own metadata, or the classes that ``[anomaly]`` names."""
     if path:
         return labels.read(path)
-    return labels.of(backend.metadata.get("labels") or ())
+    return labels.of(backend.metadata.get("labels") or classes)
 
 
 def _runner(backend: Backend) -> _Run:

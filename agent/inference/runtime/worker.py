@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     """Serve the socket and ring whose descriptors, slot count and slot size are given; return the exit status."""
     socket_fd, ring_fd, slots, slot_bytes = (int(argument) for argument in arguments[:4])
     _settle()
-    ring = Ring(ring_fd, slots, slot_bytes)
+    ring = Ring(ring_fd, slots, slot_bytes, writable=True)
     with socket.socket(fileno=socket_fd) as link:
         _Worker(link, ring).serve()
     return 0
@@ -97,7 +97,11 @@ class _Worker:
 
     def _infer(self, content: Mapping[str, Any]) -> bytes:
         data = self.ring.read(content["slot"], content["length"])
-        answer = self._loaded().infer(data, content["encoding"], content.get("snapshot"))
+        # What is painted takes the place of the picture, which is decoded by then.
+        canvas = self.ring.read(content["slot"], self.ring.slot_bytes) if content.get("paint") else None
+        answer = self._loaded().infer(
+            data, content["encoding"], content.get("snapshot"), size=content.get("size"), canvas=canvas
+        )
         return bytes(answer.message(content["id"]))
 
     def _run(self, content: Mapping[str, Any]) -> bytes:
