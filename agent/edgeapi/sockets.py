@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.errors import ConfigError, UnreachableError
 
-__all__ = ["UnixPlace"]
+__all__ = ["SocketInUseError", "UnixPlace"]
 
 _LONGEST = 107
 """Bytes of a path in ``sockaddr_un``, less its end."""

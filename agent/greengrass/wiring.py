@@ -7,6 +7,7 @@ loaded only where it is asked for.
 from __future__ import annotations
 
 import asyncio
+import grp
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.ipc import IpcOptions
 from agent.config.transports import TransportOptions
 from agent.config.vault import SecretOptions
+from agent.edgeapi.needed import servers
 from agent.errors import ConfigError, VergeError
 from agent.files import under
 from agent.greengrass.artifacts.cache import Cache
@@ -50,6 +52,7 @@ from agent.greengrass.fleet.report import ComponentHealth
 from agent.greengrass.fleet.service import FleetStatus, HealthSource, component_health, health_topic
 from agent.greengrass.recipes import platform
 from agent.greengrass.services.base import Factory, Service
+from agent.greengrass.services.lookout import LOOKOUT, LookoutEdgeAgent
 from agent.greengrass.trust import keylist
 from agent.greengrass.trust.keylist import KeyList
 from agent.greengrass.trust.keyring import Keyring, KeyringFile, KeyringJobs
@@ -205,7 +208,7 @@ async def _serve_components(
         here.thing, layout, service.supervisor, service, statuses, here.board.problem, here.transport,
         _secrets(here, layout, credentials), report, here.cloud,
         control=control_topics(here.topics, here.thing, options), clients=_clients(here, credentials),
-        factories=_services(here, layout, credentials),
+        factories=_services(here, layout, credentials, options, service),
     )  # fmt: skip
     await serving.enter(_socket(here, layout), here.ipc, behind, tasks, stack)
 
@@ -220,7 +223,10 @@ def _secrets(here: Surroundings, layout: Layout, credentials: CredentialsProvide
     return SecretManager(folder, cache, aws, credentials)
 
 
-def _services(here: Surroundings, layout: Layout, credentials: CredentialsProvider | None) -> Mapping[str, Factory]:
+def _services(
+    here: Surroundings, layout: Layout, credentials: CredentialsProvider | None, options: DeploymentOptions,
+    service: DeploymentService,
+) -> Mapping[str, Factory]:  # fmt: skip
     """What stands for AWS's own components; each is made, and loaded, when its component is deployed."""
 
     def logs() -> Service:
@@ -228,7 +234,27 @@ def _services(here: Surroundings, layout: Layout, credentials: CredentialsProvid
 
         return LogManager(here.thing, layout.logs, layout.log_positions, here.aws, credentials)
 
-    return {"aws.greengrass.LogManager": logs}
+    def lookout() -> Service:
+        return LookoutEdgeAgent(_servers_surroundings(here, options, service), _group(options))
+
+    return {"aws.greengrass.LogManager": logs, LOOKOUT: lookout}
+
+
+def _servers_surroundings(here: Surroundings, options: DeploymentOptions, service: DeploymentService) -> Any:
+    """What servers for programs work with; raises ``ConfigError`` where what they need is not installed."""
+    return servers().Surroundings(
+        here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
+        here.board.state_fact, service.models, worker_user(options.run_as),
+    )  # fmt: skip
+
+
+def _group(options: DeploymentOptions) -> str:
+    """The group of the user that components run as, whose programs are the clients; none for an agent's own user."""
+    user = worker_user(options.run_as)
+    try:
+        return grp.getgrgid(user.gid).gr_name if user is not None else ""
+    except KeyError:  # a number that no group of this machine has
+        return ""
 
 
 def _socket(here: Surroundings, layout: Layout) -> Path:

@@ -19,7 +19,7 @@ __all__ = ["NO_VERDICT", "result"]
 
 _proto = messages("lookout")
 _DIGITS = 4
-NO_VERDICT: Final = "name its normal classes in [anomaly] of its manifest, or give a model of the task anomaly-detection or segmentation"
+NO_VERDICT: Final = "name its normal classes in [anomaly] of its manifest, or take one that finds anomalies or segments"
 """What to do about a model that judges nothing."""
 
 

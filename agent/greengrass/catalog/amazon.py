@@ -123,6 +123,6 @@ COMPONENTS: Final[Mapping[str, AmazonComponent]] = {
     "variant.ImageClassification.ModelStore": _STORE,
     "variant.ObjectDetection.ModelStore": _STORE,
     "aws.greengrass.SageMakerEdgeManager": _partly("it deploys; not yet served: clients find nothing to call"),
-    "aws.iot.lookoutvision.EdgeAgent": _partly("it deploys; not yet served: clients find nothing to call"),
+    "aws.iot.lookoutvision.EdgeAgent": _served("the models of components, over its gRPC interface on its socket"),
 }
 """By name."""

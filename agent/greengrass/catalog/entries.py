@@ -28,6 +28,7 @@ __all__ = [
     "ENTRIES",
     "NOT_YET_SERVED",
     "PUBLISHER",
+    "SERVED",
     "CatalogEntry",
     "Series",
     "completed",
@@ -40,6 +41,8 @@ __all__ = [
 NOT_YET_SERVED: Final = "not yet served: this agent has no server of that interface yet; clients find nothing to call"
 """What the status of a server's component says."""
 
+SERVED: Final = frozenset({"aws.iot.lookoutvision.EdgeAgent"})
+"""The servers' components that are."""
 _NEWEST: Final = 20
 """The last patch of a series that may still have grown."""
 _EVERYWHERE: Final = ("arm", "aarch64", "amd64")

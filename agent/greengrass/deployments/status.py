@@ -126,15 +126,16 @@ def _status(name: str, active: Active, view: DeviceView) -> ComponentStatus:
         case ComponentKind.RUNTIME if name in view.runtimes:
             return ComponentStatus(name, version, State.FINISHED, note=view.runtimes[name])
         case ComponentKind.SERVER:
-            return ComponentStatus(name, version, State.INSTALLED, note=catalog.NOT_YET_SERVED)
+            state, note = (State.RUNNING, "") if name in catalog.SERVED else (State.INSTALLED, catalog.NOT_YET_SERVED)
+            return ComponentStatus(name, version, state, note=note)
         case _:
             return ComponentStatus(name, version, State.BROKEN, _NOT_LIVE)
 
 
 def _used(model: str, active: ActiveSet) -> bool:
-    """Whether a stream of the set depends on the model."""
-    streams = (each for each in active.components.values() if each.kind is ComponentKind.INFERENCE)
-    return any(model in stream.recipe.dependencies for stream in streams)
+    """Whether a stream of the set depends on the model, or programs may ask for it through a server."""
+    users = [each for each in active.components.values() if each.kind is ComponentKind.INFERENCE]
+    return bool(catalog.SERVED & active.components.keys()) or any(model in each.recipe.dependencies for each in users)
 
 
 def _noted(status: ComponentStatus, view: DeviceView) -> ComponentStatus:

@@ -7,6 +7,7 @@ module       what it holds
 ``shadows``  local shadows, and their sync with the cloud
 ``logs``     the log manager: components' logs go to CloudWatch Logs, and are bounded on the disk
 ``streams``  the stream manager: streams of messages that components append, read and have exported
+``lookout``  Lookout for Vision's edge agent: its interface, on the socket that its clients know
 ``secrets``  secrets of AWS Secrets Manager and of a folder of files
 ===========  =========================================================================================
 """
