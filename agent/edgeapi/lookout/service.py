@@ -63,7 +63,7 @@ class LookoutService:
         answer = await self._models.detect(name, picture)
         if place is not None and answer.painting is not None:
             write_posix(place.name, place.offset, len(picture.data), answer.painting.data)
-        return _proto.DetectAnomaliesResponse(detect_anomaly_result=answers.result(answer, place))
+        return answers.response(answer, place)
 
     async def start_model(self, request: Any) -> Any:
         """Begin to load a model."""
