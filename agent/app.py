@@ -16,9 +16,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
+from agent.aws.credentials import CredentialsProvider
 from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config, Reading
 from agent.config.reload import Reload, difference
@@ -119,6 +122,16 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         errors += wiring.problems(
             config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
         )
+    if config.edge_manager is not None:
+        with _collected(errors, "edge_manager"):
+            # Imported here: an agent without such servers does not carry what they need.
+            from agent.edgeapi import needs  # noqa: PLC0415
+
+            needs.check()
+            from agent.edgeapi import wiring as servers  # noqa: PLC0415 once it can be
+
+            problem = servers.edge_manager_problem(config.edge_manager)
+            errors += [problem.within("edge_manager")] if problem is not None else []
     return Prepared(transports, models), tuple(errors)
 
 
@@ -257,10 +270,26 @@ async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
     # Imported here: an agent without such servers does not carry what they need.
     from agent.edgeapi import wiring  # noqa: PLC0415
 
+    topics = _topics(config)
+
+    def retain(topic: str, payload: Any) -> None:
+        agent.board.retain(f"{topics.base}/{topic}", msgspec.json.encode(payload))
+
     here = wiring.Surroundings(
-        config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact
-    )
+        config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
+        user=worker_user(config.deployments.run_as if config.deployments else ""), retain=retain,
+        aws=config.aws, credentials=_credentials(config),
+    )  # fmt: skip
     await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
+
+
+def _credentials(config: Config) -> CredentialsProvider | None:
+    """The device's own at AWS, if it has any; raises ``ConfigError``."""
+    if config.aws is None:
+        return None
+    from agent.aws.iot import IotCredentials  # noqa: PLC0415 it loads urllib3
+
+    return IotCredentials.of(config.aws, config.thing)
 
 
 async def _reload(agent: Agent, specs: dict[str, ModelSpec]) -> None:

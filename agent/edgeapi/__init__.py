@@ -3,11 +3,13 @@
 ==================  ==============================================================================================
 module              what it holds
 ==================  ==============================================================================================
+``needs``           what has to be installed for them
 ``protos``          the messages of each interface
 ``server``          a gRPC server: tables of rpcs in, status codes out
 ``sockets``         the Unix sockets that servers listen at
 ``sharedmemory``    segments of memory that clients share
 ``models``          the models that clients load by name
+``buckets``         a client of S3's
 ``edge_manager``    SageMaker Edge Manager's agent
 ``wiring``          the servers put together
 ==================  ==============================================================================================
