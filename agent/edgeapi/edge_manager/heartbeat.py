@@ -85,7 +85,7 @@ class Heartbeat:
         destination, captures = self._captures()
         models = [
             {
-                "name": model.name, "url": model.url, "model": model.spec.manifest.name,
+                "name": model.name, "url": model.url, "model": model.spec.name or model.name,
                 "version": model.spec.manifest.version, "state": workers, "predictions": predictions,
             }
             for model, workers, predictions in self._models()

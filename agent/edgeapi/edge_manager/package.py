@@ -26,11 +26,11 @@ _LONGEST: Final = 256
 
 
 def packaged(spec: ModelSpec) -> ModelSpec:
-    """The model for tensors alone, with the name and version that its package says."""
+    """The model for tensors alone, with the name and version that its package says; without it there is no name."""
     path = Path(spec.manifest.file)
     facts = _facts((path if path.is_dir() else path.parent) / MANIFEST)
     raw = manifest.raw(spec)
-    name = facts.get("model_name") or spec.manifest.name
+    name = facts.get("model_name", "")
     version = facts.get("model_version") or spec.manifest.version
     return replace(raw, manifest=replace(raw.manifest, name=str(name)[:_LONGEST], version=str(version)[:_LONGEST]))
 

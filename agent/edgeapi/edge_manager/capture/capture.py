@@ -98,9 +98,10 @@ class Capture:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_S):
-                await self.flush()
+        if not self._problem:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self.flush()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
