@@ -16,9 +16,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
+from agent.aws.credentials import CredentialsProvider
 from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config, Reading
 from agent.config.reload import Reload, difference
@@ -125,6 +128,10 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         errors += wiring.problems(
             config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
         )
+    if config.edge_manager is not None:
+        with _collected(errors, "edge_manager"):
+            if (problem := servers().edge_manager_problem(config.edge_manager)) is not None:
+                raise problem
     return Prepared(transports, models), tuple(errors)
 
 
@@ -262,9 +269,14 @@ async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
     if config.edge_manager is None and config.lookout is None:
         return
     wiring = servers()
+    topics = _topics(config)
+
+    def retain(topic: str, payload: Any) -> None:
+        agent.board.retain(f"{topics.base}/{topic}", msgspec.json.encode(payload))
+
     here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
-        agent.deployed, _user(config),
+        agent.deployed, _user(config), retain=retain, aws=config.aws, credentials=_credentials(config),
     )  # fmt: skip
     if config.edge_manager is not None:
         await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
@@ -275,6 +287,15 @@ async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
 def _user(config: Config) -> Identity | None:
     """Whom workers run as; raises ``ConfigError``."""
     return worker_user(config.deployments.run_as if config.deployments else "")
+
+
+def _credentials(config: Config) -> CredentialsProvider | None:
+    """The device's own at AWS, if it has any; raises ``ConfigError``."""
+    if config.aws is None:
+        return None
+    from agent.aws.iot import IotCredentials  # noqa: PLC0415 it loads urllib3
+
+    return IotCredentials.of(config.aws, config.thing)
 
 
 async def _reload(agent: Agent, specs: dict[str, ModelSpec]) -> None:

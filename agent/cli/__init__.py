@@ -22,6 +22,7 @@ module           what it holds
 ``jobs``         ``verge jobs``
 ``provision``    ``verge provision``
 ``trust``        ``verge trust``
+``edge_manager`` ``verge edge-manager``
 ``doctor``       ``verge doctor``
 ``loop``         runs a command's coroutine; Ctrl-C ends it in order
 ``output``       JSON and times
@@ -79,6 +80,7 @@ COMMANDS = {
     "jobs": "AWS IoT Jobs on any broker.",
     "provision": "An identity at AWS IoT Core, and its renewal.",
     "trust": "Keys and signatures of deployments.",
+    "edge-manager": "Serve SageMaker Edge Manager's clients, without a broker.",
     "doctor": "Check what the agent needs, and say how to mend what is missing.",
 }
 
@@ -116,7 +118,7 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"agent.cli.{cmd_name}").command
+        command = importlib.import_module(f"agent.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 each module's convention
         return command
 

@@ -20,7 +20,7 @@ from agent.config.strict import convert
 from agent.doctor import child
 from agent.errors import BackendUnavailableError, VergeError
 from agent.inference.alone import loaded
-from agent.inference.manifest import SAMPLES, ModelSpec, parts, resolve, sample_names
+from agent.inference.manifest import RAW, SAMPLES, ModelSpec, parts, resolve, sample_names
 from agent.inference.values import Answer, ModelMetadata
 from agent.results.result import Reason
 
@@ -152,6 +152,8 @@ async def _try(spec: ModelSpec, backend: str) -> BackendTrial:
             suffix = Path(path).suffix or "such"
             raise BackendUnavailableError(f"it does not read {suffix} files", code="model-format-unknown")
         async with loaded(_with_backend(spec, backend)) as (plane, description):
+            if description.task == RAW:
+                return BackendTrial(backend, description, description.warm_up_ms)
             outcomes = [(await answer(plane, _PICTURE)).outcome for _ in range(_RUNS)]
     except VergeError as error:
         return BackendTrial(backend, error=error)

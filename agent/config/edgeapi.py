@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from agent.config.bounds import Name, OptionalPath, PathText
+from agent.config.bounds import Count, DiskBytes, Name, OptionalPath, PathText, Seconds
 from agent.config.models import ModelOptions
 
-__all__ = ["EdgeManagerOptions", "LookoutOptions", "ServingOptions", "SocketOptions"]
+__all__ = ["CaptureOptions", "EdgeManagerOptions", "LookoutOptions", "ServingOptions", "SocketOptions"]
 
 _MIB: Final = 1 << 20
 
@@ -29,6 +29,35 @@ class SocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Requests in work and waiting; what comes beyond is refused."""
 
 
+class CaptureOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[edge_manager.capture]``: what becomes of the tensors that clients have captured."""
+
+    destination: Literal["disk", "cloud"] = "disk"
+    folder: OptionalPath = ""
+    """Where ``disk`` is; empty is ``edge-manager/captures`` in ``data_dir``."""
+    bucket: Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9.-]*\Z", description="the name of a bucket")] = ""
+    """Where ``cloud`` is, with what ``[aws]`` says."""
+    prefix: Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="folders on one line")] = (
+        ""
+    )
+    """What every path begins with.  ``disk`` without one has its files in one folder."""
+    buffer_size: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    """Captures that may wait for the disk; what comes beyond is refused."""
+    batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """Captures that leave together, in one file."""
+    push_period_s: Seconds = 4.0
+    """How long a capture waits for its batch at most."""
+    embed_limit: Annotated[int, Meta(ge=0, le=3072)] = 3072
+    """Bytes up to which data is in the record itself; what is larger has a file of its own."""
+    periodic_upload: bool = False
+    """Whether what is on the disk goes to ``bucket`` too."""
+    upload_period_s: Seconds = 8.0
+    offline_size: Count = 10_000
+    """Captures that may wait for the cloud; what comes beyond is refused."""
+    max_waiting_bytes: DiskBytes = 256 * _MIB
+    """What waits may take on the disk."""
+
+
 class EdgeManagerOptions(SocketOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[edge_manager]``."""
 
@@ -36,6 +65,10 @@ class EdgeManagerOptions(SocketOptions, frozen=True, forbid_unknown_fields=True,
     """Folders below which a client may name a model; empty is anywhere."""
     writable_segments: bool = True
     """Whether shared memory is taken that its owner can still write to."""
+    device: Annotated[str, Meta(max_length=63, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="a device's name")] = ""
+    """What captures call the device; empty is the thing."""
+    fleet: Annotated[str, Meta(max_length=1023, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="a fleet's name")] = ""
+    capture: CaptureOptions = CaptureOptions()
 
 
 class LookoutOptions(SocketOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):

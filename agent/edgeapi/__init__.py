@@ -8,6 +8,7 @@ module              what it holds
 ``sockets``         the Unix sockets that servers listen at
 ``sharedmemory``    segments of memory that clients share
 ``models``          the models that clients load by name
+``buckets``         a client of S3's
 ``edge_manager``    SageMaker Edge Manager's agent
 ``lookout``         Lookout for Vision's edge agent
 ``needed``          the servers imported, or what to install for them

@@ -6,7 +6,10 @@ is deployed.  In the plane it has the server's name before its own, so that two 
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 
 from agent.config.models import ModelOptions
 from agent.errors import ModelRefusedError
-from agent.inference.manifest import ModelSpec, for_user, resolve
+from agent.inference.manifest import ModelSpec, for_user, resolve, unwrapped
 from agent.inference.plane import InferencePlane
 from agent.inference.values import ModelMetadata
 from agent.users import Identity
@@ -46,29 +49,72 @@ class ModelPlaces:
     """Component → its model, of those that are deployed now."""
     user: Identity | None = None
     """Whom workers run as."""
+    unpacked: Callable[[str], Path | None] = lambda _component: None
+    """The folder with the files of a component that is deployed now."""
 
     def find(self, url: str, options: ModelOptions) -> ModelSpec:
         """The model at a path, or of a component; raises ``ModelRefusedError`` and ``ConfigError``."""
         path = self._path(url)
-        if not path.exists() and (deployed := self.components().get(Path(url).name)) is not None:
-            return deployed
+        if not _has_files(path):
+            component = Path(url).name
+            if (deployed := self.components().get(component)) is not None:
+                return deployed
+            # It was deployed, so it may be used, wherever the agent keeps it.
+            if (folder := self.unpacked(component)) is not None:
+                return self._resolved(unwrapped(folder), options)
         if self.roots and not any(path.is_relative_to(root.resolve()) for root in self.roots):
             raise ModelRefusedError(
                 f"{url} is not where models may be", code="model-outside", hint="name a folder below model_roots"
             )
-        if not path.exists():
-            raise ModelRefusedError(f"there is no model {url}", code="model-missing")
-        return for_user(resolve(replace(options, source=str(path)), self.working), self.user)
+        if not url or not os.path.exists(path):  # noqa: PTH110 raises nothing
+            raise ModelRefusedError(f"there is no model {url!r}", code="model-missing")
+        return self._resolved(path, options)
 
     def _path(self, url: str) -> Path:
-        return (self.working / url.removeprefix("file://")).resolve()
+        try:
+            return (self.working / url.removeprefix("file://")).resolve()
+        except (OSError, ValueError) as error:  # a NUL, a loop of links
+            raise ModelRefusedError(f"there is no model {url!r}", code="model-missing") from error
+
+    def _resolved(self, path: Path, options: ModelOptions) -> ModelSpec:
+        try:
+            with _in_part():
+                return for_user(resolve(replace(options, source=str(path)), self.working), self.user)
+        except OSError as error:
+            raise ModelRefusedError(f"{path} cannot be read: {error.strerror}", code="model-incomplete") from error
+
+
+@contextmanager
+def _in_part() -> Iterator[None]:
+    """There is a model: what is missing is a part of it."""
+    try:
+        yield
+    except ModelRefusedError as error:
+        error.code = "model-incomplete" if error.code == "model-missing" else error.code
+        raise
+
+
+def _has_files(path: Path) -> bool:
+    """Whether there is something at a path; a component that has nothing there yet has a folder all the same."""
+    try:
+        return path.is_file() or any(path.iterdir())
+    except OSError:
+        return False
 
 
 class ServedModels:
-    """What the clients of the server ``owner`` have loaded; one name is loaded or unloaded by one client at a time."""
+    """What the clients of the server ``owner`` have loaded; one name is loaded or unloaded by one client at a time.
 
-    def __init__(self, owner: str, plane: InferencePlane, places: ModelPlaces, options: ModelOptions) -> None:
+    ``served`` makes of a model what is loaded in its place.
+    """
+
+    def __init__(
+        self, owner: str, plane: InferencePlane, places: ModelPlaces, options: ModelOptions,
+        served: Callable[[ModelSpec], ModelSpec] = lambda spec: spec,
+    ) -> None:  # fmt: skip
         self._owner = owner
+        self._served = served
+        self._loading: set[asyncio.Task[LoadedModel]] = set()
         self._plane = plane
         self._places = places
         self._options = options
@@ -90,11 +136,19 @@ class ServedModels:
 
     async def load(self, name: str, url: str) -> LoadedModel:
         """Load a model under a name; raises what kept it from loading, and ``ModelRefusedError`` (``model-exists``)."""
+        # A client that does not wait any more finds the model loaded when it asks again.
+        task = asyncio.create_task(self._load(name, url), name=f"agent.edgeapi.load.{name}")
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+        return await asyncio.shield(task)
+
+    async def _load(self, name: str, url: str) -> LoadedModel:
         if name in self._models:
             raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists")
-        spec = self._places.find(url, self._options)
+        spec = self._served(self._places.find(url, self._options))
         model = LoadedModel(name, url, spec, f"{self._owner}.{name}")
-        await self._plane.load(model.key, spec)
+        with _in_part():
+            await self._plane.load(model.key, spec)
         self._models[name] = model
         return model
 
@@ -105,6 +159,7 @@ class ServedModels:
         await self._plane.unload(model.key)
 
     async def close(self) -> None:
-        """Unload what is loaded."""
+        """Unload what is loaded, and what is being loaded."""
+        await asyncio.gather(*self._loading, return_exceptions=True)
         for model in tuple(self._models):
             await self.unload(model)

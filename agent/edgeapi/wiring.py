@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.config.edgeapi import EdgeManagerOptions, LookoutOptions, SocketOptions
+from agent.aws.credentials import CredentialsProvider
+from agent.config.aws import AwsOptions
+from agent.config.edgeapi import CaptureOptions, EdgeManagerOptions, LookoutOptions, SocketOptions
 from agent.config.models import ModelOptions
+from agent.disk import FolderLock
+from agent.edgeapi import buckets
+from agent.edgeapi.edge_manager.capture.capture import Capture, Limits
+from agent.edgeapi.edge_manager.capture.destinations import Bucket, Folder
+from agent.edgeapi.edge_manager.capture.queue import Rules
+from agent.edgeapi.edge_manager.capture.record import Place
+from agent.edgeapi.edge_manager.capture.upload import upload
+from agent.edgeapi.edge_manager.heartbeat import Heartbeat, Registration
+from agent.edgeapi.edge_manager.package import packaged
 from agent.edgeapi.edge_manager.service import EdgeManagerService
 from agent.edgeapi.lookout.models import AnomalyModels
 from agent.edgeapi.lookout.service import LookoutService
 from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.server import Server
 from agent.edgeapi.sockets import UnixPlace
+from agent.errors import ConfigError
+from agent.files import under
 from agent.inference.manifest import ModelSpec, for_user, resolve
 from agent.inference.plane import InferencePlane
 from agent.mqtt.transport import Transport
 from agent.users import Identity
 
-__all__ = ["Surroundings", "edge_manager", "lookout"]
+__all__ = ["Surroundings", "edge_manager", "edge_manager_problem", "lookout"]
+
+_HOME = "edge-manager"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +56,93 @@ class Surroundings:
     """Component → its model, of those that are deployed now."""
     user: Identity | None = None
     """Whom workers run as."""
+    retain: Callable[[str, Any], None] = lambda _topic, _payload: None
+    """Retains a JSON document on a topic below the agent's own."""
+    unpacked: Callable[[str], Path | None] = lambda _component: None
+    """The folder with the files of a component that is deployed now."""
+    aws: AwsOptions | None = None
+    credentials: CredentialsProvider | None = None
 
 
 @asynccontextmanager
 async def edge_manager(
-    here: Surroundings, options: EdgeManagerOptions, *, working: Path | None = None
-) -> AsyncIterator[None]:
-    """Serve SageMaker Edge Manager's clients until left; relative models start at ``working``."""
-    roots = tuple(here.folder / root for root in options.model_roots)
-    places = ModelPlaces(working or here.folder, roots, here.components, here.user)
-    models = ServedModels("edge-manager", here.plane, places, ModelOptions(source="."))
-    service = EdgeManagerService(models, here.plane, writable_segments=options.writable_segments)
-    server = Server(
-        [_place(here, options, "edge-manager.sock")], [service.interface],
-        max_message_bytes=options.max_message_bytes, at_once=options.at_once,
+    here: Surroundings, options: EdgeManagerOptions, *, working: Path | None = None, replace: bool = True
+) -> AsyncIterator[Path]:
+    """Serve SageMaker Edge Manager's clients at the path that is given, until left.
+
+    Relative models start at ``working``; ``replace`` takes what a dead server left at the socket.
+    """
+    roots = tuple(under(here.folder, root) for root in options.model_roots)
+    places = ModelPlaces(working or here.folder, roots, here.components, here.user, here.unpacked)
+    models = ServedModels(_HOME, here.plane, places, ModelOptions(source="."), packaged)
+    socket = _place(here, options, "edge-manager.sock", replace=replace)
+    home = here.data_dir / _HOME
+    changed = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(FolderLock(home))
+        capture = await stack.enter_async_context(_capture(here, options, home))
+        stack.push_async_callback(models.close)
+        service = EdgeManagerService(
+            models, here.plane, capture, writable_segments=options.writable_segments,
+            most_bytes=options.max_message_bytes, changed=changed.set,
+        )  # fmt: skip
+        heartbeat = Heartbeat(
+            home / "registration.json",
+            Registration(device=_device(here, options), fleet=options.fleet, thing=here.thing),
+            here.retain,
+            lambda: ((one, here.plane.status(one.key).state.value, service.predictions[one.name]) for one in models),
+            lambda: (options.capture.destination, capture.report),
+            changed,
+        )
+        beating = asyncio.create_task(heartbeat.run(), name="agent.edgeapi.edge_manager.heartbeat")
+        stack.push_async_callback(_end, beating)
+        await stack.enter_async_context(
+            Server([socket], [service.interface], max_message_bytes=options.max_message_bytes, at_once=options.at_once)
+        )
+        yield socket.path
+
+
+def edge_manager_problem(options: EdgeManagerOptions) -> ConfigError | None:
+    """What ``edge_manager`` would refuse of its options."""
+    capture = options.capture
+    if (capture.destination == "cloud" or capture.periodic_upload) and not capture.bucket:
+        return ConfigError(
+            "captures go to no bucket", code="bucket-missing", hint="name a bucket", path="capture.bucket"
+        )
+    return None
+
+
+@asynccontextmanager
+async def _capture(here: Surroundings, options: EdgeManagerOptions, home: Path) -> AsyncIterator[Capture]:
+    """Captures on their way to where the options want them."""
+    problem = edge_manager_problem(options)
+    if problem is not None:
+        raise problem
+    how = options.capture
+    cloud = how.destination == "cloud"
+    folder = under(here.folder, how.folder) if how.folder else home / "captures"
+    bucket = _bucket(here, how) if cloud or how.periodic_upload else None
+    place = Place(
+        _device(here, options), options.fleet, f"s3://{how.bucket}" if cloud else folder.absolute().as_uri(),
+        how.prefix, how.embed_limit, flat=not cloud and not how.prefix,
     )  # fmt: skip
-    try:
-        async with server:
-            yield
-    finally:
-        await models.close()
+    destination = bucket if cloud and bucket is not None else Folder(folder)
+    limits = Limits(max(how.buffer_size, how.offline_size) if cloud else how.buffer_size, how.max_waiting_bytes)
+    rules = Rules(min(how.batch_size, how.buffer_size), how.push_period_s)
+    upload_too = bucket if not cloud else None
+    async with Capture(
+        home / "captures.db", place, destination, rules, limits, upload=upload_too is not None
+    ) as capture:
+        if upload_too is None:
+            yield capture
+            return
+        uploading = asyncio.create_task(
+            upload(capture.spool, folder, upload_too, how.upload_period_s), name="agent.edgeapi.captures.upload"
+        )
+        try:
+            yield capture
+        finally:
+            await _end(uploading)
 
 
 @asynccontextmanager
@@ -81,6 +164,19 @@ async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[
         await models.close()
 
 
-def _place(here: Surroundings, options: SocketOptions, usual: str) -> UnixPlace:
+def _bucket(here: Surroundings, how: CaptureOptions) -> Bucket:
+    return Bucket(how.bucket, buckets.s3(here.aws or AwsOptions(), here.credentials))
+
+
+def _device(here: Surroundings, options: EdgeManagerOptions) -> str:
+    return options.device or here.thing
+
+
+def _place(here: Surroundings, options: SocketOptions, usual: str, *, replace: bool = True) -> UnixPlace:
     base, named = (here.folder, options.socket) if options.socket else (here.data_dir, usual)
-    return UnixPlace.parse(named, base, group=options.group, everybody=options.everybody)
+    return UnixPlace.parse(named, base, group=options.group, everybody=options.everybody, replace=replace)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -29,6 +29,7 @@ from agent.users import Identity, may_read
 __all__ = [
     "LABEL_FILES",
     "MODEL_SUFFIXES",
+    "RAW",
     "SAMPLES",
     "Manifest",
     "ModelSpec",
@@ -37,6 +38,7 @@ __all__ = [
     "for_user",
     "keep_within",
     "parts",
+    "raw",
     "resolve",
     "sample_names",
     "stamp",
@@ -47,6 +49,8 @@ Settings = TypeVar("Settings", bound=ModelSettings)
 Answer = TypeVar("Answer")
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "models"
+RAW = "raw"
+"""The task of a model that is served for tensors alone (``runtime/rawsession.py``)."""
 MODEL_SUFFIXES = (".tflite", ".onnx", ".pb", ".caffemodel", ".weights", ".xml")
 LABEL_FILES = (
     "labels.txt", "labels.json", "labels.csv", "labelmap.txt", "labelmap.pbtxt", "label_map.pbtxt", "classes.txt",
@@ -189,6 +193,15 @@ def _at(place: str) -> Iterator[None]:
         inner = "model" if error.path == "source" else error.path
         error.path = f"{place}.{inner}" if inner else place
         raise
+
+
+def raw(spec: ModelSpec) -> ModelSpec:
+    """The same network for tensors alone: nothing is decoded, recognised or interpreted."""
+    manifest = Manifest(
+        file=spec.manifest.file, name=spec.manifest.name, version=spec.manifest.version,
+        backend=spec.manifest.backend, backend_options=spec.manifest.backend_options, task=RAW,
+    )  # fmt: skip
+    return replace(spec, manifest=manifest, stages=())
 
 
 def keep_within(spec: ModelSpec, *folders: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,12 +12,17 @@ import numpy as np
 import pytest
 
 from agent.config.edgeapi import EdgeManagerOptions
+from agent.config.models import ModelOptions
 from agent.edgeapi import wiring
 from agent.edgeapi.protos import messages
-from agent.inference.manifest import SAMPLES
+from agent.inference.manifest import SAMPLES, resolve
+from tests.support import tvm
 from tests.support.edgeapi import Client, client, surroundings
+from tests.support.models import onnx_constant, onnx_identity, onnx_pair, tflite_colours
+from tests.support.until import until
 
 PROTO = messages("edge_manager")
+FLOAT32 = PROTO.number("DataType", "FLOAT32")
 
 
 @pytest.fixture
@@ -25,6 +33,27 @@ async def agent(tmp_path: Path) -> AsyncIterator[Client]:
         client(PROTO, tmp_path / "edge-manager.sock") as one,
     ):
         yield one
+
+
+def package(folder: Path, **facts: str) -> Path:
+    """A folder with a network that answers with its input, and what SageMaker writes beside it."""
+    folder.mkdir(parents=True)
+    onnx_identity(folder / "model.onnx", (1, 6))
+    (folder / "sagemaker_edge_manifest").write_text(json.dumps({"metadata": facts}))
+    return folder
+
+
+def floats(values, name: str = "", dtype: int = FLOAT32):
+    array = np.asarray(values, np.float32)
+    metadata = PROTO.TensorMetadata(name=name.encode(), data_type=dtype, shape=array.shape)
+    return PROTO.Tensor(tensor_metadata=metadata, byte_data=array.tobytes())
+
+
+def numbers(tensor) -> np.ndarray:
+    return np.frombuffer(tensor.byte_data, np.float32).reshape(tuple(tensor.tensor_metadata.shape))
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_model_is_loaded_by_its_path_answers_tensors_and_is_unloaded(agent: Client) -> None:
@@ -42,13 +71,233 @@ async def test_a_model_is_loaded_by_its_path_answers_tensors_and_is_unloaded(age
     assert not (await agent.call("ListModels")).models
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 10, 10), (6,), (1, 6)])
+async def test_networks_that_take_no_pictures_load_and_answer(
+    agent: Client, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    onnx_identity(tmp_path / "model.onnx", shape)
+    given = np.random.default_rng(3).random(shape, np.float32)
+    loaded = (await agent.call("LoadModel", name="net", url=str(tmp_path / "model.onnx"))).model
+    assert [(tuple(one.shape), one.data_type) for one in loaded.input_tensor_metadatas] == [(shape, FLOAT32)]
+    (output,) = (await agent.call("Predict", name="net", tensors=[floats(given)])).tensors
+    assert np.array_equal(numbers(output), given)
+
+
+async def test_several_inputs_are_given_by_name_in_any_order_or_by_their_places(agent: Client, tmp_path: Path) -> None:
+    onnx_pair(tmp_path / "model.onnx")
+    await agent.call("LoadModel", name="pair", url=str(tmp_path / "model.onnx"))
+    left, right = floats([[5, 5, 5, 5]], "left"), floats([[2, 2, 2, 2]], "right")
+    for tensors in ([left, right], [right, left], [floats([[5] * 4]), floats([[2] * 4])]):
+        outputs = (await agent.call("Predict", name="pair", tensors=tensors)).tensors
+        assert [one.tensor_metadata.name for one in outputs] == [b"sum", b"difference"]
+        assert [numbers(one)[0, 0] for one in outputs] == [7, 3]
+    assert await agent.refused("Predict", name="pair", tensors=[left, left]) == "INVALID_ARGUMENT"
+    assert await agent.refused("Predict", name="pair", tensors=[left, floats([[1] * 4], "up")]) == "INVALID_ARGUMENT"
+    assert await agent.refused("Predict", name="pair", tensors=[left]) == "INVALID_ARGUMENT"
+
+
+async def test_three_outputs_of_a_yolo_come_in_the_networks_order(agent: Client, tmp_path: Path) -> None:
+    shapes = {"big": (1, 3, 2, 2), "middle": (1, 3, 4, 4), "small": (1, 3, 8, 8)}
+    onnx_constant(tmp_path / "model.onnx", {name: np.full(shape, 1) for name, shape in shapes.items()})
+    await agent.call("LoadModel", name="yolo", url=str(tmp_path / "model.onnx"))
+    outputs = (await agent.call("Predict", name="yolo", tensors=[floats(np.zeros((1, 3, 8, 8)))])).tensors
+    assert [tuple(one.tensor_metadata.shape) for one in outputs] == [*shapes.values()]
+
+
+async def test_a_tensor_without_metadata_is_taken_by_its_place(agent: Client, tmp_path: Path) -> None:
+    await agent.call("LoadModel", name="net", url=str(package(tmp_path / "net")))
+    bare = PROTO.Tensor(byte_data=np.arange(6, dtype=np.float32).tobytes())
+    (output,) = (await agent.call("Predict", name="net", tensors=[bare])).tensors
+    assert numbers(output).tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+async def test_a_type_that_the_interface_lacks_is_carried_by_a_wider_one(agent: Client, tmp_path: Path) -> None:
+    onnx_pair(tmp_path / "model.onnx", dtype="uint32")
+    loaded = (await agent.call("LoadModel", name="pair", url=str(tmp_path / "model.onnx"))).model
+    int64 = PROTO.number("DataType", "INT64")
+    assert {one.data_type for one in (*loaded.input_tensor_metadatas, *loaded.output_tensor_metadatas)} == {int64}
+    metadata = PROTO.TensorMetadata(data_type=int64, shape=[1, 4])
+    given = [PROTO.Tensor(tensor_metadata=metadata, byte_data=np.full(4, each, np.int64).tobytes()) for each in (9, 4)]
+    outputs = (await agent.call("Predict", name="pair", tensors=given)).tensors
+    assert [np.frombuffer(one.byte_data, np.int64).tolist() for one in outputs] == [[13] * 4, [5] * 4]
+    given[0].byte_data = np.full(4, -1, np.int64).tobytes()
+    assert await agent.refused("Predict", name="pair", tensors=given) == "INVALID_ARGUMENT"
+
+
+async def test_shapes_that_are_open_beyond_the_batch_are_not_told(agent: Client, tmp_path: Path) -> None:
+    onnx_pair(tmp_path / "open.onnx", (None, None))
+    onnx_pair(tmp_path / "batch.onnx", (None, 4))
+    loaded = (await agent.call("LoadModel", name="open", url=str(tmp_path / "open.onnx"))).model
+    assert not loaded.input_tensor_metadatas
+    loaded = (await agent.call("LoadModel", name="batch", url=str(tmp_path / "batch.onnx"))).model
+    assert [tuple(one.shape) for one in loaded.input_tensor_metadatas] == [(1, 4), (1, 4)]
+    three = floats(np.ones((3, 4)))
+    outputs = (await agent.call("Predict", name="batch", tensors=[three, three])).tensors
+    assert numbers(outputs[0]).shape == (3, 4)
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "dlr"])
+async def test_a_package_is_a_folder_of_any_kind_with_a_manifest_of_sagemakers(
+    agent: Client, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    if kind == "tflite":
+        tflite_colours(folder / "model.tflite")
+    elif kind == "onnx":
+        onnx_identity(folder / "model.onnx", (1, 3, 8, 8))
+    else:
+        tvm.require()
+        tvm.colours(folder)
+    (folder / "sagemaker_edge_manifest").write_text('{"metadata": {"model_name": "shop", "model_version": "2.0"}}')
+    loaded = (await agent.call("LoadModel", name="net", url=str(folder))).model
+    (wanted,) = loaded.input_tensor_metadatas
+    given = PROTO.Tensor(tensor_metadata=wanted, byte_data=bytes(4 * 192))
+    assert (await agent.call("Predict", name="net", tensors=[given])).tensors
+
+
+async def test_a_path_may_start_at_the_agents_working_folder(tmp_path: Path) -> None:
+    package(tmp_path / "work" / "com.model.darknet")
+    package(tmp_path / "work" / "agent" / "model_path")
+    async with (
+        surroundings(tmp_path) as here,
+        wiring.edge_manager(here, EdgeManagerOptions(), working=tmp_path / "work" / "agent"),
+        client(PROTO, tmp_path / "edge-manager.sock") as agent,
+    ):
+        loaded = (await agent.call("LoadModel", name="a", url="../com.model.darknet")).model
+        assert loaded.url == "../com.model.darknet"
+        await agent.call("LoadModel", name="b", url="model_path")
+        assert await agent.refused("LoadModel", name="c", url="none") == "NOT_FOUND"
+
+
+async def test_a_component_is_named_by_itself_or_by_where_its_work_folder_would_be(tmp_path: Path) -> None:
+    unpacked = package(tmp_path / "unarchived" / "model")
+    (tmp_path / "work" / "com.model").mkdir(parents=True)
+    deployed = {"com.onnx": resolve(ModelOptions(source="classifier"), tmp_path)}
+    how = {"unpacked": {"com.model": unpacked.parent}.get, "components": lambda: deployed}
+    async with (
+        surroundings(tmp_path, **how) as here,
+        wiring.edge_manager(here, EdgeManagerOptions(model_roots=("work",)), working=tmp_path / "work" / "agent"),
+        client(PROTO, tmp_path / "edge-manager.sock") as agent,
+    ):
+        await agent.call("LoadModel", name="a", url="../com.model")
+        await agent.call("LoadModel", name="b", url="com.model")
+        await agent.call("LoadModel", name="c", url="com.onnx")
+        outside = package(tmp_path / "elsewhere")
+        assert await agent.refused("LoadModel", name="d", url=str(outside)) == "FAILED_PRECONDITION"
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
 async def test_what_is_refused_is_refused_with_the_documented_status(agent: Client, tmp_path: Path) -> None:
     path = str(SAMPLES / "classifier")
     assert await agent.refused("UnLoadModel", name="shop") == "NOT_FOUND"
     assert await agent.refused("Predict", name="shop") == "NOT_FOUND"
-    assert await agent.refused("LoadModel", name="shop", url=str(tmp_path / "none")) == "NOT_FOUND"
-    assert await agent.refused("LoadModel", name="-shop", url=path) == "INVALID_ARGUMENT"
+    assert await agent.refused("DescribeModel", name="shop") == "NOT_FOUND"
+    assert await agent.refused("DescribeModel", name="no/name") == "INVALID_ARGUMENT"
+    for url in (str(tmp_path / "none"), "", "\0", "a" * 5000):
+        assert await agent.refused("LoadModel", name="shop", url=url) == "NOT_FOUND"
+    for name in ("-shop", "shop-", "", "a" * 257, "a b", "ä", "a\n"):
+        assert await agent.refused("LoadModel", name=name, url=path) == "INVALID_ARGUMENT"
     assert await agent.refused("LoadModel", name="shop", handle="other", url=path) == "INVALID_ARGUMENT"
     await agent.call("LoadModel", name="shop", url=path)
     assert await agent.refused("LoadModel", name="shop", url=path) == "ALREADY_EXISTS"
     assert await agent.refused("Predict", name="shop") == "INVALID_ARGUMENT"
+
+
+async def test_a_tensor_of_another_type_shape_or_size_is_refused(agent: Client, tmp_path: Path) -> None:
+    await agent.call("LoadModel", name="net", url=str(package(tmp_path / "net")))
+    for wrong in (
+        floats([[1] * 6], dtype=PROTO.number("DataType", "INT32")),
+        floats([[1] * 6], dtype=77),
+        floats([[1] * 5]),
+        floats([1] * 6),
+        PROTO.Tensor(),
+        PROTO.Tensor(byte_data=b"123"),
+        PROTO.Tensor(tensor_metadata=PROTO.TensorMetadata(data_type=FLOAT32, shape=[1, -6]), byte_data=b""),
+    ):
+        assert await agent.refused("Predict", name="net", tensors=[wrong]) == "INVALID_ARGUMENT"
+    assert (await agent.call("Predict", name="net", tensors=[floats([[1] * 6])])).tensors
+
+
+async def test_a_package_that_cannot_be_loaded_is_refused_and_the_agent_goes_on(agent: Client, tmp_path: Path) -> None:
+    damaged = package(tmp_path / "damaged")
+    (damaged / "model.onnx").write_bytes(b"\x08\x07" + bytes(range(256)))
+    two = package(tmp_path / "two")
+    shutil.copy(two / "model.onnx", two / "other.onnx")
+    missing = package(tmp_path / "missing")
+    (missing / "manifest.toml").write_text('file = "none.onnx"')
+    wrong = package(tmp_path / "wrong")
+    (wrong / "manifest.toml").write_text("nonsense = 1")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (damaged, two, missing, wrong, empty):
+        assert await agent.refused("LoadModel", name="net", url=str(folder)) == "FAILED_PRECONDITION", folder
+    await agent.call("LoadModel", name="net", url=str(package(tmp_path / "whole")))
+
+
+async def test_a_manifest_that_says_nothing_of_use_is_passed_over(agent: Client, tmp_path: Path) -> None:
+    for number, text in enumerate(
+        ("no json", "[]", '{"metadata": 5}', "[" * 100_000, '{"metadata": {"model_name": 7}}')
+    ):
+        folder = package(tmp_path / f"package{number}")
+        (folder / "sagemaker_edge_manifest").write_text(text)
+        await agent.call("LoadModel", name=f"net{number}", url=str(folder))
+
+
+async def test_whoever_does_not_wait_for_a_load_finds_the_model_loaded(agent: Client, tmp_path: Path) -> None:
+    call = asyncio.ensure_future(agent.call("LoadModel", name="net", url=str(package(tmp_path / "net"))))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    await until(agent_lists(agent, "net"))
+
+
+def agent_lists(agent: Client, name: str):
+    async def listed() -> bool:
+        return name in [one.name for one in (await agent.call("ListModels")).models]
+
+    return listed
+
+
+async def test_two_clients_that_load_one_name_at_once_are_told_apart(agent: Client, tmp_path: Path) -> None:
+    path = str(package(tmp_path / "net"))
+
+    async def load() -> str:
+        try:
+            await agent.call("LoadModel", name="net", url=path)
+        except Exception as error:  # noqa: BLE001 its status is what is looked at
+            return error.code().name
+        return "OK"
+
+    assert sorted(await asyncio.gather(load(), load(), load())) == ["ALREADY_EXISTS", "ALREADY_EXISTS", "OK"]
+
+
+# -- the device --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_device_its_fleet_and_its_models_stand_on_a_topic_and_in_a_file(tmp_path: Path) -> None:
+    told: list[dict] = []
+
+    def retain(topic: str, payload: dict) -> None:
+        assert topic == "edge-manager"
+        told.append(payload)
+
+    options = EdgeManagerOptions(device="box-7", fleet="north")
+    path = str(package(tmp_path / "n", model_name="shop", model_version="3"))
+    async with surroundings(tmp_path, retain=retain) as here:
+        async with wiring.edge_manager(here, options), client(PROTO, tmp_path / "edge-manager.sock") as agent:
+            await agent.call("LoadModel", name="net", url=path)
+            await until(lambda: told and told[-1]["models"])
+            kept = json.loads((tmp_path / "edge-manager" / "registration.json").read_bytes())
+        stopped = told[-1]
+        async with wiring.edge_manager(here, options):
+            await until(lambda: told[-1]["state"] == "serving")
+    assert stopped["state"] == "stopped"
+    assert (stopped["device"], stopped["fleet"], stopped["thing"]) == ("box-7", "north", "box")
+    assert (stopped["captures"]["destination"], stopped["captures"]["waiting"]) == ("disk", 0)
+    assert stopped["models"] == [
+        {"name": "net", "url": path, "model": "shop", "version": "3", "state": "running", "predictions": 0}
+    ]
+    assert told[-1]["registered"] == kept["registered"]
+    assert told[-1]["heartbeat"] >= kept["heartbeat"]

@@ -15,6 +15,7 @@ from agent.config.models import ModelOptions
 from agent.config.streams import FrameLimits
 from agent.errors import FrameError, ModelRefusedError, WorkerLostError
 from agent.frames.frame import Picture
+from agent.inference import manifest
 from agent.inference.manifest import SAMPLES, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.runtime import arrays, messages
@@ -22,7 +23,7 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.tensors import DTYPES, RawTensor, TensorInput
 from agent.inference.values import PoolStatus, TensorMetadata
 from tests.support import tvm, unruly
-from tests.support.models import onnx_colours, onnx_constant, tflite_colours
+from tests.support.models import onnx_colours, onnx_constant, onnx_identity, onnx_pair, tflite_colours
 from tests.support.plugins.unruly import CUES
 
 
@@ -241,3 +242,38 @@ async def test_a_name_is_taken_from_the_moment_its_model_begins_to_load(tmp_path
         await plane.load("m", spec)
     assert isinstance(outcomes[1], ModelRefusedError)
     assert outcomes[1].code == "model-exists"
+
+
+# -- models that are served for tensors alone --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 10, 10), (6,), (1, 6), (2, 3, 5, 7, 2)])
+async def test_a_network_that_takes_no_pictures_is_served_raw(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    spec = resolve(ModelOptions(source=str(onnx_identity(tmp_path / "m.onnx", shape)), task="raw"), tmp_path)
+    given = np.random.default_rng(1).random(shape, np.float32)
+    async with plane_in(tmp_path) as plane:
+        metadata = await plane.load("m", spec)
+        answer = await plane.infer_tensors("m", [raw("given", given)])
+    assert (metadata.task, metadata.recognition.evidence) == ("raw", "told")
+    assert metadata.warm_up_ms > 0
+    assert np.array_equal(array_of(answer.outputs[0]), given)
+
+
+async def test_a_raw_network_takes_several_inputs_and_an_open_shape(tmp_path: Path) -> None:
+    spec = resolve(ModelOptions(source=str(onnx_pair(tmp_path / "m.onnx", (None, None))), task="raw"), tmp_path)
+    left, right = (np.full((2, 3), number, np.float32) for number in (5, 2))
+    async with plane_in(tmp_path) as plane:
+        assert (await plane.load("m", spec)).warm_up_ms == 0
+        answer = await plane.infer_tensors("m", [raw("right", right), raw("left", left)])
+    assert [array_of(one)[0, 0] for one in answer.outputs] == [7, 3]
+
+
+async def test_a_picture_is_refused_by_a_model_that_takes_tensors_alone(tmp_path: Path) -> None:
+    spec = manifest.raw(resolve(ModelOptions(source="classifier"), tmp_path))
+    async with plane_in(tmp_path) as plane:
+        assert (await plane.load("m", spec)).labels == 0
+        with pytest.raises(ModelRefusedError, match="takes tensors, and no pictures") as refused:
+            await plane.infer(
+                "m", Picture(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), "png", 8, 8)
+            )
+    assert refused.value.code == "takes-tensors"

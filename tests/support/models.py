@@ -166,6 +166,17 @@ def onnx_identity(path: Path, shape: Sequence[int]) -> Path:
     return _save(path, [helper.make_node("Identity", ["given"], ["taken"])], [given], [taken], [], None)
 
 
+def onnx_pair(path: Path, shape: Sequence[int | None] = (1, 4), dtype: str = "float32") -> Path:
+    """An ONNX file with the inputs ``left`` and ``right`` and the outputs ``sum`` and ``difference``."""
+    given = [helper.make_tensor_value_info(name, _onnx_type(dtype), shape) for name in ("left", "right")]
+    taken = [helper.make_tensor_value_info(name, _onnx_type(dtype), shape) for name in ("sum", "difference")]
+    nodes = [
+        helper.make_node("Add", ["left", "right"], ["sum"]),
+        helper.make_node("Sub", ["left", "right"], ["difference"]),
+    ]
+    return _save(path, nodes, given, taken, [], None)
+
+
 def _onnx_type(dtype: str) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 

@@ -16,11 +16,11 @@ from agent.errors import ModelRefusedError
 from agent.inference.tensors import DTYPES, RawTensor
 from agent.inference.values import TensorMetadata
 
-__all__ = ["data_type", "given", "metadatas", "to_tensor"]
+__all__ = ["TYPES", "data_type", "given", "metadatas", "to_tensor", "unsupported", "width"]
 
 _proto = messages("edge_manager")
 
-_TYPES: Final = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")
+TYPES: Final = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 """By number."""
 _CARRIED: Final = {"bool": "uint8", "int8": "int16", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
 """What has no number, and what carries it."""
@@ -39,7 +39,17 @@ def data_type(dtype: str) -> int:
     >>> data_type("float32"), data_type("int8")
     (5, 1)
     """
-    return _TYPES.index(_CARRIED.get(dtype, dtype))
+    return TYPES.index(_CARRIED.get(dtype, dtype))
+
+
+def width(dtype: str) -> int:
+    """Bytes of one number."""
+    return int(DTYPES[dtype][2:])
+
+
+def unsupported(tensors: Sequence[TensorMetadata]) -> list[str]:
+    """The names of tensors that the interface cannot carry: texts, sequences."""
+    return [tensor.name for tensor in tensors if _CARRIED.get(tensor.dtype, tensor.dtype) not in TYPES]
 
 
 def metadatas(tensors: Sequence[TensorMetadata]) -> list[Any]:
@@ -92,20 +102,20 @@ def _input(tensor: Any, wanted: TensorMetadata, read: Segment) -> RawTensor:
     facts, carrier = tensor.tensor_metadata, _CARRIED.get(wanted.dtype, wanted.dtype)
     told = tensor.HasField("tensor_metadata")
     if told and facts.data_type != data_type(wanted.dtype):
-        sent = _TYPES[facts.data_type] if 0 <= facts.data_type < len(_TYPES) else str(facts.data_type)
+        sent = TYPES[facts.data_type] if 0 <= facts.data_type < len(TYPES) else str(facts.data_type)
         raise _wrong(f"the input {wanted.name!r} is given as {sent}, and is {carrier}")
-    width = int(DTYPES[carrier][2:])
+    each = width(carrier)
     data: bytes
     match tensor.WhichOneof("data"):
         case "byte_data":
             data = tensor.byte_data
         case "shared_memory_handle":
             shape = _shape(list(facts.shape), wanted, None)
-            data = read(tensor.shared_memory_handle, math.prod(shape) * width)
+            data = read(tensor.shared_memory_handle, math.prod(shape) * each)
         case _:
             raise _wrong(f"the input {wanted.name!r} has no data")
-    shape = _shape(list(facts.shape), wanted, len(data) // width)
-    if math.prod(shape) * width != len(data):
+    shape = _shape(list(facts.shape), wanted, len(data) // each)
+    if math.prod(shape) * each != len(data):
         raise _wrong(f"the input {wanted.name!r} of {carrier} {shape} comes with {len(data)} bytes")
     return RawTensor(wanted.name, wanted.dtype, tuple(shape), _carried(data, carrier, wanted.dtype, wanted.name))
 

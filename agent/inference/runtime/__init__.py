@@ -14,6 +14,8 @@ imports ``kinds``, ``messages``, ``parts`` and ``ring`` from here, which need th
 ``messages``      the language between the core and a worker
 ``ring``          the frame buffer that both share
 ``session``       a loaded model that answers pictures
+``rawsession``    a loaded network that answers tensors alone
+``networks``      a model's network, opened by its backend
 ``recognition``   what a network is taken for, and why
 ``gallery``       a folder of known pictures
 ``cascade``       a second model that looks at what the first one detects

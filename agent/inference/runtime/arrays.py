@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+from time import perf_counter
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Sequence, Tuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from agent.inference.runtime import messages
 from agent.inference.runtime.base import TensorInfo
 from agent.inference.runtime.errors import ModelError
 
-__all__ = ["Outputs", "chosen", "ordered", "read"]
+__all__ = ["Outputs", "answer", "chosen", "ordered", "read"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ class Outputs:
         return messages.encode(
             messages.OUTPUTS, messages.strict(content), b"".join(array.tobytes() for _, array in self.arrays)
         )
+
+
+def answer(
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    run: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
+    places: Sequence[Mapping[str, Any]],
+    data: memoryview,
+    wanted: Sequence[str],
+) -> Outputs:
+    """What lies at ``places`` in ``data`` through a network; raises as ``ordered`` and ``chosen``."""
+    given = ordered(read(places, data), inputs)
+    start = perf_counter()
+    found = run(given)
+    timing = {"infer": round((perf_counter() - start) * 1e3, 3)}
+    return Outputs(chosen(found, outputs, wanted), timing)
 
 
 def read(places: Sequence[Mapping[str, Any]], data: memoryview) -> Dict[str, np.ndarray]:

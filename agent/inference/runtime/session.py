@@ -24,6 +24,7 @@ from agent.inference.runtime import (
     gallery,
     labels,
     modelinfo,
+    networks,
     parts,
     plugins,
     recognition,
@@ -47,18 +48,9 @@ __all__ = ["Session"]
 
 _MADE_UP = draw.encode(np.full((480, 640, 3), 127, np.uint8))
 """The first picture of every model."""
-_HEAD = 64
-_WEB_PAGE = ("a web page", "download the file itself, and not the page that shows it")
-_INSTEAD = (
-    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file that it points to: git lfs pull"),
-    (b"<!doctype html", *_WEB_PAGE),
-    (b"<html", *_WEB_PAGE),
-)
-"""How what is often found in a model's place begins, what it is, and what to do."""
 _LARGE = (1080, 1920, 3)
 """The first one that is cut into tiles of some size: how many that makes is part of how long an answer takes."""
 
-_Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 _Step = Callable[[Any], Any]
 _Predictor = Callable[[Sequence[np.ndarray], Geometry], List[Prediction]]
 
@@ -74,28 +66,21 @@ class Session:
 
     def __init__(self, model: Mapping[str, Any], busy: Callable[[], None] = lambda: None) -> None:
         started = perf_counter()
-        self.path = str(model["file"])
-        if not os.path.exists(self.path):
-            raise ModelError("model-missing", f"there is no model at {self.path}", "check the path in the manifest")
-        self._config = str((model.get("backend_options") or {}).get("config") or "")
-        parts.of(self.path, self._config)
-        threads = int(model.get("threads", 1))
-        decode.configure(threads)
-        self.backend = _open(self.path, threads, model)
+        self.path, self._model = str(model["file"]), model
+        decode.configure(int(model.get("threads", 1)))
+        self.backend = networks.opened(model)
         anomaly = model.get("anomaly") or {}
         self.labels = _labels(model.get("labels"), self.backend, anomaly.get("classes") or ())
-        if not self.backend.inputs:
-            raise ModelError("model-without-input", f"{self.path} has no input", None)
         self._before, self._after = _step("preprocess", model), _step("postprocess", model)
         spec = InputSpec.parse(model.get("input") or {})
         self._feed = Feed(self.backend.inputs, self.backend.outputs, spec.others)
-        run = _runner(self.backend)
+        run = networks.runner(self.backend)
         self._run = _reporting(run, busy)
         self._quantised = [_dequantise(tensor) for tensor in self.backend.outputs]
         settled = recognition.settle(self._network(model), model, self._first_run)
         self.task, self.preprocess = settled.task, settled.preprocess
         self._predictions = _predictor(self.task)
-        self._verdict = Verdict(anomaly, self.labels, _name(self.task))
+        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task))
         self._paint = Painter(self._verdict)
         self._last(self._predictions(*settled.first))
         self._stages = [_stage(each, busy) for each in model.get("then") or ()]
@@ -144,7 +129,7 @@ class Session:
         """Know what the pictures in ``folder`` show; ``look`` finds this model's vector in each."""
         if not isinstance(self.task, ImageEmbedding):
             hint = 'take the gallery out, or say task = "embedding"'
-            raise ModelError("options-wrong", f"a gallery is nothing to {_name(self.task)}", hint)
+            raise ModelError("options-wrong", f"a gallery is nothing to {networks.called(self.task)}", hint)
         self.task.learn(*gallery.learned(folder, lambda pixels: cascade.vector(look(Picture.of(pixels), Stopwatch()))))
 
     def _learn(self, model: Mapping[str, Any]) -> None:
@@ -201,11 +186,7 @@ class Session:
 
         Raises ``ModelError`` for inputs that the network does not take, or a wanted output that it does not have.
         """
-        inputs = arrays.ordered(arrays.read(places, data), self.backend.inputs)
-        start = perf_counter()
-        outputs = self._run(inputs)
-        timing = {"infer": _ms(perf_counter() - start)}
-        return arrays.Outputs(arrays.chosen(outputs, self.backend.outputs, wanted), timing)
+        return arrays.answer(self.backend.inputs, self.backend.outputs, self._run, places, data, wanted)
 
     def _prepare(self, picture: Decoded, preprocess: Preprocessor) -> Tuple[Decoded, np.ndarray, Geometry]:
         """The frame, the network's input, and how that lies in the frame."""
@@ -223,17 +204,14 @@ class Session:
     @property
     def digest(self) -> str:
         """Of the model's files, and of those behind it."""
-        return parts.joined([parts.digest(self.path, self._config), *(stage.model.digest for stage in self._stages)])
+        return parts.joined([networks.digest(self._model), *(stage.model.digest for stage in self._stages)])
 
     def describe(self) -> Dict[str, Any]:
         """What the model is, as JSON."""
         return {
-            "backend": f"{_name(self.backend)} {self.backend.version()}".rstrip(),
-            "accelerator": self.backend.accelerator,
-            "task": _name(self.task),
+            **networks.described(self.backend),
+            "task": networks.called(self.task),
             "digest": self.digest,
-            "inputs": [tensor.as_dict() for tensor in self.backend.inputs],
-            "outputs": [tensor.as_dict() for tensor in self.backend.outputs],
             "labels": len(self.labels.names),
             "load_ms": _ms(self._load_ms / 1e3),
             "warm_up_ms": _ms(self._warm_up_ms / 1e3),
@@ -266,7 +244,7 @@ class Session:
         return sum(watch.timing().values())
 
 
-def _reporting(run: _Run, busy: Callable[[], None]) -> _Run:
+def _reporting(run: networks.Run, busy: Callable[[], None]) -> networks.Run:
     """The same network, which says so whenever it has been run."""
 
     def reported(given: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
@@ -287,31 +265,6 @@ def _stage(given: Mapping[str, Any], busy: Callable[[], None]) -> cascade.Stage:
     return cascade.Stage(behind, **{**settings, "classes": frozenset(settings["classes"])})
 
 
-def _open(path: str, threads: int, model: Mapping[str, Any]) -> Backend:
-    name = model.get("backend") or "auto"
-    kind = plugins.backend_for(path) if name == "auto" else plugins.backend(name)
-    try:
-        backend = kind(path, threads, model.get("accelerator") or "auto", model.get("backend_options") or {})
-    except ModelError as error:
-        if error.code == "model-broken" and (what := _instead(path)):
-            raise ModelError(error.code, f"{path} holds no model: it is {what[0]}", what[1]) from error
-        raise
-    if not plugins.is_own(kind):
-        contracts.network(backend, _name(backend))
-    return backend
-
-
-def _instead(path: str) -> Optional[Tuple[str, str]]:
-    """What lies in a model's place, by its first bytes, and what to do; None for what only the backend can judge."""
-    if not os.path.isfile(path):
-        return None
-    with open(path, "rb") as file:
-        head = file.read(_HEAD).lstrip().lower()
-    if not head:
-        return "empty", "copy it again"
-    return next(((what, hint) for sign, what, hint in _INSTEAD if head.startswith(sign)), None)
-
-
 def _labels(path: Optional[str], backend: Backend, classes: Sequence[str]) -> Labels:
     """Those of a file, of the model's own metadata, or the classes that ``[anomaly]`` names."""
     if path:
@@ -319,18 +272,11 @@ def _labels(path: Optional[str], backend: Backend, classes: Sequence[str]) -> La
     return labels.of(backend.metadata.get("labels") or classes)
 
 
-def _runner(backend: Backend) -> _Run:
-    """How the network is run: a user's backend is checked whenever it answers."""
-    if plugins.is_own(type(backend)):
-        return backend.run
-    return lambda given: contracts.arrays(backend.run(given), len(backend.outputs), _name(backend))
-
-
 def _predictor(task: Task) -> _Predictor:
     """What the outputs say: a user's task is checked too."""
 
     def checked(outputs: Sequence[np.ndarray], geometry: Geometry) -> List[Prediction]:
-        return contracts.predictions(task.predictions(outputs, geometry), _name(task))
+        return contracts.predictions(task.predictions(outputs, geometry), networks.called(task))
 
     return task.predictions if plugins.is_own(type(task)) else checked
 
@@ -343,11 +289,6 @@ def _step(word: str, model: Mapping[str, Any]) -> Optional[_Step]:
     call, who = plugins.step(word, name, model.get(f"{word}_options") or {}), custom.shown(name)
     check = {"preprocess": contracts.picture, "postprocess": contracts.predictions}[word]
     return lambda given: check(call(given), who)
-
-
-def _name(part: Any) -> str:
-    """What a backend or task calls itself."""
-    return str(part.name or type(part).__name__)
 
 
 def _decoded(pixels: np.ndarray) -> Decoded:

@@ -78,13 +78,15 @@ class _Worker:
 
     def _load(self, content: Mapping[str, Any]) -> bytes:
         # Imported here: what NumPy, OpenCV or a backend print or break at import is then an answer too.
+        from agent.inference.runtime.rawsession import RAW, RawSession  # noqa: PLC0415
         from agent.inference.runtime.session import Session  # noqa: PLC0415
 
         content = user.reachable(content)
         for path in reversed(content.get("python_path") or ()):
             sys.path.insert(0, path)
         self._busy()
-        self.session = Session(content["model"], self._busy)
+        model = content["model"]
+        self.session = (RawSession if model.get("task") == RAW else Session)(model, self._busy)
         _limit_memory(content.get("memory_mb"))
         return messages.encode(messages.LOADED, messages.strict(self.session.describe()))
 
