@@ -217,6 +217,8 @@ class SnapshotOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Longer pictures are scaled down to it, in pixels."""
     quality: Annotated[int, Meta(ge=1, le=100)] = 80
     """Of the JPEG."""
+    filter: FilterOptions = FilterOptions()
+    """Only pictures whose result passes, e.g. has an anomaly; the others do not count towards ``max_rate_hz``."""
 
 
 class Policy(enum.StrEnum):

@@ -32,3 +32,7 @@ class Recent(Generic[T]):
         self._values.move_to_end(camera)
         if len(self._values) > self._limit:
             self._values.popitem(last=False)
+
+    def forget(self, camera: str) -> None:
+        """Remember nothing of the camera."""
+        self._values.pop(camera, None)

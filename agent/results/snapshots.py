@@ -44,6 +44,10 @@ class SnapshotPace:
         self._asked.put(camera, now)
         return True
 
+    def give_back(self, camera: str) -> None:
+        """The camera's last turn came to nothing: it is its next frame's."""
+        self._asked.forget(camera)
+
 
 class SnapshotFolder:
     """Keeps the newest ``keep`` pictures in a folder; files of other names are never touched."""

@@ -122,7 +122,7 @@ class StreamOutput:
         if frame.response_topic:
             self._reply(frame.response_topic, frame.correlation_data, _encode(result))
         if answer.snapshot and self._snapshots:
-            self._snapshots.put(answer.snapshot, result)
+            self._snapshots.put(answer.snapshot, result, now)
         passed = self._filters.apply(result, now)
         if passed is None:
             return
@@ -222,6 +222,7 @@ class _Snapshots:
         given = options.snapshots
         assert given is not None  # noqa: S101 asked by the caller
         self._pace = SnapshotPace(given)
+        self._filters = Filters(given.filter)
         self._snapshot = Snapshot(quality=given.quality, max_side=given.max_side)
         self._folder = SnapshotFolder(under(folder, given.folder), given.keep) if given.folder else None
         publish = transports[given.transport or options.input.transport].publish
@@ -234,7 +235,10 @@ class _Snapshots:
     def wanted(self, camera: str, now: float) -> Snapshot | None:
         return self._snapshot if self._pace.wanted(camera, now) else None
 
-    def put(self, jpeg: bytes, result: Result) -> None:
+    def put(self, jpeg: bytes, result: Result, now: float) -> None:
+        if self._filters.apply(result, now) is None:
+            self._pace.give_back(result.frame.camera)
+            return
         if self._folder:
             self._folder.write(jpeg, result)
         if self._topic:

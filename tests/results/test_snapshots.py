@@ -30,6 +30,14 @@ def test_a_camera_is_never_drawn_twice_within_its_interval_and_always_when_it_is
             last[camera] = now
 
 
+def test_a_turn_that_is_given_back_is_the_cameras_next_frames():
+    pace = SnapshotPace(SnapshotOptions(max_rate_hz=1))
+    assert pace.wanted("a", 0.0)
+    assert pace.wanted("b", 0.0)
+    pace.give_back("a")
+    assert (pace.wanted("a", 0.1), pace.wanted("b", 0.1)) == (True, False)
+
+
 def test_a_picture_is_kept_under_its_results_id_and_camera(tmp_path):
     made = shot("hall/7")
     path = SnapshotFolder(tmp_path / "new", 3).write(JPEG, made)

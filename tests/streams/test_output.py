@@ -10,7 +10,15 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from agent.config.streams import FileSinkOptions, InputOptions, OutputOptions, StreamOptions, problems
+from agent.config.streams import (
+    FileSinkOptions,
+    FilterOptions,
+    InputOptions,
+    OutputOptions,
+    SnapshotOptions,
+    StreamOptions,
+    problems,
+)
 from agent.config.transports import OutboxOptions
 from agent.frames.frame import Frame, Picture
 from agent.inference.values import Answer, ModelMetadata
@@ -158,3 +166,19 @@ def test_what_is_large_cannot_go_to_a_topic_where_the_output_has_none() -> None:
         stream = StreamOptions(model="m", input=InputOptions(topic="cameras/+"), outputs=(OutputOptions(), options))
         (problem,) = problems(stream)
         assert (problem.code, problem.path) == ("output-wrong", "outputs[1].large")
+
+
+async def test_of_snapshots_only_those_that_pass_their_filter_are_kept_and_counted_as_a_turn(tmp_path) -> None:
+    kept = SnapshotOptions(folder="shots", filter=FilterOptions(labels=("anomaly",), keep_empty=False))
+    stream = StreamOptions(model="m", input=InputOptions(topic="c", transport="bus"), outputs=(), snapshots=kept)
+    ids = iter(f"01M81XWD9R8S6TMRJTD3E3RY6{n}" for n in range(3))
+    async with MemoryTransport(MemoryBus(), "agent") as ours:
+        made = StreamOutput("line", "box", stream, {"bus": ours}, tmp_path, Context(), lambda: next(ids))
+        turns = []
+        for now, anomalous in enumerate((False, True, True)):
+            turns.append(made.snapshot_wanted(FRAME, now / 10) is not None)
+            verdict = received([{"anomalous": anomalous, "score": float(anomalous)}])
+            answer = Answer(predictions=verdict, timing_ms=STEPS, width=64, height=48, snapshot=b"jpeg" * turns[-1])
+            made.put(FRAME, MODEL, answer, 5.0, now / 10)
+    assert turns == [True, True, False]
+    assert [path.name[25] for path in (tmp_path / "shots").iterdir()] == ["1"]
