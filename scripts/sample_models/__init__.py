@@ -1,1 +1,1 @@
-"""How agent/samples is made: pictures, a classifier and a detector out of pinned packages."""
+"""How agent/samples is made: pictures and two models out of pinned packages, and an inspector from nothing."""

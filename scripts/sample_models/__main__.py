@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sample_models import agreement, classifier, detector, pictures, quantisation, report
+from sample_models import agreement, classifier, detector, inspector, pictures, quantisation, report
 from sample_models.archives import from_wheel
 
 _CALIBRATION = pictures.Crops(each=40, smallest=0.1, shaken=True, seed=2)
@@ -42,18 +42,21 @@ def build(wheels: Path, objectron: Path, output: Path) -> None:
     """Write everything to ``output`` and say what was written."""
     written = [
         *pictures.write_samples(wheels, output / "images"),
+        *inspector.write_samples(output / "parts"),
         *_licences(wheels, output / "licenses"),
         *_detector(objectron, output / "models/detector"),
     ]
     with contextlib.redirect_stdout(sys.stderr):  # the converter talks
         files, agreed = _classifier(wheels, output / "models/classifier")
-    written += [*files, *report.write(output, agreed)]
+        others, quality = _inspector(output / "models/inspector")
+    written += [*files, *others, *report.write(output, agreed, quality)]
     for path in written:
         print(f"{report.sha256(path)}  {path.stat().st_size:>9,}  {path.relative_to(output)}")
     print(
         f"int8 agrees with float32 on {agreed.confident_same} of {agreed.confident} confident crops"
         f" ({agreed.percent:.1f} %), on {agreed.same} of all {agreed.crops}"
     )
+    print(f"the inspector: {quality}")
 
 
 def _options() -> argparse.Namespace:
@@ -91,6 +94,13 @@ def _classifier(wheels: Path, folder: Path) -> tuple[list[Path], agreement.Agree
         of, inputs = _crops(_MEASURED, pictures.HELD_BACK, wheels)
         agreed = agreement.compare(of, agreement.scores(exact, inputs), agreement.scores(model, inputs))
     return [model, *written], agreed
+
+
+def _inspector(folder: Path) -> tuple[list[Path], inspector.Quality]:
+    written = _beside(folder, inspector.LABELS, "inspector.toml")
+    model = folder / "model.tflite"
+    inspector.convert(model)
+    return [model, *written], inspector.measure(model)
 
 
 def _beside(folder: Path, labels: list[str], manifest: str) -> list[Path]:

