@@ -14,9 +14,12 @@ from rich.console import Console
 from agent.cli.output import echo
 from agent.demo.broker import KINDS
 from agent.demo.show import DemoOptions, DemoOutcome, show
-from agent.demo.table import deployed, final
+from agent.demo.table import deployed, final, inspected
 
 __all__ = ["command"]
+
+_INSPECTION = {"model": "inspector", "cameras": 1, "fps": 4.0}
+"""What is usual with --inspect: a part has to be looked at and its line to be read."""
 
 
 @click.command("demo")
@@ -28,6 +31,7 @@ __all__ = ["command"]
 @click.option("--broker", type=click.Choice(KINDS), default="auto", show_default=True, help="Which broker to start.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the broker; a free one if not given.")
 @click.option("--deploy", is_flag=True, help="Have jobs deploy and swap models while frames come, good and bad ones.")
+@click.option("--inspect", is_flag=True, help="Have parts pass on a belt, some of them scratched: a verdict on each.")
 @click.option("--keep", is_flag=True, help="Keep the work folder: configuration, logs, data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.pass_context
@@ -38,8 +42,12 @@ def command(context: click.Context, /, *, as_json: bool, **options: Any) -> None
     come, and try four models that are broken.  The demo ends when they are done, after --frames and --seconds at the
     earliest.
 
-    Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, and no
-    deployment lost one or took too long, 1 when not.  Progress goes to standard error, the summary to standard output.
+    With --inspect each camera looks down on a belt of parts and sends the truth about each along; an anomaly model says
+    which are scratched.  A line tells each verdict; anomalies come on a topic of their own and as pictures in a folder.
+
+    Nothing listens beyond 127.0.0.1.  The exit status is 0 when every frame was answered or counted, no deployment
+    lost one or took too long and every anomaly was told, 1 when not; a scratch that a model misses is a figure and no
+    fault of the demo's.  Progress goes to standard error, the summary to standard output.
 
     \b
     Examples:
@@ -47,7 +55,17 @@ def command(context: click.Context, /, *, as_json: bool, **options: Any) -> None
       verge demo --frames 60 --json
       verge demo --model classifier --cameras 4 --seconds 30
       verge demo --deploy --json
+      verge demo --inspect
+      verge demo --inspect --frames 40 --json
     """  # noqa: D301 click reads the backspace character
+    if options["deploy"] and options["inspect"]:
+        raise click.UsageError("--deploy and --inspect are two demos: one of them")
+    if options["inspect"]:
+        options |= {
+            name: usual
+            for name, usual in _INSPECTION.items()
+            if context.get_parameter_source(name) is ParameterSource.DEFAULT
+        }
     if options["deploy"] and context.get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise click.UsageError("--deploy brings its own models: leave --model out")
     outcome = asyncio.run(show(DemoOptions(**options), Console(stderr=True)))
@@ -59,6 +77,8 @@ def command(context: click.Context, /, *, as_json: bool, **options: Any) -> None
         echo(final(outcome.summary, str(outcome.snapshots)))
         if outcome.rehearsal:
             echo(deployed(outcome.rehearsal))
+        if outcome.anomalies:
+            echo(inspected(outcome.anomalies))
     sys.exit(0 if outcome.good else 1)
 
 
@@ -66,6 +86,8 @@ def _json(outcome: DemoOutcome) -> str:
     values = msgspec.to_builtins(outcome.summary) | {"broker": outcome.broker, "snapshots": str(outcome.snapshots)}
     if outcome.rehearsal:
         values |= {name: getattr(outcome.rehearsal, name) for name in ("deployment", "failures", "shortcomings")}
+    if outcome.anomalies:
+        values["anomalies"] = msgspec.to_builtins(outcome.anomalies)
     if outcome.trouble:
         values["trouble"] = outcome.trouble
     return msgspec.json.encode(values).decode()

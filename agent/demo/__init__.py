@@ -16,6 +16,7 @@ module          what it holds
 ``belt``        worker side: pictures of parts on a belt, some scratched, and the truth about each
 ``listener``    the client of the broker that feeds the scores
 ``scores``      results and status reports in, rows, the summary and unanswered frames out (pure)
+``inspection``  the verdicts of ``--inspect`` beside the truth: lines and figures (pure)
 ``table``       rows as a live table, or as plain lines where nobody watches
 ``show``        the order of events
 ``kit``         components of ``--deploy``: models that are well and models that are not

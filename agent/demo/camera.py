@@ -1,4 +1,7 @@
-"""Cameras that pan over real pictures and publish JPEG frames: ``python -m agent.demo.camera``.
+"""Cameras that publish what they see: ``python -m agent.demo.camera``.
+
+They pan over real pictures and send JPEG, or stand above a belt of parts and send the truth about each beside its
+picture, as an inspection that is being tried out would.
 
 A program of its own, because it draws (OpenCV, NumPy).  The schedule is absolute: frame n leaves at
 start + n / rate, camera after camera, so that neither drawing nor the broker makes it drift.  Frames leave
@@ -9,6 +12,7 @@ one JSON object: how many frames of each camera the broker has acknowledged.
 from __future__ import annotations
 
 import argparse
+import base64
 import itertools
 import json
 import math
@@ -19,13 +23,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from paho.mqtt.client import Client, MQTTMessageInfo, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.demo import belt
 
 __all__ = ["TOPIC", "Pan", "main"]
 
@@ -38,6 +44,17 @@ _TURN_S = 4.0
 _UNACKNOWLEDGED = 32
 _PATIENCE_S = 10.0
 _LOOK_S = 0.1
+_SERIES = 1000
+"""Of the first belt; the sample model is made with others."""
+_SCRATCHED = 0.25
+"""The share of parts that are, on the long run."""
+
+
+class Scene(Protocol):
+    """What one camera is in front of."""
+
+    def message(self, seconds: float) -> bytes:
+        """What the camera publishes at a time since the start."""
 
 
 class Pan:
@@ -46,6 +63,10 @@ class Pan:
     def __init__(self, pictures: Sequence[Image], first: int) -> None:
         self._pictures = pictures
         self._first = first
+
+    def message(self, seconds: float) -> bytes:
+        """What it sees, as JPEG."""
+        return _jpeg(self.look(seconds))
 
     def look(self, seconds: float) -> Image:
         """The picture at a time since the start: BGR, 640 × 480."""
@@ -63,6 +84,24 @@ class Pan:
         return seen.astype(np.uint8, copy=False)
 
 
+class Line:
+    """What a camera above a belt sends: JSON with the next part's picture and the truth about it."""
+
+    def __init__(self, number: int) -> None:
+        self._series = _SERIES + number
+        self._parts = itertools.count(1)
+        self._random = np.random.default_rng(self._series)
+
+    def message(self, seconds: float) -> bytes:
+        """The next part, whenever it is; the same ones pass in the same order each time."""
+        del seconds
+        number = next(self._parts)
+        scratched = bool(self._random.random() < _SCRATCHED)
+        seen = belt.part(self._series, number, scratched=scratched)
+        picture = base64.b64encode(_jpeg(seen.pixels)).decode()
+        return json.dumps({"part": number, "scratched": scratched, "image": picture}).encode()
+
+
 class Post:
     """Publishes frames and counts those that the broker acknowledged."""
 
@@ -71,11 +110,11 @@ class Post:
         self._open: deque[tuple[str, MQTTMessageInfo]] = deque()
         self.acknowledged: Counter[str] = Counter()
 
-    def send(self, camera: str, jpeg: bytes) -> None:
+    def send(self, camera: str, payload: bytes) -> None:
         """Publish a frame; waits where too many are unacknowledged."""
         if len(self._open) >= _UNACKNOWLEDGED:
             self._confirm()
-        self._open.append((camera, self._client.publish(TOPIC.format(camera=camera), jpeg, qos=1)))
+        self._open.append((camera, self._client.publish(TOPIC.format(camera=camera), payload, qos=1)))
 
     def flush(self) -> None:
         """Wait for every acknowledgement; raises ``TimeoutError`` when one does not come."""
@@ -105,13 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    pictures = [_read(path) for path in sorted(asked.pictures.glob("*.jpg"))]
-    pans = {camera: Pan(pictures, 2 * n + n // 2) for n, camera in enumerate(asked.cameras)}
+    scenes = _scenes(asked)
     client = _connect(asked.port, asked.username, asked.password_file)
     post = Post(client)
     try:
         for camera, seconds in itertools.islice(_schedule(asked.cameras, asked.fps, stop), asked.frames):
-            post.send(camera, _jpeg(pans[camera].look(seconds)))
+            post.send(camera, scenes[camera].message(seconds))
         post.flush()
     except TimeoutError as error:
         print(error, file=sys.stderr)
@@ -123,6 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _scenes(asked: argparse.Namespace) -> dict[str, Scene]:
+    if asked.belt:
+        return {camera: Line(n) for n, camera in enumerate(asked.cameras)}
+    pictures = [_read(path) for path in sorted(asked.pictures.glob("*.jpg"))]
+    return {camera: Pan(pictures, 2 * n + n // 2) for n, camera in enumerate(asked.cameras)}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m agent.demo.camera", description="Simulated cameras.")
     parser.add_argument("--port", type=int, required=True, help="of the broker on this machine")
@@ -130,7 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--password-file", type=Path, help="where the password is")
     parser.add_argument("--fps", type=float, required=True, help="of each camera")
     parser.add_argument("--frames", type=int, help="of all cameras together; without it until SIGTERM")
-    parser.add_argument("--pictures", type=Path, required=True, help="folder with .jpg files")
+    scene = parser.add_mutually_exclusive_group(required=True)
+    scene.add_argument("--pictures", type=Path, help="folder with .jpg files to pan over")
+    scene.add_argument("--belt", action="store_true", help="parts on a belt, and the truth about each")
     parser.add_argument("cameras", nargs="+")
     return parser
 

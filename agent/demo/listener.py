@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 
 from agent.demo.broker import Broker
+from agent.demo.inspection import ANOMALIES, Inspection
 from agent.demo.scores import ResultSeen, Scores, StreamReport
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message
@@ -26,10 +27,11 @@ _report = msgspec.json.Decoder(StreamReport).decode
 
 
 class ResultListener:
-    """Listens to one stream of one thing; ``scores`` are made of its messages."""
+    """Listens to one stream of one thing; ``scores`` and ``inspection`` are made of its messages."""
 
     def __init__(self, cameras: Iterable[str]) -> None:
         self.scores = Scores(cameras)
+        self.inspection = Inspection()
         self._received = asyncio.Event()
 
     @classmethod
@@ -40,6 +42,7 @@ class ResultListener:
         async with create("demo", broker.options) as bus:
             bus.subscribe(RESULTS.format(thing=thing, stream=stream), listener._on_result, qos=1)
             bus.subscribe(Topics(thing).stream(stream), listener._on_report, qos=1)
+            bus.subscribe(ANOMALIES.format(thing=thing, stream=stream), listener._on_anomaly, qos=1)
             yield listener
 
     async def until(self, reached: Callable[[Scores], bool], silence_s: float) -> bool:
@@ -54,7 +57,14 @@ class ResultListener:
         return True
 
     def _on_result(self, message: Message) -> None:
-        self.scores.on_result(_result(message.payload), time.monotonic())
+        result = _result(message.payload)
+        self.scores.on_result(result, time.monotonic())
+        self.inspection.on_result(result)
+        self._received.set()
+
+    def _on_anomaly(self, message: Message) -> None:
+        del message
+        self.inspection.on_anomaly()
         self._received.set()
 
     def _on_report(self, message: Message) -> None:

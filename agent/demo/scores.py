@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "VERDICTS",
     "CameraCounts",
     "CameraRow",
     "CameraSummary",
@@ -25,6 +26,8 @@ __all__ = [
     "Summary",
     "percentiles",
 ]
+
+VERDICTS = {True: "anomaly", False: "normal"}
 
 _LATENCIES = 2048
 _RATE_WINDOW_S = 5.0
@@ -58,6 +61,7 @@ class StreamReport(msgspec.Struct, frozen=True):
 class _Frame(msgspec.Struct, frozen=True):
     camera: str
     sequence: int = 0
+    metadata: dict[str, Any] = {}
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -65,8 +69,14 @@ class _Model(msgspec.Struct, frozen=True):
 
 
 class _Prediction(msgspec.Struct, frozen=True):
-    label: str
-    score: float
+    label: str = ""
+    score: float = 0.0
+    anomalous: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What it says: an anomaly's verdict is its label."""
+        return self.label if self.anomalous is None else VERDICTS[self.anomalous]
 
 
 class _Timing(msgspec.Struct, frozen=True):
@@ -272,5 +282,5 @@ def percentiles(latencies: Iterable[float]) -> Percentiles:
 
 
 def _sentence(predictions: tuple[_Prediction, ...]) -> str:
-    best = (f"{prediction.label} {prediction.score:.0%}" for prediction in predictions[:_NAMED])
+    best = (f"{prediction.name} {prediction.score:.0%}" for prediction in predictions[:_NAMED])
     return ", ".join(best) or "nothing it knows"

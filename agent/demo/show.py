@@ -26,9 +26,10 @@ from agent import __version__
 from agent.demo import broker as brokers
 from agent.demo.broker import USER, Broker
 from agent.demo.child import ChildProgram
+from agent.demo.inspection import ANOMALIES, Anomalies
 from agent.demo.listener import ResultListener
 from agent.demo.rehearsal import STREAM, THING, DeployDemo, Minimum, Rehearsal, aws_prefix, deploying
-from agent.demo.scores import Summary
+from agent.demo.scores import Scores, Summary
 from agent.demo.table import Setting, View, view
 from agent.errors import UnreachableError
 from agent.inference.manifest import sample_names
@@ -37,10 +38,14 @@ from agent.service import StopSignals, stop_signals
 __all__ = ["DemoOptions", "DemoOutcome", "show"]
 
 _CAMERAS = ("front-door", "line-3", "yard", "gate")
+_BELTS = tuple(f"belt-{number}" for number in range(1, 5))
 _TEMPLATE = Path(__file__).parent / "demo.toml"
 _BY_DEPLOYMENT = Path(__file__).parent / "deploy.toml"
+_INSPECTION = Path(__file__).parent / "inspect.toml"
 _PICTURES = Path(__file__).parents[1] / "samples" / "images"
 _SNAPSHOTS = "snapshots"
+_RESULTS = ("results", f"verge/{THING}/results/#")
+_ANOMALIES = ("anomalies", ANOMALIES.format(thing=THING, stream=STREAM))
 
 _READY_S = 60.0
 _SILENCE_S = 5.0
@@ -63,11 +68,16 @@ class DemoOptions:
     keep: bool
     deploy: bool = False
     """The model comes by deployments, good ones and bad ones; frames and seconds are the least then."""
+    inspect: bool = False
+    """The cameras stand above belts of parts, some of which are scratched."""
 
     @property
     def camera_names(self) -> list[str]:
         """As many names as there are cameras."""
-        return [*_CAMERAS, *(f"camera-{number}" for number in range(5, self.cameras + 1))][: self.cameras]
+        return [
+            *(_BELTS if self.inspect else _CAMERAS),
+            *(f"camera-{number}" for number in range(5, self.cameras + 1)),
+        ][: self.cameras]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +91,15 @@ class DemoOutcome:
     """The error that ended the demo; empty where none did."""
     rehearsal: Rehearsal | None = None
     """How the deployments went, where there were any."""
+    anomalies: Anomalies | None = None
+    """How the verdicts on parts went, where there were any."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing died, every frame is accounted for and deployments went as promised."""
+        """Whether nothing died, every frame is accounted for, deployments went as promised and anomalies were told."""
         promised = self.rehearsal is None or not self.rehearsal.shortcomings
-        return self.summary.balanced and not self.trouble and promised
+        told = self.anomalies is None or self.anomalies.all_announced
+        return self.summary.balanced and not self.trouble and promised and told
 
 
 async def show(options: DemoOptions, console: Console) -> DemoOutcome:
@@ -116,9 +129,14 @@ async def show(options: DemoOptions, console: Console) -> DemoOutcome:
         with view(console, session.setting(folder)) as seen:
             trouble = await session.play(cameras, seen, deployments)
             summary = await session.close(cameras, trouble)
-            seen.show(listener.scores.rows(time.monotonic()))
+            session.draw(seen)
         return DemoOutcome(
-            summary, str(broker), folder / _SNAPSHOTS, trouble, deployments.rehearsal if deployments else None
+            summary,
+            str(broker),
+            folder / _SNAPSHOTS,
+            trouble,
+            deployments.rehearsal if deployments else None,
+            listener.inspection.figures if options.inspect else None,
         )
 
 
@@ -155,6 +173,7 @@ class _Session:
             agent=f"verge {__version__}, process {self._agent.pid}",
             model=("at first " if self._options.deploy else "") + " ".join(facts),
             snapshots=str(folder / _SNAPSHOTS),
+            news=_ANOMALIES if self._options.inspect else _RESULTS,
         )
 
     async def play(self, cameras: ChildProgram, seen: View, deployments: DeployDemo | None) -> str:
@@ -174,16 +193,28 @@ class _Session:
         """Have what was published answered, unless there is trouble; stop the agent and take its last report."""
         await cameras.stop()
         published = await _published(cameras)
-        scores = self._listener.scores
+        scores, inspection = self._listener.scores, self._listener.inspection
+
+        def complete(_: Scores) -> bool:
+            return scores.summary(published).balanced and inspection.figures.all_announced
+
         if not trouble:
-            await self._listener.until(lambda _: scores.summary(published).balanced, _SILENCE_S)
+            await self._listener.until(complete, _SILENCE_S)
         await self._agent.stop()
-        await self._listener.until(lambda _: scores.summary(published).balanced, _LAST_WORDS_S)
+        await self._listener.until(complete, _LAST_WORDS_S)
         return scores.summary(published)
+
+    def draw(self, seen: View) -> None:
+        """Show the rows as they are, and the verdicts since the last time."""
+        inspection = self._listener.inspection
+        for verdict in inspection.fresh():
+            seen.say(str(verdict), verdict.style)
+        tally = str(inspection.figures) if self._options.inspect else ""
+        seen.show(self._listener.scores.rows(time.monotonic()), tally)
 
     async def _draw(self, seen: View) -> None:
         while True:
-            seen.show(self._listener.scores.rows(time.monotonic()))
+            self.draw(seen)
             await asyncio.sleep(_REDRAW_S)
 
     def _ends(self) -> dict[str, Coroutine[Any, Any, Any]]:
@@ -218,7 +249,7 @@ async def _published(cameras: ChildProgram) -> dict[str, int]:
 def _agent(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
     """The agent as it runs everywhere; the user's own VERGE_… settings are not the demo's."""
     config = folder / "demo.toml"
-    shutil.copyfile(_BY_DEPLOYMENT if options.deploy else _TEMPLATE, config)
+    shutil.copyfile(_template(options), config)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERGE_")} | {
         "VERGE_DATA_DIR": _toml(str(folder / "data")),
         "VERGE_TRANSPORTS__LOCAL__PORT": str(broker.port),
@@ -235,6 +266,12 @@ def _agent(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
     return ChildProgram("agent", arguments, folder / "agent.log", environment=environment, deadline_s=_AGENT_STOP_S)
 
 
+def _template(options: DemoOptions) -> Path:
+    if options.deploy:
+        return _BY_DEPLOYMENT
+    return _INSPECTION if options.inspect else _TEMPLATE
+
+
 def _toml(text: str) -> str:
     """A text as a TOML string, which is one of JSON."""
     return json.dumps(text, ensure_ascii=False)
@@ -247,7 +284,7 @@ def _source(model: str) -> str:
 
 def _cameras(options: DemoOptions, broker: Broker, folder: Path) -> ChildProgram:
     arguments = [sys.executable, "-m", "agent.demo.camera", "--port", str(broker.port), "--fps", str(options.fps)]
-    arguments += ["--pictures", str(_PICTURES)]
+    arguments += ["--belt"] if options.inspect else ["--pictures", str(_PICTURES)]
     if broker.password_file:
         arguments += ["--username", USER, "--password-file", str(broker.password_file)]
     if options.frames and not options.deploy:

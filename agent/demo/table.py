@@ -18,10 +18,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent.demo.inspection import Anomalies
 from agent.demo.rehearsal import Rehearsal
 from agent.demo.scores import CameraRow, Percentiles, Summary
 
-__all__ = ["LiveTable", "PlainLines", "Setting", "View", "deployed", "final", "picture", "view"]
+__all__ = ["LiveTable", "PlainLines", "Setting", "View", "deployed", "final", "inspected", "picture", "view"]
 
 _FIRST_LINE_S = 1.0
 _LINE_EVERY_S = 3.0
@@ -36,11 +37,13 @@ class Setting:
     agent: str
     model: str
     snapshots: str
+    news: tuple[str, str]
+    """What is worth listening to, and its topic."""
 
     @property
     def listen(self) -> str:
-        """The command that shows the results as they are."""
-        return f"mosquitto_sub -V 5 -p {self.port} -t 'verge/demo/results/#'"
+        """The command that shows it as it is."""
+        return f"mosquitto_sub -V 5 -p {self.port} -t '{self.news[1]}'"
 
 
 class View(Protocol):
@@ -52,10 +55,10 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, rows: Sequence[CameraRow]) -> None:
-        """These are the rows now."""
+    def show(self, rows: Sequence[CameraRow], tally: str = "") -> None:
+        """These are the rows now, and what they come to."""
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, style: str = "") -> None:
         """Something happened that is worth a line that stays."""
 
 
@@ -75,13 +78,13 @@ class LiveTable:
     ) -> None:
         self._live.stop()
 
-    def show(self, rows: Sequence[CameraRow]) -> None:
+    def show(self, rows: Sequence[CameraRow], tally: str = "") -> None:
         """Draw the table."""
-        self._live.update(picture(self._setting, rows), refresh=True)
+        self._live.update(picture(self._setting, rows, tally), refresh=True)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, style: str = "") -> None:
         """Print it above the table."""
-        self._live.console.print(line, markup=False, highlight=False)
+        self._live.console.print(line, style=style, markup=False, highlight=False)
 
 
 class PlainLines:
@@ -102,14 +105,15 @@ class PlainLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, rows: Sequence[CameraRow]) -> None:
+    def show(self, rows: Sequence[CameraRow], tally: str = "") -> None:
         """Print a line, if it is time."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _LINE_EVERY_S
-            self._print("; ".join(_line(row) for row in rows))
+            self._print("; ".join([*map(_line, rows), *filter(None, [tally])]))
 
-    def say(self, line: str) -> None:
-        """Print it."""
+    def say(self, line: str, style: str = "") -> None:
+        """Print it; lines have no style."""
+        del style
         self._print(line)
 
     def _print(self, text: str) -> None:
@@ -122,8 +126,8 @@ def view(console: Console, setting: Setting) -> View:
     return LiveTable(console, setting) if watched else PlainLines(console, setting)
 
 
-def picture(setting: Setting, rows: Sequence[CameraRow]) -> Group:
-    """The header and the table."""
+def picture(setting: Setting, rows: Sequence[CameraRow], tally: str = "") -> Group:
+    """The header, the table and what it comes to."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -146,7 +150,9 @@ def picture(setting: Setting, rows: Sequence[CameraRow]) -> Group:
             _latency(row.latency_ms),
             Text(f" {row.sees or '…'}", style="cyan"),
         )
-    return Group(facts, "", table, "", Text("Ctrl-C ends the demo with a summary", style="dim"))
+    return Group(
+        facts, "", table, "", *filter(None, [Text(tally)]), Text("Ctrl-C ends the demo with a summary", style="dim")
+    )
 
 
 def final(summary: Summary, snapshots: str) -> str:
@@ -177,13 +183,19 @@ def deployed(rehearsal: Rehearsal) -> str:
     return "\n".join(lines)
 
 
+def inspected(anomalies: Anomalies) -> str:
+    """The verdicts in words."""
+    announced = f"{anomalies.announced} anomalies came on their topic"
+    return "\n".join([str(anomalies), announced if anomalies.all_announced else f"NOT as promised: {announced}"])
+
+
 def _facts(setting: Setting) -> list[tuple[str, str]]:
     return [
         ("broker", setting.broker),
         ("agent", setting.agent),
         ("model", setting.model),
         ("snapshots", setting.snapshots),
-        ("results", setting.listen),
+        (setting.news[0], setting.listen),
     ]
 
 

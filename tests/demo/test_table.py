@@ -16,6 +16,7 @@ SETTING = Setting(
     agent="verge 0.1.0, process 23983",
     model="ssd-mobilenet-v2 1.0.0 litert 2.3.0",
     snapshots="/tmp/verge-demo-l9c_lm9o/snapshots",
+    news=("results", "verge/demo/results/#"),
 )
 ROWS = [
     CameraRow(camera="front-door", frames=12345, answered=12000, dropped=344, failed=1, fps=9.9,
@@ -54,6 +55,17 @@ def test_the_header_says_where_pictures_are_how_to_listen_and_how_to_end():
     assert SETTING.snapshots in text
     assert "mosquitto_sub -V 5 -p 40563 -t 'verge/demo/results/#'" in text
     assert "Ctrl-C" in text
+
+
+def test_what_the_rows_come_to_stands_below_them_in_a_table_and_in_a_line():
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(picture(SETTING, ROWS, "9 parts: 2 of 2"))
+    assert "9 parts: 2 of 2" in [line.strip() for line in console.file.getvalue().splitlines()]
+    console = Console(file=io.StringIO())
+    with PlainLines(console, SETTING) as lines:
+        lines._due = 0.0
+        lines.show(ROWS, "9 parts: 2 of 2")
+    assert console.file.getvalue().endswith("sees …; 9 parts: 2 of 2\n")
 
 
 def test_brackets_in_a_label_are_text_and_no_markup():
