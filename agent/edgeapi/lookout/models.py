@@ -26,7 +26,7 @@ __all__ = ["AnomalyModels"]
 
 log = logging.getLogger(__name__)
 
-_JUDGING: Final = frozenset(("anomaly-detection", "segmentation"))
+_JUDGING: Final = frozenset(("anomaly-detection", "inspection", "segmentation"))
 """Tasks whose models judge a picture without being told how."""
 _KNOWN: Final = frozenset((
     "embedding", "image-classification", "keypoints", "map", "object-detection", "tensors", "text-recognition",

@@ -74,7 +74,7 @@ class Painter:
     ) -> Optional[Tuple[np.ndarray, Mapping[int, str]]]:
         """The place in the palette of each of the frame's pixels, and the names of those places."""
         areas = [one for one in predictions if kinds.kind_of(one) == kinds.SEGMENTATION]
-        if areas or self._verdict.task == "segmentation":
+        if areas or self._verdict.has_places:
             return self._of_areas(areas, size)
         levels = next((one["map"] for one in predictions if kinds.kind_of(one) == kinds.ANOMALY and "map" in one), None)
         if levels is None:

@@ -80,7 +80,8 @@ class Session:
         settled = recognition.settle(self._network(model), model, self._first_run)
         self.task, self.preprocess = settled.task, settled.preprocess
         self._predictions = _predictor(self.task)
-        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task))
+        names = (model.get("options") or {}).get("names") or ()
+        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task), names)
         self._paint = Painter(self._verdict)
         self._last(self._predictions(*settled.first))
         self._stages = [_stage(each, busy) for each in model.get("then") or ()]
