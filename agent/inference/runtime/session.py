@@ -270,7 +270,7 @@ def _labels(path: Optional[str], backend: Backend, classes: Sequence[str]) -> La
     """Those of a file, of the model's own metadata, or the classes that ``[anomaly]`` names."""
     if path:
         return labels.read(path)
-    return labels.of(backend.metadata.get("labels") or classes)
+    return labels.of(backend.metadata.get("labels") or [name for name in classes if isinstance(name, str)])
 
 
 def _predictor(task: Task) -> _Predictor:

@@ -39,8 +39,7 @@ class Verdict:
     """The table ``[anomaly]``, and what it makes of a model's predictions.
 
     ``threshold`` and ``pixel_threshold`` are from 0 to 1, ``classes`` the names of the classes in order (the background
-    first, for areas), ``colors`` theirs, ``normal`` the names of those that are no anomaly.  ``names`` are further classes
-    of the model.
+    first, for areas), ``colors`` theirs, ``normal`` the names of those that are none.  ``names`` are further ones.
     Raises ``ModelError`` for keys and values that are none, and for normal classes that the model does not have.
     """
 
