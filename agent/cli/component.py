@@ -11,7 +11,7 @@ import click
 
 from agent.cli import goldens, inspections, loop, packing, skeletons
 from agent.cli.goldens import prove
-from agent.cli.inspections import Told
+from agent.cli.inspections import Judging
 from agent.cli.output import echo, json_option, print_json
 from agent.cli.packing import ComponentSource, Packed
 from agent.cli.skeletons import ARCHIVES, SkeletonKind
@@ -79,10 +79,10 @@ def init(
       verge component init greengrass com.example.Verge --model mine.onnx
     """  # noqa: D301 click reads the backspace
     begun = SkeletonKind(kind)
-    told = Told(tuple(normal), threshold, task)
+    told = Judging(tuple(normal), threshold, task)
     if begun is SkeletonKind.ANOMALY and (no_run or not model):
         raise click.UsageError("an anomaly model comes from --model, and is asked what it is")
-    if begun is not SkeletonKind.ANOMALY and told != Told():
+    if begun is not SkeletonKind.ANOMALY and told != Judging():
         raise click.UsageError("--normal, --threshold and --task are for the kind anomaly")
     names = [name, f"{name}.Model"] if begun is SkeletonKind.INFERENCE and not model else [name]
     made = [parent / component for component in names]
@@ -157,7 +157,7 @@ def _begin_model(folder: Path, name: str, source: str, *, run: bool) -> None:
         raise
 
 
-def _begin_anomaly(folder: Path, name: str, source: str, told: Told) -> None:
+def _begin_anomaly(folder: Path, name: str, source: str, told: Judging) -> None:
     """Write an anomaly component and have its model answer a picture; what fails leaves nothing behind."""
     skeletons.write(SkeletonKind.ANOMALY, folder, name)
     place = folder / ARCHIVES[SkeletonKind.ANOMALY]

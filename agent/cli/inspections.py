@@ -28,7 +28,7 @@ from agent.inference.predictions import Classification, Segmentation
 from agent.inference.runtime import modelinfo, palette
 from agent.inference.values import ModelMetadata
 
-__all__ = ["Told", "write"]
+__all__ = ["Judging", "write"]
 
 _PICTURE: Final = SAMPLES.parent / "images" / "chelsea.jpg"
 _RUN: Final = (".onnx", ".tflite")
@@ -51,7 +51,7 @@ _EVERY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Judging:
     """What a person says of the model."""
 
     normal: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class _Judge:
     anomaly: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write(source: str, folder: Path, told: Told) -> None:
+def write(source: str, folder: Path, told: Judging) -> None:
     """Copy the model of an export into a new folder, with a manifest that says how it judges.
 
     Raises ``ConfigError`` for an export without a model that can be run and judges anything, ``ModelRefusedError`` for
@@ -137,8 +137,8 @@ def _runnable(files: Iterable[Path], source: str) -> Path:
     )
 
 
-def _check_complete(path: Path, told: Told) -> None:
-    if told != Told():
+def _check_complete(path: Path, told: Judging) -> None:
+    if told != Judging():
         hint = f"edit {_MANIFEST} of the new folder in place of --normal, --threshold or --task"
         raise ConfigError(f"{path} says itself how it judges", code="option-wrong", hint=hint)
 
@@ -150,13 +150,13 @@ def _copy(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path} cannot be copied: {error}", code="not-written") from error
 
 
-def _spec(path: Path, told: Told) -> ModelSpec:
+def _spec(path: Path, told: Judging) -> ModelSpec:
     labels = next((path.parent / name for name in LABEL_FILES if (path.parent / name).is_file()), None)
     options = ModelOptions(source=str(path), task=told.task, labels=str(labels or ""))
     return resolve(options, Path.cwd())
 
 
-async def _asked(spec: ModelSpec, told: Told) -> _Judge:
+async def _asked(spec: ModelSpec, told: Judging) -> _Judge:
     """What the model itself says that it is."""
     picture = PictureSource(str(_PICTURE)).read(FrameLimits())
     async with loaded(spec) as (plane, facts):
