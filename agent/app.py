@@ -250,7 +250,7 @@ async def _deployments(
 
     config = agent.config
     name = options.transport or config.first_transport
-    here = wiring.Surroundings(
+    here = wiring.AgentParts(
         config.thing, Path(config.data_dir), config.folder, topics, agent.transports[name], config.transports[name],
         agent.plane, agent.streams, agent.board,
         aws=config.aws, greengrass=config.greengrass, downloads=config.artifacts, leave=agent.leave,

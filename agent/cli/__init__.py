@@ -44,6 +44,7 @@ module           what it holds
 ``pictures``     the pictures that arguments name, and their answers
 ``skeletons``    the components that ``component init`` writes
 ``goldens``      a component before it is packed: its golden frames recorded and answered
+``inspections``  an export as the model of an anomaly component
 ``packing``      a component's folder → recipe and artifacts
 ===============  ==========================================================================================
 """

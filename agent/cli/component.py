@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from agent.cli import goldens, loop, packing, skeletons
+from agent.cli import goldens, inspections, loop, packing, skeletons
 from agent.cli.goldens import prove
+from agent.cli.inspections import Judging
 from agent.cli.output import echo, json_option, print_json
 from agent.cli.packing import ComponentSource, Packed
 from agent.cli.skeletons import ARCHIVES, SkeletonKind
@@ -46,24 +47,43 @@ def command() -> None:
     "--model",
     default="",
     metavar="MODEL",
-    help="For a model and for greengrass: its file, folder or sample.  For an inference: the model component.",
+    help="For a model, an anomaly and greengrass: its file, folder or sample; an anomaly's may be an export.  "
+    "For an inference: the model component.",
+)
+@click.option("--normal", multiple=True, metavar="CLASS", help="For an anomaly: a class that is none; repeatable.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), metavar="SCORE", help="For an anomaly: from which score on it is one."
+)
+@click.option(
+    "--task", default="", metavar="TASK", help="For an anomaly: what its outputs are, where they do not tell."
 )
 @click.option("--no-run", is_flag=True, help="Do not run the model here; then no golden frame is recorded.")
 @json_option
-def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: bool) -> None:
+def init(
+    kind: str, name: str, parent: Path, model: str, normal: Sequence[str], threshold: float | None, task: str,
+    no_run: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Write a component that works as it is, to begin from.
 
     An inference for which no --model is named gets one, NAME.Model, beside it.  The kind greengrass is Verge itself,
-    for a nucleus of AWS IoT Greengrass that runs it.
+    for a nucleus of AWS IoT Greengrass that runs it.  The kind anomaly is a model that judges pictures, from an export
+    of Anomalib's or from a classifier.
 
     \b
     Examples:
       verge component init model com.example.Classifier --model mine.onnx
+      verge component init anomaly com.example.Inspector --model results/weights/onnx
+      verge component init anomaly com.example.Inspector --model classifier.tflite --normal good
       verge component init inference com.example.Inspect --dir components
       verge component init generic com.example.Hello
       verge component init greengrass com.example.Verge --model mine.onnx
     """  # noqa: D301 click reads the backspace
     begun = SkeletonKind(kind)
+    told = Judging(tuple(normal), threshold, task)
+    if begun is SkeletonKind.ANOMALY and (no_run or not model):
+        raise click.UsageError("an anomaly model comes from --model, and is asked what it is")
+    if begun is not SkeletonKind.ANOMALY and told != Judging():
+        raise click.UsageError("--normal, --threshold and --task are for the kind anomaly")
     names = [name, f"{name}.Model"] if begun is SkeletonKind.INFERENCE and not model else [name]
     made = [parent / component for component in names]
     if taken := next((folder for folder in made if folder.exists()), None):
@@ -71,7 +91,9 @@ def init(kind: str, name: str, parent: Path, model: str, no_run: bool, as_json: 
     # The model comes first: it is what can fail, and then nothing is written.
     if begun is SkeletonKind.MODEL or len(names) > 1:
         _begin_model(made[-1], names[-1], model or _SAMPLE, run=not no_run)
-    if begun is SkeletonKind.GREENGRASS:
+    if begun is SkeletonKind.ANOMALY:
+        _begin_anomaly(made[0], name, model, told)
+    elif begun is SkeletonKind.GREENGRASS:
         _begin_verge(made[0], name, model or _SAMPLE)
     elif begun is not SkeletonKind.MODEL:
         skeletons.write(begun, made[0], name, model or names[-1])
@@ -130,6 +152,18 @@ def _begin_model(folder: Path, name: str, source: str, *, run: bool) -> None:
         skeletons.write_model(spec, source, place)
         if run:
             loop.run(goldens.recorded(resolve(ModelOptions(source=str(place)), Path.cwd()), place, [_PICTURE]))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _begin_anomaly(folder: Path, name: str, source: str, told: Judging) -> None:
+    """Write an anomaly component and have its model answer a picture; what fails leaves nothing behind."""
+    skeletons.write(SkeletonKind.ANOMALY, folder, name)
+    place = folder / ARCHIVES[SkeletonKind.ANOMALY]
+    try:
+        inspections.write(source, place, told)
+        loop.run(goldens.recorded(resolve(ModelOptions(source=str(place)), Path.cwd()), place, [_PICTURE]))
     except BaseException:
         shutil.rmtree(folder)
         raise

@@ -22,6 +22,8 @@ class SkeletonKind(StrEnum):
     """What kind of component is begun."""
 
     MODEL = "model"
+    ANOMALY = "anomaly"
+    """A model that judges pictures."""
     INFERENCE = "inference"
     GENERIC = "generic"
     GREENGRASS = "greengrass"
@@ -29,7 +31,8 @@ class SkeletonKind(StrEnum):
 
 
 ARCHIVES: Mapping[SkeletonKind, str] = {
-    SkeletonKind.MODEL: "model", SkeletonKind.GENERIC: "files", SkeletonKind.GREENGRASS: "verge",
+    SkeletonKind.MODEL: "model", SkeletonKind.ANOMALY: "model", SkeletonKind.GENERIC: "files",
+    SkeletonKind.GREENGRASS: "verge",
 }  # fmt: skip
 """The folder that is packed into the artifact of the same name."""
 
@@ -46,8 +49,8 @@ _ARTIFACT = """\
         Unarchive: ZIP
 """
 
-_RECIPES: Mapping[SkeletonKind, str] = {
-    SkeletonKind.MODEL: _HEAD
+_MODEL = (
+    _HEAD
     + """\
 ComponentType: verge.model
 ComponentDescription: A model, its labels and its golden frames
@@ -59,7 +62,12 @@ ComponentConfiguration:
 Manifests:
   - Name: any
 """
-    + _ARTIFACT,
+    + _ARTIFACT
+)
+
+_RECIPES: Mapping[SkeletonKind, str] = {
+    SkeletonKind.MODEL: _MODEL,
+    SkeletonKind.ANOMALY: _MODEL.replace("A model, its labels", "An anomaly model, its classes"),
     SkeletonKind.INFERENCE: _HEAD
     + """\
 ComponentType: verge.inference
@@ -206,6 +214,16 @@ _WHAT: Mapping[SkeletonKind, str] = {
     SkeletonKind.MODEL: """\
 A model component: `model/` holds the model, its `manifest.toml`, its labels and, in `golden/`, pictures with the
 answers that the model has to give before a deployment commits.
+
+    verge infer --model $name/model PICTURE
+    verge component pack $name --record-golden PICTURE
+
+The first answers a picture here, the second makes its answer one that is expected. Then:
+""",
+    SkeletonKind.ANOMALY: """\
+An anomaly model: `model/` holds the model and its `manifest.toml`, whose table `[anomaly]` says from which score on a
+picture is anomalous, and which classes there are in which colours. Clients of Lookout for Vision's edge agent start it
+by the name `$name`; a stream that uses it gets its verdict before its predictions.
 
     verge infer --model $name/model PICTURE
     verge component pack $name --record-golden PICTURE

@@ -52,7 +52,6 @@ from agent.greengrass.fleet.report import ComponentHealth
 from agent.greengrass.fleet.service import FleetStatus, HealthSource, component_health, health_topic
 from agent.greengrass.recipes import platform
 from agent.greengrass.services.base import Factory, Service
-from agent.greengrass.services.lookout import LOOKOUT, LookoutEdgeAgent
 from agent.greengrass.trust import keylist
 from agent.greengrass.trust.keylist import KeyList
 from agent.greengrass.trust.keyring import Keyring, KeyringFile, KeyringJobs
@@ -73,13 +72,13 @@ if TYPE_CHECKING:
     from agent.greengrass.cloud.client import DataPlane
     from agent.greengrass.services.secrets.manager import SecretManager
 
-__all__ = ["Surroundings", "enter", "problems"]
+__all__ = ["AgentParts", "enter", "problems"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AgentParts:
     """The agent's other parts, which deployments work with."""
 
     thing: str
@@ -133,7 +132,7 @@ def problems(
 
 
 async def enter(
-    here: Surroundings, options: DeploymentOptions, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+    here: AgentParts, options: DeploymentOptions, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> DeploymentService:
     """Make the active set live and take deployments until the stack is left."""
     layout = Layout(here.data_dir)
@@ -191,7 +190,7 @@ async def enter(
 
 
 async def _serve_components(
-    here: Surroundings, options: DeploymentOptions, layout: Layout, service: DeploymentService,
+    here: AgentParts, options: DeploymentOptions, layout: Layout, service: DeploymentService,
     credentials: CredentialsProvider | None,
     statuses: Callable[[], Mapping[str, ComponentStatus]], tasks: asyncio.TaskGroup, stack: AsyncExitStack,
 ) -> None:  # fmt: skip
@@ -213,7 +212,7 @@ async def _serve_components(
     await serving.enter(_socket(here, layout), here.ipc, behind, tasks, stack)
 
 
-def _secrets(here: Surroundings, layout: Layout, credentials: CredentialsProvider | None) -> SecretManager:
+def _secrets(here: AgentParts, layout: Layout, credentials: CredentialsProvider | None) -> SecretManager:
     from agent.greengrass.services.secrets.cache import SecretCache  # noqa: PLC0415 only for an agent with the socket
     from agent.greengrass.services.secrets.manager import SecretManager  # noqa: PLC0415 as above
 
@@ -224,7 +223,7 @@ def _secrets(here: Surroundings, layout: Layout, credentials: CredentialsProvide
 
 
 def _services(
-    here: Surroundings, layout: Layout, credentials: CredentialsProvider | None, options: DeploymentOptions,
+    here: AgentParts, layout: Layout, credentials: CredentialsProvider | None, options: DeploymentOptions,
     service: DeploymentService,
 ) -> Mapping[str, Factory]:  # fmt: skip
     """What stands for AWS's own components; each is made, and loaded, when its component is deployed."""
@@ -235,12 +234,14 @@ def _services(
         return LogManager(here.thing, layout.logs, layout.log_positions, here.aws, credentials)
 
     def lookout() -> Service:
+        from agent.greengrass.services.lookout import LookoutEdgeAgent  # noqa: PLC0415
+
         return LookoutEdgeAgent(_servers_surroundings(here, options, service), _group(options))
 
-    return {"aws.greengrass.LogManager": logs, LOOKOUT: lookout}
+    return {"aws.greengrass.LogManager": logs, "aws.iot.lookoutvision.EdgeAgent": lookout}
 
 
-def _servers_surroundings(here: Surroundings, options: DeploymentOptions, service: DeploymentService) -> Any:
+def _servers_surroundings(here: AgentParts, options: DeploymentOptions, service: DeploymentService) -> Any:
     """What servers for programs work with; raises ``ConfigError`` where what they need is not installed."""
     return servers().Surroundings(
         here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
@@ -257,12 +258,12 @@ def _group(options: DeploymentOptions) -> str:
         return ""
 
 
-def _socket(here: Surroundings, layout: Layout) -> Path:
+def _socket(here: AgentParts, layout: Layout) -> Path:
     return under(here.folder, here.ipc.socket) if here.ipc.socket else layout.socket
 
 
 def _watch_link(
-    here: Surroundings, options: DeploymentOptions, service: DeploymentService, keyring: Keyring,
+    here: AgentParts, options: DeploymentOptions, service: DeploymentService, keyring: Keyring,
     tasks: asyncio.TaskGroup, stack: AsyncExitStack,
 ) -> None:  # fmt: skip
     """Find out what the link of deployments is worth, and say what becomes of documents that nobody signed."""
@@ -290,7 +291,7 @@ async def _leave(serving: asyncio.Task[None], service: DeploymentService) -> Non
 
 
 def _keyring(
-    here: Surroundings, options: DeploymentOptions, layout: Layout, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+    here: AgentParts, options: DeploymentOptions, layout: Layout, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> Keyring:
     """What decides on documents; key lists are taken until the stack is left, where there are keys to begin with."""
     signed, keys = _configured_list(options, here.folder)
@@ -324,7 +325,7 @@ def _configured_list(options: DeploymentOptions, folder: Path) -> tuple[SignedCo
         raise ConfigError(f"{path}: {error.message}", code="key-unreadable", hint=error.hint) from error
 
 
-def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) -> Supervisor:
+def _supervisor(here: AgentParts, options: DeploymentOptions, layout: Layout) -> Supervisor:
     env = nucleus(str(AS_NUCLEUS), here.thing, here.aws, here.link, here.downloads, os.environ)
     if here.ipc.enabled:
         env |= ipc_socket(_socket(here, layout), layout.root)
@@ -342,7 +343,7 @@ def _supervisor(here: Surroundings, options: DeploymentOptions, layout: Layout) 
 
 
 def _workspace(
-    here: Surroundings, layout: Layout, cache: Cache, activator: Activator, account: _Account, user: Identity | None
+    here: AgentParts, layout: Layout, cache: Cache, activator: Activator, account: _Account, user: Identity | None
 ) -> Workspace:
     cloud = _cloud(here.greengrass)
     return Workspace(
@@ -368,7 +369,7 @@ def _cloud(options: GreengrassOptions) -> DataPlane | None:
     return DataPlane(options)
 
 
-def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
+def _stores(here: AgentParts, credentials: CredentialsProvider | None, cloud: DataPlane | None) -> AwsStoreOptions:
     options = msgspec.structs.asdict(here.downloads) | {"aws": here.aws or AwsOptions(), "credentials": credentials}
     if cloud is None:
         return AwsStoreOptions(**options)
@@ -378,7 +379,7 @@ def _stores(here: Surroundings, credentials: CredentialsProvider | None, cloud: 
 
 
 def _fleet(
-    here: Surroundings, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, current_health: HealthSource
+    here: AgentParts, options: DeploymentOptions, ledger: Ledger, supervisor: Supervisor, current_health: HealthSource
 ) -> FleetStatus:
     attributes = platform.detect()
     return FleetStatus(
@@ -389,7 +390,7 @@ def _fleet(
 
 
 async def _take_from_aws(
-    here: Surroundings, options: DeploymentOptions, service: DeploymentService, operation: JobHandler | None,
+    here: AgentParts, options: DeploymentOptions, service: DeploymentService, operation: JobHandler | None,
     stack: AsyncExitStack,
 ) -> None:  # fmt: skip
     """Take deployments from jobs and from the deployment shadow."""
@@ -421,7 +422,7 @@ class _Account:
 
 
 async def _account(
-    here: Surroundings, supervisor: Supervisor, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+    here: AgentParts, supervisor: Supervisor, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> _Account:
     """The account of the thing; its servers run until the stack is left.  Raises ``ConfigError``."""
     operation = _rotation(here, tasks, stack)
@@ -453,7 +454,7 @@ async def _granted(
     return exchange.env
 
 
-def _clients(here: Surroundings, credentials: CredentialsProvider | None) -> Callable[[str], Any] | None:
+def _clients(here: AgentParts, credentials: CredentialsProvider | None) -> Callable[[str], Any] | None:
     """What makes clients of the account's services; it blocks."""
     if here.aws is None:
         return None
@@ -468,7 +469,7 @@ def _clients(here: Surroundings, credentials: CredentialsProvider | None) -> Cal
     return client
 
 
-def _rotation(here: Surroundings, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> JobHandler | None:
+def _rotation(here: AgentParts, tasks: asyncio.TaskGroup, stack: AsyncExitStack) -> JobHandler | None:
     provisioned = here.link.provisioned
     if provisioned is None:
         return None

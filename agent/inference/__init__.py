@@ -14,6 +14,7 @@ module              what it holds
 ``planes``          masks and maps as PNG, read and written (pure)
 ``tensors``         raw tensors: named bytes with a type and a shape
 ``manifest``        what a model is: its file, task, labels, input and options
+``original``        packages that Lookout for Vision made, read as manifests
 ``placement``       where and how a model is run: backend, accelerator, threads
 ``pool``            a model's workers: requests pulled from feeders, workers that die replaced
 ``process``         one worker as the core sees it: started, loaded, fed, watched by a deadline, ended

@@ -19,9 +19,10 @@ from msgspec.structs import replace
 
 from agent.config.bounds import PathText, Text
 from agent.config.models import CODE, RUN_KEYS, ModelOptions, ModelSettings, Then
-from agent.config.strict import build, nearest
+from agent.config.strict import build, convert, nearest
 from agent.errors import ConfigError, ModelRefusedError, VergeError
 from agent.files import under
+from agent.inference import original
 from agent.inference.runtime import parts as modelparts
 from agent.inference.runtime.errors import ModelError
 from agent.users import Identity, may_read
@@ -354,6 +355,8 @@ def _manifest(path: Path) -> Manifest:
     written = path / "manifest.toml"
     if written.is_file():
         return build(Manifest, written.read_bytes(), str(written))
+    if (said := original.told(path)) is not None:
+        return convert(Manifest, said, str(path / original.FILE))
     models = sorted(entry for entry in path.iterdir() if entry.suffix in MODEL_SUFFIXES)
     if len(models) == 1 or (not models and _is_compiled(path)):
         return Manifest(file=models[0].name if models else ".", labels=_labels_beside(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -152,6 +153,38 @@ async def test_a_model_of_another_version_takes_the_place_of_the_one_that_runs_a
 
         await until(gone)
         assert await agent.refused("DescribeModel", model_component="line") == "NOT_FOUND"
+
+
+def kill_workers() -> None:
+    """End the worker processes of this process."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            if b"inference/runtime" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_model_runs_on(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"line": inspection.inspector(tmp_path / "m")}) as agent:
+        await started(agent, "line")
+        kill_workers()
+        assert (await judged(agent, "line", inspection.spotted())).is_anomalous
+        assert await is_now(agent, "line", RUNNING)
+
+
+async def test_a_model_whose_workers_cannot_come_back_has_failed_until_it_is_started_again(tmp_path: Path) -> None:
+    folder = inspection.inspector(tmp_path / "m")
+    async with serving(tmp_path, {"line": folder}) as agent:
+        await started(agent, "line")
+        (folder / "model.onnx").rename(folder / "away")
+        kill_workers()
+        await until(lambda: is_now(agent, "line", FAILED))
+        assert "model.onnx" in (await status(agent, "line"))[1]
+        whole = bitmap(inspection.dark())
+        assert await agent.refused("DetectAnomalies", model_component="line", bitmap=whole) == "FAILED_PRECONDITION"
+        assert await agent.refused("StopModel", model_component="line") == "FAILED_PRECONDITION"
+        (folder / "away").rename(folder / "model.onnx")
+        await started(agent, "line")
+        assert (await judged(agent, "line", inspection.spotted())).is_anomalous
 
 
 # -- verdicts and masks ----------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.edgeapi.lookout.states import TRANSITIONS, Event, ModelState, Status, step
+from agent.edgeapi.lookout.states import TRANSITIONS, ModelEvent, ModelState, ModelStatus, step
 from agent.edgeapi.protos import messages
 from agent.errors import ModelRefusedError
 
-EVERY = [*itertools.product(Status, Event)]
+EVERY = [*itertools.product(ModelStatus, ModelEvent)]
 
 
 @pytest.mark.parametrize(("status", "event"), EVERY)
@@ -27,12 +27,12 @@ def test_an_event_leads_where_the_table_says_or_is_refused_with_what_would_be_ne
 
 
 def test_a_failure_keeps_its_message_until_the_model_is_started_again() -> None:
-    failed = step(step(ModelState(), Event.START), Event.FAIL, "no memory")
-    assert failed == ModelState(Status.FAILED, "no memory")
-    assert step(failed, Event.START) == ModelState(Status.STARTING)
+    failed = step(step(ModelState(), ModelEvent.START), ModelEvent.FAIL, "no memory")
+    assert failed == ModelState(ModelStatus.FAILED, "no memory")
+    assert step(failed, ModelEvent.START) == ModelState(ModelStatus.STARTING)
 
 
-@given(st.lists(st.sampled_from(Event)))
+@given(st.lists(st.sampled_from(ModelEvent)))
 def test_whatever_happens_a_model_can_be_started_or_stopped_or_is_on_its_way(events) -> None:
     state = ModelState()
     for event in events:
@@ -44,6 +44,6 @@ def test_whatever_happens_a_model_can_be_started_or_stopped_or_is_on_its_way(eve
 
 def test_statuses_have_the_numbers_of_the_interface() -> None:
     proto = messages("lookout")
-    assert {each.name: each.value for each in Status} == {
-        each.name: proto.number("ModelStatus", each.name) for each in Status
+    assert {each.name: each.value for each in ModelStatus} == {
+        each.name: proto.number("ModelStatus", each.name) for each in ModelStatus
     }

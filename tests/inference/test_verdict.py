@@ -22,7 +22,8 @@ from agent.inference.predictions import Anomaly, Classification, Segmentation
 from agent.inference.runtime import decode
 from agent.inference.runtime.base import Labels
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.painting import PALETTE, Painter
+from agent.inference.runtime.painting import Painter
+from agent.inference.runtime.palette import PALETTE
 from agent.inference.runtime.verdict import Verdict
 from tests.support import inspection
 

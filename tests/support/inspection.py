@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,30 @@ def classifier(folder: Path, table: str = 'normal = ["background"]') -> Path:
     """A model with classes for the whole picture."""
 
     def whole(path: Path) -> None:
-        models.onnx_colour_classes(path, whole=True)
+        models.onnx_colour_classes(path, heads=("scores",))
         (folder / "labels.txt").write_text("\n".join(CLASSES))
 
     said = 'task = "image-classification"\nlabels = "labels.txt"'
     return _written(folder, whole, said, table)
+
+
+def original(folder: Path, heads: tuple[str, ...] = ("scores", "planes"), **stage: object) -> Path:
+    """A package as Lookout for Vision made them, with a network of today."""
+    (folder / "mochi").mkdir(parents=True)
+    models.onnx_colour_classes(folder / "mochi" / "model.onnx", heads=heads)
+    told = {
+        "type": "mochi", "threshold": 0.6, "image_width": 64, "image_height": 64, "image_range_scale": True,
+        "normalize": False, "class_normal_ids": [0], "seg_normal_ids": [0],
+        "classification_head_enabled": "scores" in heads, "segmentation_head_enabled": "planes" in heads,
+    }  # fmt: skip
+    graph = {
+        "model_graph_type": "single_stage_model_graph",
+        "stages": [told | stage],
+        "image_level_classes": {"names": ["normal", "red", "green", "blue"], "normal_ids": [0]},
+        "pixel_level_classes": {"names": CLASSES, "normal_ids": [0]},
+    }
+    (folder / "manifest.json").write_text(json.dumps({"model_graph": graph, "dataset": {}}))
+    return folder
 
 
 def _written(folder: Path, write, said: str, table: str) -> Path:

@@ -134,10 +134,10 @@ def onnx_inspector(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
     return _save(path, nodes, [_images(size)], outputs, [], None)
 
 
-def onnx_colour_classes(path: Path, size: tuple[int, int] = (64, 64), *, whole: bool = False) -> Path:
-    """An ONNX file (input ``images``, 0 to 1): what is dark, red, green or blue, by pixel or as a ``whole``.
+def onnx_colour_classes(path: Path, size: tuple[int, int] = (64, 64), heads: tuple[str, ...] = ("planes",)) -> Path:
+    """An ONNX file (input ``images``, 0 to 1) that tells what is dark, red, green and blue: logits of these classes.
 
-    The output ``scores`` are logits of these four classes.
+    Its outputs are ``planes``, of every place, and ``scores``, of the whole picture.
     """
     height, width = size
     nodes = [
@@ -145,14 +145,13 @@ def onnx_colour_classes(path: Path, size: tuple[int, int] = (64, 64), *, whole: 
         helper.make_node("Mul", ["dark", "none"], ["nothing"]),
         helper.make_node("Add", ["nothing", "little"], ["background"]),
         helper.make_node("Concat", ["background", "images"], ["all"], axis=1),
-        helper.make_node("Mul", ["all", "much"], ["planes" if whole else "scores"]),
+        helper.make_node("Mul", ["all", "much"], ["planes"]),
+        helper.make_node("ReduceMean", ["planes"], ["scores"], axes=[2, 3], keepdims=0),
     ]
-    if whole:
-        nodes.append(helper.make_node("ReduceMean", ["planes"], ["scores"], axes=[2, 3], keepdims=0))
     weights = [numpy_helper.from_array(np.float32(value), name) for name, value in
                (("none", 0.0), ("little", 0.5), ("much", 20.0))]  # fmt: skip
-    shape = [1, 4] if whole else [1, 4, height, width]
-    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape)]
+    shapes = {"planes": [1, 4, height, width], "scores": [1, 4]}
+    outputs = [helper.make_tensor_value_info(head, TensorProto.FLOAT, shapes[head]) for head in heads]
     return _save(path, nodes, [_images(size)], outputs, weights, None)
 
 

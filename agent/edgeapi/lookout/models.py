@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agent.edgeapi.lookout.answers import NO_VERDICT
 from agent.edgeapi.lookout.bitmaps import LARGEST_BYTES
-from agent.edgeapi.lookout.states import Event, ModelState, Status, step
+from agent.edgeapi.lookout.states import ModelEvent, ModelState, ModelStatus, step
 from agent.errors import ModelRefusedError, VergeError
 from agent.frames.frame import Picture
 from agent.inference.manifest import ModelSpec
@@ -26,10 +26,10 @@ __all__ = ["AnomalyModels"]
 
 log = logging.getLogger(__name__)
 
-_JUDGING: Final = frozenset(("anomaly-detection", "segmentation"))
+_JUDGING: Final = frozenset(("anomaly-detection", "inspection", "segmentation"))
 """Tasks whose models judge a picture without being told how."""
 _KNOWN: Final = frozenset((
-    "embedding", "image-classification", "keypoints", "map", "object-detection", "tensors", "text-recognition",
+    "embedding", "image-classification", "keypoints", "map", "object-detection", "raw", "tensors", "text-recognition",
 ))  # fmt: skip
 """Those whose models do not."""
 
@@ -65,17 +65,17 @@ class AnomalyModels:
         """One model's; raises ``ModelRefusedError`` (``model-missing``)."""
         return self._state(self._find(name))
 
-    def start(self, name: str) -> Status:
+    def start(self, name: str) -> ModelStatus:
         """Begin to load a model; raises as ``state``, and ``ModelRefusedError`` (``model-state-wrong``)."""
         model = self._find(name)
-        model.state = step(self._state(model), Event.START)
+        model.state = step(self._state(model), ModelEvent.START)
         self._spawn(self._load(name, model), f"agent.lookout.{name}.start")
         return model.state.status
 
-    async def stop(self, name: str) -> Status:
+    async def stop(self, name: str) -> ModelStatus:
         """Unload a model, once it has answered what it works on; raises as ``start``."""
         model = self._find(name)
-        model.state = step(self._state(model), Event.STOP)
+        model.state = step(self._state(model), ModelEvent.STOP)
         # Whoever hangs up meanwhile does not keep it from being stopped.
         await asyncio.shield(self._spawn(self._unload(model), f"agent.lookout.{name}.stop"))
         return model.state.status
@@ -84,7 +84,7 @@ class AnomalyModels:
         """Have a picture judged; raises as ``start``, and as ``InferencePlane.infer``."""
         model = self._find(name)
         state = self._state(model)
-        if state.status is not Status.RUNNING:
+        if state.status is not ModelStatus.RUNNING:
             raise ModelRefusedError(
                 f"the model {name} is {state.status.name}",
                 code="model-state-wrong",
@@ -112,10 +112,10 @@ class AnomalyModels:
 
     def _state(self, model: _Model) -> ModelState:
         """As it is now: one whose workers gave up has failed, until they are back."""
-        if model.state.status is Status.RUNNING and model.key in self._plane.models:
+        if model.state.status is ModelStatus.RUNNING and model.key in self._plane.models:
             pool = self._plane.status(model.key)
             if pool.state is PoolState.BROKEN:
-                return step(model.state, Event.FAIL, pool.reason)
+                return step(model.state, ModelEvent.FAIL, pool.reason)
         return model.state
 
     # -- what is deployed --------------------------------------------------------------------------------------------
@@ -130,17 +130,17 @@ class AnomalyModels:
             model = self._models.setdefault(name, _Model(f"lookout.{name}", spec))
             if model.spec != spec:
                 model.spec = spec
-                if model.state.status is Status.RUNNING:
+                if model.state.status is ModelStatus.RUNNING:
                     self._spawn(self._renew(name, model), f"agent.lookout.{name}.renew")
         for name in self._models.keys() - specs.keys():
             self._remove(name)
 
     def _remove(self, name: str) -> None:
         model = self._models[name]
-        if model.state.status is Status.RUNNING:
-            model.state = step(model.state, Event.STOP)
+        if model.state.status is ModelStatus.RUNNING:
+            model.state = step(model.state, ModelEvent.STOP)
             self._spawn(self._unload(model), f"agent.lookout.{name}.remove")
-        elif model.state.status in (Status.STOPPED, Status.FAILED):
+        elif model.state.status in (ModelStatus.STOPPED, ModelStatus.FAILED):
             self._models.pop(name)
         self._seen = None if name in self._models else self._seen  # looked at again until it is gone
 
@@ -150,8 +150,8 @@ class AnomalyModels:
         except VergeError as error:
             message = f"what is deployed now is not taken, and the earlier one goes on: {error}"
             log.warning("lookout: model %s: %s", name, message)
-            if model.state.status is Status.RUNNING:
-                model.state = ModelState(Status.RUNNING, message)
+            if model.state.status is ModelStatus.RUNNING:
+                model.state = ModelState(ModelStatus.RUNNING, message)
 
     # -- loading -----------------------------------------------------------------------------------------------------
 
@@ -173,18 +173,18 @@ class AnomalyModels:
             log.exception("lookout: model %s", name)
             await self._fail(name, model, "a fault of the agent's; its log says more")
         else:
-            model.state = step(model.state, Event.LOADED)
+            model.state = step(model.state, ModelEvent.LOADED)
             if model.spec != spec:  # deployed anew meanwhile
                 await self._renew(name, model)
 
     async def _fail(self, name: str, model: _Model, message: str) -> None:
         log.warning("lookout: model %s was not started: %s", name, message)
         await self._let_go(model)
-        model.state = step(model.state, Event.FAIL, message)
+        model.state = step(model.state, ModelEvent.FAIL, message)
 
     async def _unload(self, model: _Model) -> None:
         await self._let_go(model)
-        model.state = step(model.state, Event.UNLOADED)
+        model.state = step(model.state, ModelEvent.UNLOADED)
 
     async def _let_go(self, model: _Model) -> None:
         if model.key in self._plane.models:

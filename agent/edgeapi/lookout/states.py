@@ -15,10 +15,10 @@ from typing import Final
 
 from agent.errors import ModelRefusedError
 
-__all__ = ["TRANSITIONS", "Event", "ModelState", "Status", "step"]
+__all__ = ["TRANSITIONS", "ModelEvent", "ModelState", "ModelStatus", "step"]
 
 
-class Status(IntEnum):
+class ModelStatus(IntEnum):
     """As the interface numbers it."""
 
     STOPPED = 0
@@ -28,7 +28,7 @@ class Status(IntEnum):
     STOPPING = 4
 
 
-class Event(Enum):
+class ModelEvent(Enum):
     """What happens to a model."""
 
     START = "started"
@@ -38,14 +38,14 @@ class Event(Enum):
     UNLOADED = "unloaded"
 
 
-TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
-    (Status.STOPPED, Event.START): Status.STARTING,
-    (Status.FAILED, Event.START): Status.STARTING,
-    (Status.STARTING, Event.LOADED): Status.RUNNING,
-    (Status.STARTING, Event.FAIL): Status.FAILED,
-    (Status.RUNNING, Event.FAIL): Status.FAILED,
-    (Status.RUNNING, Event.STOP): Status.STOPPING,
-    (Status.STOPPING, Event.UNLOADED): Status.STOPPED,
+TRANSITIONS: Final[Mapping[tuple[ModelStatus, ModelEvent], ModelStatus]] = {
+    (ModelStatus.STOPPED, ModelEvent.START): ModelStatus.STARTING,
+    (ModelStatus.FAILED, ModelEvent.START): ModelStatus.STARTING,
+    (ModelStatus.STARTING, ModelEvent.LOADED): ModelStatus.RUNNING,
+    (ModelStatus.STARTING, ModelEvent.FAIL): ModelStatus.FAILED,
+    (ModelStatus.RUNNING, ModelEvent.FAIL): ModelStatus.FAILED,
+    (ModelStatus.RUNNING, ModelEvent.STOP): ModelStatus.STOPPING,
+    (ModelStatus.STOPPING, ModelEvent.UNLOADED): ModelStatus.STOPPED,
 }
 
 
@@ -53,14 +53,14 @@ TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
 class ModelState:
     """A status, and a sentence about it where there is something to say."""
 
-    status: Status = Status.STOPPED
+    status: ModelStatus = ModelStatus.STOPPED
     message: str = ""
 
 
-def step(state: ModelState, event: Event, message: str = "") -> ModelState:
+def step(state: ModelState, event: ModelEvent, message: str = "") -> ModelState:
     """The state after an event; raises ``ModelRefusedError`` (``model-state-wrong``) where it cannot happen.
 
-    >>> step(ModelState(), Event.START).status.name
+    >>> step(ModelState(), ModelEvent.START).status.name
     'STARTING'
     """
     after = TRANSITIONS.get((state.status, event))

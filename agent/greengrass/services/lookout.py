@@ -13,9 +13,8 @@ from agent.greengrass.services.base import Configuration
 if TYPE_CHECKING:
     from agent.edgeapi.wiring import Surroundings
 
-__all__ = ["LOOKOUT", "LookoutEdgeAgent"]
+__all__ = ["LookoutEdgeAgent"]
 
-LOOKOUT: Final = "aws.iot.lookoutvision.EdgeAgent"
 _SOCKET: Final = "unix:///tmp/aws.iot.lookoutvision.EdgeAgent.sock"
 """Where clients look for it."""
 

@@ -2,7 +2,8 @@
 
 It keeps to Python 3.9 syntax and imports only the standard library, NumPy, OpenCV and the backend a model asks for, so
 that a model may name another interpreter than the core's.  It never imports from the rest of the agent; the core
-imports ``kinds``, ``messages``, ``parts`` and ``ring`` from here, which need the standard library alone.
+imports ``kinds``, ``messages``, ``modelinfo``, ``palette``, ``parts`` and ``ring`` from here, which need the standard
+library alone.
 
 ::
 
@@ -23,6 +24,7 @@ imports ``kinds``, ``messages``, ``parts`` and ``ring`` from here, which need th
 ``answers``       an answer, and the message that brings it to the core
 ``verdict``       whether something is wrong: the manifest's ``[anomaly]``
 ``painting``      where anomalies are, as a picture of their colours
+``palette``       the colours of classes in it
 ``planes``        masks as run lengths, maps as uint8, both as PNG
 ``arrays``        raw tensors in from the frame buffer and out as a message
 ``kinds``         the kinds of predictions, on which both sides agree

@@ -6,24 +6,20 @@ of an anomaly's map the one class ``anomaly``, which the pixels belong to that r
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from agent.inference.runtime import kinds
+from agent.inference.runtime import kinds, palette
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.verdict import MOST_CLASSES, Verdict
 
-__all__ = ["PALETTE", "Painted", "Painter"]
+__all__ = ["Painted", "Painter"]
 
-PALETTE = ("#FFFFFF", "#23A436", "#14A3B3", "#F76902", "#9380FF", "#BD10E0", "#467CE6")
-"""The colours that Lookout for Vision gave, in the order of classes; further ones are spread over the circle."""
 _NAME, _BACKGROUND = "anomaly", "background"
-_GOLDEN = 0.618033988749895
 _LEVELS = 255
 
 
@@ -74,7 +70,7 @@ class Painter:
     ) -> Optional[Tuple[np.ndarray, Mapping[int, str]]]:
         """The place in the palette of each of the frame's pixels, and the names of those places."""
         areas = [one for one in predictions if kinds.kind_of(one) == kinds.SEGMENTATION]
-        if areas or self._verdict.task == "segmentation":
+        if areas or self._verdict.has_places:
             return self._of_areas(areas, size)
         levels = next((one["map"] for one in predictions if kinds.kind_of(one) == kinds.ANOMALY and "map" in one), None)
         if levels is None:
@@ -111,11 +107,8 @@ class Painter:
         ]
 
     def _color(self, place: int) -> str:
-        for colors in (self._verdict.colors, PALETTE):
-            if place < len(colors):
-                return colors[place]
-        red, green, blue = colorsys.hsv_to_rgb(place * _GOLDEN % 1, 0.75, 0.85)
-        return f"#{round(red * _LEVELS):02X}{round(green * _LEVELS):02X}{round(blue * _LEVELS):02X}"
+        colors = self._verdict.colors
+        return colors[place] if place < len(colors) else palette.color(place)
 
 
 def _table(colors: Sequence[str]) -> np.ndarray:

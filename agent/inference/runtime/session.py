@@ -80,7 +80,8 @@ class Session:
         settled = recognition.settle(self._network(model), model, self._first_run)
         self.task, self.preprocess = settled.task, settled.preprocess
         self._predictions = _predictor(self.task)
-        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task))
+        names = (model.get("options") or {}).get("names") or ()
+        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task), names)
         self._paint = Painter(self._verdict)
         self._last(self._predictions(*settled.first))
         self._stages = [_stage(each, busy) for each in model.get("then") or ()]
@@ -269,7 +270,7 @@ def _labels(path: Optional[str], backend: Backend, classes: Sequence[str]) -> La
     """Those of a file, of the model's own metadata, or the classes that ``[anomaly]`` names."""
     if path:
         return labels.read(path)
-    return labels.of(backend.metadata.get("labels") or classes)
+    return labels.of(backend.metadata.get("labels") or [name for name in classes if isinstance(name, str)])
 
 
 def _predictor(task: Task) -> _Predictor:

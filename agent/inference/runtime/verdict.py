@@ -17,7 +17,7 @@ digits.  ``painting.py`` has the places.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from agent.inference.runtime import kinds
 from agent.inference.runtime.base import Labels, Prediction
@@ -32,18 +32,18 @@ MOST_CLASSES = 255
 _MIDDLE, _LEAST_AREA = 0.5, 0.0001
 _DIGITS = 4
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_CLASSIFICATION, _SEGMENTATION = "image-classification", "segmentation"
+_CLASSIFICATION, _SEGMENTATION, _BOTH = "image-classification", "segmentation", "inspection"
 
 
 class Verdict:
     """The table ``[anomaly]``, and what it makes of a model's predictions.
 
     ``threshold`` and ``pixel_threshold`` are from 0 to 1, ``classes`` the names of the classes in order (the background
-    first, for areas), ``colors`` theirs, ``normal`` the names of those that are no anomaly.
+    first, for areas), ``colors`` theirs, ``normal`` the names of those that are none.  ``names`` are further ones.
     Raises ``ModelError`` for keys and values that are none, and for normal classes that the model does not have.
     """
 
-    def __init__(self, given: Mapping[str, Any], labels: Labels, task: str = "") -> None:
+    def __init__(self, given: Mapping[str, Any], labels: Labels, task: str = "", names: Sequence[str] = ()) -> None:
         read = Options(given, "anomaly")
         threshold = read.number("threshold", _MIDDLE, 0.0, 1.0)
         self.pixel_threshold = read.number("pixel_threshold", _MIDDLE, 0.0, 1.0)
@@ -55,7 +55,7 @@ class Verdict:
         self.task = task
         self._threshold = threshold if "threshold" in read else None
         self._background = _background(self.classes, labels)
-        _check(self, labels)
+        _check(self, {*labels.names.values(), *self.classes, *names})
 
     def __call__(self, predictions: Sequence[Prediction]) -> List[Prediction]:
         """The predictions with the verdict as the first; the same where they say nothing that could be judged."""
@@ -73,6 +73,11 @@ class Verdict:
             return list(predictions)
         score, usual = found
         return [self._told(round(score, 6), usual), *predictions]
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the model says of every place what it is, if only that it is nothing."""
+        return self.task in (_SEGMENTATION, _BOTH)
 
     @property
     def begins_with_background(self) -> bool:
@@ -111,21 +116,20 @@ def _background(classes: Sequence[str], labels: Labels) -> str:
     return "" if labels.names else labels.name(0)
 
 
-def _check(verdict: Verdict, labels: Labels) -> None:
+def _check(verdict: Verdict, known: Set[str]) -> None:
     if len(verdict.classes) > MOST_CLASSES:
         raise ModelError("options-wrong", f"anomaly.classes are {len(verdict.classes)}", f"{MOST_CLASSES} are the most")
     if len(verdict.colors) > MOST_CLASSES:
         raise ModelError("options-wrong", f"anomaly.colors are {len(verdict.colors)}", "one for each class is enough")
     if wrong := next((color for color in verdict.colors if not _COLOR.fullmatch(color)), ""):
         raise ModelError("options-wrong", f"anomaly.colors has {wrong[:20]!r}", "write them as #23A436")
-    known = {*labels.names.values(), *verdict.classes}
     strange = sorted(verdict.normal - known)
     if known and strange:
         listed = ", ".join(sorted(known)[:10])
         raise ModelError(
             "options-wrong", f"anomaly.normal names {strange[0]!r}, which is no class", f"classes: {listed}"
         )
-    if verdict.given and verdict.task == _CLASSIFICATION and not verdict.normal:
+    if verdict.given and verdict.task in (_CLASSIFICATION, _BOTH) and not verdict.normal:
         listed = ", ".join(sorted(known)[:10]) or "the names of its labels"
         raise ModelError(
             "options-wrong", "anomaly.normal does not say which classes are normal", f"name some of: {listed}"

@@ -9,6 +9,7 @@
 ``text``            what is written in a line
 ``keypoints``       where the points of one hand, face or body are
 ``landmarks``       the families of networks that know such points
+``inspection``      classes of the whole picture and of its places
 ``segmentation``    which part of the frame belongs to which class
 ``maps``            a number for each pixel, as depth
 ``dense``           outputs with numbers for each pixel
