@@ -10,16 +10,18 @@ Everything is bounded: messages by ``max_message_bytes``, rpcs at once by ``at_o
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import grpc
 
 from agent.edgeapi.protos import Messages
-from agent.edgeapi.sockets import UnixPlace
+from agent.edgeapi.sockets import TcpPlace, UnixPlace
 from agent.errors import ConfigError, VergeError
 
 __all__ = ["CODES", "Answering", "Interface", "Server", "StatusError"]
@@ -100,14 +102,37 @@ class Interface:
         return self.codes.get(error.code) or CODES.get(error.code, grpc.StatusCode.UNKNOWN)
 
 
+class _Token(grpc.aio.ServerInterceptor):
+    """Refuses rpcs that do not bring the token."""
+
+    def __init__(self, token: str) -> None:
+        self._wanted = f"Bearer {token}".encode()
+
+        async def refuse(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or another")
+
+        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(refuse)
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """The handler of an rpc, or one that refuses it."""
+        brought = dict(details.invocation_metadata or ()).get("authorization", "")
+        brought = brought.encode() if isinstance(brought, str) else brought
+        return await continuation(details) if hmac.compare_digest(brought, self._wanted) else self._refuse
+
+
 class Server:
-    """A server for some interfaces at some places; entering listens, leaving lets rpcs in work finish."""
+    """A server for some interfaces at some places; entering listens, leaving lets rpcs in work finish.
+
+    ``token`` is what clients have to bring as ``authorization: Bearer …``, where there is one.
+    """
 
     def __init__(
-        self, places: Sequence[UnixPlace], interfaces: Sequence[Interface], *, max_message_bytes: int, at_once: int
-    ) -> None:
+        self, places: Sequence[UnixPlace | TcpPlace], interfaces: Sequence[Interface], *, max_message_bytes: int,
+        at_once: int, token: str = "",
+    ) -> None:  # fmt: skip
         self._places = places
         self._server = grpc.aio.server(
+            interceptors=[_Token(token)] if token else None,
             handlers=[handler for interface in interfaces for handler in interface.handlers()],
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -121,9 +146,9 @@ class Server:
         for place in self._places:
             place.claim()
             try:
-                self._server.add_insecure_port(place.address)
+                self._listen(place)
             except RuntimeError as error:
-                raise ConfigError(f"nothing can listen at {place.path}: {error}", code="socket-wrong") from error
+                raise ConfigError(f"nothing can listen at {place.address}: {error}", code="socket-wrong") from error
         await self._server.start()
         try:
             for place in self._places:
@@ -131,10 +156,22 @@ class Server:
         except BaseException:
             await self._server.stop(None)
             raise
-        log.info("listening at %s", ", ".join(str(place.path) for place in self._places))
+        log.info("listening at %s", ", ".join(place.address for place in self._places))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._server.stop(_LEAVE_S)
+
+    def _listen(self, place: UnixPlace | TcpPlace) -> None:
+        if isinstance(place, UnixPlace) or (tls := place.tls) is None:
+            self._server.add_insecure_port(place.address)
+            return
+        place.context()  # says what is wrong with the files in words
+        key, certificate = (Path(file or "").read_bytes() for file in (tls.key_file or tls.cert_file, tls.cert_file))
+        authority = Path(tls.ca_file).read_bytes() if tls.ca_file else None
+        credentials = grpc.ssl_server_credentials(
+            [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
+        )
+        self._server.add_secure_port(place.address, credentials)
