@@ -95,7 +95,7 @@ def asked(content: bytes | memoryview, json_length: int | None, most_json: int) 
         )
     try:
         request = _request(view[:length])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise wrong(f"the request is not as the protocol has it: {error}") from error
     parameters = request.parameters
     topic = parameters.get("response_topic", "")
@@ -153,7 +153,7 @@ def _packed(given: _Input) -> bytes:
         raise wrong(f"the input {given.name!r} has no data")
     try:
         values = _flat(_data(given.data))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise wrong(f"the data of the input {given.name!r} cannot be read: {error}") from error
     if given.datatype != BYTES:
         return packed(given.datatype, values)

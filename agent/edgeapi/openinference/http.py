@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _MAX_HEAD: Final = 16 * 1024
 _SCRATCH: Final = 64 * 1024
+_KEPT: Final = 1 << 20
+"""Bytes of memory that a connection keeps for its next body."""
 _HEAD_S: Final = 10.0
 _IDLE_S: Final = 75.0
 _DRAIN_S: Final = 2.0
@@ -220,6 +222,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._filled = 0
         self._held = 0
         self._chunks: list[bytes] = []
+        self._kept = bytearray()
+        """The memory of the last body: the next one is as long, and memory that is new costs more than a copy."""
         self._ahead = b""
         """What came behind the request that is being answered."""
         self._path = Path(Asked.LIVE)
@@ -337,7 +341,9 @@ class _Connection(asyncio.BufferedProtocol):
         if not length:
             return True
         begun = self._http.trailing_data[0]
-        body = self._body = bytearray(length)
+        if len(self._kept) != length:
+            self._kept = bytearray(length)
+        body = self._body = self._kept
         self._filled = min(length, len(begun))
         body[: self._filled], self._ahead = begun[:length], begun[length:]
         if self._filled == length:
@@ -365,6 +371,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def _answer(self, content: bytes | memoryview) -> None:
         reply = await self._server.answer(self._path, self._headers, content)
+        if len(content) > _KEPT:
+            self._kept = bytearray()
         self._release()
         self.answering = None
         if self._transport.is_closing():
