@@ -26,7 +26,8 @@ from agent.config.deployments import DeploymentOptions
 from agent.config.load import Config, Reading
 from agent.config.reload import Reload, difference
 from agent.config.secrets import missing_files
-from agent.edgeapi.needed import servers
+from agent.edgeapi.needed import servers, serving_problems
+from agent.edgeapi.surroundings import Surroundings
 from agent.errors import VergeError
 from agent.inference.alone import loaded
 from agent.inference.manifest import ModelSpec, for_user, resolve, stamp
@@ -128,11 +129,22 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         errors += wiring.problems(
             config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
         )
+    errors += _problems_of_servers(config)
+    return Prepared(transports, models), tuple(errors)
+
+
+def _problems_of_servers(config: Config) -> list[VergeError]:
+    errors: list[VergeError] = []
     if config.edge_manager is not None:
         with _collected(errors, "edge_manager"):
             if (problem := servers().edge_manager_problem(config.edge_manager)) is not None:
                 raise problem
-    return Prepared(transports, models), tuple(errors)
+    if config.lookout is not None:
+        with _collected(errors, "lookout"):
+            servers()
+    if config.serving is not None:
+        errors += serving_problems(config.serving)
+    return errors
 
 
 async def check(config: Config) -> tuple[VergeError, ...]:
@@ -221,7 +233,7 @@ async def _enter(
         await agent.streams.add(name, stream, Context.of(specs[stream.model].manifest.options))
     if config.deployments is not None:
         await _deployments(agent, config.deployments, topics, tasks, stack)
-    await _servers(agent, stack)
+    await _servers(agent, topics, stack)
     links = TransportStatusPublisher(
         topics, agent.transports, agent.board.retain, interval_s=config.status.statistics_interval_s
     )
@@ -263,25 +275,28 @@ async def _deployments(
     agent.deployed = service.models
 
 
-async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
+async def _servers(agent: Agent, topics: Topics, stack: AsyncExitStack) -> None:
     """Serve the programs that call, on the interfaces that the configuration names."""
     config = agent.config
-    if config.edge_manager is None and config.lookout is None:
+    if config.edge_manager is None and config.lookout is None and config.serving is None:
         return
-    wiring = servers()
-    topics = _topics(config)
 
     def retain(topic: str, payload: Any) -> None:
         agent.board.retain(f"{topics.base}/{topic}", msgspec.json.encode(payload))
 
-    here = wiring.Surroundings(
+    here = Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
         agent.deployed, _user(config), retain=retain, aws=config.aws, credentials=_credentials(config),
+        topics=topics, answers=_answers(config), limits=config.limits,
     )  # fmt: skip
     if config.edge_manager is not None:
-        await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))
+        await stack.enter_async_context(servers().edge_manager(here, config.edge_manager))
     if config.lookout is not None:
-        await stack.enter_async_context(wiring.lookout(here, config.lookout))
+        await stack.enter_async_context(servers().lookout(here, config.lookout))
+    if config.serving is not None:
+        from agent.edgeapi.serving import serving  # noqa: PLC0415 an agent that does not serve does not carry it
+
+        await stack.enter_async_context(serving(here, config.serving))
 
 
 def _user(config: Config) -> Identity | None:

@@ -226,21 +226,30 @@ def _misused(config: Config, values: Mapping[str, Any], origin: Origin) -> Itera
         if not valid_filter(topic_filter):
             hint = "a filter is e.g. site/answers/#"
             yield wrong(f"response_topics[{number}]", f"{topic_filter!r} is no topic filter", origin, hint=hint)
+    yield from _misused_streams(config, values, origin)
+    for problem in config.serving.problems() if config.serving else ():
+        yield wrong(f"serving.{problem.path}", problem.message, origin, code=problem.code, hint=problem.hint)
+    transports = _tables(values, "transports")
+    for path, transport in _transports_named(config):
+        if transport not in {"", *transports}:
+            yield _missing("transport", transport, path, config.transports, origin)
+
+
+def _misused_streams(config: Config, values: Mapping[str, Any], origin: Origin) -> Iterator[ConfigError]:
     for stream, options in config.streams.items():
         if options.model not in _tables(values, "models"):
             yield _missing("model", options.model, f"streams.{stream}.model", config.models, origin)
         for problem in streams.problems(options):
             path = f"streams.{stream}.{problem.path}"
             yield wrong(path, problem.message, origin, code=problem.code, hint=problem.hint)
-    for path, transport in _transports_named(config):
-        if transport and transport not in _tables(values, "transports"):
-            yield _missing("transport", transport, path, config.transports, origin)
 
 
 def _transports_named(config: Config) -> Iterator[tuple[str, str]]:
     yield "status.transport", config.status.transport
     if config.deployments is not None:
         yield "deployments.transport", config.deployments.transport
+    if config.serving is not None:
+        yield "serving.transport", config.serving.transport
     for stream, options in config.streams.items():
         yield f"streams.{stream}.input.transport", options.input.transport
         for number, output in enumerate(options.outputs):
@@ -291,6 +300,7 @@ def _completed(config: Config, folder: Path, environment: Mapping[str, str], err
         aws=aws if config.aws else None,
         greengrass=greengrass,
         artifacts=files(config.artifacts, "artifacts"),
+        serving=files(config.serving, "serving") if config.serving else None,
         data_dir=data_dir,
         folder=folder,
         transports=transports,

@@ -1,25 +1,32 @@
 """One gRPC server: tables of rpcs in, status codes out.
 
-grpcio's asyncio server, for what answers, the plane of inference, lives on the event loop.  It is imported with this
-module, and so only where a server is asked for.  An rpc is a coroutine from request to response; what it raises of ours
-becomes a status code by the table of its service, anything else is a fault, logged, and ``INTERNAL``.
+grpcio is imported with this module, and so only where a server is asked for.  Its threads receive and parse, and what
+answers, the plane of inference, lives on the event loop: each rpc is handed over once.  (grpcio's own asyncio server
+wakes the loop a dozen times for each request, parses megabytes on it, and takes a quarter more processor time.)  An rpc
+is a coroutine from request to response; what it raises of ours becomes a status code by the table of its service,
+anything else is a fault, logged, and ``INTERNAL``.
 
-Everything is bounded: messages by ``max_message_bytes``, rpcs at once by ``at_once`` (what comes beyond is refused with
-``RESOURCE_EXHAUSTED`` before it is read), and what waits for a client that does not read by gRPC's own flow control.
+Everything is bounded: messages by ``max_message_bytes``, rpcs at once and their threads by ``at_once`` (what comes
+beyond is refused with ``RESOURCE_EXHAUSTED`` before it is read), and what waits for a client that does not read by
+gRPC's own flow control.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import grpc
 
 from agent.edgeapi.protos import Messages
-from agent.edgeapi.sockets import UnixPlace
+from agent.edgeapi.sockets import TcpPlace, UnixPlace
 from agent.errors import ConfigError, VergeError
 
 __all__ = ["CODES", "Answering", "Interface", "Server", "StatusError"]
@@ -55,6 +62,12 @@ class StatusError(VergeError):
 
 
 @dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: grpc.StatusCode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Interface:
     """The rpcs of one ``.proto``, and the status codes that its documentation gives to errors."""
 
@@ -62,14 +75,14 @@ class Interface:
     rpcs: Mapping[str, Answering]
     codes: Codes = field(default_factory=dict)
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """As gRPC wants them."""
+    def handlers(self, loop: asyncio.AbstractEventLoop) -> list[grpc.GenericRpcHandler]:
+        """As gRPC wants them, each handing over to ``loop``."""
         return [
             grpc.method_handlers_generic_handler(
                 service,
                 {
                     name: grpc.unary_unary_rpc_method_handler(
-                        self._method(self.rpcs[name]),
+                        self._method(self.rpcs[name], loop),
                         request_deserializer=request.FromString,
                         response_serializer=response.SerializeToString,
                     )
@@ -80,17 +93,32 @@ class Interface:
             for service, rpcs in self.messages.services().items()
         ]
 
-    def _method(self, answer: Answering) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
-        async def method(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def _method(self, answer: Answering, loop: asyncio.AbstractEventLoop) -> Callable[[Any, grpc.ServicerContext], Any]:
+        async def answered(request: Any) -> Any:
             try:
                 return await answer(request)
             except VergeError as error:
-                status, text = self._status(error), str(error)
+                return _Refusal(self._status(error), str(error))
             except Exception:
                 log.exception("a request failed")
-                status, text = grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more"
-            await context.abort(status, text)
-            raise AssertionError(status)  # abort raises
+                return _Refusal(grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more")
+
+        def method(request: Any, context: grpc.ServicerContext) -> Any:
+            outcome = asyncio.run_coroutine_threadsafe(answered(request), loop)
+
+            def leave() -> None:
+                outcome.cancel()
+
+            # A client that goes, or the end of the server, ends what is in work for it.
+            if not context.add_callback(leave):
+                leave()
+            try:
+                response = outcome.result()
+            except CancelledError:
+                response = _Refusal(grpc.StatusCode.CANCELLED, "the server leaves")
+            if isinstance(response, _Refusal):
+                context.abort(response.status, response.text)
+            return response
 
         return method
 
@@ -100,19 +128,49 @@ class Interface:
         return self.codes.get(error.code) or CODES.get(error.code, grpc.StatusCode.UNKNOWN)
 
 
+class _Token(grpc.ServerInterceptor):
+    """Refuses rpcs that do not bring the token."""
+
+    def __init__(self, token: str) -> None:
+        self._wanted = f"Bearer {token}".encode()
+
+        def refuse(_request: Any, context: grpc.ServicerContext) -> Any:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or another")
+
+        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(refuse)
+
+    def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of an rpc, or one that refuses it."""
+        brought = dict(handler_call_details.invocation_metadata or ()).get("authorization", "")
+        brought = brought.encode() if isinstance(brought, str) else brought
+        if hmac.compare_digest(brought, self._wanted):
+            return continuation(handler_call_details)
+        return self._refuse
+
+
 class Server:
-    """A server for some interfaces at some places; entering listens, leaving lets rpcs in work finish."""
+    """A server for some interfaces at some places; entering listens, leaving lets rpcs in work finish.
+
+    ``token`` is what clients have to bring as ``authorization: Bearer …``, where there is one.
+    """
 
     def __init__(
-        self, places: Sequence[UnixPlace], interfaces: Sequence[Interface], *, max_message_bytes: int, at_once: int
-    ) -> None:
+        self, places: Sequence[UnixPlace | TcpPlace], interfaces: Sequence[Interface], *, max_message_bytes: int,
+        at_once: int, token: str = "",
+    ) -> None:  # fmt: skip
         self._places = places
-        self._server = grpc.aio.server(
-            handlers=[handler for interface in interfaces for handler in interface.handlers()],
+        loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(at_once, "agent.edgeapi")
+        self._server = grpc.server(
+            self._threads,
+            interceptors=[_Token(token)] if token else None,
+            handlers=[handler for interface in interfaces for handler in interface.handlers(loop)],
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                # A tensor comes in one go, and not in pieces of 64 KiB that each wait to be asked for.
+                ("grpc.http2.lookahead_bytes", 4 << 20),
             ),
             maximum_concurrent_rpcs=at_once,
         )
@@ -121,20 +179,34 @@ class Server:
         for place in self._places:
             place.claim()
             try:
-                self._server.add_insecure_port(place.address)
+                self._listen(place)
             except RuntimeError as error:
-                raise ConfigError(f"nothing can listen at {place.path}: {error}", code="socket-wrong") from error
-        await self._server.start()
+                raise ConfigError(f"nothing can listen at {place.address}: {error}", code="socket-wrong") from error
+        self._server.start()
         try:
             for place in self._places:
                 place.open_up()
         except BaseException:
-            await self._server.stop(None)
+            self._server.stop(None)
             raise
-        log.info("listening at %s", ", ".join(str(place.path) for place in self._places))
+        log.info("listening at %s", ", ".join(place.address for place in self._places))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._server.stop(_LEAVE_S)
+        left = self._server.stop(_LEAVE_S)
+        await asyncio.to_thread(left.wait)
+        self._threads.shutdown(wait=False)
+
+    def _listen(self, place: UnixPlace | TcpPlace) -> None:
+        if isinstance(place, UnixPlace) or (tls := place.tls) is None:
+            self._server.add_insecure_port(place.address)
+            return
+        place.context()  # says what is wrong with the files in words
+        key, certificate = (Path(file or "").read_bytes() for file in (tls.key_file or tls.cert_file, tls.cert_file))
+        authority = Path(tls.ca_file).read_bytes() if tls.ca_file else None
+        credentials = grpc.ssl_server_credentials(
+            [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
+        )
+        self._server.add_secure_port(place.address, credentials)

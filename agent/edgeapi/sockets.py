@@ -1,4 +1,4 @@
-"""Where a server listens: a Unix socket that nobody else has, with the mode that its clients need.
+"""Where a server listens: a Unix socket that nobody else has, with the mode that its clients need, or a TCP port.
 
 gRPC replaces whatever socket is at a path, that of a living server too, and removes the file when it leaves.  So the
 path is looked at before: one that somebody answers at is refused, one that a dead server left is taken.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import grp
 import os
 import socket
+import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.config.secrets import TlsFiles
 from agent.errors import ConfigError, UnreachableError
 
-__all__ = ["SocketInUseError", "UnixPlace"]
+__all__ = ["SocketInUseError", "TcpPlace", "UnixPlace", "place"]
 
 _LONGEST = 107
 """Bytes of a path in ``sockaddr_un``, less its end."""
@@ -100,3 +102,53 @@ class UnixPlace:
             except OSError:
                 return True  # it may be somebody's: left alone
             return True
+
+
+@dataclass(frozen=True, slots=True)
+class TcpPlace:
+    """A TCP port; with ``tls`` for clients of TLS alone, with its ``ca_file`` for those whom that authority knows."""
+
+    host: str
+    port: int
+    tls: TlsFiles | None = None
+
+    @property
+    def address(self) -> str:
+        """As gRPC wants it, and people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def claim(self) -> None:
+        """Nothing: the kernel refuses a port that another server has."""
+
+    def open_up(self) -> None:
+        """Nothing: who may is asked of each client."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """How TLS is spoken, None where it is not; raises ``ConfigError`` for files that cannot be used."""
+        if self.tls is None:
+            return None
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            made.load_cert_chain(self.tls.cert_file or "", self.tls.key_file)
+            if self.tls.ca_file:
+                made.load_verify_locations(self.tls.ca_file)
+                made.verify_mode = ssl.CERT_REQUIRED
+        except (OSError, ValueError) as error:
+            hint = "check cert_file, key_file and ca_file"
+            raise ConfigError(f"TLS cannot be spoken: {error}", code="tls-wrong", hint=hint) from error
+        return made
+
+
+def place(text: str, base: Path, tls: TlsFiles | None = None) -> TcpPlace | UnixPlace:
+    """Where ``host:port``, ``[::1]:port`` or ``unix:path`` is; raises ``ConfigError`` for anything else.
+
+    >>> place("[::1]:8000", Path("/")).address
+    '[::1]:8000'
+    """
+    if text.startswith(_SCHEME):
+        return UnixPlace.parse(text, base)
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ConfigError(f"{text!r} is no address", code="address-wrong", hint="it is host:port, or unix:path")
+    return TcpPlace(host, int(port), tls)

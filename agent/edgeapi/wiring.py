@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from agent.aws.credentials import CredentialsProvider
 from agent.config.aws import AwsOptions
 from agent.config.edgeapi import CaptureOptions, EdgeManagerOptions, LookoutOptions, SocketOptions
 from agent.config.models import ModelOptions
@@ -28,40 +25,14 @@ from agent.edgeapi.lookout.service import LookoutService
 from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.server import Server
 from agent.edgeapi.sockets import UnixPlace
+from agent.edgeapi.surroundings import Surroundings
 from agent.errors import ConfigError
 from agent.files import under
-from agent.inference.manifest import ModelSpec, for_user, resolve
-from agent.inference.plane import InferencePlane
-from agent.mqtt.transport import Transport
-from agent.users import Identity
+from agent.inference.manifest import for_user, resolve
 
 __all__ = ["Surroundings", "edge_manager", "edge_manager_problem", "lookout"]
 
 _HOME = "edge-manager"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The agent's other parts, which servers work with."""
-
-    thing: str
-    data_dir: Path
-    folder: Path
-    """Where relative paths of the configuration start."""
-    plane: InferencePlane
-    transports: Mapping[str, Transport] = field(default_factory=dict)
-    report: Callable[[str, Any], None] = lambda _key, _fact: None
-    """Has a fact stand on the status topic."""
-    components: Callable[[], Mapping[str, ModelSpec]] = dict
-    """Component → its model, of those that are deployed now."""
-    user: Identity | None = None
-    """Whom workers run as."""
-    retain: Callable[[str, Any], None] = lambda _topic, _payload: None
-    """Retains a JSON document on a topic below the agent's own."""
-    unpacked: Callable[[str], Path | None] = lambda _component: None
-    """The folder with the files of a component that is deployed now."""
-    aws: AwsOptions | None = None
-    credentials: CredentialsProvider | None = None
 
 
 @asynccontextmanager

@@ -118,7 +118,7 @@ def _remember(known: OrderedDict[_Key, _Value], key: _Key, value: _Value, keep: 
 
 
 def _data(content: Picture | TensorInput) -> bytes | memoryview:
-    return content.data if isinstance(content, Picture) else content.packed()[0]
+    return content.data if isinstance(content, Picture) else b"".join(content.parts()[0])
 
 
 def _size(content: Picture | TensorInput) -> int:

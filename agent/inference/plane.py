@@ -96,6 +96,7 @@ class InferencePlane:
         """Those of models that have limits of their own."""
         self._loading: set[str] = set()
         self._reloading: set[str] = set()
+        self._listeners: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,6 +151,7 @@ class InferencePlane:
         model = self._find(name)
         del self._models[name]
         self._limits_of.pop(name, None)
+        self._tell()
         model.requests.close()
         await model.pool.stop(finish=finish)
 
@@ -177,6 +179,7 @@ class InferencePlane:
         serving.requests.pool = pool
         serving.pool.hand_over(pool)
         self._changed(name, pool.status)
+        self._tell()
         await serving.pool.stop()
 
     def ready(self, name: str) -> bool:
@@ -201,6 +204,15 @@ class InferencePlane:
     def models(self) -> tuple[str, ...]:
         """The names of the loaded models."""
         return tuple(self._models)
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have ``listener`` called when models come and go and their workers change; the result ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _tell(self) -> None:
+        for listener in (*self._listeners,):
+            listener()
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -267,6 +279,7 @@ class InferencePlane:
             self._loading.discard(name)
             if name not in self._models:
                 self._limits_of.pop(name, None)
+            self._tell()
 
     async def _load_best(self, name: str, spec: ModelSpec) -> ModelMetadata:
         placements = await self._placer.placements(name, spec) if self._placer else ()
@@ -319,6 +332,7 @@ class InferencePlane:
             if serving is None or serving.pool is pool:
                 requests.on_status(pool.status)
                 self._changed(name, pool.status)
+                self._tell()
 
         pool = Pool(
             name,

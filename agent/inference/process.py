@@ -177,7 +177,7 @@ class Worker(asyncio.Protocol):
         self._next_id += 1
         content: dict[str, Any] = {"id": self._next_id}
         if isinstance(request.input, Picture):
-            kind, data = messages.INFER, request.input.data
+            kind, parts = messages.INFER, [request.input.data]
             content["encoding"] = request.input.encoding
             if request.input.encoding == "rgb":
                 content["size"] = (request.input.width, request.input.height)
@@ -187,10 +187,10 @@ class Worker(asyncio.Protocol):
                 content["snapshot"] = request.snapshot
         else:
             kind = messages.RUN
-            data, content["inputs"] = request.input.packed()
+            parts, content["inputs"] = request.input.parts()
             content["outputs"] = request.input.outputs
-        content["slot"] = self._slots[self._next_id] = self._ring.write(data)
-        content["length"] = len(data)
+        content["slot"] = self._slots[self._next_id] = self._ring.write(parts)
+        content["length"] = sum(map(len, parts))
         request.model = self.metadata
         self.requests.append(request)
         if len(self.requests) == 1:

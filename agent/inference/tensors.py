@@ -79,15 +79,17 @@ class TensorInput:
         """How much room the tensors take in the frame buffer."""
         return sum(_padded(len(tensor.data)) for tensor in self.tensors)
 
-    def packed(self) -> tuple[bytes, list[dict[str, Any]]]:
-        """The tensors one after the other, each at an aligned offset, and where each one lies."""
-        places, parts, offset = [], [], 0
+    def parts(self) -> tuple[list[bytes | memoryview], list[dict[str, Any]]]:
+        """The tensors with what puts each at an aligned offset, one after the other, and where each one lies."""
+        places: list[dict[str, Any]] = []
+        parts: list[bytes | memoryview] = []
+        offset = 0
         for tensor in self.tensors:
             size = len(tensor.data)
             places.append({"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "offset": offset})
             parts += [tensor.data, bytes(_padded(size) - size)]
             offset += _padded(size)
-        return b"".join(parts), places
+        return parts, places
 
     def npz(self) -> bytes:
         """The tensors as the file that ``numpy.load`` reads."""

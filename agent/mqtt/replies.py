@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 REFUSED = "response-topic-refused"
 """The reason of an answer that was not sent, as it is counted."""
-_MEANT: Final = frozenset(("deployments", "status", "components", "streams", "transports", "jobs", "shadow", "trust"))
-"""Levels below which agents take documents and orders, or retain how they are."""
+_MEANT: Final = frozenset(
+    ("deployments", "status", "components", "streams", "transports", "jobs", "shadow", "trust", "infer")
+)
+"""Levels on which agents take documents, orders and requests, or retain how they are."""
 _QUIET_S: Final = 60.0
 
 

@@ -10,7 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks import backends, deploy, fleet, formats, frames, ipc, kinds, outbox, rig, rivals, rounds, verge
+from scripts.benchmarks import (
+    api,
+    backends,
+    deploy,
+    fleet,
+    formats,
+    frames,
+    ipc,
+    kinds,
+    outbox,
+    rig,
+    rivals,
+    rounds,
+    verge,
+)
 
 AIMS = {
     "ratio_1": ("≥", 0.95),
@@ -26,26 +40,26 @@ EPILOG = (
     "scripts/bench deploy [--json] [--swaps N] measures deployments: swaps, rollbacks and what they leave.  "
     "scripts/bench fleet [--json] [--things N] measures the Jobs service with a simulated fleet.  "
     "scripts/bench kinds [--json] measures results of each kind: their bytes, and the time to make them.  "
-    "scripts/bench ipc [--json] measures Greengrass's socket beside a broker, and what it costs."
+    "scripts/bench ipc [--json] measures Greengrass's socket beside a broker, and what it costs.  "
+    "scripts/bench api [--json] [--vs litserve,mlserver] measures the interfaces for programs."
 )
 
 
+OTHERS = {
+    "api": api.main,
+    "deploy": deploy.main,
+    "fleet": fleet.main,
+    "ipc": ipc.main,
+    "kinds": kinds.main,
+    "outbox": outbox.main,
+}
+"""Measurements of their own, by the first word."""
+
+
 def main() -> None:
-    """Measure and print; ``deploy`` as the first word measures deployments instead, ``--backend`` compares backends."""
-    if sys.argv[1:2] == ["fleet"]:
-        fleet.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["outbox"]:
-        outbox.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["ipc"]:
-        ipc.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["kinds"]:
-        kinds.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["deploy"]:
-        deploy.main(sys.argv[2:])
+    """Measure and print; the first word may be another measurement, ``--backend`` compares backends."""
+    if sys.argv[1:2] and (other := OTHERS.get(sys.argv[1])):
+        other(sys.argv[2:])
         return
     options = arguments()
     if options.backend:

@@ -9,25 +9,32 @@ import sys
 from typing import Any
 
 import litserve
+import numpy as np
 
 from agent.inference.runtime.session import Answer, Session
 from scripts.benchmarks import MODEL
 
 
 class Classifier(litserve.LitAPI):
-    """A base64 picture in JSON → predictions and times."""
+    """A base64 picture in JSON → predictions and times; a base64 tensor → the network's output, the same way."""
 
     def setup(self, device: str) -> None:
         del device
         self.session = Session(json.loads(os.environ[MODEL]))
 
-    def decode_request(self, request: dict[str, str]) -> bytes:
+    def decode_request(self, request: dict[str, Any]) -> bytes | np.ndarray:
+        if "tensor" in request:
+            return np.frombuffer(base64.b64decode(request["tensor"]), np.float32).reshape(request["shape"])
         return base64.b64decode(request["image"])
 
-    def predict(self, x: bytes) -> Answer:
+    def predict(self, x: bytes | np.ndarray) -> Answer | np.ndarray:
+        if isinstance(x, np.ndarray):
+            return self.session.backend.run([x])[0]
         return self.session.infer(x, "jpeg")
 
-    def encode_response(self, output: Answer) -> dict[str, Any]:
+    def encode_response(self, output: Answer | np.ndarray) -> dict[str, Any]:
+        if isinstance(output, np.ndarray):
+            return {"tensor": base64.b64encode(output.tobytes()).decode(), "shape": output.shape}
         return {
             "predictions": output.predictions, "timing_ms": output.timing_ms,
             "width": output.width, "height": output.height,

@@ -6,7 +6,7 @@ import json
 import os
 
 from mlserver import MLModel
-from mlserver.codecs import Base64Codec, StringCodec
+from mlserver.codecs import Base64Codec, NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
 from agent.inference.runtime.session import Session
@@ -14,13 +14,16 @@ from scripts.benchmarks import MODEL
 
 
 class Classifier(MLModel):
-    """A base64 picture as a BYTES input → predictions and times, as JSON in a BYTES output."""
+    """A base64 picture as a BYTES input → predictions and times, as JSON in a BYTES output; FP32 → the network's."""
 
     async def load(self) -> bool:
         self.session = Session(json.loads(os.environ[MODEL]))
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        if payload.inputs[0].datatype == "FP32":
+            (output, *_) = self.session.backend.run([NumpyCodec.decode_input(payload.inputs[0])])
+            return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("output", output)])
         (picture,) = Base64Codec.decode_input(payload.inputs[0])
         answer = self.session.infer(picture, "jpeg")
         told = {

@@ -80,7 +80,7 @@ def test_a_number_that_is_none_is_refused_before_it_is_sent(number) -> None:
 def test_what_is_written_to_the_ring_is_read_through_its_descriptor() -> None:
     descriptor = Ring.create(2, 4096)
     core, worker = Ring(descriptor, 2, 4096, writable=True), Ring(descriptor, 2, 4096)
-    first, second = core.write(b"one"), core.write(b"second")
+    first, second = core.write([b"one"]), core.write([b"second"])
     assert (bytes(worker.read(first, 3)), bytes(worker.read(second, 6))) == (b"one", b"second")
     core.close()
 
@@ -88,11 +88,11 @@ def test_what_is_written_to_the_ring_is_read_through_its_descriptor() -> None:
 def test_a_ring_gives_out_only_free_slots_and_takes_only_what_fits() -> None:
     ring = Ring(Ring.create(1, 4), 1, 4, writable=True)
     with pytest.raises(ValueError, match="5 bytes do not fit"):
-        ring.write(b"12345")
-    slot = ring.write(b"1234")
+        ring.write([b"12345"])
+    slot = ring.write([b"1234"])
     assert ring.free == 0
     with pytest.raises(IndexError):
-        ring.write(b"1")
+        ring.write([b"1"])
     ring.release(slot)
-    assert ring.write(b"1") == slot
+    assert ring.write([b"1"]) == slot
     ring.close()

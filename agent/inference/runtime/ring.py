@@ -12,7 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from typing import List, Union
+from typing import List, Sequence, Union
 
 __all__ = ["Ring"]
 
@@ -46,13 +46,16 @@ class Ring:
         """How many slots are free."""
         return len(self._free)
 
-    def write(self, data: Buffer) -> int:
-        """Copy a picture into a free slot and return the slot's number; raises ``IndexError`` when none is free."""
-        if len(data) > self.slot_bytes:
-            raise ValueError(f"{len(data)} bytes do not fit in a slot of {self.slot_bytes}")
+    def write(self, parts: Sequence[Buffer]) -> int:
+        """Copy what follows each other into a free slot and return its number; raises ``IndexError`` when none is."""
+        size = sum(map(len, parts))
+        if size > self.slot_bytes:
+            raise ValueError(f"{size} bytes do not fit in a slot of {self.slot_bytes}")
         slot = self._free.pop()
-        start = slot * self.slot_bytes
-        self._view[start : start + len(data)] = data
+        at = slot * self.slot_bytes
+        for part in parts:
+            self._view[at : at + len(part)] = part
+            at += len(part)
         return slot
 
     def release(self, slot: int) -> None:
