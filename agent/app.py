@@ -113,9 +113,7 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
     for name, options in config.models.items():
         with _collected(errors, f"models.{name}"):
             models[name] = for_user(resolve(options, config.folder), user)
-    for name, options in (config.lookout.models if config.lookout else {}).items():
-        with _collected(errors, f"lookout.models.{name}"):
-            resolve(options, config.folder)
+    errors += _refused_of_servers(config)
     for name, stream in config.streams.items():
         for number, output in enumerate(stream.outputs):
             with _collected(errors, f"streams.{name}.outputs[{number}].format"):
@@ -128,11 +126,23 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         errors += wiring.problems(
             config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
         )
-    if config.edge_manager is not None:
-        with _collected(errors, "edge_manager"):
-            if (problem := servers().edge_manager_problem(config.edge_manager)) is not None:
-                raise problem
     return Prepared(transports, models), tuple(errors)
+
+
+def _refused_of_servers(config: Config) -> list[VergeError]:
+    """What the interfaces for programs would refuse of the configuration."""
+    errors: list[VergeError] = []
+    for word in ("edge_manager", "lookout"):
+        if getattr(config, word) is not None:
+            with _collected(errors, word):
+                servers()
+    if config.edge_manager is not None:
+        with _collected(errors, "edge_manager.capture"):
+            config.edge_manager.capture.check()
+    for name, options in (config.lookout.models if config.lookout else {}).items():
+        with _collected(errors, f"lookout.models.{name}"):
+            resolve(options, config.folder)
+    return errors
 
 
 async def check(config: Config) -> tuple[VergeError, ...]:
@@ -268,15 +278,14 @@ async def _servers(agent: Agent, stack: AsyncExitStack) -> None:
     config = agent.config
     if config.edge_manager is None and config.lookout is None:
         return
-    wiring = servers()
-    topics = _topics(config)
+    wiring, topics = servers(), _topics(config)
 
     def retain(topic: str, payload: Any) -> None:
         agent.board.retain(f"{topics.base}/{topic}", msgspec.json.encode(payload))
 
     here = wiring.Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
-        agent.deployed, _user(config), retain=retain, aws=config.aws, credentials=_credentials(config),
+        agent.deployed, _user(config), retain, config.aws, _credentials(config),
     )  # fmt: skip
     if config.edge_manager is not None:
         await stack.enter_async_context(wiring.edge_manager(here, config.edge_manager))

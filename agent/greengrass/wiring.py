@@ -52,6 +52,7 @@ from agent.greengrass.fleet.report import ComponentHealth
 from agent.greengrass.fleet.service import FleetStatus, HealthSource, component_health, health_topic
 from agent.greengrass.recipes import platform
 from agent.greengrass.services.base import Factory, Service
+from agent.greengrass.services.edge_manager import EDGE_MANAGER, EdgeManager
 from agent.greengrass.services.lookout import LOOKOUT, LookoutEdgeAgent
 from agent.greengrass.trust import keylist
 from agent.greengrass.trust.keylist import KeyList
@@ -235,16 +236,26 @@ def _services(
         return LogManager(here.thing, layout.logs, layout.log_positions, here.aws, credentials)
 
     def lookout() -> Service:
-        return LookoutEdgeAgent(_servers_surroundings(here, options, service), _group(options))
+        return LookoutEdgeAgent(_servers_surroundings(here, options, service, credentials), _group(options))
 
-    return {"aws.greengrass.LogManager": logs, LOOKOUT: lookout}
+    def edge_manager() -> Service:
+        surroundings = _servers_surroundings(here, options, service, credentials)
+        return EdgeManager(surroundings, layout.work(EDGE_MANAGER), _group(options))
+
+    return {"aws.greengrass.LogManager": logs, LOOKOUT: lookout, EDGE_MANAGER: edge_manager}
 
 
-def _servers_surroundings(here: Surroundings, options: DeploymentOptions, service: DeploymentService) -> Any:
+def _servers_surroundings(
+    here: Surroundings, options: DeploymentOptions, service: DeploymentService, credentials: CredentialsProvider | None
+) -> Any:
     """What servers for programs work with; raises ``ConfigError`` where what they need is not installed."""
+
+    def retain(topic: str, payload: Any) -> None:
+        here.board.retain(f"{here.topics.base}/{topic}", msgspec.json.encode(payload))
+
     return servers().Surroundings(
         here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
-        here.board.state_fact, service.models, worker_user(options.run_as),
+        here.board.state_fact, service.models, worker_user(options.run_as), retain, here.aws, credentials,
     )  # fmt: skip
 
 
