@@ -114,9 +114,6 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
     for name, options in config.models.items():
         with _collected(errors, f"models.{name}"):
             models[name] = for_user(resolve(options, config.folder), user)
-    for name, options in (config.lookout.models if config.lookout else {}).items():
-        with _collected(errors, f"lookout.models.{name}"):
-            resolve(options, config.folder)
     for name, stream in config.streams.items():
         for number, output in enumerate(stream.outputs):
             with _collected(errors, f"streams.{name}.outputs[{number}].format"):
@@ -129,19 +126,23 @@ def prepare(config: Config) -> tuple[Prepared, tuple[VergeError, ...]]:
         errors += wiring.problems(
             config.deployments, config.aws, thing=config.thing, folder=config.folder, data_dir=data_dir
         )
-    errors += _problems_of_servers(config)
+    errors += _refused_of_servers(config)
     return Prepared(transports, models), tuple(errors)
 
 
-def _problems_of_servers(config: Config) -> list[VergeError]:
+def _refused_of_servers(config: Config) -> list[VergeError]:
+    """What the interfaces for programs would refuse of the configuration."""
     errors: list[VergeError] = []
+    for word in ("edge_manager", "lookout"):
+        if getattr(config, word) is not None:
+            with _collected(errors, word):
+                servers()
     if config.edge_manager is not None:
-        with _collected(errors, "edge_manager"):
-            if (problem := servers().edge_manager_problem(config.edge_manager)) is not None:
-                raise problem
-    if config.lookout is not None:
-        with _collected(errors, "lookout"):
-            servers()
+        with _collected(errors, "edge_manager.capture"):
+            config.edge_manager.capture.check()
+    for name, options in (config.lookout.models if config.lookout else {}).items():
+        with _collected(errors, f"lookout.models.{name}"):
+            resolve(options, config.folder)
     if config.serving is not None:
         errors += serving_problems(config.serving)
     return errors
@@ -286,8 +287,8 @@ async def _servers(agent: Agent, topics: Topics, stack: AsyncExitStack) -> None:
 
     here = Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
-        agent.deployed, _user(config), retain=retain, aws=config.aws, credentials=_credentials(config),
-        topics=topics, answers=_answers(config), limits=config.limits,
+        agent.deployed, _user(config), retain, aws=config.aws, credentials=_credentials(config), topics=topics,
+         answers=_answers(config), limits=config.limits,
     )  # fmt: skip
     if config.edge_manager is not None:
         await stack.enter_async_context(servers().edge_manager(here, config.edge_manager))

@@ -59,7 +59,6 @@ def command(socket: Path, config: Path, force: bool, most_bytes: int | None) -> 
     Example:
       verge edge-manager -a /tmp/edge_agent -c sagemaker_edge_config.json -f
     """  # noqa: D301 click reads the backspace
-    servers()
     try:
         settings = of_json(config.read_bytes(), str(config))
     except OSError as error:
@@ -81,9 +80,7 @@ def command(socket: Path, config: Path, force: bool, most_bytes: int | None) -> 
 @asynccontextmanager
 async def _running(settings: Settings, folder: Path, force: bool) -> AsyncIterator[_Serving]:
     """A plane and the server, at work until left; raises what keeps them from starting."""
-    # Imported here: what it needs was looked for.
-    from agent.edgeapi import wiring  # noqa: PLC0415
-
+    wiring = servers()
     thing = settings.thing or platform.node() or "verge"
     data_dir = under(folder, settings.data_root) if settings.data_root else _state_folder(thing)
     try:

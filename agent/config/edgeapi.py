@@ -34,7 +34,7 @@ class SocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     socket: OptionalPath = ""
     """Where it is; empty is a name of its own in ``data_dir``."""
     group: Name = ""
-    """Whose members may connect, beside the agent's user."""
+    """Whose members may connect, beside the agent's user, and read what they have captured on the disk."""
     everybody: bool = False
     """Whether every user of this machine may."""
     max_message_bytes: Annotated[int, Meta(ge=1024, le=(1 << 31) - 1)] = 128 * _MIB
@@ -46,7 +46,8 @@ class SocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class CaptureOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[edge_manager.capture]``: what becomes of the tensors that clients have captured."""
 
-    destination: Literal["disk", "cloud"] = "disk"
+    destination: Literal["disk", "cloud", "none"] = "disk"
+    """``none`` refuses captures."""
     folder: OptionalPath = ""
     """Where ``disk`` is; empty is ``edge-manager/captures`` in ``data_dir``."""
     bucket: Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9.-]*\Z", description="the name of a bucket")] = ""
@@ -70,6 +71,11 @@ class CaptureOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Captures that may wait for the cloud; what comes beyond is refused."""
     max_waiting_bytes: DiskBytes = 256 * _MIB
     """What waits may take on the disk."""
+
+    def check(self) -> None:
+        """Raises ``ConfigError`` where captures are to go to a bucket, and none is named."""
+        if (self.destination == "cloud" or self.periodic_upload) and not self.bucket:
+            raise ConfigError("captures go to no bucket", code="bucket-missing", hint="name a bucket", path="bucket")
 
 
 class EdgeManagerOptions(SocketOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):

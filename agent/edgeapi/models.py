@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from agent.config.models import ModelOptions
 from agent.errors import ModelRefusedError
-from agent.inference.manifest import ModelSpec, for_user, resolve, unwrapped
+from agent.inference.manifest import ModelSpec, for_user, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.values import ModelMetadata
 from agent.users import Identity
@@ -49,19 +49,13 @@ class ModelPlaces:
     """Component → its model, of those that are deployed now."""
     user: Identity | None = None
     """Whom workers run as."""
-    unpacked: Callable[[str], Path | None] = lambda _component: None
-    """The folder with the files of a component that is deployed now."""
 
     def find(self, url: str, options: ModelOptions) -> ModelSpec:
         """The model at a path, or of a component; raises ``ModelRefusedError`` and ``ConfigError``."""
         path = self._path(url)
-        if not _has_files(path):
-            component = Path(url).name
-            if (deployed := self.components().get(component)) is not None:
-                return deployed
-            # It was deployed, so it may be used, wherever the agent keeps it.
-            if (folder := self.unpacked(component)) is not None:
-                return self._resolved(unwrapped(folder), options)
+        # A component may be used wherever the agent keeps it: whoever deployed it put it there.
+        if not _has_files(path) and (deployed := self.components().get(Path(url).name)) is not None:
+            return deployed
         if self.roots and not any(path.is_relative_to(root.resolve()) for root in self.roots):
             raise ModelRefusedError(
                 f"{url} is not where models may be", code="model-outside", hint="name a folder below model_roots"

@@ -62,7 +62,11 @@ def read_system_v(identity: int, offset: int, size: int, *, writable: bool = Tru
 
 def _facts(identity: int) -> tuple[int, int]:
     """Mode and bytes of a segment, as the kernel lists it (proc(5)): key, id, mode in octal digits, size and more."""
-    for line in _TABLE.read_text().splitlines()[1:]:
+    try:
+        lines = _TABLE.read_text().splitlines()[1:]
+    except OSError as error:
+        raise SegmentError(f"the segment {identity} cannot be looked at: {error.strerror}") from error
+    for line in lines:
         fields = line.split()
         if int(fields[1]) == identity:
             return int(fields[2], 8), int(fields[3])

@@ -17,11 +17,24 @@ from pathlib import Path
 from agent.config.secrets import TlsFiles
 from agent.errors import ConfigError, UnreachableError
 
-__all__ = ["SocketInUseError", "TcpPlace", "UnixPlace", "place"]
+__all__ = ["SocketInUseError", "TcpPlace", "UnixPlace", "group_number", "place"]
 
 _LONGEST = 107
 """Bytes of a path in ``sockaddr_un``, less its end."""
 _SCHEME = "unix:"
+
+
+def group_number(name: str) -> int | None:
+    """The number of a group, None for an empty name; raises ``ConfigError`` for a group that there is not."""
+    try:
+        return grp.getgrnam(name).gr_gid if name else None
+    except KeyError as error:
+        raise _foreign(name) from error
+
+
+def _foreign(group: str) -> ConfigError:
+    hint = "name a group of this machine that the agent's user belongs to"
+    return ConfigError(f"the socket cannot be given to the group {group}", code="socket-wrong", hint=hint)
 
 
 class SocketInUseError(UnreachableError):
@@ -83,14 +96,12 @@ class UnixPlace:
 
     def open_up(self) -> None:
         """Let those connect who may; raises ``ConfigError`` for a group that there is not."""
-        if self.group:
+        group = group_number(self.group)
+        if group is not None:
             try:
-                os.chown(self.path, -1, grp.getgrnam(self.group).gr_gid)
-            except (KeyError, PermissionError) as error:
-                hint = "name a group of this machine that the agent's user belongs to"
-                raise ConfigError(
-                    f"the socket cannot be given to the group {self.group}", code="socket-wrong", hint=hint
-                ) from error
+                os.chown(self.path, -1, group)
+            except PermissionError as error:
+                raise _foreign(self.group) from error
         self.path.chmod(0o666 if self.everybody else 0o660 if self.group else 0o600)
 
     def _answers(self) -> bool:

@@ -38,8 +38,6 @@ class Surroundings:
     """Whom workers run as."""
     retain: Callable[[str, Any], None] = lambda _topic, _payload: None
     """Retains a JSON document on a topic below the agent's own."""
-    unpacked: Callable[[str], Path | None] = lambda _component: None
-    """The folder with the files of a component that is deployed now."""
     aws: AwsOptions | None = None
     credentials: CredentialsProvider | None = None
     topics: Topics = field(default_factory=lambda: Topics("verge"))

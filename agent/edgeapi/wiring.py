@@ -8,15 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from agent.config.aws import AwsOptions
-from agent.config.edgeapi import CaptureOptions, EdgeManagerOptions, LookoutOptions, SocketOptions
+from agent.config.edgeapi import EdgeManagerOptions, LookoutOptions, SocketOptions
 from agent.config.models import ModelOptions
 from agent.disk import FolderLock
 from agent.edgeapi import buckets
-from agent.edgeapi.edge_manager.capture.capture import Capture, Limits
-from agent.edgeapi.edge_manager.capture.destinations import Bucket, Folder
-from agent.edgeapi.edge_manager.capture.queue import Rules
-from agent.edgeapi.edge_manager.capture.record import Place
-from agent.edgeapi.edge_manager.capture.upload import upload
+from agent.edgeapi.edge_manager.capturing import capturing
 from agent.edgeapi.edge_manager.heartbeat import Heartbeat, Registration
 from agent.edgeapi.edge_manager.package import packaged
 from agent.edgeapi.edge_manager.service import EdgeManagerService
@@ -26,11 +22,10 @@ from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.server import Server
 from agent.edgeapi.sockets import UnixPlace
 from agent.edgeapi.surroundings import Surroundings
-from agent.errors import ConfigError
 from agent.files import under
 from agent.inference.manifest import for_user, resolve
 
-__all__ = ["Surroundings", "edge_manager", "edge_manager_problem", "lookout"]
+__all__ = ["Surroundings", "edge_manager", "lookout"]
 
 _HOME = "edge-manager"
 
@@ -44,14 +39,19 @@ async def edge_manager(
     Relative models start at ``working``; ``replace`` takes what a dead server left at the socket.
     """
     roots = tuple(under(here.folder, root) for root in options.model_roots)
-    places = ModelPlaces(working or here.folder, roots, here.components, here.user, here.unpacked)
+    places = ModelPlaces(working or here.folder, roots, here.components, here.user)
     models = ServedModels(_HOME, here.plane, places, ModelOptions(source="."), packaged)
     socket = _place(here, options, "edge-manager.sock", replace=replace)
     home = here.data_dir / _HOME
     changed = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(FolderLock(home))
-        capture = await stack.enter_async_context(_capture(here, options, home))
+        capture = await stack.enter_async_context(
+            capturing(
+                options.capture, _device(here, options), options.fleet, here.folder, home, options.group,
+                lambda: buckets.s3(here.aws or AwsOptions(), here.credentials),
+            )
+        )  # fmt: skip
         stack.push_async_callback(models.close)
         service = EdgeManagerService(
             models, here.plane, capture, writable_segments=options.writable_segments,
@@ -73,49 +73,6 @@ async def edge_manager(
         yield socket.path
 
 
-def edge_manager_problem(options: EdgeManagerOptions) -> ConfigError | None:
-    """What ``edge_manager`` would refuse of its options."""
-    capture = options.capture
-    if (capture.destination == "cloud" or capture.periodic_upload) and not capture.bucket:
-        return ConfigError(
-            "captures go to no bucket", code="bucket-missing", hint="name a bucket", path="capture.bucket"
-        )
-    return None
-
-
-@asynccontextmanager
-async def _capture(here: Surroundings, options: EdgeManagerOptions, home: Path) -> AsyncIterator[Capture]:
-    """Captures on their way to where the options want them."""
-    problem = edge_manager_problem(options)
-    if problem is not None:
-        raise problem
-    how = options.capture
-    cloud = how.destination == "cloud"
-    folder = under(here.folder, how.folder) if how.folder else home / "captures"
-    bucket = _bucket(here, how) if cloud or how.periodic_upload else None
-    place = Place(
-        _device(here, options), options.fleet, f"s3://{how.bucket}" if cloud else folder.absolute().as_uri(),
-        how.prefix, how.embed_limit, flat=not cloud and not how.prefix,
-    )  # fmt: skip
-    destination = bucket if cloud and bucket is not None else Folder(folder)
-    limits = Limits(max(how.buffer_size, how.offline_size) if cloud else how.buffer_size, how.max_waiting_bytes)
-    rules = Rules(min(how.batch_size, how.buffer_size), how.push_period_s)
-    upload_too = bucket if not cloud else None
-    async with Capture(
-        home / "captures.db", place, destination, rules, limits, upload=upload_too is not None
-    ) as capture:
-        if upload_too is None:
-            yield capture
-            return
-        uploading = asyncio.create_task(
-            upload(capture.spool, folder, upload_too, how.upload_period_s), name="agent.edgeapi.captures.upload"
-        )
-        try:
-            yield capture
-        finally:
-            await _end(uploading)
-
-
 @asynccontextmanager
 async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[None]:
     """Serve Lookout for Vision's clients until left.
@@ -133,10 +90,6 @@ async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[
             yield
     finally:
         await models.close()
-
-
-def _bucket(here: Surroundings, how: CaptureOptions) -> Bucket:
-    return Bucket(how.bucket, buckets.s3(here.aws or AwsOptions(), here.credentials))
 
 
 def _device(here: Surroundings, options: EdgeManagerOptions) -> str:

@@ -236,16 +236,33 @@ def _services(
     def lookout() -> Service:
         from agent.greengrass.services.lookout import LookoutEdgeAgent  # noqa: PLC0415
 
-        return LookoutEdgeAgent(_servers_surroundings(here, options, service), _group(options))
+        return LookoutEdgeAgent(_servers_surroundings(here, options, service, credentials), _group(options))
 
-    return {"aws.greengrass.LogManager": logs, "aws.iot.lookoutvision.EdgeAgent": lookout}
+    def edge_manager() -> Service:
+        from agent.greengrass.services.edge_manager import EDGE_MANAGER, EdgeManager  # noqa: PLC0415
+
+        surroundings = _servers_surroundings(here, options, service, credentials)
+        return EdgeManager(surroundings, layout.work(EDGE_MANAGER), _group(options))
+
+    return {
+        "aws.greengrass.LogManager": logs,
+        "aws.iot.lookoutvision.EdgeAgent": lookout,
+        "aws.greengrass.SageMakerEdgeManager": edge_manager,
+    }
 
 
-def _servers_surroundings(here: AgentParts, options: DeploymentOptions, service: DeploymentService) -> Any:
+def _servers_surroundings(
+    here: AgentParts, options: DeploymentOptions, service: DeploymentService, credentials: CredentialsProvider | None
+) -> Any:
     """What servers for programs work with; raises ``ConfigError`` where what they need is not installed."""
+
+    def retain(topic: str, payload: Any) -> None:
+        here.board.retain(f"{here.topics.base}/{topic}", msgspec.json.encode(payload))
+
     return servers().Surroundings(
         here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
-        here.board.state_fact, service.models, worker_user(options.run_as),
+        here.board.state_fact, service.models, worker_user(options.run_as), retain, aws=here.aws,
+        credentials=credentials,
     )  # fmt: skip
 
 

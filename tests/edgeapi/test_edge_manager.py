@@ -171,18 +171,17 @@ async def test_a_path_may_start_at_the_agents_working_folder(tmp_path: Path) -> 
 
 
 async def test_a_component_is_named_by_itself_or_by_where_its_work_folder_would_be(tmp_path: Path) -> None:
-    unpacked = package(tmp_path / "unarchived" / "model")
+    unpacked = package(tmp_path / "packages" / "model")
     (tmp_path / "work" / "com.model").mkdir(parents=True)
-    deployed = {"com.onnx": resolve(ModelOptions(source="classifier"), tmp_path)}
-    how = {"unpacked": {"com.model": unpacked.parent}.get, "components": lambda: deployed}
+    deployed = {"com.model": resolve(ModelOptions(source=str(unpacked)), tmp_path)}
+    options = EdgeManagerOptions(model_roots=("work",))
     async with (
-        surroundings(tmp_path, **how) as here,
-        wiring.edge_manager(here, EdgeManagerOptions(model_roots=("work",)), working=tmp_path / "work" / "agent"),
+        surroundings(tmp_path, components=lambda: deployed) as here,
+        wiring.edge_manager(here, options, working=tmp_path / "work" / "agent"),
         client(PROTO, tmp_path / "edge-manager.sock") as agent,
     ):
         await agent.call("LoadModel", name="a", url="../com.model")
         await agent.call("LoadModel", name="b", url="com.model")
-        await agent.call("LoadModel", name="c", url="com.onnx")
         outside = package(tmp_path / "elsewhere")
         assert await agent.refused("LoadModel", name="d", url=str(outside)) == "FAILED_PRECONDITION"
 

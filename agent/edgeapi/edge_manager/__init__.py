@@ -7,6 +7,7 @@ module         what it holds
 ``tensors``    the interface's tensors ↔ the plane's (pure)
 ``package``    what SageMaker's packaging wrote beside a model
 ``capture``    what clients have captured, to the disk or to S3
+``capturing``  captures put together
 ``heartbeat``  the device in its fleet
 ``settings``   AWS's own JSON file and parameters, as options (pure)
 =============  =======================================================================================

@@ -15,7 +15,7 @@ import grpc
 
 from agent.edgeapi.edge_manager import tensors
 from agent.edgeapi.edge_manager.capture import request as captures
-from agent.edgeapi.edge_manager.capture.capture import Capture
+from agent.edgeapi.edge_manager.capture.capture import Captures
 from agent.edgeapi.models import LoadedModel, ServedModels
 from agent.edgeapi.protos import messages
 from agent.edgeapi.server import CODES, Interface, StatusError
@@ -30,6 +30,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _LONGEST_NAME: Final = 256
 
 _STATUS: Final = {
+    "captures-off": grpc.StatusCode.FAILED_PRECONDITION,
     "buffer-full": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "capture-exists": grpc.StatusCode.ALREADY_EXISTS,
     "out-of-memory": grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -44,7 +45,7 @@ class EdgeManagerService:
     """What the clients of one socket ask for; ``changed`` is called when models come and go."""
 
     def __init__(
-        self, models: ServedModels, plane: InferencePlane, capture: Capture, *,
+        self, models: ServedModels, plane: InferencePlane, capture: Captures, *,
         writable_segments: bool = True, most_bytes: int = 1 << 27,
         changed: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip

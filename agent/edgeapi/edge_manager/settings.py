@@ -140,7 +140,7 @@ _PARAMETERS: Final[Mapping[str, tuple[str, _Read]]] = {
     "SagemakerEdgeLogVerbose": ("verbose", _flag),
     "UnixSocketName": ("socket", _text),
 }
-_PLAIN: Final = {"thing": str, "data_root": str, "verbose": bool, "provider": str}
+_PLAIN: Final = {"thing": str, "data_root": str, "verbose": bool, "provider": str, "aws.endpoint": str}
 """What is no option, and its type."""
 
 

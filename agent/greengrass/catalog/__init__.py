@@ -22,6 +22,6 @@ Everything here is pure: it decides and touches nothing.
 
 from __future__ import annotations
 
-from agent.greengrass.catalog.entries import NOT_YET_SERVED, SERVED, completed, is_ours, names, recipe, versions
+from agent.greengrass.catalog.entries import completed, is_ours, names, recipe, versions
 
-__all__ = ["NOT_YET_SERVED", "SERVED", "completed", "is_ours", "names", "recipe", "versions"]
+__all__ = ["completed", "is_ours", "names", "recipe", "versions"]

@@ -122,7 +122,9 @@ COMPONENTS: Final[Mapping[str, AmazonComponent]] = {
     "variant.TensorFlowLite.ObjectDetection.ModelStore": _STORE,
     "variant.ImageClassification.ModelStore": _STORE,
     "variant.ObjectDetection.ModelStore": _STORE,
-    "aws.greengrass.SageMakerEdgeManager": _partly("it deploys; not yet served: clients find nothing to call"),
+    "aws.greengrass.SageMakerEdgeManager": _served(
+        "models by path and of components, over its gRPC interface on its socket; captures to the disk and to S3"
+    ),
     "aws.iot.lookoutvision.EdgeAgent": _served("the models of components, over its gRPC interface on its socket"),
 }
 """By name."""

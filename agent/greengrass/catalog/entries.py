@@ -26,9 +26,7 @@ from agent.greengrass.recipes.versions import Requirement, Version
 
 __all__ = [
     "ENTRIES",
-    "NOT_YET_SERVED",
     "PUBLISHER",
-    "SERVED",
     "CatalogEntry",
     "Series",
     "completed",
@@ -38,11 +36,6 @@ __all__ = [
     "versions",
 ]
 
-NOT_YET_SERVED: Final = "not yet served: this agent has no server of that interface yet; clients find nothing to call"
-"""What the status of a server's component says."""
-
-SERVED: Final = frozenset({"aws.iot.lookoutvision.EdgeAgent"})
-"""The servers' components that are."""
 _NEWEST: Final = 20
 """The last patch of a series that may still have grown."""
 _EVERYWHERE: Final = ("arm", "aarch64", "amd64")

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from agent.greengrass import catalog
 from agent.greengrass.components.states import ComponentStatus, Problem, State, StatusCode
 from agent.greengrass.deployments.activation import Activator
 from agent.greengrass.deployments.kinds import ComponentKind
@@ -126,16 +125,18 @@ def _status(name: str, active: Active, view: DeviceView) -> ComponentStatus:
         case ComponentKind.RUNTIME if name in view.runtimes:
             return ComponentStatus(name, version, State.FINISHED, note=view.runtimes[name])
         case ComponentKind.SERVER:
-            state, note = (State.RUNNING, "") if name in catalog.SERVED else (State.INSTALLED, catalog.NOT_YET_SERVED)
-            return ComponentStatus(name, version, state, note=note)
+            return ComponentStatus(name, version, State.RUNNING)
         case _:
             return ComponentStatus(name, version, State.BROKEN, _NOT_LIVE)
 
 
 def _used(model: str, active: ActiveSet) -> bool:
     """Whether a stream of the set depends on the model, or programs may ask for it through a server."""
-    users = [each for each in active.components.values() if each.kind is ComponentKind.INFERENCE]
-    return bool(catalog.SERVED & active.components.keys()) or any(model in each.recipe.dependencies for each in users)
+    return any(
+        each.kind is ComponentKind.SERVER
+        or (each.kind is ComponentKind.INFERENCE and model in each.recipe.dependencies)
+        for each in active.components.values()
+    )
 
 
 def _noted(status: ComponentStatus, view: DeviceView) -> ComponentStatus:

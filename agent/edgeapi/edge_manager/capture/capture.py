@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from agent.edgeapi.edge_manager.capture import queue, record
 from agent.edgeapi.edge_manager.capture.destinations import Destination
@@ -21,7 +21,7 @@ from agent.edgeapi.edge_manager.capture.spool import Spool, State
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 from agent.mqtt.backoff import Backoff
 
-__all__ = ["BufferFullError", "Capture", "Limits", "Report"]
+__all__ = ["BufferFullError", "Capture", "Captures", "CapturesOffError", "Limits", "NoCaptures", "Report"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,12 @@ class BufferFullError(UnreachableError):
     """As many captures wait as may."""
 
     default_code = "buffer-full"
+
+
+class CapturesOffError(InvalidInputError):
+    """Captures are refused."""
+
+    default_code = "captures-off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,36 @@ class Report:
     refused: int
     problem: str
     """Why the batch in turn has not arrived; empty where nothing is the matter."""
+
+
+class Captures(Protocol):
+    """Takes captures."""
+
+    @property
+    def report(self) -> Report:
+        """How captures are."""
+
+    async def take(self, captured: Record) -> None:
+        """Take a capture; raises ``VergeError`` for one that is not taken."""
+
+    async def state(self, capture_id: str) -> State:
+        """What became of a capture."""
+
+
+class NoCaptures:
+    """Refuses every capture."""
+
+    report = Report(0, 0, 0, 0, 0, "")
+
+    async def take(self, captured: Record) -> None:
+        """Raises ``CapturesOffError``."""
+        del captured
+        raise CapturesOffError("captures have no destination", hint="name a disk path or a bucket for them")
+
+    async def state(self, capture_id: str) -> State:
+        """There is none."""
+        del capture_id
+        return State.NOT_FOUND
 
 
 class Capture:

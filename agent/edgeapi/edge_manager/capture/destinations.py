@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 from agent.disk import trouble_code
 from agent.edgeapi.edge_manager.capture.record import File
 from agent.errors import InvalidInputError, UnreachableError, VergeError
-from agent.files import make_folder, write_atomically
+from agent.files import PRIVATE, PRIVATE_FOLDER, make_folder, write_atomically
 
 __all__ = ["Bucket", "Destination", "Folder"]
 
+_GROUPS, _GROUPS_FOLDER = 0o640, 0o750
 _NEVER: Final = {"EntityTooLarge", "KeyTooLongError", "InvalidURI"}
 """What S3 will not take however often it is asked."""
 
@@ -31,10 +32,11 @@ class Destination(Protocol):
 
 
 class Folder:
-    """Files below a folder, synchronised to the disk."""
+    """Files below a folder, synchronised to the disk; a group may read them, where there is one."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, group: int | None = None) -> None:
         self._base = base
+        self._group = group
 
     async def write(self, files: Sequence[File]) -> None:
         """As ``Destination`` says."""
@@ -43,11 +45,13 @@ class Folder:
     def _write(self, files: Sequence[File]) -> None:
         try:
             folders = list(dict.fromkeys((self._base / file.path).parent for file in files))
-            made = [parent for folder in folders for parent in (folder, *folder.parents) if not parent.exists()]
+            made = {parent for folder in folders for parent in (folder, *folder.parents) if not parent.exists()}
             for folder in folders:
-                make_folder(folder)
+                make_folder(folder, PRIVATE_FOLDER if self._group is None else _GROUPS_FOLDER)
             for file in files:
-                write_atomically(self._base / file.path, file.data)
+                write_atomically(self._base / file.path, file.data, PRIVATE if self._group is None else _GROUPS)
+            for path in (*made, *(self._base / file.path for file in files)):
+                os.chown(path, -1, -1 if self._group is None else self._group)
             for folder in dict.fromkeys((*folders, *(one.parent for one in made))):
                 _synchronise(folder)
         except OSError as error:

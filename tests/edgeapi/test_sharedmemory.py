@@ -1,0 +1,135 @@
+"""Shared memory, both kinds and both ways: what a handle says is held against the segment, and never trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent.edgeapi.sharedmemory import SegmentError, read_posix, read_system_v, write_posix
+from tests.support.systemv import Segment
+
+DATA = bytes(range(256)) * 16
+WILD = st.integers(0, 2**64 - 1)
+
+
+@pytest.fixture(scope="module")
+def segment():
+    with Segment(DATA) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def posix():
+    path = Path("/dev/shm") / f"verge-test-{os.getpid()}"
+    path.write_bytes(DATA)
+    yield f"/{path.name}"
+    path.unlink()
+
+
+def test_a_part_of_a_segment_is_read(segment: Segment) -> None:
+    assert read_system_v(segment.identity, 0, len(DATA)) == DATA
+    assert read_system_v(segment.identity, 5, 10) == DATA[5:15]
+    assert read_system_v(segment.identity, len(DATA), 0) == b""
+
+
+@example(0, len(DATA) + 1)
+@example(1, len(DATA))
+@example(2**64 - 1, 1)
+@example(2**63, 2**63)
+@example(1, 2**64 - 1)
+@given(WILD, WILD)
+def test_no_handle_reads_past_a_segment(segment: Segment, offset: int, size: int) -> None:
+    if offset + size <= len(DATA):
+        assert read_system_v(segment.identity, offset, size) == DATA[offset : offset + size]
+        return
+    with pytest.raises(SegmentError, match="bytes"):
+        read_system_v(segment.identity, offset, size)
+
+
+@example(2**31 - 1)
+@example(2**31)
+@example(2**32)
+@example(2**64 - 1)
+@given(WILD)
+def test_no_id_that_names_nothing_is_read(segment: Segment, identity: int) -> None:
+    if identity < 2**20 or identity == segment.identity:  # somebody's, perhaps
+        return
+    with pytest.raises(SegmentError):
+        read_system_v(identity, 0, 1)
+
+
+def test_an_id_that_only_fits_when_it_is_cut_is_another(segment: Segment) -> None:
+    with pytest.raises(SegmentError, match="no segment"):
+        read_system_v(segment.identity + 2**32, 0, 1)
+
+
+def test_a_segment_that_is_gone_is_refused() -> None:
+    with Segment(b"1234") as gone:
+        pass
+    with pytest.raises(SegmentError):
+        read_system_v(gone.identity, 0, 4)
+
+
+def test_a_writable_segment_is_taken_unless_that_is_not_wanted() -> None:
+    with Segment(b"1234", 0o600) as writable, Segment(b"5678", 0o400) as sealed:
+        assert read_system_v(writable.identity, 0, 4) == b"1234"
+        with pytest.raises(SegmentError, match="can be written to"):
+            read_system_v(writable.identity, 0, 4, writable=False)
+        assert read_system_v(sealed.identity, 0, 4, writable=False) == b"5678"
+
+
+@example("/none", 0, len(DATA) + 1)
+@given(st.text(), WILD, WILD)
+def test_no_posix_name_offset_or_size_reads_past_a_segment(posix: str, name: str, offset: int, size: int) -> None:
+    with pytest.raises(SegmentError):
+        read_posix(name if name.strip("/") != posix.strip("/") else "", offset, size)
+    if offset + size <= len(DATA):
+        assert read_posix(posix, offset, size) == DATA[offset : offset + size]
+        return
+    with pytest.raises(SegmentError):
+        read_posix(posix, offset, size)
+    with pytest.raises(SegmentError):
+        write_posix(posix, offset, size, b"")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "..", "/..", "a/b", "/etc/passwd", "../etc/passwd", "a\0b", "x" * 300, "\udc80"]
+)
+def test_a_name_that_is_no_single_one_is_refused(name: str) -> None:
+    with pytest.raises(SegmentError):
+        read_posix(name, 0, 1)
+    with pytest.raises(SegmentError):
+        write_posix(name, 0, 1, b"1")
+
+
+def test_links_folders_and_pipes_are_no_segments() -> None:
+    base = Path("/dev/shm") / f"verge-odd-{os.getpid()}"
+    link, pipe, folder = (base.with_name(f"{base.name}-{word}") for word in ("link", "pipe", "folder"))
+    link.symlink_to("/etc/passwd")
+    os.mkfifo(pipe)
+    folder.mkdir()
+    try:
+        for path in (link, pipe, folder):
+            with pytest.raises(SegmentError):
+                read_posix(path.name, 0, 1)
+            with pytest.raises(SegmentError):
+                write_posix(path.name, 0, 1, b"1")
+    finally:
+        link.unlink()
+        pipe.unlink()
+        folder.rmdir()
+
+
+def test_what_is_written_is_in_the_segment_and_nowhere_else(posix: str) -> None:
+    write_posix(posix, 10, 4, b"abcd")
+    assert read_posix(posix, 8, 8) == DATA[8:10] + b"abcd" + DATA[14:16]
+    with pytest.raises(SegmentError, match="4 bytes for 5"):
+        write_posix(posix, 10, 4, b"12345")
+    with pytest.raises(SegmentError):
+        write_posix(posix, len(DATA) - 2, 4, b"1234")
+    write_posix(posix, 10, 4, DATA[10:14])
+    assert read_posix(posix, 0, len(DATA)) == DATA
