@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import socket
 import sys
 from collections import Counter
@@ -53,7 +54,12 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     told = measure(options.messages, options.seed)
     print(json.dumps(told) if options.json else "\n".join(f"{name:<24}{value}" for name, value in told.items()))
-    if not (told["answered_after"] and told["restarts"] == 0 and told["rss_mb_more"] <= _MOST_GROWTH_MB):
+    if not (
+        told["answered_after"]
+        and told["restarts"] == 0
+        and not told["faults"]
+        and told["rss_mb_more"] <= _MOST_GROWTH_MB
+    ):
         raise SystemExit("check-apis: the agent did not come through as it was")
 
 
@@ -100,7 +106,9 @@ class _Fuzz:
         return {
             "messages": self._count,
             "statuses": dict(sorted(self._statuses.items())),
-            "faults": log.count("Traceback"),
+            "faults": dict(
+                Counter(re.findall(r"^(?!  )(\w[\w.]*(?:Error|Exception)\b.*)", log, re.MULTILINE)).most_common(9)
+            ),
             "restarts": log.count("a worker was lost"),
             "rss_mb_before": round(before, 1),
             "rss_mb_after": round(after, 1),

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from agent.edgeapi.protos import Messages
 from agent.edgeapi.sockets import TcpPlace, UnixPlace
@@ -82,8 +83,7 @@ class Interface:
                 service,
                 {
                     name: grpc.unary_unary_rpc_method_handler(
-                        self._method(self.rpcs[name], loop),
-                        request_deserializer=request.FromString,
+                        self._method(request.FromString, self.rpcs[name], loop),
                         response_serializer=response.SerializeToString,
                     )
                     for name, (request, response) in rpcs.items()
@@ -93,7 +93,9 @@ class Interface:
             for service, rpcs in self.messages.services().items()
         ]
 
-    def _method(self, answer: Answering, loop: asyncio.AbstractEventLoop) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def _method(
+        self, parse: Callable[[bytes], Any], answer: Answering, loop: asyncio.AbstractEventLoop
+    ) -> Callable[[bytes, grpc.ServicerContext], Any]:
         async def answered(request: Any) -> Any:
             try:
                 return await answer(request)
@@ -103,7 +105,12 @@ class Interface:
                 log.exception("a request failed")
                 return _Refusal(grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more")
 
-        def method(request: Any, context: grpc.ServicerContext) -> Any:
+        def method(payload: bytes, context: grpc.ServicerContext) -> Any:
+            # Parsed here and not by grpcio, which would write each request that is none into the log.
+            try:
+                request = parse(payload)
+            except DecodeError:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be parsed")
             outcome = asyncio.run_coroutine_threadsafe(answered(request), loop)
 
             def leave() -> None:
