@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.config.edgeapi import CaptureOptions
-from agent.edgeapi.edge_manager.capture.capture import Capture, Captures, Limits, NoCaptures
+from agent.edgeapi.edge_manager.capture.capture import Capture, CaptureLimits, Captures, NoCaptures
 from agent.edgeapi.edge_manager.capture.destinations import Bucket, Folder
 from agent.edgeapi.edge_manager.capture.queue import Rules
-from agent.edgeapi.edge_manager.capture.record import Place
+from agent.edgeapi.edge_manager.capture.record import CapturePlace
 from agent.edgeapi.edge_manager.capture.upload import upload
 from agent.edgeapi.sockets import group_number
 from agent.files import under
@@ -37,7 +37,7 @@ async def capturing(
     cloud = options.destination == "cloud"
     bucket = Bucket(options.bucket, s3()) if cloud or options.periodic_upload else None
     folder = under(base, options.folder) if options.folder else home / "captures"
-    place = Place(
+    place = CapturePlace(
         device, fleet, f"s3://{options.bucket}" if cloud else folder.absolute().as_uri(),
         options.prefix, options.embed_limit, flat=not cloud and not options.prefix,
     )  # fmt: skip
@@ -45,7 +45,7 @@ async def capturing(
     capture = Capture(
         home / "captures.db", place, bucket if cloud and bucket else Folder(folder, group_number(group)),
         Rules(min(options.batch_size, options.buffer_size), options.push_period_s),
-        Limits(most, options.max_waiting_bytes), upload=options.periodic_upload and not cloud,
+        CaptureLimits(most, options.max_waiting_bytes), upload=options.periodic_upload and not cloud,
     )  # fmt: skip
     async with capture:
         if cloud or bucket is None:

@@ -17,7 +17,7 @@ from agent.config.edgeapi import EdgeManagerOptions
 from agent.config.strict import convert
 from agent.errors import ConfigError
 
-__all__ = ["Settings", "of_component", "of_json"]
+__all__ = ["JSON_KEYS", "Settings", "of_component", "of_json"]
 
 _PREFIX: Final = "sagemaker_edge_"
 _ROLE: Final = re.compile(r"(?:https://)?([A-Za-z0-9.:-]+)(?:/role-aliases/([^/]+)/credentials/?)?")
@@ -124,6 +124,8 @@ _JSON: Final[Mapping[str, tuple[str, _Read]]] = {
     "local_data_root_path": ("data_root", _text),
 }
 """Key without its beginning → what it is here; a later one goes before an earlier one of the same."""
+JSON_KEYS: Final = frozenset(_PREFIX + key for key in _JSON)
+"""What is read of the JSON file."""
 _PARAMETERS: Final[Mapping[str, tuple[str, _Read]]] = {
     "DeviceFleetName": ("fleet", _text),
     "BucketName": ("capture.bucket", _text),

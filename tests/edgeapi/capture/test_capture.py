@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.edgeapi.edge_manager.capture.capture import BufferFullError, Capture, Limits
+from agent.edgeapi.edge_manager.capture.capture import BufferFullError, Capture, CaptureLimits
 from agent.edgeapi.edge_manager.capture.destinations import Bucket, Folder
 from agent.edgeapi.edge_manager.capture.queue import Rules
-from agent.edgeapi.edge_manager.capture.record import File, Item, Place, Record
+from agent.edgeapi.edge_manager.capture.record import CapturePlace, File, Item, Record
 from agent.edgeapi.edge_manager.capture.spool import CaptureExistsError, State
 from agent.edgeapi.edge_manager.capture.upload import upload
 from agent.errors import InvalidInputError, UnreachableError
 from tests.support.moto import Moto
 from tests.support.until import until
 
-PLACE = Place("box", "north", "file:///out", "pre")
-ROOM = Limits(1000, 1 << 20)
+PLACE = CapturePlace("box", "north", "file:///out", "pre")
+ROOM = CaptureLimits(1000, 1 << 20)
 THREE = Rules(3, 60.0)
 
 
@@ -56,7 +56,7 @@ def written(folder: Path) -> list[str]:
 
 @asynccontextmanager
 async def capturing(
-    folder: Path, destination=None, rules: Rules = THREE, limits: Limits = ROOM, **how
+    folder: Path, destination=None, rules: Rules = THREE, limits: CaptureLimits = ROOM, **how
 ) -> AsyncIterator[Capture]:
     destination = destination or Folder(folder / "out")
     async with Capture(folder / "spool" / "captures.db", PLACE, destination, rules, limits, base_s=0.01, **how) as made:
@@ -96,7 +96,7 @@ async def test_an_id_is_taken_once_also_behind_a_restart(tmp_path: Path) -> None
 async def test_a_full_buffer_refuses_and_counts_and_drops_nothing(tmp_path: Path) -> None:
     doubtful = Doubtful()
     doubtful.trouble = UnreachableError("the disk is full", code="disk-full")
-    async with capturing(tmp_path, doubtful, limits=Limits(5, 1 << 20)) as capture:
+    async with capturing(tmp_path, doubtful, limits=CaptureLimits(5, 1 << 20)) as capture:
         for number in range(5):
             await capture.take(record(number))
         await until(lambda: capture.report.problem)
@@ -111,7 +111,7 @@ async def test_a_full_buffer_refuses_and_counts_and_drops_nothing(tmp_path: Path
 
 
 async def test_what_waits_is_bounded_by_bytes_too(tmp_path: Path) -> None:
-    async with capturing(tmp_path, rules=Rules(100, 60.0), limits=Limits(100, 10_000)) as capture:
+    async with capturing(tmp_path, rules=Rules(100, 60.0), limits=CaptureLimits(100, 10_000)) as capture:
         await capture.take(record(1, 6000))
         with pytest.raises(BufferFullError):
             await capture.take(record(2, 6000))
@@ -121,7 +121,7 @@ async def test_what_waits_is_bounded_by_bytes_too(tmp_path: Path) -> None:
 
 
 async def test_requests_at_once_are_bounded_as_well(tmp_path: Path) -> None:
-    async with capturing(tmp_path, rules=Rules(100, 60.0), limits=Limits(10, 1 << 20)) as capture:
+    async with capturing(tmp_path, rules=Rules(100, 60.0), limits=CaptureLimits(10, 1 << 20)) as capture:
         came = await asyncio.gather(*(capture.take(record(number)) for number in range(25)), return_exceptions=True)
         assert [type(one) for one in came] == [type(None)] * 10 + [BufferFullError] * 15
 
@@ -236,11 +236,16 @@ async def test_what_is_on_the_disk_goes_to_a_bucket_as_well(tmp_path: Path, moto
     s3.close()
     bucket = Bucket("sagemaker-two", lambda: moto.client("s3"))
     async with capturing(tmp_path, rules=Rules(1, 60.0), upload=True) as capture:
+
+        async def uploaded() -> bool:
+            return not await capture.spool.uploads(10)
+
         task = asyncio.create_task(upload(capture.spool, tmp_path / "out", bucket, 0.05))
         for number in range(3):
             await capture.take(record(number))
-        await until(lambda: len(keys(moto, "sagemaker-two")) == 3)
+        await capture.flush()
+        await until(uploaded)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert await capture.spool.uploads(10) == []
+        assert len(keys(moto, "sagemaker-two")) == 3
     assert written(tmp_path / "out") == ["c0", "c1", "c2"]

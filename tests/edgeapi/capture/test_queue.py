@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from agent.edgeapi.edge_manager.capture.queue import (
     Arrived,
+    CaptureTaken,
     Failed,
     Flush,
     Queue,
     Rules,
-    Taken,
     Tick,
     due,
     step,
@@ -31,25 +31,34 @@ def run(queue: Queue, *events: tuple[object, float]) -> tuple[Queue, list[tuple[
 
 
 def test_a_full_batch_leaves_at_once() -> None:
-    queue, sent = run(Queue(), (Taken(1), 0.0), (Taken(2), 0.1), (Taken(3), 0.2), (Taken(4), 0.3))
+    queue, sent = run(
+        Queue(), (CaptureTaken(1), 0.0), (CaptureTaken(2), 0.1), (CaptureTaken(3), 0.2), (CaptureTaken(4), 0.3)
+    )
     assert sent == [(1, 2, 3)]
     assert [number for number, _ in queue.waiting] == [4]
 
 
 def test_one_that_is_not_full_leaves_when_its_first_has_waited_for_the_period() -> None:
-    queue, sent = run(Queue(), (Taken(1), 10.0), (Taken(2), 13.0), (Tick(), 13.9))
+    queue, sent = run(Queue(), (CaptureTaken(1), 10.0), (CaptureTaken(2), 13.0), (Tick(), 13.9))
     assert (sent, due(queue, RULES)) == ([], 14.0)
     assert run(queue, (Tick(), 14.0))[1] == [(1, 2)]
 
 
 def test_one_that_failed_is_sent_again_as_it_was_when_its_pause_is_over() -> None:
-    queue, sent = run(Queue(), (Taken(1), 0.0), (Tick(), 4.0), (Taken(2), 4.1), (Failed(2.0), 5.0), (Taken(3), 6.0))
+    queue, sent = run(
+        Queue(),
+        (CaptureTaken(1), 0.0),
+        (Tick(), 4.0),
+        (CaptureTaken(2), 4.1),
+        (Failed(2.0), 5.0),
+        (CaptureTaken(3), 6.0),
+    )
     assert (sent, due(queue, RULES)) == ([(1,)], 7.0)
     assert run(queue, (Tick(), 7.0), (Arrived(), 8.0), (Tick(), 9.0))[1] == [(1,), (2, 3)]
 
 
 def test_a_flush_waits_for_no_period_and_ends_with_what_waits() -> None:
-    queue, sent = run(Queue(), (Taken(1), 0.0), (Flush(), 0.1), (Arrived(), 0.2), (Taken(2), 0.3))
+    queue, sent = run(Queue(), (CaptureTaken(1), 0.0), (Flush(), 0.1), (Arrived(), 0.2), (CaptureTaken(2), 0.3))
     assert (sent, due(queue, RULES)) == ([(1,)], 0.3 + 4.0)
 
 
@@ -79,7 +88,7 @@ def test_whatever_happens_each_capture_arrives_in_order_in_one_batch(events: lis
         now += passed
         if word == "taken":
             number += 1
-            happens(Taken(number))
+            happens(CaptureTaken(number))
         elif word in {"arrived", "failed"} and travelling:
             batch, travelling = travelling, ()
             arrived += batch if word == "arrived" else ()

@@ -8,9 +8,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.edgeapi.edge_manager.capture.record import Item, Place, Record, files
+from agent.edgeapi.edge_manager.capture.record import CapturePlace, Item, Record, files
 
-PLACE = Place("box-7", "north", "s3://bucket-sagemaker", "sme-capture")
+PLACE = CapturePlace("box-7", "north", "s3://bucket-sagemaker", "sme-capture")
 WHEN = 1_700_000_000  # 2023-11-14T22:13:20Z
 HOUR = "sme-capture/north/shop/2023/11/14/22"
 
@@ -71,14 +71,14 @@ def test_a_batch_is_lines_of_one_file_for_each_hour_by_its_first_capture() -> No
 
 
 def test_a_flat_place_has_every_file_in_one_folder() -> None:
-    place = Place("box", "", "file:///out", flat=True, embed_limit=1)
+    place = CapturePlace("box", "", "file:///out", flat=True, embed_limit=1)
     made = files([record(more_inputs=(Item("picture", "jpg", b"12"),))], place)
     assert [one.path for one in made] == ["c1-0.jpg", "c1.jsonl"]
 
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_no_name_leads_out_of_the_folder(fleet: str, model: str, prefix: str, kind: str) -> None:
-    place = Place("box", fleet, "file:///out", prefix, embed_limit=0)
+    place = CapturePlace("box", fleet, "file:///out", prefix, embed_limit=0)
     for file in files([Record("c1", model, "", WHEN, (Item("x", kind, b"1"),))], place):
         parts = file.path.split("/")
         assert not {"", ".", ".."} & {*parts}

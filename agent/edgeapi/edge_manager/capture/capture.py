@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from agent.edgeapi.edge_manager.capture import queue, record
-from agent.edgeapi.edge_manager.capture.destinations import Destination
+from agent.edgeapi.edge_manager.capture.destinations import CaptureDestination
 from agent.edgeapi.edge_manager.capture.queue import Queue, Rules
-from agent.edgeapi.edge_manager.capture.record import File, Place, Record
+from agent.edgeapi.edge_manager.capture.record import CapturePlace, File, Record
 from agent.edgeapi.edge_manager.capture.spool import Spool, State
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 from agent.mqtt.backoff import Backoff
 
-__all__ = ["BufferFullError", "Capture", "Captures", "CapturesOffError", "Limits", "NoCaptures", "Report"]
+__all__ = ["BufferFullError", "Capture", "CaptureLimits", "Captures", "CapturesOffError", "NoCaptures", "Report"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class CapturesOffError(InvalidInputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CaptureLimits:
     """What may wait."""
 
     captures: int
@@ -97,7 +97,7 @@ class Capture:
     """Captures on their way to a destination while entered; ``base_s`` is the first pause behind a failure."""
 
     def __init__(
-        self, spool: Path, place: Place, destination: Destination, rules: Rules, limits: Limits, *,
+        self, spool: Path, place: CapturePlace, destination: CaptureDestination, rules: Rules, limits: CaptureLimits, *,
         upload: bool = False, base_s: float = 0.5, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._spool = Spool(spool, self._taken)
@@ -183,7 +183,7 @@ class Capture:
 
     def _taken(self, number: int, size: int) -> None:
         self._bytes += size
-        self._step(queue.Taken(number))
+        self._step(queue.CaptureTaken(number))
 
     def _step(self, event: queue.Event) -> None:
         self._queue, batch = queue.step(self._queue, event, self._clock(), self._rules)

@@ -14,14 +14,14 @@ from agent.edgeapi.edge_manager.capture.record import File
 from agent.errors import InvalidInputError, UnreachableError, VergeError
 from agent.files import PRIVATE, PRIVATE_FOLDER, make_folder, write_atomically
 
-__all__ = ["Bucket", "Destination", "Folder"]
+__all__ = ["Bucket", "CaptureDestination", "Folder"]
 
 _GROUPS, _GROUPS_FOLDER = 0o640, 0o750
 _NEVER: Final = {"EntityTooLarge", "KeyTooLongError", "InvalidURI"}
 """What S3 will not take however often it is asked."""
 
 
-class Destination(Protocol):
+class CaptureDestination(Protocol):
     """Takes files in their order."""
 
     async def write(self, files: Sequence[File]) -> None:
@@ -39,7 +39,7 @@ class Folder:
         self._group = group
 
     async def write(self, files: Sequence[File]) -> None:
-        """As ``Destination`` says."""
+        """As ``CaptureDestination`` says."""
         await asyncio.to_thread(self._write, files)
 
     def _write(self, files: Sequence[File]) -> None:
@@ -71,7 +71,7 @@ class Bucket:
         self._client: Any = None
 
     async def write(self, files: Sequence[File]) -> None:
-        """As ``Destination`` says."""
+        """As ``CaptureDestination`` says."""
         await asyncio.to_thread(self._write, files)
 
     def _write(self, files: Sequence[File]) -> None:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-__all__ = ["Arrived", "Event", "Failed", "Flush", "Queue", "Rules", "Taken", "Tick", "due", "step"]
+__all__ = ["Arrived", "CaptureTaken", "Event", "Failed", "Flush", "Queue", "Rules", "Tick", "due", "step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class CaptureTaken:
     """A capture is in the spool."""
 
     number: int
@@ -66,13 +66,13 @@ class Failed:
     pause_s: float
 
 
-Event: TypeAlias = Taken | Tick | Flush | Arrived | Failed
+Event: TypeAlias = CaptureTaken | Tick | Flush | Arrived | Failed
 
 
 def step(queue: Queue, event: Event, now: float, rules: Rules) -> tuple[Queue, tuple[int, ...]]:
     """The queue behind an event, and the batch to be sent now; empty is none."""
     match event:
-        case Taken(number):
+        case CaptureTaken(number):
             queue = replace(queue, waiting=(*queue.waiting, (number, now)))
         case Flush():
             queue = replace(queue, flushing=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["File", "Item", "Place", "Record", "files"]
+__all__ = ["CapturePlace", "File", "Item", "Record", "files"]
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.=@+-]")
 _VERSION: Final = "0"
@@ -52,7 +52,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CapturePlace:
     """Where files lie, and what they say of the device."""
 
     device: str
@@ -68,7 +68,7 @@ class Place:
         """``prefix/fleet/model/2026/01/31/23``."""
         parts = [part for part in self.prefix.split("/") if part not in {"", ".", ".."}]
         if not self.flat:
-            hour = time.strftime("%Y/%m/%d/%H", time.gmtime(record.seconds))
+            hour = f"{_when(record):%Y/%m/%d/%H}"
             parts += [_safe(self.fleet or "fleet"), _safe(record.model), hour]
         return "/".join(parts)
 
@@ -81,7 +81,7 @@ class File:
     data: bytes = field(repr=False)
 
 
-def files(records: Sequence[Record], place: Place) -> list[File]:
+def files(records: Sequence[Record], place: CapturePlace) -> list[File]:
     """A batch's files, each behind those that it refers to; records of one folder are the lines of one."""
     folders: dict[str, list[Record]] = {}
     for record in records:
@@ -97,7 +97,7 @@ def files(records: Sequence[Record], place: Place) -> list[File]:
     return made
 
 
-def _object(record: Record, place: Place, folder: str, beside: list[File]) -> dict[str, Any]:
+def _object(record: Record, place: CapturePlace, folder: str, beside: list[File]) -> dict[str, Any]:
     """A line; ``beside`` takes the files that it refers to."""
 
     def entries(items: Sequence[Item], mode: str) -> list[dict[str, str]]:
@@ -119,7 +119,7 @@ def _object(record: Record, place: Place, folder: str, beside: list[File]) -> di
             "deviceId": place.device,
             "deviceFleetName": place.fleet,
             "eventId": record.capture_id,
-            "inferenceTime": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.seconds)),
+            "inferenceTime": f"{_when(record):%Y-%m-%dT%H:%M:%S}",
             "modelName": record.model,
             "modelVersion": record.version,
         },
@@ -128,6 +128,10 @@ def _object(record: Record, place: Place, folder: str, beside: list[File]) -> di
         "deviceFleetAuxiliaryInputs": entries(record.more_inputs, "Input"),
         "deviceFleetAuxiliaryOutputs": entries(record.more_outputs, "Output"),
     }
+
+
+def _when(record: Record) -> datetime:
+    return datetime.fromtimestamp(record.seconds, UTC)
 
 
 def _suffix(kind: str) -> str:
@@ -142,7 +146,7 @@ def _safe(name: str) -> str:
     """A name as one part of a path.
 
     >>> _safe("../up"), _safe("")
-    ('_.__up', '_')
+    ('_._up', '_')
     """
     plain = _UNSAFE.sub("_", name)[:_MOST_LETTERS]
     return f"_{plain[1:]}" if plain.startswith(".") else plain or "_"

@@ -25,7 +25,7 @@ from agent.edgeapi.edge_manager.capture.record import File, Record
 from agent.errors import InvalidInputError, UnreachableError
 from agent.files import make_file, make_folder
 
-__all__ = ["CaptureExistsError", "Kept", "Spool", "SpoolError", "State"]
+__all__ = ["CaptureExistsError", "CapturesKept", "Spool", "SpoolError", "State"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class CaptureExistsError(InvalidInputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CapturesKept:
     """What an earlier process left."""
 
     waiting: tuple[int, ...] = ()
@@ -129,7 +129,7 @@ class Spool:
             self._writing = asyncio.create_task(self._write_all(), name="agent.edgeapi.captures.write")
         return await asyncio.shield(taken)
 
-    async def kept(self) -> Kept:
+    async def kept(self) -> CapturesKept:
         """What waits."""
         return await self._do(self._kept)
 
@@ -227,13 +227,13 @@ class Spool:
     def _close(self) -> None:
         self._database.close()
 
-    def _kept(self) -> Kept:
+    def _kept(self) -> CapturesKept:
         rows = self._database.execute(
             "SELECT number, batch FROM captures WHERE state = ? ORDER BY number", (State.IN_PROGRESS,)
         ).fetchall()
         (size,) = self._database.execute("SELECT coalesce(sum(length(body)), 0) FROM bodies").fetchone()
         batch = tuple(number for number, batch in rows if batch is not None)
-        return Kept(tuple(number for number, batch in rows if batch is None), batch, size)
+        return CapturesKept(tuple(number for number, batch in rows if batch is None), batch, size)
 
     def _read(self, numbers: Sequence[int]) -> dict[int, Record]:
         found: dict[int, Record] = {}

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from agent.edgeapi.edge_manager.capture.destinations import Destination
+from agent.edgeapi.edge_manager.capture.destinations import CaptureDestination
 from agent.edgeapi.edge_manager.capture.record import File
 from agent.edgeapi.edge_manager.capture.spool import Spool
 from agent.errors import InvalidInputError, VergeError
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 100
 
 
-async def upload(spool: Spool, folder: Path, bucket: Destination, period_s: float) -> None:
+async def upload(spool: Spool, folder: Path, bucket: CaptureDestination, period_s: float) -> None:
     """Bring what the spool notes to the bucket every ``period_s``, until cancelled."""
     trouble = ""
     while True:
@@ -33,7 +33,7 @@ async def upload(spool: Spool, folder: Path, bucket: Destination, period_s: floa
         await asyncio.sleep(period_s)
 
 
-async def _round(spool: Spool, folder: Path, bucket: Destination) -> None:
+async def _round(spool: Spool, folder: Path, bucket: CaptureDestination) -> None:
     while waiting := await spool.uploads(_AT_ONCE):
         for number, path in waiting:
             try:
