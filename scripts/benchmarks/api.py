@@ -3,7 +3,8 @@
 ``loop_per_s``, ``loop_ms_p50``      the network alone, called in a loop on one tensor: 1 × 224 × 224 × 3 float32
 ``edge_manager_…``                   Edge Manager's Predict with it as bytes, ``edge_manager_shm_…`` in System V memory
 ``v2_grpc_…``, ``v2_http_…``         the Open Inference Protocol's infer, its data raw and binary
-``lookout_…``                        Lookout's DetectAnomalies of 1472 × 828 pixels, where the interface is served
+``lookout_…``                        Lookout's DetectAnomalies of 1472 × 828 pixels, beside ``loop_picture_…``: the same
+                                     picture through preprocessing, network and task in a loop
 ``litserve_…``, ``mlserver_…``       the other servers, LitServe over HTTP with base64, MLServer over gRPC with raw data
 ``…_ms_p50``                         of one request after the other
 ``…_ratio_alone``                    their rate to the plain loop's: one client that waits for each answer
@@ -26,22 +27,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from agent.inference.manifest import sample_names
 from scripts.benchmarks import mqtt, rig, rivals
 from scripts.benchmarks.figures import table
 
 ROOT = Path(__file__).resolve().parents[2]
 AIMS = {
-    f"{name}_ratio": ("≥", 0.95) for name in ("edge_manager", "edge_manager_shm", "v2_grpc", "v2_http")
+    f"{name}_ratio": ("≥", 0.95) for name in ("edge_manager", "edge_manager_shm", "lookout", "v2_grpc", "v2_http")
 }  # fmt: skip
 PATHS = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 WINDOW = 4
 """Requests on their way where a client does not wait for each."""
 MODEL = "classifier"
+PICTURE_MODEL = "inspector"
+LOOPS = ("loop", "loop_picture")
+_LOOKOUT = """[lookout]
+socket = "{work}/lookout.sock"
+[lookout.models.inspector]
+source = "inspector"
+threads = 1
+"""
 _PARTS = ("_client", "_core", "_worker")
 
 
@@ -55,6 +64,8 @@ class Contestant:
     """Gives its address."""
     core: int = 0
     """The agent's process, where processor time is read."""
+    loop: str = "loop"
+    """What it is compared with."""
 
 
 def main(arguments: list[str]) -> None:
@@ -74,8 +85,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, list[float]] = {}
     with rig.folder() as work, contextlib.ExitStack() as stack:
         contestants = [*_ours(*stack.enter_context(_agent(work)))]
-        if not find_spec("agent.edgeapi.lookout"):
-            _say("Lookout's interface is not served by this agent: left out")
+        if PICTURE_MODEL not in sample_names():
+            _say(f"Lookout's interface is left out: there is no sample {PICTURE_MODEL}")
         told: dict[str, Any] = {"model": MODEL, "cores": len(os.sched_getaffinity(0))}
         for name in filter(None, options.vs.split(",")):
             try:
@@ -85,21 +96,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             told[f"{name}_version"] = rivals.versions(served)
             contestants.append(Contestant(name, name, partial(_rival, served, work)))
-        alone = _loop(options, figures)
+        alone: dict[str, float] = {}
         for number in range(options.rounds):
             for one in contestants:
                 _say(f"round {number + 1} of {options.rounds}: {one.name}")
+                # The loop behind the contestant before is the one before this, where it is the same.
+                before = alone.pop(one.loop, 0.0) or _loop(one.loop, options.seconds, figures)
                 with one.serving() as address:
                     rates = {window: _ask(one, address, window, options.seconds, figures) for window in (1, WINDOW)}
-                before, alone = alone, _loop(options, figures)
+                alone = {one.loop: (after := _loop(one.loop, options.seconds, figures))}
                 for window, rate in rates.items():
-                    ratio = rate / ((before + alone) / 2)
+                    ratio = rate / ((before + after) / 2)
                     figures.setdefault(f"{one.name}_ratio{'_alone' if window == 1 else ''}", []).append(ratio)
     return told | {name: round(median(values), 3) for name, values in sorted(figures.items())}
 
 
-def _loop(options: argparse.Namespace, figures: dict[str, list[float]]) -> float:
-    return _part(["loop", MODEL, str(options.seconds)], "loop", figures, told=True)
+def _loop(kind: str, seconds: float, figures: dict[str, list[float]]) -> float:
+    model = PICTURE_MODEL if kind == "loop_picture" else MODEL
+    return _part([kind, model, str(seconds)], kind, figures, told=True)
 
 
 def _ask(
@@ -119,9 +133,9 @@ def _part(arguments: list[str], name: str, figures: dict[str, list[float]], *, t
     said: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if told:
         figures.setdefault(f"{name}_per_s", []).append(said["per_s"])
-        for part, spent in zip(_PARTS if name != "loop" else ("",), said["cpu_ms"], strict=False):
+        for part, spent in zip(("",) if name in LOOPS else _PARTS, said["cpu_ms"], strict=False):
             figures.setdefault(f"{name}{part}_cpu_ms", []).append(spent)
-    if not told or name == "loop":
+    if not told or name in LOOPS:
         figures.setdefault(f"{name}_ms_p50", []).append(said["ms_p50"])
     return float(said["per_s"])
 
@@ -133,6 +147,8 @@ def _ours(places: Mapping[str, str], core: int) -> Iterator[Contestant]:
     where = {"edge_manager": "edge_manager", "edge_manager_shm": "edge_manager", "v2_grpc": "grpc", "v2_http": "http"}
     for name, kind in where.items():
         yield Contestant(name, name, partial(contextlib.nullcontext, places[kind]), core)
+    if "lookout" in places:
+        yield Contestant("lookout", "lookout", partial(contextlib.nullcontext, places["lookout"]), core, "loop_picture")
 
 
 @contextlib.contextmanager
@@ -140,12 +156,14 @@ def _agent(work: Path) -> Iterator[tuple[dict[str, str], int]]:
     """An agent that serves, online: where each interface is, and its process."""
     over_http, over_grpc, socket = rig.free_port(), rig.free_port(), work / "edge-manager.sock"
     config = work / "api.toml"
+    lookout = PICTURE_MODEL in sample_names()
     with rig.mosquitto(work) as broker:
         config.write_text(
             f'thing = "api"\ndata_dir = "{work / "data"}"\nlog_level = "error"\n'
             f"[transports.local]\nport = {broker.port}\n"
             f'[models.{MODEL}]\nsource = "{MODEL}"\nthreads = 1\n[edge_manager]\nsocket = "{socket}"\n'
             f'[serving]\nhttp = "127.0.0.1:{over_http}"\ngrpc = "127.0.0.1:{over_grpc}"\n'
+            + (_LOOKOUT.format(work=work) if lookout else "")
         )
         link = mqtt.Connection(broker.port, rig.READY_S)
         link.subscribe("verge/api/status")
@@ -159,7 +177,7 @@ def _agent(work: Path) -> Iterator[tuple[dict[str, str], int]]:
             places = {
                 "edge_manager": f"unix:{socket}", "grpc": f"127.0.0.1:{over_grpc}", "http": f"127.0.0.1:{over_http}",
             }  # fmt: skip
-            yield places, process.pid
+            yield places | ({"lookout": f"unix:{work}/lookout.sock"} if lookout else {}), process.pid
 
 
 @contextlib.contextmanager

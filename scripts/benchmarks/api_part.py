@@ -26,6 +26,10 @@ from scripts.benchmarks import WARM, cpu, http
 SHAPE: Final = (1, 224, 224, 3)
 INPUT: Final = "serving_default_args_0"
 ANSWER_BYTES: Final = 4000
+SIDES: Final = (1472, 828)
+"""Of the picture that Lookout's clients send."""
+_RUNNING: Final = 2
+_PATIENCE_S: Final = 120
 _SEGMENT_MODE: Final = 0o1000 | 0o600
 _REMOVE: Final = 0
 
@@ -36,12 +40,19 @@ def _tensor() -> np.ndarray:
     return np.random.default_rng(1).random(SHAPE, dtype=np.float32)
 
 
-def _loop(model: str, seconds: float) -> dict[str, Any]:
+def _pixels() -> bytes:
+    return np.random.default_rng(1).integers(0, 255, (SIDES[1], SIDES[0], 3), np.uint8).tobytes()
+
+
+def _loop(model: str, seconds: float, *, picture: bool) -> dict[str, Any]:
     from agent.config.models import ModelOptions  # noqa: PLC0415 a client does without
     from agent.inference.manifest import resolve  # noqa: PLC0415
     from agent.inference.runtime.session import Session  # noqa: PLC0415
 
     session = Session(resolve(ModelOptions(source=model), Path.cwd()).request(threads=1)["model"])
+    if picture:
+        pixels = _pixels()
+        return _timed([lambda: session.infer(pixels, "rgb", size=SIDES)], seconds)
     array = _tensor()
     return _timed([lambda: session.backend.run([array])], seconds)
 
@@ -52,18 +63,22 @@ def _timed(calls: list[Callable[[], Any]], seconds: float, core: int = 0) -> dic
     begin = threading.Barrier(len(calls) + 1)
 
     def over_and_over(call: Callable[[], Any], mine: list[float]) -> None:
-        for _ in range(WARM):
-            call()
-        begin.wait()
-        end = time.perf_counter() + seconds
-        while (now := time.perf_counter()) < end:
-            call()
-            mine.append(time.perf_counter() - now)
+        try:
+            for _ in range(WARM):
+                call()
+            begin.wait()
+            end = time.perf_counter() + seconds
+            while (now := time.perf_counter()) < end:
+                call()
+                mine.append(time.perf_counter() - now)
+        except BaseException:
+            begin.abort()
+            raise
 
     threads = [threading.Thread(target=over_and_over, args=pair) for pair in zip(calls, took, strict=True)]
     for thread in threads:
         thread.start()
-    begin.wait()
+    begin.wait(_PATIENCE_S)
     # Looked for now: a model that the client loaded has a worker of its own.
     watched = [[core], cpu.tree(core)[1:]] if core else []
     used = [process_time(), *map(cpu.seconds, watched)]
@@ -83,7 +98,7 @@ def _timed(calls: list[Callable[[], Any]], seconds: float, core: int = 0) -> dic
 
 
 @contextmanager
-def _rpc(address: str, path: str, request: bytes, size: Callable[[bytes], int]) -> Iterator[Callable[[], Once]]:
+def _rpc(address: str, path: str, request: bytes, least: int = ANSWER_BYTES) -> Iterator[Callable[[], Once]]:
     import grpc  # noqa: PLC0415 others do without
 
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -92,8 +107,8 @@ def _rpc(address: str, path: str, request: bytes, size: Callable[[bytes], int]) 
 
         def once() -> None:
             answer = method(request, timeout=30)
-            if size(answer) < ANSWER_BYTES:
-                raise SystemExit(f"{path} answered {answer[:200]!r}")
+            if len(answer) < least:
+                raise ConnectionError(f"{path} answered {answer[:200]!r}")
 
         yield lambda: once
 
@@ -111,7 +126,7 @@ def _edge_manager(address: str, **data: Any) -> Iterator[Callable[[], Once]]:
         channel.unary_unary(f"{service}/LoadModel")(load, timeout=60)
     facts = proto.TensorMetadata(name=INPUT.encode(), data_type=5, shape=SHAPE)
     request = proto.PredictRequest(name="bench", tensors=[proto.Tensor(tensor_metadata=facts, **data)])
-    with _rpc(address, f"{service}/Predict", request.SerializeToString(), len) as calls:
+    with _rpc(address, f"{service}/Predict", request.SerializeToString()) as calls:
         yield calls
 
 
@@ -137,6 +152,27 @@ def _edge_manager_shm(address: str) -> Iterator[Callable[[], Once]]:
 
 
 @contextmanager
+def _lookout(address: str) -> Iterator[Callable[[], Once]]:
+    import grpc  # noqa: PLC0415
+
+    from agent.edgeapi.protos import messages  # noqa: PLC0415
+
+    proto = messages("lookout")
+    service = "/AWS.LookoutVision.EdgeAgent"
+    named = proto.DescribeModelRequest(model_component="inspector").SerializeToString()
+    with grpc.insecure_channel(address) as channel:
+        with suppress(grpc.RpcError):  # it is started already
+            channel.unary_unary(f"{service}/StartModel")(named, timeout=60)
+        describe = channel.unary_unary(f"{service}/DescribeModel")
+        while proto.DescribeModelResponse.FromString(describe(named)).model_description.status != _RUNNING:
+            time.sleep(0.05)
+    bitmap = proto.Bitmap(width=SIDES[0], height=SIDES[1], byte_data=_pixels())
+    request = proto.DetectAnomaliesRequest(model_component="inspector", bitmap=bitmap)
+    with _rpc(address, f"{service}/DetectAnomalies", request.SerializeToString(), 1) as calls:
+        yield calls
+
+
+@contextmanager
 def _v2_grpc(address: str, model: str = "classifier", name: str = INPUT) -> Iterator[Callable[[], Once]]:
     from agent.edgeapi.protos import messages  # noqa: PLC0415
 
@@ -147,7 +183,7 @@ def _v2_grpc(address: str, model: str = "classifier", name: str = INPUT) -> Iter
         raw_input_contents=[_tensor().tobytes()],
     )
     path = "/inference.GRPCInferenceService/ModelInfer"
-    with _rpc(address, path, request.SerializeToString(), len) as calls:
+    with _rpc(address, path, request.SerializeToString()) as calls:
         yield calls
 
 
@@ -175,7 +211,7 @@ def _kept(address: str, request: bytes) -> Once:
         link.send(request)
         answer = link.receive()
         if len(answer) < ANSWER_BYTES:
-            raise SystemExit(f"{address} answered {answer[:200]!r}")
+            raise ConnectionError(f"{address} answered {answer[:200]!r}")
 
     return once
 
@@ -195,6 +231,7 @@ def _sample() -> str:
 CLIENTS: Final[dict[str, Any]] = {
     "edge_manager": _edge_manager_bytes,
     "edge_manager_shm": _edge_manager_shm,
+    "lookout": _lookout,
     "v2_grpc": _v2_grpc,
     "v2_http": _v2_http,
     "litserve": _litserve,
@@ -204,8 +241,8 @@ CLIENTS: Final[dict[str, Any]] = {
 
 def main(kind: str, where: str, seconds: str, window: str = "1", core: str = "0") -> None:
     """Measure and print."""
-    if kind == "loop":
-        print(json.dumps(_loop(where, float(seconds))))
+    if kind.startswith("loop"):
+        print(json.dumps(_loop(where, float(seconds), picture=kind == "loop_picture")))
         return
     with CLIENTS[kind](where) as calls:
         print(json.dumps(_timed([calls() for _ in range(int(window))], float(seconds), int(core))))

@@ -11,7 +11,7 @@ from typing import Any
 import litserve
 import numpy as np
 
-from agent.inference.runtime.session import Answer, Session
+from agent.inference.runtime.session import Session, WorkerAnswer
 from scripts.benchmarks import MODEL
 
 
@@ -22,17 +22,17 @@ class Classifier(litserve.LitAPI):
         del device
         self.session = Session(json.loads(os.environ[MODEL]))
 
-    def decode_request(self, request: dict[str, Any]) -> bytes | np.ndarray:
+    def decode_request(self, request: dict[str, str | list[int]]) -> bytes | np.ndarray:
         if "tensor" in request:
             return np.frombuffer(base64.b64decode(request["tensor"]), np.float32).reshape(request["shape"])
         return base64.b64decode(request["image"])
 
-    def predict(self, x: bytes | np.ndarray) -> Answer | np.ndarray:
+    def predict(self, x: bytes | np.ndarray) -> WorkerAnswer | np.ndarray:
         if isinstance(x, np.ndarray):
             return self.session.backend.run([x])[0]
         return self.session.infer(x, "jpeg")
 
-    def encode_response(self, output: Answer | np.ndarray) -> dict[str, Any]:
+    def encode_response(self, output: WorkerAnswer | np.ndarray) -> dict[str, Any]:
         if isinstance(output, np.ndarray):
             return {"tensor": base64.b64encode(output.tobytes()).decode(), "shape": output.shape}
         return {
