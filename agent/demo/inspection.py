@@ -11,7 +11,7 @@ import msgspec
 
 from agent.demo.scores import VERDICTS, ResultSeen
 
-__all__ = ["ANOMALIES", "Anomalies", "Inspection", "Verdict"]
+__all__ = ["ANOMALIES", "Anomalies", "BeltFigures", "PartVerdict"]
 
 ANOMALIES = "verge/{thing}/anomalies/{stream}"
 """The output of ``inspect.toml`` that only anomalies pass."""
@@ -22,7 +22,7 @@ _OUTCOMES = {(True, True): "found", (True, False): "MISSED", (False, True): "FAL
 _STYLES = {(True, True): "yellow", (True, False): "red", (False, True): "red", (False, False): "dim"}
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class PartVerdict(msgspec.Struct, frozen=True):
     """What the model said of a part, and what is true."""
 
     camera: str
@@ -63,11 +63,11 @@ class Anomalies(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Inspection:
+class BeltFigures:
     """The verdicts so far."""
 
     def __init__(self) -> None:
-        self._fresh: list[Verdict] = []
+        self._fresh: list[PartVerdict] = []
         self._counts: Counter[tuple[bool, bool]] = Counter()
         self._announced = 0
 
@@ -77,7 +77,9 @@ class Inspection:
         said = next((one for one in result.predictions if one.anomalous is not None), None)
         if said is None or "scratched" not in facts:
             return
-        verdict = Verdict(camera, facts.get("part", 0), said.score, said.anomalous is True, facts["scratched"] is True)
+        verdict = PartVerdict(
+            camera, facts.get("part", 0), said.score, said.anomalous is True, facts["scratched"] is True
+        )
         self._fresh.append(verdict)
         self._counts[verdict.scratched, verdict.anomalous] += 1
 
@@ -85,7 +87,7 @@ class Inspection:
         """A message came on the topic of anomalies."""
         self._announced += 1
 
-    def fresh(self) -> list[Verdict]:
+    def fresh(self) -> list[PartVerdict]:
         """The verdicts since this was last asked."""
         fresh, self._fresh = self._fresh, []
         return fresh

@@ -12,7 +12,7 @@ from typing import Self
 import msgspec
 
 from agent.demo.broker import Broker
-from agent.demo.inspection import ANOMALIES, Inspection
+from agent.demo.inspection import ANOMALIES, BeltFigures
 from agent.demo.scores import ResultSeen, Scores, StreamReport
 from agent.mqtt.factory import create
 from agent.mqtt.transport import Message
@@ -31,7 +31,7 @@ class ResultListener:
 
     def __init__(self, cameras: Iterable[str]) -> None:
         self.scores = Scores(cameras)
-        self.inspection = Inspection()
+        self.inspection = BeltFigures()
         self._received = asyncio.Event()
 
     @classmethod

@@ -13,7 +13,7 @@ import msgspec
 
 import agent
 from agent.config.load import load
-from agent.demo.inspection import ANOMALIES, Anomalies, Inspection
+from agent.demo.inspection import ANOMALIES, Anomalies, BeltFigures
 from agent.demo.scores import ResultSeen, Scores
 from agent.demo.table import inspected
 
@@ -31,9 +31,9 @@ def a_result(part: int, score: float, **truth: bool) -> ResultSeen:
     return msgspec.convert(told, ResultSeen)
 
 
-def after(*seen: tuple[float, bool]) -> Inspection:
+def after(*seen: tuple[float, bool]) -> BeltFigures:
     """An inspection that has heard of parts: their scores, and whether they are scratched."""
-    inspection = Inspection()
+    inspection = BeltFigures()
     for number, (score, scratched) in enumerate(seen, 1):
         inspection.on_result(a_result(number, score, scratched=scratched))
     return inspection
@@ -62,7 +62,7 @@ def test_what_is_wrong_stands_out_in_colour():
 
 
 def test_a_frame_whose_truth_nobody_knows_counts_for_nothing():
-    inspection = Inspection()
+    inspection = BeltFigures()
     inspection.on_result(a_result(1, 0.9))
     assert inspection.figures.parts == 0
 
