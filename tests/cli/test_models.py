@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from tests.support.models import onnx_constant, onnx_external, tflite_colours
+from tests.support.models import onnx_constant, onnx_external, onnx_identity, tflite_colours
 
 
 def by_backend(told):
@@ -90,3 +90,10 @@ def test_a_manifest_without_its_file_is_told(verge, tmp_path):
     assert done.returncode == 2
     assert "gone.tflite cannot be read" in done.stderr
     assert "manifest.toml" in done.stderr
+
+
+def test_a_network_that_takes_no_pictures_is_told_and_tried_where_it_is_served_raw(verge, tmp_path):
+    path = onnx_identity(tmp_path / "model.onnx", (1, 6, 10, 10))
+    told = json.loads(verge("models", str(path), "--task", "raw", "--json").stdout)
+    assert (told["task"], told["inputs"][0]["shape"]) == ("raw", [1, 6, 10, 10])
+    assert {backend for backend, trial in by_backend(told).items() if trial["runs"]} == {"onnx", "opencv"}

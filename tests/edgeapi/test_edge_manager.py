@@ -14,6 +14,8 @@ import pytest
 from agent.config.edgeapi import EdgeManagerOptions
 from agent.config.models import ModelOptions
 from agent.edgeapi import wiring
+from agent.edgeapi.edge_manager.package import packaged
+from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.protos import messages
 from agent.inference.manifest import SAMPLES, resolve
 from tests.support import tvm
@@ -245,18 +247,16 @@ async def test_a_manifest_that_says_nothing_of_use_is_passed_over(agent: Client,
         await agent.call("LoadModel", name=f"net{number}", url=str(folder))
 
 
-async def test_whoever_does_not_wait_for_a_load_finds_the_model_loaded(agent: Client, tmp_path: Path) -> None:
-    call = asyncio.ensure_future(agent.call("LoadModel", name="net", url=str(package(tmp_path / "net"))))
-    await asyncio.sleep(0.01)
-    call.cancel()
-    await until(agent_lists(agent, "net"))
-
-
-def agent_lists(agent: Client, name: str):
-    async def listed() -> bool:
-        return name in [one.name for one in (await agent.call("ListModels")).models]
-
-    return listed
+async def test_whoever_does_not_wait_for_a_load_finds_the_model_loaded(tmp_path: Path) -> None:
+    package(tmp_path / "net")
+    async with surroundings(tmp_path) as here:
+        models = ServedModels("test", here.plane, ModelPlaces(tmp_path), ModelOptions(source="."), packaged)
+        waiting = asyncio.create_task(models.load("net", "net"))
+        await asyncio.sleep(0)  # it has begun
+        waiting.cancel()
+        await until(lambda: [one.name for one in models] == ["net"])
+        await models.close()
+        assert here.plane.models == ()
 
 
 async def test_two_clients_that_load_one_name_at_once_are_told_apart(agent: Client, tmp_path: Path) -> None:
