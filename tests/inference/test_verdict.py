@@ -24,7 +24,7 @@ from agent.inference.runtime.base import Labels
 from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.painting import Painter
 from agent.inference.runtime.palette import PALETTE
-from agent.inference.runtime.verdict import Verdict
+from agent.inference.runtime.verdict import Judge
 from tests.support import inspection
 
 NAMES = Labels({0: "background", 1: "scratch", 2: "dent"})
@@ -32,7 +32,7 @@ GOOD = Labels({0: "good", 1: "bad", 2: "worse"})
 
 
 def judged(predictions: list[dict], labels: Labels = NAMES, task: str = "", **table: object) -> dict:
-    first, *rest = Verdict(table, labels, task)(predictions)
+    first, *rest = Judge(table, labels, task)(predictions)
     assert rest == predictions[len(predictions) - len(rest) :]
     return first
 
@@ -88,7 +88,7 @@ def test_a_verdict_of_the_model_s_own_stays_unless_the_table_has_another_thresho
 
 def test_what_says_nothing_of_anomalies_stays_as_it_is() -> None:
     text = [{"text": "EXIT"}]
-    assert Verdict({}, NAMES)(text) == text
+    assert Judge({}, NAMES)(text) == text
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_what_says_nothing_of_anomalies_stays_as_it_is() -> None:
 )
 def test_a_table_that_cannot_be_is_refused_with_what_would_be(table, says) -> None:
     with pytest.raises(ModelError) as refused:
-        Verdict(table, NAMES)
+        Judge(table, NAMES)
     assert refused.value.code == "options-wrong"
     assert says in str(refused.value.hint)
 
 
 def test_a_classifier_s_table_names_what_is_normal() -> None:
     with pytest.raises(ModelError, match=r"anomaly\.normal does not say"):
-        Verdict({"threshold": 0.5}, GOOD, "image-classification")
+        Judge({"threshold": 0.5}, GOOD, "image-classification")
 
 
 # -- paintings -------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_classifier_s_table_names_what_is_normal() -> None:
 
 def painted(predictions: list[dict], size: tuple[int, int], labels: Labels = NAMES, **table: object):
     canvas = bytearray(size[0] * size[1] * 3)
-    told = Painter(Verdict(table, labels, "segmentation"))(predictions, size, memoryview(canvas))
+    told = Painter(Judge(table, labels, "segmentation"))(predictions, size, memoryview(canvas))
     assert told is not None
     return told.classes, np.frombuffer(canvas, np.uint8).reshape(size[1], size[0], 3)
 
@@ -183,16 +183,16 @@ def test_of_a_map_the_anomaly_is_what_reaches_the_pixels_threshold() -> None:
     own = {"anomalous": True, "score": 0.6, "threshold": 0.5, "map": levels}
     for table, areas in (({}, [1.0]), ({"pixel_threshold": 0.3}, [0.5, 0.5])):
         canvas = memoryview(bytearray(8 * 8 * 3))
-        told = Painter(Verdict(table, Labels()))([own], (8, 8), canvas)
+        told = Painter(Judge(table, Labels()))([own], (8, 8), canvas)
         assert told is not None
         assert [share for _, _, share in told.classes] == areas
 
 
 def test_where_nothing_has_a_place_nothing_is_painted_and_a_canvas_that_is_too_small_is_refused() -> None:
-    paint = Painter(Verdict({}, GOOD))
+    paint = Painter(Judge({}, GOOD))
     assert paint(classes(good=1.0), (8, 8), memoryview(bytearray(8 * 8 * 3))) is None
     with pytest.raises(ModelError, match="8 × 8"):
-        Painter(Verdict({}, NAMES, "segmentation"))([], (8, 8), memoryview(bytearray(8)))
+        Painter(Judge({}, NAMES, "segmentation"))([], (8, 8), memoryview(bytearray(8)))
 
 
 # -- through the door ------------------------------------------------------------------------------------------------

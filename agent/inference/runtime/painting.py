@@ -15,7 +15,7 @@ import numpy as np
 from agent.inference.runtime import kinds, palette
 from agent.inference.runtime.base import Prediction
 from agent.inference.runtime.errors import ModelError
-from agent.inference.runtime.verdict import MOST_CLASSES, Verdict
+from agent.inference.runtime.verdict import MOST_CLASSES, Judge
 
 __all__ = ["Painted", "Painter"]
 
@@ -40,7 +40,7 @@ class Painted:
 class Painter:
     """Paints what a model says, with the classes and colours of its ``[anomaly]``."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Judge) -> None:
         self._verdict = verdict
         self._of_maps = verdict.classes[1] if len(verdict.classes) > 1 else _NAME
         self._least = max(np.ceil(verdict.pixel_threshold * _LEVELS), 1.0)

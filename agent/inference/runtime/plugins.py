@@ -50,7 +50,7 @@ TASKS: Mapping[str, str] = {
     "text-recognition": f"{_HERE}.tasks.text:TextRecognition",
     "keypoints": f"{_HERE}.tasks.keypoints:KeypointDetection",
     "segmentation": f"{_HERE}.tasks.segmentation:SemanticSegmentation",
-    "inspection": f"{_HERE}.tasks.inspection:Inspection",
+    "inspection": f"{_HERE}.tasks.inspection:BothHeads",
     "map": f"{_HERE}.tasks.maps:Maps",
     "tensors": f"{_HERE}.tasks.tensors:Tensors",
 }

@@ -41,7 +41,7 @@ from agent.inference.runtime.picture import Picture
 from agent.inference.runtime.preprocess import Preprocessor
 from agent.inference.runtime.stopwatch import Stopwatch
 from agent.inference.runtime.tasks.embedding import ImageEmbedding
-from agent.inference.runtime.verdict import Verdict
+from agent.inference.runtime.verdict import Judge
 from agent.inference.runtime.windows import Windows
 
 __all__ = ["Session"]
@@ -81,7 +81,7 @@ class Session:
         self.task, self.preprocess = settled.task, settled.preprocess
         self._predictions = _predictor(self.task)
         names = (model.get("options") or {}).get("names") or ()
-        self._verdict = Verdict(anomaly, self.labels, networks.called(self.task), names)
+        self._verdict = Judge(anomaly, self.labels, networks.called(self.task), names)
         self._paint = Painter(self._verdict)
         self._last(self._predictions(*settled.first))
         self._stages = [_stage(each, busy) for each in model.get("then") or ()]

@@ -25,7 +25,7 @@ from agent.inference.runtime.errors import ModelError
 from agent.inference.runtime.labels import BACKGROUND
 from agent.inference.runtime.options import Options
 
-__all__ = ["KEYS", "MOST_CLASSES", "Verdict"]
+__all__ = ["KEYS", "MOST_CLASSES", "Judge"]
 
 KEYS = ("threshold", "pixel_threshold", "normal", "classes", "colors")
 MOST_CLASSES = 255
@@ -35,7 +35,7 @@ _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _CLASSIFICATION, _SEGMENTATION, _BOTH = "image-classification", "segmentation", "inspection"
 
 
-class Verdict:
+class Judge:
     """The table ``[anomaly]``, and what it makes of a model's predictions.
 
     ``threshold`` and ``pixel_threshold`` are from 0 to 1, ``classes`` the names of the classes in order (the background
@@ -116,7 +116,7 @@ def _background(classes: Sequence[str], labels: Labels) -> str:
     return "" if labels.names else labels.name(0)
 
 
-def _check(verdict: Verdict, known: Set[str]) -> None:
+def _check(verdict: Judge, known: Set[str]) -> None:
     if len(verdict.classes) > MOST_CLASSES:
         raise ModelError("options-wrong", f"anomaly.classes are {len(verdict.classes)}", f"{MOST_CLASSES} are the most")
     if len(verdict.colors) > MOST_CLASSES:

@@ -17,10 +17,10 @@ from agent.inference.runtime.tasks import dense
 from agent.inference.runtime.tasks.classification import ImageClassification
 from agent.inference.runtime.tasks.segmentation import SemanticSegmentation
 
-__all__ = ["Inspection"]
+__all__ = ["BothHeads"]
 
 
-class Inspection(Task):
+class BothHeads(Task):
     """Options ``names`` (of the whole picture's classes), ``scores`` and ``planes``; labels are those of the places."""
 
     name = "inspection"
