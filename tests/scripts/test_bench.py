@@ -155,3 +155,26 @@ def test_the_bench_refuses_a_backend_it_does_not_know_and_names_those_it_does():
 
     assert done.returncode == 2
     assert "'onyx' is none of litert, onnx, onnx:int8, opencv, opencv:int8, dlr" in done.stderr
+
+
+API_PARTS = ("ms_p50", "per_s", "ratio", "ratio_alone", "client_cpu_ms", "core_cpu_ms", "worker_cpu_ms")
+API_FIGURES = {
+    *(
+        f"{name}_{part}"
+        for name in ("edge_manager", "edge_manager_shm", "lookout", "v2_grpc", "v2_http")
+        for part in API_PARTS
+    ),
+    *(f"{loop}_{part}" for loop in ("loop", "loop_picture") for part in ("ms_p50", "per_s", "cpu_ms")),
+}
+
+
+@pytest.mark.skipif(not shutil.which("mosquitto"), reason="needs mosquitto: apt-get install mosquitto")
+def test_the_bench_of_interfaces_prints_every_figure_beside_the_plain_loop():
+    done = bench("api", "--json", "--rounds", "1", "--seconds", "0.2")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == API_FIGURES | {"model", "cores"}
+    for name in API_FIGURES:
+        assert told[name] >= 0, name
+        assert told[name] > 0 or name.endswith("cpu_ms"), name
