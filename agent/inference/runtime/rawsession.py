@@ -37,9 +37,9 @@ class RawSession:
         busy()
         self._load_ms = (perf_counter() - started) * 1e3
 
-    def infer(self, data: bytes | memoryview, encoding: str, snapshot: Optional[Mapping[str, Any]] = None) -> NoReturn:
-        """Refuse a picture: raises ``ModelError``."""
-        del data, encoding, snapshot
+    def infer(self, *picture: Any, **how: Any) -> NoReturn:
+        """Refuse a picture, however it is to be answered: raises ``ModelError``."""
+        del picture, how
         raise ModelError("takes-tensors", "the model takes tensors, and no pictures", "give it a task other than raw")
 
     def run(self, places: Sequence[Mapping[str, Any]], data: memoryview, wanted: Sequence[str]) -> arrays.Outputs:
