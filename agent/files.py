@@ -1,4 +1,4 @@
-"""What the agent writes: whole or not there, and for its own eyes; and paths as people write them.
+"""What the agent writes: whole or not there, and for its own eyes; what strangers wrote; paths as people write them.
 
 The modes are set here and not by the umask, which is whatever the agent was started with:
 
@@ -34,6 +34,7 @@ __all__ = [
     "SHARED",
     "SHARED_FOLDER",
     "DamagedFileError",
+    "head",
     "make_file",
     "make_folder",
     "open_way",
@@ -108,6 +109,17 @@ def remove_tree(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=not folder.exists())
+
+
+def head(path: Path, most: int) -> bytes:
+    """The first ``most`` bytes of a file that a stranger may have put there; raises ``OSError``.
+
+    What is no regular file is refused: a pipe would be waited for.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(most)
 
 
 def under(folder: Path, name: str) -> Path:

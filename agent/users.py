@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.errors import ConfigError
 
-__all__ = ["ROOT", "Identity", "RunAs", "give", "look_up", "may_read", "reclaim", "worker_user"]
+__all__ = ["ROOT", "Identity", "RunAs", "give", "look_up", "may_reach", "may_read", "reclaim", "worker_user"]
 
 _USUAL = ("ggc_user", "nobody")
 """Who runs the workers of models where nobody is named: Greengrass's user where there is one."""
@@ -97,10 +97,17 @@ def _usual(name: str) -> Identity | None:
 
 def may_read(path: Path, who: Identity) -> bool:
     """Whether a file's or folder's own mode lets a user read it; the way there is another matter."""
-    facts = path.stat()
-    shift = 6 if facts.st_uid == who.uid else 3 if facts.st_gid in who.groups else 0
-    wanted = 0o5 if stat.S_ISDIR(facts.st_mode) else 0o4
-    return facts.st_mode >> shift & wanted == wanted
+    wanted = 0o5 if path.is_dir() else 0o4
+    return _bits(path, who) & wanted == wanted
+
+
+def may_reach(path: Path, who: Identity) -> bool:
+    """Whether the modes of a file or folder and of every folder on the way there let a user read it.
+
+    Raises ``OSError``.
+    """
+    path = path.resolve()
+    return may_read(path, who) and all(_bits(folder, who) & 0o1 for folder in path.parents)
 
 
 def give(paths: Iterable[Path], who: Identity) -> None:
@@ -143,3 +150,10 @@ def _group(text: str) -> int:
 def _number(text: str) -> int | None:
     digits = text.removeprefix("#")
     return int(digits) if digits.isdecimal() else None
+
+
+def _bits(path: Path, who: Identity) -> int:
+    """What a user may do with a file or folder, by its own mode: 4 read, 2 write, 1 pass through."""
+    facts = path.stat()
+    shift = 6 if facts.st_uid == who.uid else 3 if facts.st_gid in who.groups else 0
+    return facts.st_mode >> shift & 0o7

@@ -2,6 +2,11 @@
 
 A model is named by the path of its folder, relative ones from the server's own working folder, or as a component that
 is deployed.  In the plane it has the server's name before its own, so that two servers and the streams do not meet.
+
+A model may bring code, and whoever names one has that code run.  So where others than the agent's own user are clients,
+a model never has the agent's rights for their sake: workers of another user have that user's, and load only what that
+user can get at; where there is no such user, a model that brings code has to be below the roots that the configuration
+names.
 """
 
 from __future__ import annotations
@@ -17,12 +22,14 @@ from msgspec.structs import replace
 
 from agent.config.models import ModelOptions
 from agent.errors import ModelRefusedError
-from agent.inference.manifest import ModelSpec, for_user, resolve
+from agent.inference.manifest import SAMPLES, ModelSpec, for_user, keep_within, parts, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.values import ModelMetadata
-from agent.users import Identity
+from agent.users import Identity, may_reach
 
 __all__ = ["LoadedModel", "ModelPlaces", "ServedModels"]
+
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class ModelPlaces:
     """Component → its model, of those that are deployed now."""
     user: Identity | None = None
     """Whom workers run as."""
+    shared: bool = False
+    """Whether others than the agent's own user may name a model."""
 
     def find(self, url: str, options: ModelOptions) -> ModelSpec:
         """The model at a path, or of a component; raises ``ModelRefusedError`` and ``ConfigError``."""
@@ -65,6 +74,8 @@ class ModelPlaces:
         return self._resolved(path, options)
 
     def _path(self, url: str) -> Path:
+        if len(url) > _LONGEST_PATH:
+            raise ModelRefusedError("there is no model: the path is too long", code="model-missing")
         try:
             return (self.working / url.removeprefix("file://")).resolve()
         except (OSError, ValueError) as error:  # a NUL, a loop of links
@@ -73,9 +84,37 @@ class ModelPlaces:
     def _resolved(self, path: Path, options: ModelOptions) -> ModelSpec:
         try:
             with _in_part():
-                return for_user(resolve(replace(options, source=str(path)), self.working), self.user)
+                spec = resolve(replace(options, source=str(path)), self.working)
+                if self.roots:
+                    keep_within(spec, *self.roots)
+                return self._allowed(spec) if self.shared else for_user(spec, self.user)
         except OSError as error:
             raise ModelRefusedError(f"{path} cannot be read: {error.strerror}", code="model-incomplete") from error
+
+    def _allowed(self, spec: ModelSpec) -> ModelSpec:
+        """The model with the rights that a client may lend it."""
+        if self.user is not None:
+            closed = next((place for place in spec.folders if not self._is_open(place, self.user)), None)
+            if closed is None:
+                return _run_as(spec, self.user)
+            raise ModelRefusedError(
+                f"{closed} is closed to {self.user.name}, who runs models that clients name", code="model-outside",
+                hint="put it where that user may read it, or name its folder in model_roots",
+            )  # fmt: skip
+        if not self.roots and (spec.own_code or any(file.suffix == ".so" for file in parts(spec))):
+            raise ModelRefusedError(
+                "the model brings code, which would run with the agent's own rights", code="model-outside",
+                hint="name its folder in model_roots",
+            )  # fmt: skip
+        return spec
+
+    def _is_open(self, place: Path, user: Identity) -> bool:
+        return bool(self.roots) or place.is_relative_to(SAMPLES) or may_reach(place, user)
+
+
+def _run_as(spec: ModelSpec, user: Identity) -> ModelSpec:
+    stages = tuple((then, _run_as(stage, user)) for then, stage in spec.stages)
+    return replace(spec, user=user, stages=stages)
 
 
 @contextmanager

@@ -39,7 +39,8 @@ async def edge_manager(
     Relative models start at ``working``; ``replace`` takes what a dead server left at the socket.
     """
     roots = tuple(under(here.folder, root) for root in options.model_roots)
-    places = ModelPlaces(working or here.folder, roots, here.components, here.user)
+    shared = bool(options.group) or options.everybody
+    places = ModelPlaces(working or here.folder, roots, here.components, here.user, shared)
     models = ServedModels(_HOME, here.plane, places, ModelOptions(source="."), packaged)
     socket = _place(here, options, "edge-manager.sock", replace=replace)
     home = here.data_dir / _HOME

@@ -21,7 +21,7 @@ from agent.config.bounds import PathText, Text
 from agent.config.models import CODE, RUN_KEYS, ModelOptions, ModelSettings, Then
 from agent.config.strict import build, convert, nearest
 from agent.errors import ConfigError, ModelRefusedError, VergeError
-from agent.files import under
+from agent.files import head, under
 from agent.inference import original
 from agent.inference.runtime import parts as modelparts
 from agent.inference.runtime.errors import ModelError
@@ -61,6 +61,8 @@ LABEL_FILES = (
 _BESIDE = ("labels", "gallery")
 """Paths that are relative to what says them."""
 _MOST_STAGES = 3
+_MOST_MANIFEST = 16 << 20
+"""Bytes of a manifest: names and numbers of every class are a small part of that."""
 _STAGE_KEYS = ("classes", "align", "margin", "most", "turn", "instead")
 _DEEPEST = 3
 """How many folders may be wrapped round a model's."""
@@ -354,7 +356,7 @@ def _manifest(path: Path) -> Manifest:
         return Manifest(file=path.name, labels=_labels_beside(path.parent) if path.name.startswith("model.") else "")
     written = path / "manifest.toml"
     if written.is_file():
-        return build(Manifest, written.read_bytes(), str(written))
+        return build(Manifest, head(written, _MOST_MANIFEST), str(written))
     if (said := original.told(path)) is not None:
         return convert(Manifest, said, str(path / original.FILE))
     models = sorted(entry for entry in path.iterdir() if entry.suffix in MODEL_SUFFIXES)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
+from agent.files import head
 
 __all__ = ["FILE", "told"]
 
@@ -34,8 +35,7 @@ def told(folder: Path) -> dict[str, Any] | None:
     Raises ``ConfigError`` (``package-unsupported``) for one whose network cannot be run as one.
     """
     try:
-        with (folder / FILE).open("rb") as file:
-            content = json.loads(file.read(_LARGEST))
+        content = json.loads(head(folder / FILE, _LARGEST))
     except (OSError, ValueError, RecursionError):
         return None
     graph = _table(content, _GRAPH)

@@ -7,8 +7,10 @@ import base64
 import gzip
 import json
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 import numpy as np
@@ -19,9 +21,10 @@ from agent.edgeapi.openinference.body import HEADER_LENGTH
 from agent.edgeapi.openinference.http import HttpBounds, HttpServer
 from agent.edgeapi.openinference.service import OpenInference
 from agent.edgeapi.sockets import TcpPlace, UnixPlace
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ModelRefusedError
 from agent.inference.plane import InferencePlane
 from tests.support.certs import Certificates
+from tests.support.models import onnx_identity
 from tests.support.serving import (
     CAT,
     MEANS,
@@ -209,6 +212,16 @@ async def test_a_web_page_may_not_ask(server: HttpServer) -> None:
     assert (await ask(server.port, "POST", INFER, plain(), {"Origin": "http://localhost:3000"})).status == 403
 
 
+async def test_a_web_page_whose_name_leads_here_may_not_ask_either(plane: InferencePlane, server: HttpServer) -> None:
+    for host, status in (("evil.example:8000", 403), ("evil.example", 403), ("", 403), ("localhost.evil.example", 403)):
+        assert (await ask(server.port, "GET", "/v2/models/colours", headers={"Host": host})).status == status, host
+    for host in ("localhost", "LOCALHOST.:1", "127.0.0.1:8000", "[::1]:8000", "192.168.7.1"):
+        assert (await ask(server.port, "GET", "/v2/models/colours", headers={"Host": host})).status == 200, host
+    async with http_server(plane, token="open sesame") as guarded:
+        known = {"Host": "press.example", "Authorization": "Bearer open sesame"}
+        assert (await ask(guarded.port, "GET", "/v2", headers=known)).status == 200
+
+
 async def test_over_tls_only_clients_of_the_authority_are_served(
     plane: InferencePlane, certificates: Certificates
 ) -> None:
@@ -257,7 +270,9 @@ async def said(server: HttpServer, *parts: bytes) -> bytes:
 
 
 def head(length: int, *more: str) -> bytes:
-    return "\r\n".join([f"POST {INFER} HTTP/1.1", "Host: x", f"Content-Length: {length}", *more, "", ""]).encode()
+    return "\r\n".join(
+        [f"POST {INFER} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more, "", ""]
+    ).encode()
 
 
 async def test_requests_follow_each_other_on_one_connection_sent_ahead_or_not(server: HttpServer) -> None:
@@ -267,7 +282,7 @@ async def test_requests_follow_each_other_on_one_connection_sent_ahead_or_not(se
 
 async def test_a_body_in_chunks_and_one_that_waits_to_be_asked_for_are_taken(server: HttpServer) -> None:
     chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(plain()), plain())
-    head_of = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head_of = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     assert b"200 OK" in await said(server, f"{head_of}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(head(len(plain()), "Expect: 100-continue"))
@@ -288,7 +303,7 @@ async def test_bodies_are_bounded_each_and_together_and_the_client_reads_why(pla
         assert (await said(server, head(100_000), bytes(100_000))).startswith(b"HTTP/1.1 503")
         holding.close()
         await until(lambda: server.held == 0)
-        chunked = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        chunked = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         assert (await said(server, chunked, b"c000\r\n%s\r\n" % bytes(0xC000) * 3)).startswith(b"HTTP/1.1 413")
         assert server.held == 0
 
@@ -327,3 +342,66 @@ async def test_a_request_in_work_is_answered_when_the_server_leaves(plane: Infer
         await until(lambda: any(one.answering for one in server._connections))
     assert b"200 OK" in await asyncio.wait_for(reader.read(), 10)
     writer.close()
+
+
+async def test_a_body_whose_end_is_told_in_two_ways_is_refused(server: HttpServer) -> None:
+    """Whoever stands in front may have read the other one."""
+    both = head(4, "Transfer-Encoding: chunked") + b"0\r\n\r\nGET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    told = await said(server, both)
+    assert (told.count(b"HTTP/1.1"), told[:12]) == (1, b"HTTP/1.1 400")
+
+
+async def test_what_bodies_are_unpacked_to_counts_as_what_they_hold(plane: InferencePlane) -> None:
+    class Service(OpenInference):
+        async def infer(self, *_: object) -> NoReturn:
+            held.append(server.held)
+            raise ModelRefusedError("seen")
+
+    held: list[int] = []
+    packed = gzip.compress(b"{}" + b" " * 50_000)
+    service = Service(plane)
+    bounds = HttpBounds(message_bytes=100_000, all_bytes=60_000)
+    async with HttpServer(TcpPlace("127.0.0.1", 0), service, bounds=bounds) as server:
+        body = gzip.compress(b'{"inputs": []}' + b" " * 50_000)
+        assert (await ask(server.port, "POST", INFER, body, {"Content-Encoding": "gzip"})).status == 400
+        assert held[0] >= 50_000
+        await until(lambda: server.held == 0)
+        server.held = 20_000  # others'
+        assert (await ask(server.port, "POST", INFER, packed, {"Content-Encoding": "gzip"})).status == 503
+        server.held = 0
+        cut = {"Content-Encoding": "gzip"}
+        assert (await ask(server.port, "POST", INFER, gzip.compress(plain())[:-9], cut)).status == 400
+
+
+async def test_a_client_that_hangs_up_afterwards_has_time_to_read_its_answer(
+    plane: InferencePlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.edgeapi.openinference.http._DRAIN_S", 0.05)
+    pixels = np.zeros((1, 3, 640, 640), np.float32)
+    await load(plane, "mirror", onnx_identity(Path(plane_file(plane)).with_name("mirror.onnx"), pixels.shape))
+    async with http_server(plane) as server:
+        name = (await ask(server.port, "GET", "/v2/models/mirror")).json["inputs"][0]["name"]
+        data, headers = binary(name, "FP32", pixels.shape, pixels.tobytes())
+        lines = [f"{key}: {value}" for key, value in headers.items()]
+        asking = head(len(data), "Connection: close", *lines).replace(b"colours", b"mirror") + data
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.pause_reading()
+        writer.write(asking)
+        await until(lambda: any(one._slow for one in server._connections))
+        await asyncio.sleep(0.2)  # as long as it takes to be hung up on
+        writer.transport.resume_reading()
+        assert len(await asyncio.wait_for(reader.read(), 10)) > pixels.nbytes
+        writer.close()
+
+
+async def test_elements_without_end_are_not_unpacked(plane: InferencePlane, server: HttpServer) -> None:
+    await load(plane, "cats", "classifier")
+    given = binary("image", "BYTES", (1,), bytes(8_000_000))
+    tracemalloc.start()
+    try:
+        assert (await ask(server.port, "POST", "/v2/models/cats/infer", *given)).status == 400
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000_000

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from agent.files import head
 from agent.inference import manifest
 from agent.inference.manifest import ModelSpec
 
@@ -32,13 +33,17 @@ def packaged(spec: ModelSpec) -> ModelSpec:
     raw = manifest.raw(spec)
     name = facts.get("model_name", "")
     version = facts.get("model_version") or spec.manifest.version
-    return replace(raw, manifest=replace(raw.manifest, name=str(name)[:_LONGEST], version=str(version)[:_LONGEST]))
+    return replace(raw, manifest=replace(raw.manifest, name=_text(name), version=_text(version)))
+
+
+def _text(value: Any) -> str:
+    """A text that can be written as UTF-8: JSON may have halves of surrogate pairs."""
+    return str(value)[:_LONGEST].encode("utf-8", "replace").decode()
 
 
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_MOST_BYTES))
+        found = json.loads(head(path, _MOST_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -7,23 +7,28 @@ received into the one buffer that the worker's memory is filled from.  A web fra
 Everything is bounded: connections (one beyond is closed at once), heads, bodies, what all bodies hold together (one
 beyond is answered 503), and how long a client may take for a head, for a body, and to read its answer.
 
-A browser says ``Origin`` of every request with which a page of somebody's could ask a model on this machine: where no
-token is asked for, such a request is refused.
+A browser says ``Origin`` of every request with which a page of somebody's could ask a model on this machine, or, where
+the page's own name was led here, that name as ``Host``: where neither token nor certificate is asked for, such a
+request is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import logging
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Self
 
 import h11
 
+from agent.config.secrets import loopback
 from agent.edgeapi.openinference import replies
 from agent.edgeapi.openinference.body import HEADER_LENGTH, header_length
 from agent.edgeapi.openinference.paths import Asked, Path, read
@@ -45,6 +50,8 @@ _IDLE_S: Final = 75.0
 _DRAIN_S: Final = 2.0
 """How long a client whose request was refused may go on sending it: hung up on, it would not read why."""
 _LEAVE_S: Final = 2.0
+_FULL: Final = "others' requests fill the memory; ask later"
+_PORT: Final = re.compile(r":[0-9]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +155,8 @@ class HttpServer:
         if self._token:
             if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
                 raise _RefusedError(HTTPStatus.UNAUTHORIZED, "no token, or another", [("WWW-Authenticate", "Bearer")])
-        elif b"origin" in headers:
-            raise _RefusedError(HTTPStatus.FORBIDDEN, "web pages may not ask without a token")
+        elif b"origin" in headers or not self._means_us(headers.get(b"host")):
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "web pages, and whoever asks by another name, need a token")
         path = read(request.target.decode("latin-1"))
         if path is None:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
@@ -157,17 +164,23 @@ class HttpServer:
             raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, headers=[("Allow", ", ".join(path.methods))])
         return path
 
+    def _means_us(self, host: bytes | None) -> bool:
+        """Whether a client asks by an address, or by this machine's own name: a page's name may be led to any."""
+        if host is None or isinstance(self._place, UnixPlace) or self._place.tls is not None:
+            return True  # no browser's
+        name = _PORT.sub("", host.decode("latin-1"))
+        return name == self._place.host or loopback(name) or _is_address(name)
+
     async def answer(self, path: Path, headers: dict[bytes, bytes], content: bytes | memoryview) -> Reply:
         """The answer to a request, errors among them."""
         try:
             if path.asked is Asked.INFER:
                 length = headers.get(HEADER_LENGTH.lower().encode())
                 json_length = header_length(None if length is None else length.decode("latin-1"))
-                if encoding := headers.get(b"content-encoding"):
-                    content = await self._unpacked(encoding, content)
-                return await replies.infer(
-                    self._service, path.name, path.version, content, json_length, self.bounds.json_bytes
-                )
+                async with self._unpacked(headers.get(b"content-encoding"), content) as body:
+                    return await replies.infer(
+                        self._service, path.name, path.version, body, json_length, self.bounds.json_bytes
+                    )
             return self._facts(path)
         except VergeError as error:
             return replies.refused(error)
@@ -193,20 +206,35 @@ class HttpServer:
             case _:
                 return Reply.of(self._service.metadata())
 
-    async def _unpacked(self, encoding: bytes, content: bytes | memoryview) -> bytes:
+    @asynccontextmanager
+    async def _unpacked(self, encoding: bytes | None, content: bytes | memoryview) -> AsyncIterator[bytes | memoryview]:
+        """The body as it was before it was compressed, which is held while it is used."""
+        if encoding is None:
+            yield content
+            return
         if encoding.lower() not in {b"gzip", b"deflate"}:
             raise _RefusedError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed otherwise than gzip, deflate"
             )
         unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        most = max(1, min(self.bounds.message_bytes, self.bounds.all_bytes - self.held))
+        most = min(self.bounds.message_bytes, self.bounds.all_bytes - self.held)
+        if most <= 0:
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, _FULL)
+        self.held += most  # until it is known how much it is
         try:
             unpacked = await asyncio.to_thread(unpacking.decompress, content, most)
+            if not unpacking.eof and len(unpacked) < most:
+                raise _RefusedError(HTTPStatus.BAD_REQUEST, "the body cannot be unpacked: it is cut off")
+            if not unpacking.eof and most < self.bounds.message_bytes:
+                raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, _FULL)
+            if not unpacking.eof:
+                raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self.held, most = self.held - most + len(unpacked), len(unpacked)
+            yield unpacked
         except zlib.error as error:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, f"the body cannot be unpacked: {error}") from error
-        if unpacking.unconsumed_tail:
-            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return unpacked
+        finally:
+            self.held -= most
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -331,6 +359,8 @@ class _Connection(asyncio.BufferedProtocol):
     def _head(self, request: h11.Request) -> bool:
         self._headers, self._head_alone = dict(request.headers), request.method == b"HEAD"
         self._path = self._server.admit(request)
+        if {b"content-length", b"transfer-encoding"} <= self._headers.keys():  # RFC 9112, 6.3: it may be an attack
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the body's end is told in two ways")
         length = int(self._headers.get(b"content-length", b"0"))
         if length > self._bounds.message_bytes:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the limit is {self._bounds.message_bytes} bytes")
@@ -354,7 +384,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._held + more > self._bounds.message_bytes:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the limit is {self._bounds.message_bytes} bytes")
         if self._server.held + more > self._bounds.all_bytes:
-            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "others' requests fill the memory; ask later")
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, _FULL)
         self._held += more
         self._server.held += more
 
@@ -429,7 +459,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._transport.write_eof()
         self._transport.resume_reading()
-        self._patience(_DRAIN_S)
+        self._patience(self._bounds.timeout_s if self._slow else _DRAIN_S)
 
     def leave(self) -> None:
         """Go when the request in work is answered."""
@@ -449,3 +479,11 @@ class _Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
