@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from click.testing import CliRunner
 
 import agent.cli
@@ -30,7 +32,7 @@ def test_a_module_and_a_line_in_the_table_make_a_command(tmp_path, monkeypatch):
     monkeypatch.setattr(agent.cli, "__path__", [*agent.cli.__path__, str(tmp_path)])
     monkeypatch.setitem(COMMANDS, "greet", "Greet somebody.")
     run = CliRunner()
-    assert "greet        Greet somebody." in run.invoke(verge, ["--help"]).output
+    assert re.search(r"^  greet +Greet somebody\.$", run.invoke(verge, ["--help"]).output, re.MULTILINE)
     assert run.invoke(verge, ["greet", "you"]).output == "hello you\n"
     assert run.invoke(verge, ["greet", "you", "--json"]).output == '{\n  "greeting": "you"\n}\n'
     refused = run.invoke(verge, ["greet", "nobody"])
