@@ -83,6 +83,8 @@ class EdgeManagerOptions(SocketOptions, frozen=True, forbid_unknown_fields=True,
 
     model_roots: tuple[PathText, ...] = ()
     """Folders below which a client may name a model; empty is anywhere."""
+    max_models: Annotated[int, Meta(ge=1, le=1024)] = 32
+    """Models that clients may have loaded at once: each has a process of its own."""
     writable_segments: bool = True
     """Whether shared memory is taken that its owner can still write to."""
     device: Annotated[str, Meta(max_length=63, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="a device's name")] = ""

@@ -21,7 +21,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.config.models import ModelOptions
-from agent.errors import ModelRefusedError
+from agent.errors import ModelRefusedError, VergeError
 from agent.inference.manifest import SAMPLES, ModelSpec, for_user, keep_within, parts, resolve
 from agent.inference.plane import InferencePlane
 from agent.inference.values import ModelMetadata
@@ -138,20 +138,30 @@ def _has_files(path: Path) -> bool:
 class ServedModels:
     """What the clients of the server ``owner`` have loaded; one name is loaded or unloaded by one client at a time.
 
-    ``served`` makes of a model what is loaded in its place.
+    ``served`` makes of a model what is loaded in its place, ``check`` raises for one that cannot be served, ``forget``
+    hears the names in the plane of models that are gone.
     """
 
     def __init__(
         self, owner: str, plane: InferencePlane, places: ModelPlaces, options: ModelOptions,
-        served: Callable[[ModelSpec], ModelSpec] = lambda spec: spec,
+        served: Callable[[ModelSpec], ModelSpec] = lambda spec: spec, *,
+        check: Callable[[ModelMetadata], None] = lambda _facts: None,
+        forget: Callable[[str], None] = lambda _key: None, most: int = 32,
     ) -> None:  # fmt: skip
         self._owner = owner
         self._served = served
+        self._check = check
+        self._forget = forget
+        self._most = most
+        self._coming: set[str] = set()
         self._loading: set[asyncio.Task[LoadedModel]] = set()
         self._plane = plane
         self._places = places
         self._options = options
         self._models: dict[str, LoadedModel] = {}
+
+    def __contains__(self, model: LoadedModel) -> bool:
+        return self._models.get(model.name) is model
 
     def __iter__(self) -> Iterator[LoadedModel]:
         return iter(tuple(self._models.values()))
@@ -161,14 +171,17 @@ class ServedModels:
         try:
             return self._models[name]
         except KeyError:
-            raise ModelRefusedError(f"no model {name!r} is loaded", code="model-not-loaded") from None
+            raise ModelRefusedError(f"no model {name[:100]!r} is loaded", code="model-not-loaded") from None
 
     def metadata(self, name: str) -> ModelMetadata:
         """What a loaded model is; raises as ``find``."""
         return self._plane.metadata(self.find(name).key)
 
     async def load(self, name: str, url: str) -> LoadedModel:
-        """Load a model under a name; raises what kept it from loading, and ``ModelRefusedError`` (``model-exists``)."""
+        """Load a model under a name.
+
+        Raises what kept it from loading, and ``ModelRefusedError`` (``model-exists``, ``models-too-many``).
+        """
         # A client that does not wait any more finds the model loaded when it asks again.
         task = asyncio.create_task(self._load(name, url), name=f"agent.edgeapi.load.{name}")
         self._loading.add(task)
@@ -176,20 +189,39 @@ class ServedModels:
         return await asyncio.shield(task)
 
     async def _load(self, name: str, url: str) -> LoadedModel:
-        if name in self._models:
+        if name in self._models or name in self._coming:
             raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists")
+        if len(self._models) + len(self._coming) >= self._most:
+            raise ModelRefusedError(f"{self._most} models are loaded", code="models-too-many", hint="unload one")
+        self._coming.add(name)
+        try:
+            model = self._models[name] = await self._loaded(name, url)
+        finally:
+            self._coming.discard(name)
+        return model
+
+    async def _loaded(self, name: str, url: str) -> LoadedModel:
         spec = self._served(self._places.find(url, self._options))
         model = LoadedModel(name, url, spec, f"{self._owner}.{name}")
         with _in_part():
-            await self._plane.load(model.key, spec)
-        self._models[name] = model
+            facts = await self._plane.load(model.key, spec)
+        try:
+            self._check(facts)
+        except VergeError:
+            await self._unload(model)
+            raise
         return model
 
     async def unload(self, name: str) -> None:
         """Unload a model; raises as ``find``."""
         model = self.find(name)
         del self._models[name]
+        await self._unload(model)
+
+    async def _unload(self, model: LoadedModel) -> None:
         await self._plane.unload(model.key)
+        if not self._plane.has(model.key):  # and not loaded anew meanwhile
+            self._forget(model.key)
 
     async def close(self) -> None:
         """Unload what is loaded, and what is being loaded."""

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Answering: TypeAlias = Callable[[Any], Awaitable[Any]]
 Codes: TypeAlias = Mapping[str, grpc.StatusCode]
 
+_LONGEST = 1000
+"""Letters of an error: gRPC tells it in a header, and a client takes 8 KiB of those."""
 _LEAVE_S = 2.0
 """How long rpcs in work may go on when a server leaves."""
 
@@ -49,6 +51,7 @@ CODES: Final[Codes] = {
     "model-unloaded": grpc.StatusCode.NOT_FOUND,
     "model-missing": grpc.StatusCode.NOT_FOUND,
     "model-exists": grpc.StatusCode.ALREADY_EXISTS,
+    "models-too-many": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "model-broken": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status of an error's code, where a service says nothing else; ``UNKNOWN`` for what stands nowhere."""
@@ -100,7 +103,7 @@ class Interface:
             try:
                 return await answer(request)
             except VergeError as error:
-                return _Refusal(self._status(error), str(error))
+                return _Refusal(self._status(error), str(error)[:_LONGEST])
             except Exception:
                 log.exception("a request failed")
                 return _Refusal(grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more")
@@ -141,10 +144,11 @@ class _Token(grpc.ServerInterceptor):
     def __init__(self, token: str) -> None:
         self._wanted = f"Bearer {token}".encode()
 
-        def refuse(_request: Any, context: grpc.ServicerContext) -> Any:
+        def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or another")
 
-        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(refuse)
+        # As a stream, which is refused unread: one message would be waited for, in one of the few threads.
+        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(refuse)
 
     def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler of an rpc, or one that refuses it."""

@@ -45,3 +45,5 @@ class Surroundings:
     """Where answers may go."""
     limits: FrameLimits = field(default_factory=FrameLimits)
     """What a picture may cost."""
+    forget: Callable[[str], None] = lambda _name: None
+    """Hears which model of a server's is gone: nothing of it stands on a topic any more."""

@@ -16,6 +16,7 @@ from agent.edgeapi.edge_manager.capturing import capturing
 from agent.edgeapi.edge_manager.heartbeat import Heartbeat, Registration
 from agent.edgeapi.edge_manager.package import packaged
 from agent.edgeapi.edge_manager.service import EdgeManagerService
+from agent.edgeapi.edge_manager.tensors import check
 from agent.edgeapi.lookout.models import AnomalyModels
 from agent.edgeapi.lookout.service import LookoutService
 from agent.edgeapi.models import ModelPlaces, ServedModels
@@ -41,7 +42,10 @@ async def edge_manager(
     roots = tuple(under(here.folder, root) for root in options.model_roots)
     shared = bool(options.group) or options.everybody
     places = ModelPlaces(working or here.folder, roots, here.components, here.user, shared)
-    models = ServedModels(_HOME, here.plane, places, ModelOptions(source="."), packaged)
+    models = ServedModels(
+        _HOME, here.plane, places, ModelOptions(source="."), packaged,
+        check=check, forget=here.forget, most=options.max_models,
+    )  # fmt: skip
     socket = _place(here, options, "edge-manager.sock", replace=replace)
     home = here.data_dir / _HOME
     changed = asyncio.Event()
@@ -81,7 +85,7 @@ async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[
     Raises ``ConfigError`` and ``ModelRefusedError`` for a model of the configuration that is none.
     """
     configured = {name: for_user(resolve(model, here.folder), here.user) for name, model in options.models.items()}
-    models = AnomalyModels(here.plane, here.components, configured)
+    models = AnomalyModels(here.plane, here.components, configured, here.forget)
     server = Server(
         [_place(here, options, "lookout.sock")], [LookoutService(models).interface],
         max_message_bytes=options.max_message_bytes, at_once=options.at_once,

@@ -262,7 +262,7 @@ def _servers_surroundings(
     return servers().Surroundings(
         here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
         here.board.state_fact, service.models, worker_user(options.run_as), retain, aws=here.aws,
-        credentials=credentials,
+        credentials=credentials, forget=here.board.forget,
     )  # fmt: skip
 
 

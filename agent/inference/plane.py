@@ -205,6 +205,10 @@ class InferencePlane:
         """The names of the loaded models."""
         return tuple(self._models)
 
+    def has(self, name: str) -> bool:
+        """Whether a name is a model's, which is loaded or about to be."""
+        return name in self._models or name in self._loading
+
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener`` called when models come and go and their workers change; the result ends it."""
         self._listeners.append(listener)
@@ -270,7 +274,7 @@ class InferencePlane:
     @contextmanager
     def _reserved(self, name: str) -> Iterator[None]:
         """A name is taken from the moment at which its model begins to load."""
-        if name in self._models or name in self._loading:
+        if self.has(name):
             raise ModelRefusedError(f"a model {name!r} is loaded already", code="model-exists", hint="unload it first")
         self._loading.add(name)
         try:
@@ -385,9 +389,16 @@ class _Requests:
             else:
                 answered.set_result(outcome)
 
-        self._waiting.append(InferenceRequest(content, finish, label, snapshot, paint))
+        request = InferenceRequest(content, finish, label, snapshot, paint)
+        self._waiting.append(request)
         self.pool.wake()
-        return await answered
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            # Nobody waits for it: what it holds and the worker's time are others'.
+            if request in self._waiting:
+                self._waiting.remove(request)
+            raise
 
     def take(self) -> InferenceRequest[Any] | None:
         return self._waiting.popleft() if self._waiting else None

@@ -257,12 +257,15 @@ class StatusBoard:
         self._publish(topic, payload)
 
     def forget(self, name: str, *, handed_over: bool = False) -> None:
-        """Something other than a loaded model is gone for good: nothing is retained of it any more.
+        """Something is gone for good, a model once its workers are: nothing is retained of it any more.
 
         Of a model that is loaded from now on (``handed_over``) its workers' status is.
         """
         topic = self._topics.component(name)
         self._others.pop(topic, None)
+        if name in self._models and self._models[name].state is PoolState.STOPPED:
+            del self._models[name]
+            self._remarks.pop(name, None)
         if not handed_over:
             self._clear(topic)
 

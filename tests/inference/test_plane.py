@@ -599,3 +599,16 @@ async def test_a_load_that_is_cancelled_midway_leaves_no_worker(tmp_path: Path, 
         if "m" in plane.models:
             await plane.unload("m")
         await until(lambda: offspring() <= before)
+
+
+async def test_a_request_that_nobody_waits_for_any_more_takes_no_place_and_no_turn(tmp_path: Path) -> None:
+    async with plane_in(tmp_path) as plane:
+        await plane.load("m", unruly.spec(tmp_path))
+        asked = [asyncio.create_task(plane.infer("m", unruly.picture("slow", number))) for number in range(60)]
+        await asyncio.sleep(0)  # each is in the queue
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        waiting = plane._models["m"].requests._waiting
+        assert len(waiting) == 0
+        assert (await plane.infer("m", unruly.picture("answer"))).predictions

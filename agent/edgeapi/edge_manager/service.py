@@ -80,7 +80,8 @@ class EdgeManagerService:
         model = self._models.find(_name(request))
         inputs = self._plane.metadata(model.key).inputs
         answer = await self._plane.infer_tensors(model.key, tensors.given(request.tensors, inputs, self._segment))
-        self.predictions[model.name] += 1
+        if model in self._models:
+            self.predictions[model.name] += 1
         return _proto.PredictResponse(tensors=[tensors.to_tensor(output) for output in answer.outputs])
 
     async def load_model(self, request: Any) -> Any:
@@ -93,18 +94,14 @@ class EdgeManagerService:
             codes = {**CODES, "out-of-memory": _STATUS["out-of-memory"]}
             status = codes.get(error.code, grpc.StatusCode.FAILED_PRECONDITION)
             raise StatusError(status, error.message, hint=error.hint) from error
-        facts = self._plane.metadata(model.key)
-        if strange := tensors.unsupported([*facts.inputs, *facts.outputs]):
-            await self._models.unload(name)
-            what = f"the interface has no type for {', '.join(strange)}"
-            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, what)
-        self.predictions.pop(name, None)
         self._changed()
         return _proto.LoadModelResponse(model=self._described(model))
 
     async def unload_model(self, request: Any) -> Any:
         """Unload a model."""
-        await self._models.unload(_name(request))
+        name = _name(request)
+        await self._models.unload(name)
+        self.predictions.pop(name, None)
         self._changed()
         return _proto.UnLoadModelResponse()
 

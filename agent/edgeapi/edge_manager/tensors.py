@@ -14,9 +14,9 @@ from typing import Any, Final
 from agent.edgeapi.protos import messages
 from agent.errors import ModelRefusedError
 from agent.inference.tensors import DTYPES, RawTensor
-from agent.inference.values import TensorMetadata
+from agent.inference.values import ModelMetadata, TensorMetadata
 
-__all__ = ["TYPES", "data_type", "given", "metadatas", "to_tensor", "unsupported", "width"]
+__all__ = ["TYPES", "check", "data_type", "given", "metadatas", "to_tensor", "width"]
 
 _proto = messages("edge_manager")
 
@@ -47,9 +47,11 @@ def width(dtype: str) -> int:
     return int(DTYPES[dtype][2:])
 
 
-def unsupported(tensors: Sequence[TensorMetadata]) -> list[str]:
-    """The names of tensors that the interface cannot carry: texts, sequences."""
-    return [tensor.name for tensor in tensors if _CARRIED.get(tensor.dtype, tensor.dtype) not in TYPES]
+def check(facts: ModelMetadata) -> None:
+    """Raises ``ModelRefusedError`` (``tensor-unsupported``) for what has no type here: texts, sequences."""
+    tensors = [*facts.inputs, *facts.outputs]
+    if strange := [tensor.name for tensor in tensors if _CARRIED.get(tensor.dtype, tensor.dtype) not in TYPES]:
+        raise ModelRefusedError(f"the interface has no type for {', '.join(strange)}", code="tensor-unsupported")
 
 
 def metadatas(tensors: Sequence[TensorMetadata]) -> list[Any]:

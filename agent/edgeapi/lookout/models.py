@@ -39,18 +39,24 @@ class _Model:
     key: str
     spec: ModelSpec
     state: ModelState = field(default_factory=ModelState)
+    loaded: bool = False
+    """Whether what the plane has under the key is ours."""
 
 
 class AnomalyModels:
-    """The models by their components' names; ``configured`` go before those that are ``deployed`` now."""
+    """The models by their components' names; ``configured`` go before those that are ``deployed`` now.
+
+    ``forget`` hears the names in the plane of models that are gone.
+    """
 
     def __init__(
         self, plane: InferencePlane, deployed: Callable[[], Mapping[str, ModelSpec]],
-        configured: Mapping[str, ModelSpec],
+        configured: Mapping[str, ModelSpec], forget: Callable[[str], None] = lambda _key: None,
     ) -> None:  # fmt: skip
         self._plane = plane
         self._deployed = deployed
         self._configured = configured
+        self._forget = forget
         self._seen: Mapping[str, ModelSpec] | None = None
         self._models: dict[str, _Model] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,7 +118,7 @@ class AnomalyModels:
 
     def _state(self, model: _Model) -> ModelState:
         """As it is now: one whose workers gave up has failed, until they are back."""
-        if model.state.status is ModelStatus.RUNNING and model.key in self._plane.models:
+        if model.state.status is ModelStatus.RUNNING and model.loaded:
             pool = self._plane.status(model.key)
             if pool.state is PoolState.BROKEN:
                 return step(model.state, ModelEvent.FAIL, pool.reason)
@@ -166,6 +172,7 @@ class AnomalyModels:
         try:
             await self._let_go(model)  # the one that broke
             facts = await self._plane.load(model.key, spec, max_bytes=LARGEST_BYTES)
+            model.loaded = True
             _check_judges(facts, spec)
         except VergeError as error:
             await self._fail(name, model, str(error))
@@ -187,8 +194,10 @@ class AnomalyModels:
         model.state = step(model.state, ModelEvent.UNLOADED)
 
     async def _let_go(self, model: _Model) -> None:
-        if model.key in self._plane.models:
+        if model.loaded:
+            model.loaded = False
             await self._plane.unload(model.key)
+            self._forget(model.key)
 
 
 def _may_judge(spec: ModelSpec) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 
 from agent.edgeapi.openinference.tensors import (
     BYTES,
+    DEEPEST,
     InferRequest,
     InferResponse,
     InferTensor,
@@ -31,7 +32,6 @@ __all__ = ["HEADER_LENGTH", "answered", "asked", "encode", "header_length"]
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 """The header of HTTP, and the user property of MQTT, that says how long the JSON is."""
-_DEEPEST: Final = 32
 _NO_DATA: Final = msgspec.Raw()
 
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -41,7 +41,7 @@ _Side = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 class _Input(msgspec.Struct):
     name: _Text
     datatype: _Text
-    shape: Annotated[list[_Side], msgspec.Meta(max_length=_DEEPEST)]
+    shape: Annotated[list[_Side], msgspec.Meta(max_length=DEEPEST)]
     parameters: dict[str, Any] = {}
     data: msgspec.Raw = _NO_DATA
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from agent.edgeapi.openinference.tensors import (
     BYTES,
+    DEEPEST,
     InferRequest,
     InferResponse,
     InferTensor,
@@ -34,6 +35,8 @@ def asked(request: Any) -> InferRequest:
     inputs, raw = request.inputs, request.raw_input_contents
     if raw and len(raw) != len(inputs):
         raise wrong(f"there are {len(inputs)} inputs and {len(raw)} raw_input_contents")
+    if any(len(one.shape) > DEEPEST for one in inputs):
+        raise wrong(f"a tensor has at most {DEEPEST} sides")
     contents = raw or [_contents(one) for one in inputs]
     return InferRequest(
         inputs=tuple(

@@ -27,6 +27,7 @@ from agent.edgeapi.openinference.tensors import (
     size_of,
     wrong,
 )
+from agent.errors import ModelRefusedError
 from agent.frames.headers import encoding_of
 from agent.frames.recognise import recognise
 from agent.inference.plane import InferencePlane
@@ -35,6 +36,7 @@ from agent.inference.values import TensorMetadata
 
 __all__ = ["OpenInference"]
 
+_LONGEST_NAME: Final = 1024
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -58,6 +60,8 @@ class OpenInference:
 
         Raises ``ModelRefusedError`` (``model-not-loaded``, ``version-unknown``), ``WorkerLostError`` for a broken one.
         """
+        if len(name) > _LONGEST_NAME:
+            raise ModelRefusedError(f"no model has a name of {len(name)} letters", code="model-not-loaded")
         key = models.find(name, self._plane.models)
         return ServedModel(key, name, self._plane.metadata(key)).checked(version)
 

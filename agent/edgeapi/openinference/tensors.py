@@ -20,6 +20,7 @@ from agent.inference.tensors import DTYPES
 __all__ = [
     "BYTES",
     "DATATYPES",
+    "DEEPEST",
     "DTYPES_OF",
     "InferRequest",
     "InferResponse",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 BYTES: Final = "BYTES"
+DEEPEST: Final = 32
+"""Sides of a tensor."""
 DATATYPES: Final = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",

@@ -126,6 +126,18 @@ async def test_requests_at_once_are_bounded_as_well(tmp_path: Path) -> None:
         assert [type(one) for one in came] == [type(None)] * 10 + [BufferFullError] * 15
 
 
+async def test_requests_at_once_are_bounded_by_bytes_and_while_they_are_written(tmp_path: Path) -> None:
+    async with capturing(tmp_path, rules=Rules(100, 60.0), limits=CaptureLimits(100, 10_000)) as capture:
+        came = await asyncio.gather(*(capture.take(record(n, 3000)) for n in range(6)), return_exceptions=True)
+        assert [type(one) for one in came].count(BufferFullError) == 3
+    async with capturing(tmp_path / "second", rules=Rules(100, 60.0), limits=CaptureLimits(3, 1 << 20)) as capture:
+        first = asyncio.gather(*(capture.take(record(number)) for number in range(3)))
+        await until(lambda: capture.spool._requests == [] and capture.spool._writing is not None)
+        with pytest.raises(BufferFullError):
+            await capture.take(record(3))
+        await first
+
+
 async def test_what_can_never_be_written_fails_and_holds_up_nothing(tmp_path: Path) -> None:
     doubtful = Doubtful()
     doubtful.trouble = InvalidInputError("too large")

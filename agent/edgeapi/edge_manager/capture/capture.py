@@ -112,6 +112,8 @@ class Capture:
         self._outgoing: tuple[int, ...] = ()
         """A batch that is to be sent now."""
         self._bytes = 0
+        self._entering: list[int] = []
+        """Bytes of each capture that is on its way into the spool."""
         self._arrived = self._failed = self._refused = 0
         self._problem = ""
         self._stirred = asyncio.Event()
@@ -159,14 +161,18 @@ class Capture:
 
         Raises ``BufferFullError``, ``CaptureExistsError`` and ``SpoolError``.
         """
-        waiting = len(self._queue) + self._spool.entering
-        if waiting >= self._limits.captures or self._bytes + captured.nbytes > self._limits.nbytes:
+        waiting, nbytes = len(self._queue) + len(self._entering), self._bytes + sum(self._entering)
+        if waiting >= self._limits.captures or nbytes + captured.nbytes > self._limits.nbytes:
             self._refused += 1
             raise BufferFullError(
-                f"{waiting} captures of {self._bytes} bytes wait",
+                f"{waiting} captures of {nbytes} bytes wait",
                 hint=self._problem or "capture more slowly, or raise buffer_size",
             )
-        await self._spool.take(captured)
+        self._entering.append(captured.nbytes)
+        try:
+            await self._spool.take(captured)
+        finally:
+            self._entering.remove(captured.nbytes)
 
     async def state(self, capture_id: str) -> State:
         """What became of a capture."""

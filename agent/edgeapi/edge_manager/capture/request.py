@@ -26,6 +26,10 @@ _FUTURE_S: Final = 1.0
 _LAST: Final = 253_402_300_799
 """The last second that four digits of a year say."""
 _NANOS: Final = 1_000_000_000
+_MOST: Final = 256
+"""Tensors and other items of each kind: an empty one has two bytes on the wire, and a hundred here."""
+_DEEPEST: Final = 32
+_LONGEST_NAME: Final = 1024
 _KINDS: Final = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG", "png"))
 _SUFFIX: Final = re.compile(r"[^.]+\.([A-Za-z0-9.]{1,32})")
 
@@ -40,6 +44,9 @@ def record(request: Any, model: tuple[str, str], now: float, read: Segment) -> R
     """
     if not _ID.fullmatch(request.capture_id):
         raise _wrong(f"{request.capture_id[:100]!r} is no capture_id", "up to 128 letters, digits and _ . : = @ + -")
+    items = (request.input_tensors, request.output_tensors, request.inputs, request.outputs)
+    if (most := max(map(len, items))) > _MOST:
+        raise _wrong(f"the capture has {most} items of a kind", f"{_MOST} are the most")
     return Record(
         request.capture_id, *model, _seconds(request, now),
         tuple(_tensor(tensor, read) for tensor in request.input_tensors),
@@ -63,6 +70,8 @@ def _seconds(request: Any, now: float) -> int:
 
 def _tensor(tensor: Any, read: Segment) -> Item:
     facts = tensor.tensor_metadata
+    if len(facts.name) > _LONGEST_NAME or len(facts.shape) > _DEEPEST:
+        raise _wrong(f"a tensor has {len(facts.shape)} sides and a name of {len(facts.name)} bytes")
     name, shape = facts.name.decode("utf-8", "replace"), list(facts.shape)
     if not 0 <= facts.data_type < len(TYPES) or any(side < 0 for side in shape):
         raise _wrong(f"the tensor {name!r} is of no type and shape that there is")
@@ -83,6 +92,8 @@ def _tensor(tensor: Any, read: Segment) -> Item:
 
 
 def _more(item: Any, read: Segment) -> Item:
+    if len(item.name) > _LONGEST_NAME:
+        raise _wrong(f"an item has a name of {len(item.name)} letters")
     match item.WhichOneof("data"):
         case "byte_data":
             data = item.byte_data

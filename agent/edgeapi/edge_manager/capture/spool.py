@@ -113,11 +113,6 @@ class Spool:
         await self._do(self._close)
         self._thread.shutdown(wait=False)
 
-    @property
-    def entering(self) -> int:
-        """Requests that are being written."""
-        return len(self._requests)
-
     async def take(self, record: Record) -> int:
         """Keep a capture and give it a number: it is on the disk, synchronised, when this returns.
 
