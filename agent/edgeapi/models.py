@@ -148,6 +148,7 @@ class ServedModels:
         self._owner = owner
         self._served = served
         self._loading: set[asyncio.Task[LoadedModel]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
         self._plane = plane
         self._places = places
         self._options = options
@@ -189,10 +190,15 @@ class ServedModels:
         """Unload a model; raises as ``find``."""
         model = self.find(name)
         del self._models[name]
-        await self._plane.unload(model.key)
+        # Whoever hangs up meanwhile does not keep it from being unloaded.
+        task = asyncio.create_task(self._plane.unload(model.key), name=f"agent.edgeapi.unload.{name}")
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+        await asyncio.shield(task)
 
     async def close(self) -> None:
         """Unload what is loaded, and what is being loaded."""
         await asyncio.gather(*self._loading, return_exceptions=True)
         for model in tuple(self._models):
             await self.unload(model)
+        await asyncio.gather(*self._unloading, return_exceptions=True)
