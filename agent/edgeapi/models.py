@@ -155,6 +155,7 @@ class ServedModels:
         self._most = most
         self._coming: set[str] = set()
         self._loading: set[asyncio.Task[LoadedModel]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
         self._plane = plane
         self._places = places
         self._options = options
@@ -216,7 +217,11 @@ class ServedModels:
         """Unload a model; raises as ``find``."""
         model = self.find(name)
         del self._models[name]
-        await self._unload(model)
+        # Whoever hangs up meanwhile does not keep it from being unloaded.
+        task = asyncio.create_task(self._unload(model), name=f"agent.edgeapi.unload.{name}")
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+        await asyncio.shield(task)
 
     async def _unload(self, model: LoadedModel) -> None:
         await self._plane.unload(model.key)
@@ -228,3 +233,4 @@ class ServedModels:
         await asyncio.gather(*self._loading, return_exceptions=True)
         for model in tuple(self._models):
             await self.unload(model)
+        await asyncio.gather(*self._unloading, return_exceptions=True)

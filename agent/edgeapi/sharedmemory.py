@@ -22,7 +22,8 @@ _READ_ONLY: Final = 0o10000
 """SHM_RDONLY."""
 _MOST_ID: Final = 2**31 - 1
 _FAILED: Final = ctypes.c_void_p(-1).value
-_WRITABLE: Final = 0o222
+_NOT_READ_ONLY: Final = 0o333
+"""Modes with which a segment can be written to or executed, by anybody."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.shmat.restype = ctypes.c_void_p
@@ -39,7 +40,7 @@ class SegmentError(InvalidInputError):
 def read_system_v(identity: int, offset: int, size: int, *, writable: bool = True) -> bytes:
     """``size`` bytes of the segment with the id ``identity``; raises ``SegmentError``.
 
-    ``writable``: whether one is taken that anybody can write to.
+    ``writable``: whether one is taken that anybody can write to or execute.
     """
     if not 0 <= identity <= _MOST_ID:
         raise SegmentError(f"there is no segment {identity}")
@@ -52,8 +53,8 @@ def read_system_v(identity: int, offset: int, size: int, *, writable: bool = Tru
         )
     try:
         mode, length = _facts(identity)
-        if not writable and mode & _WRITABLE:
-            raise SegmentError(f"the segment {identity} can be written to", hint="make it read-only: mode 0400")
+        if not writable and mode & _NOT_READ_ONLY:
+            raise SegmentError(f"the segment {identity} is not read-only", hint="give it the mode 0400")
         _check(offset, size, length, f"segment {identity}")
         return ctypes.string_at(address + offset, size)
     finally:

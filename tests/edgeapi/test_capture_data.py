@@ -134,6 +134,17 @@ async def test_the_disk_without_a_prefix_has_each_capture_by_its_id_in_one_folde
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["line-1a2b-0.jpg", "line-1a2b.jsonl"]
 
 
+async def test_a_tensor_is_captured_as_it_came_though_its_shape_is_of_other_bytes(tmp_path: Path) -> None:
+    options = CaptureOptions(batch_size=1, folder="out")
+    sent = [tensor(bytes(1001), [1, 257]), tensor(bytes(range(7)), [2, 3], "strange")]
+    async with serving(tmp_path, options) as agent:
+        await agent.call("CaptureData", model_name="net", capture_id="c1", output_tensors=sent)
+        await arrived(agent, "c1")
+    told = json.loads((tmp_path / "out" / "c1.jsonl").read_bytes())["deviceFleetOutputs"]
+    assert [base64.b64decode(one["data"]) for one in told] == [bytes(1001), bytes(range(7))]
+    assert [one["observedContentType"] for one in told] == ["Tensor[float32; 1, 257]", "Tensor[float32; 2, 3]"]
+
+
 async def test_what_is_refused_is_refused_with_the_documented_status(tmp_path: Path) -> None:
     async with serving(tmp_path) as agent:
         await agent.call("CaptureData", model_name="net", capture_id="c1")
@@ -151,7 +162,7 @@ async def test_what_is_refused_is_refused_with_the_documented_status(tmp_path: P
             stamp = PROTO.Timestamp(seconds=seconds, nanos=nanos)
             assert await refused(inference_timestamp=stamp) == "INVALID_ARGUMENT"
         for wrong in (
-            tensor(bytes(25), [6]), tensor(bytes(24), [7]), tensor(bytes(24), [-6]), tensor(bytes(24), dtype=99),
+            tensor(bytes(24), [-6]), tensor(bytes(24), dtype=99),
             PROTO.Tensor(tensor_metadata=PROTO.TensorMetadata(shape=[6])),
         ):  # fmt: skip
             assert await refused(output_tensors=[wrong]) == "INVALID_ARGUMENT"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from agent.edgeapi.edge_manager.package import packaged
 from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.protos import messages
 from agent.inference.manifest import SAMPLES, resolve
+from agent.inference.tensors import RawTensor
+from agent.inference.values import PoolState
 from tests.support import tvm
 from tests.support.edgeapi import Client, client, surroundings
 from tests.support.models import onnx_constant, onnx_identity, onnx_pair, tflite_colours
@@ -126,16 +130,58 @@ async def test_a_type_that_the_interface_lacks_is_carried_by_a_wider_one(agent: 
     assert await agent.refused("Predict", name="pair", tensors=given) == "INVALID_ARGUMENT"
 
 
-async def test_shapes_that_are_open_beyond_the_batch_are_not_told(agent: Client, tmp_path: Path) -> None:
+async def test_a_side_that_is_open_is_told_as_one_and_no_list_is_empty(agent: Client, tmp_path: Path) -> None:
     onnx_pair(tmp_path / "open.onnx", (None, None))
     onnx_pair(tmp_path / "batch.onnx", (None, 4))
-    loaded = (await agent.call("LoadModel", name="open", url=str(tmp_path / "open.onnx"))).model
-    assert not loaded.input_tensor_metadatas
-    loaded = (await agent.call("LoadModel", name="batch", url=str(tmp_path / "batch.onnx"))).model
-    assert [tuple(one.shape) for one in loaded.input_tensor_metadatas] == [(1, 4), (1, 4)]
-    three = floats(np.ones((3, 4)))
+    for name, shape, given in (("open", (1, 1), (2, 5)), ("batch", (1, 4), (3, 4))):
+        loaded = (await agent.call("LoadModel", name=name, url=str(tmp_path / f"{name}.onnx"))).model
+        for told in (loaded.input_tensor_metadatas, loaded.output_tensor_metadatas):
+            assert [tuple(one.shape) for one in told] == [shape, shape]
+        tensors = [floats(np.ones(given))] * 2
+        outputs = (await agent.call("Predict", name=name, tensors=tensors)).tensors
+        assert numbers(outputs[0]).shape == given
+
+
+async def test_numbers_are_taken_by_how_many_they_are_whatever_their_shape_is_said_to_be(
+    agent: Client, tmp_path: Path
+) -> None:
+    onnx_identity(tmp_path / "model.onnx", (1, 3, 4, 4))
+    await agent.call("LoadModel", name="net", url=str(tmp_path / "model.onnx"))
+    values = np.random.default_rng(5).random((1, 3, 4, 4), np.float32)
+    for shape in ((1, 4, 4, 3), (48,), (3, 4, 4), (1, 3, 4, 4)):
+        (output,) = (await agent.call("Predict", name="net", tensors=[floats(values.reshape(shape))])).tensors
+        assert np.array_equal(numbers(output), values)
+    # One side that is open follows from the count: a client copies the 1 that it is told.
+    onnx_pair(tmp_path / "batch.onnx", (None, 4))
+    await agent.call("LoadModel", name="batch", url=str(tmp_path / "batch.onnx"))
+    three = floats(np.ones(12))
+    three.tensor_metadata.shape[:] = [1, 4]
     outputs = (await agent.call("Predict", name="batch", tensors=[three, three])).tensors
     assert numbers(outputs[0]).shape == (3, 4)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+async def test_a_type_that_the_bytes_contradict_does_not_count_where_they_are_the_models_own(
+    agent: Client, tmp_path: Path, dtype: str
+) -> None:
+    onnx_identity(tmp_path / "model.onnx", (1, 4), dtype)
+    await agent.call("LoadModel", name="net", url=str(tmp_path / "model.onnx"))
+
+    def said(data: bytes, kind: str = "FLOAT32"):
+        facts = PROTO.TensorMetadata(data_type=PROTO.number("DataType", kind), shape=[1, 4])
+        return PROTO.Tensor(tensor_metadata=facts, byte_data=data)
+
+    (output,) = (await agent.call("Predict", name="net", tensors=[said(bytes([9, 8, 7, 6]))])).tensors
+    assert np.frombuffer(output.byte_data, np.uint8 if dtype == "uint8" else np.int16).tolist() == [9, 8, 7, 6]
+    for wrong in (said(bytes(16)), said(bytes(5)), said(b""), said(bytes(16), "INT32"), said(bytes(8), "FLOAT16")):
+        assert await agent.refused("Predict", name="net", tensors=[wrong]) == "INVALID_ARGUMENT"
+
+
+async def test_an_input_has_the_networks_name_whatever_the_only_one_is_called(agent: Client, tmp_path: Path) -> None:
+    await agent.call("LoadModel", name="net", url=str(package(tmp_path / "net")))
+    for name in ("data", "input_1", ""):
+        (output,) = (await agent.call("Predict", name="net", tensors=[floats([[2] * 6], name)])).tensors
+        assert numbers(output).tolist() == [[2] * 6]
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx", "dlr"])
@@ -207,13 +253,13 @@ async def test_what_is_refused_is_refused_with_the_documented_status(agent: Clie
     assert await agent.refused("Predict", name="shop") == "INVALID_ARGUMENT"
 
 
-async def test_a_tensor_of_another_type_shape_or_size_is_refused(agent: Client, tmp_path: Path) -> None:
+async def test_a_tensor_of_another_type_or_size_is_refused(agent: Client, tmp_path: Path) -> None:
     await agent.call("LoadModel", name="net", url=str(package(tmp_path / "net")))
     for wrong in (
         floats([[1] * 6], dtype=PROTO.number("DataType", "INT32")),
         floats([[1] * 6], dtype=77),
         floats([[1] * 5]),
-        floats([1] * 6),
+        floats([1] * 7),
         PROTO.Tensor(),
         PROTO.Tensor(byte_data=b"123"),
         PROTO.Tensor(tensor_metadata=PROTO.TensorMetadata(data_type=FLOAT32, shape=[1, -6]), byte_data=b""),
@@ -257,6 +303,35 @@ async def test_whoever_does_not_wait_for_a_load_finds_the_model_loaded(tmp_path:
         await until(lambda: [one.name for one in models] == ["net"])
         await models.close()
         assert here.plane.models == ()
+
+
+async def test_whoever_does_not_wait_for_an_unload_has_the_model_unloaded_all_the_same(tmp_path: Path) -> None:
+    async with surroundings(tmp_path) as here:
+        places = ModelPlaces(tmp_path)
+        models = ServedModels("test", here.plane, places, ModelOptions(source="."), packaged)
+        model = await models.load("net", str(package(tmp_path / "net")))
+        numbers_of_six = RawTensor("given", "float32", (1, 6), bytes(24))
+        asked = asyncio.ensure_future(here.plane.infer_tensors(model.key, [numbers_of_six]))
+        await asyncio.sleep(0)
+        for worker in workers():
+            os.kill(int(worker), signal.SIGKILL)
+        await until(lambda: here.plane.status(model.key).state is not PoolState.RUNNING)
+        unload = asyncio.ensure_future(models.unload("net"))  # which waits for the answer of another worker
+        await asyncio.sleep(0)
+        unload.cancel()
+        await asyncio.wait([asked])
+        await until(lambda: not workers())
+        await models.close()
+
+
+def workers() -> set[str]:
+    """The worker processes of this process."""
+    return {
+        child
+        for children in Path("/proc/self/task").glob("*/children")
+        for child in children.read_text().split()
+        if b"inference/runtime" in Path(f"/proc/{child}/cmdline").read_bytes()
+    }
 
 
 async def test_two_clients_that_load_one_name_at_once_are_told_apart(agent: Client, tmp_path: Path) -> None:

@@ -74,11 +74,17 @@ def test_a_segment_that_is_gone_is_refused() -> None:
         read_system_v(gone.identity, 0, 4)
 
 
-def test_a_writable_segment_is_taken_unless_that_is_not_wanted() -> None:
-    with Segment(b"1234", 0o600) as writable, Segment(b"5678", 0o400) as sealed:
-        assert read_system_v(writable.identity, 0, 4) == b"1234"
-        with pytest.raises(SegmentError, match="can be written to"):
-            read_system_v(writable.identity, 0, 4, writable=False)
+@pytest.mark.parametrize("mode", [0o600, 0o420, 0o402, 0o500, 0o410, 0o401])
+def test_a_segment_that_somebody_can_write_to_or_execute_is_taken_unless_that_is_not_wanted(mode: int) -> None:
+    with Segment(b"1234", mode) as open_one:
+        assert read_system_v(open_one.identity, 0, 4) == b"1234"
+        with pytest.raises(SegmentError, match="not read-only"):
+            read_system_v(open_one.identity, 0, 4, writable=False)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o404, 0o444])
+def test_a_segment_that_can_only_be_read_is_taken_also_where_others_can_read_it(mode: int) -> None:
+    with Segment(b"5678", mode) as sealed:
         assert read_system_v(sealed.identity, 0, 4, writable=False) == b"5678"
 
 

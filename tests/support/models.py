@@ -159,9 +159,9 @@ def _images(size: tuple[int, int]):
     return helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
 
 
-def onnx_identity(path: Path, shape: Sequence[int]) -> Path:
+def onnx_identity(path: Path, shape: Sequence[int], dtype: str = "float32") -> Path:
     """An ONNX file that answers with its input."""
-    given, taken = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("given", "taken"))
+    given, taken = (helper.make_tensor_value_info(name, _onnx_type(dtype), shape) for name in ("given", "taken"))
     return _save(path, [helper.make_node("Identity", ["given"], ["taken"])], [given], [taken], [], None)
 
 

@@ -2,6 +2,8 @@
 
 A type that the interface lacks is carried by the next wider one that it has, both ways: an output of int8 leaves as
 INT16, and an input of int8 is taken as INT16, where every number fits.
+
+Clients' shapes are taken lightly: what counts is that there are as many bytes as the network takes.
 """
 
 from __future__ import annotations
@@ -55,9 +57,7 @@ def check(facts: ModelMetadata) -> None:
 
 
 def metadatas(tensors: Sequence[TensorMetadata]) -> list[Any]:
-    """A network's inputs or outputs; none where something else than the batch is open."""
-    if any(-1 in tensor.shape[1:] for tensor in tensors):
-        return []
+    """A network's inputs or outputs; a side that is open is told as 1, which clients copy into their requests."""
     return [
         _proto.TensorMetadata(
             name=tensor.name.encode(), data_type=data_type(tensor.dtype), shape=[abs(side) for side in tensor.shape]
@@ -102,41 +102,50 @@ def _matched(tensors: Sequence[Any], inputs: Sequence[TensorMetadata]) -> list[t
 
 def _input(tensor: Any, wanted: TensorMetadata, read: Segment) -> RawTensor:
     facts, carrier = tensor.tensor_metadata, _CARRIED.get(wanted.dtype, wanted.dtype)
-    told = tensor.HasField("tensor_metadata")
-    if told and facts.data_type != data_type(wanted.dtype):
-        sent = TYPES[facts.data_type] if 0 <= facts.data_type < len(TYPES) else str(facts.data_type)
-        raise _wrong(f"the input {wanted.name!r} is given as {sent}, and is {carrier}")
+    sent = list(facts.shape)
+    if any(side < 1 for side in sent):
+        raise _wrong(f"the input {wanted.name!r} is given as {sent}")
+    if (sent or facts.data_type) and facts.data_type != data_type(wanted.dtype):
+        told = TYPES[facts.data_type] if 0 <= facts.data_type < len(TYPES) else str(facts.data_type)
+        size = len(tensor.byte_data) or tensor.shared_memory_handle.size
+        # Some clients say float32 of whatever they send: what the bytes contradict does not count.
+        if told not in TYPES or not size or not sent or math.prod(sent) * width(told) == size:
+            raise _wrong(f"the input {wanted.name!r} is given as {told}, and is {carrier}")
+        carrier = wanted.dtype
     each = width(carrier)
     data: bytes
     match tensor.WhichOneof("data"):
         case "byte_data":
             data = tensor.byte_data
         case "shared_memory_handle":
-            shape = _shape(list(facts.shape), wanted, None)
-            data = read(tensor.shared_memory_handle, math.prod(shape) * each)
+            numbers = math.prod(sent or map(abs, wanted.shape))
+            data = read(tensor.shared_memory_handle, numbers * each)
         case _:
             raise _wrong(f"the input {wanted.name!r} has no data")
-    shape = _shape(list(facts.shape), wanted, len(data) // each)
-    if math.prod(shape) * each != len(data):
-        raise _wrong(f"the input {wanted.name!r} of {carrier} {shape} comes with {len(data)} bytes")
-    return RawTensor(wanted.name, wanted.dtype, tuple(shape), _carried(data, carrier, wanted.dtype, wanted.name))
+    shape = _shape(sent, wanted.shape, len(data) // each)
+    if shape is None or math.prod(shape) * each != len(data):
+        raise _wrong(f"the input {wanted.name!r} of {carrier} {list(wanted.shape)} comes with {len(data)} bytes")
+    return RawTensor(wanted.name, wanted.dtype, shape, _carried(data, carrier, wanted.dtype, wanted.name))
 
 
-def _shape(sent: list[int], wanted: TensorMetadata, numbers: int | None) -> list[int]:
-    """The shape that is sent; where none is, the network's, whose one open side follows from the count of numbers."""
-    if sent:
-        fits = len(sent) == len(wanted.shape) and all(map(_fits, sent, wanted.shape))
-        if not fits:
-            raise _wrong(f"the input {wanted.name!r} is given as {sent}, and is {list(wanted.shape)}")
-        return sent
-    open_sides = wanted.shape.count(-1)
-    known = math.prod(side for side in wanted.shape if side != -1)
-    rest = 1 if numbers is None or open_sides != 1 else max(1, numbers // max(1, known))
-    return [rest if side == -1 else side for side in wanted.shape]
+def _shape(sent: Sequence[int], wanted: tuple[int, ...], numbers: int) -> tuple[int, ...] | None:
+    """The network's shape for so many numbers; clients send the sides in another order, or those of one picture.
+
+    What is sent decides where it is a shape that the network takes, or else the count; None where neither does.
+
+    >>> _shape([1, 8, 8, 3], (1, 3, 8, 8), 192), _shape([], (-1, 3), 6), _shape([6], (-1, -1), 6)
+    ((1, 3, 8, 8), (2, 3), None)
+    """
+    if math.prod(sent) == numbers and len(sent) == len(wanted) and all(map(_fits, sent, wanted)):
+        return (*sent,)
+    if wanted.count(-1) > 1:
+        return None
+    rest = max(1, numbers // max(1, math.prod(side for side in wanted if side != -1)))
+    return tuple(rest if side == -1 else side for side in wanted)
 
 
 def _fits(side: int, wanted: int) -> bool:
-    return side > 0 and wanted in (side, -1)
+    return wanted in (side, -1)
 
 
 def _carried(data: bytes | memoryview, dtype: str, into: str, name: str) -> bytes | memoryview:

@@ -84,10 +84,9 @@ def _tensor(tensor: Any, read: Segment) -> Item:
             data = read(tensor.shared_memory_handle, math.prod(shape) * each)
         case _:
             raise _wrong(f"the tensor {name!r} has no data")
+    # What is captured is the client's word: some send bytes of another shape or type than they say.
     if not shape and len(data) != each:
         shape = [len(data) // each]
-    if math.prod(shape) * each != len(data):
-        raise _wrong(f"the tensor {name!r} of {dtype} {shape} comes with {len(data)} bytes")
     return Item(name, f"Tensor[{dtype}; {', '.join(map(str, shape))}]", data)
 
 
