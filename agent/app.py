@@ -288,7 +288,7 @@ async def _servers(agent: Agent, topics: Topics, stack: AsyncExitStack) -> None:
     here = Surroundings(
         config.thing, Path(config.data_dir), config.folder, agent.plane, agent.transports, agent.board.state_fact,
         agent.deployed, _user(config), retain, aws=config.aws, credentials=_credentials(config), topics=topics,
-         answers=_answers(config), limits=config.limits, forget=agent.board.forget,
+        answers=_answers(config), limits=config.limits, forget=agent.board.forget,
     )  # fmt: skip
     if config.edge_manager is not None:
         await stack.enter_async_context(servers().edge_manager(here, config.edge_manager))

@@ -21,6 +21,7 @@ from agent.edgeapi.lookout.models import AnomalyModels
 from agent.edgeapi.lookout.service import LookoutService
 from agent.edgeapi.models import ModelPlaces, ServedModels
 from agent.edgeapi.server import Server
+from agent.edgeapi.sharedmemory import Sharers
 from agent.edgeapi.sockets import UnixPlace
 from agent.edgeapi.surroundings import Surroundings
 from agent.files import under
@@ -60,7 +61,7 @@ async def edge_manager(
         stack.push_async_callback(models.close)
         service = EdgeManagerService(
             models, here.plane, capture, writable_segments=options.writable_segments,
-            most_bytes=options.max_message_bytes, changed=changed.set,
+            sharers=_sharers(options), most_bytes=options.max_message_bytes, changed=changed.set,
         )  # fmt: skip
         heartbeat = Heartbeat(
             home / "registration.json",
@@ -87,7 +88,7 @@ async def lookout(here: Surroundings, options: LookoutOptions) -> AsyncIterator[
     configured = {name: for_user(resolve(model, here.folder), here.user) for name, model in options.models.items()}
     models = AnomalyModels(here.plane, here.components, configured, here.forget)
     server = Server(
-        [_place(here, options, "lookout.sock")], [LookoutService(models).interface],
+        [_place(here, options, "lookout.sock")], [LookoutService(models, _sharers(options)).interface],
         max_message_bytes=options.max_message_bytes, at_once=options.at_once,
     )  # fmt: skip
     try:
@@ -104,6 +105,10 @@ def _device(here: Surroundings, options: EdgeManagerOptions) -> str:
 def _place(here: Surroundings, options: SocketOptions, usual: str, *, replace: bool = True) -> UnixPlace:
     base, named = (here.folder, options.socket) if options.socket else (here.data_dir, usual)
     return UnixPlace.parse(named, base, group=options.group, everybody=options.everybody, replace=replace)
+
+
+def _sharers(options: SocketOptions) -> Sharers:
+    return Sharers.of(options.group, everybody=options.everybody)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

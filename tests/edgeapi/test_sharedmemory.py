@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.edgeapi.sharedmemory import SegmentError, read_posix, read_system_v, write_posix
+from agent.edgeapi.sharedmemory import SegmentError, Sharers, check_posix, read_posix, read_system_v, write_posix
 from tests.support.systemv import Segment
 
 DATA = bytes(range(256)) * 16
@@ -139,3 +140,44 @@ def test_what_is_written_is_in_the_segment_and_nowhere_else(posix: str) -> None:
         write_posix(posix, len(DATA) - 2, 4, b"1234")
     write_posix(posix, 10, 4, DATA[10:14])
     assert read_posix(posix, 0, len(DATA)) == DATA
+
+
+# -- whose it is -------------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_of_nobody_who_may_connect_is_not_read_for_those_who_may(segment: Segment, posix: str) -> None:
+    """The agent can open it, and a client that names it may not."""
+    others = Sharers(group=2**31 - 2, members=frozenset({2**31 - 3}))
+    (Path("/dev/shm") / posix.strip("/")).chmod(0o600)
+    for attempt in (
+        lambda: read_system_v(segment.identity, 0, 4, sharers=others),
+        lambda: read_posix(posix, 0, 4, others),
+        lambda: check_posix(posix, 0, 4, others),
+        lambda: write_posix(posix, 0, 4, b"1234", others),
+    ):
+        with pytest.raises(SegmentError, match="nobody who may connect"):
+            attempt()
+    ours = Sharers(group=2**31 - 2, members=frozenset({os.geteuid()}))
+    assert read_system_v(segment.identity, 0, 4, sharers=ours) == read_posix(posix, 0, 4, ours) == DATA[:4]
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "reads", "writes"),
+    [(7, 1, 0o600, True, True), (8, 1, 0o600, False, False), (8, 5, 0o640, True, False), (8, 5, 0o660, True, True),
+     (8, 1, 0o640, False, False), (8, 1, 0o644, True, False), (8, 1, 0o666, True, True)],
+)  # fmt: skip
+def test_a_segment_is_a_members_or_open_to_the_group(uid: int, gid: int, mode: int, reads: bool, writes: bool) -> None:
+    sharers = Sharers(group=5, members=frozenset({7}))
+    assert (sharers.may(uid, gid, mode, 4), sharers.may(uid, gid, mode, 2)) == (reads, writes)
+
+
+def test_where_everybody_may_connect_the_agents_own_segments_stay_its_own() -> None:
+    everybody = Sharers.of("", everybody=True)
+    assert not everybody.may(os.geteuid(), 0, 0o600, 4)
+    assert everybody.may(os.geteuid() + 1, 0, 0o600, 4)
+
+
+def test_the_members_of_a_group_are_those_whose_own_it_is_and_those_it_lists() -> None:
+    mine = grp.getgrgid(os.getegid())
+    assert os.geteuid() in Sharers.of(mine.gr_name, everybody=False).members
+    assert Sharers.of("no-such-group", everybody=False).members == frozenset()

@@ -19,7 +19,7 @@ from agent.edgeapi.edge_manager.capture.capture import Captures
 from agent.edgeapi.models import LoadedModel, ServedModels
 from agent.edgeapi.protos import messages
 from agent.edgeapi.server import CODES, Interface, StatusError
-from agent.edgeapi.sharedmemory import read_system_v
+from agent.edgeapi.sharedmemory import ANYBODY, Sharers, read_system_v
 from agent.errors import VergeError
 from agent.inference.plane import InferencePlane
 
@@ -46,13 +46,14 @@ class EdgeManagerService:
 
     def __init__(
         self, models: ServedModels, plane: InferencePlane, capture: Captures, *,
-        writable_segments: bool = True, most_bytes: int = 1 << 27,
+        writable_segments: bool = True, sharers: Sharers = ANYBODY, most_bytes: int = 1 << 27,
         changed: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._models = models
         self._plane = plane
         self._capture = capture
         self._writable = writable_segments
+        self._sharers = sharers
         self._most_bytes = most_bytes
         self._changed = changed
         self._clock = clock
@@ -144,7 +145,7 @@ class EdgeManagerService:
         if wanted > self._most_bytes:
             what = f"{wanted} bytes of shared memory are asked for, the limit is {self._most_bytes}"
             raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, what)
-        return read_system_v(handle.segment_id, handle.offset, wanted, writable=self._writable)
+        return read_system_v(handle.segment_id, handle.offset, wanted, writable=self._writable, sharers=self._sharers)
 
 
 def _name(request: Any) -> str:

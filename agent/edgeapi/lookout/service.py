@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -12,7 +13,7 @@ from agent.edgeapi.lookout.models import AnomalyModels
 from agent.edgeapi.lookout.states import ModelState
 from agent.edgeapi.protos import messages
 from agent.edgeapi.server import Interface, StatusError
-from agent.edgeapi.sharedmemory import check_posix, read_posix, write_posix
+from agent.edgeapi.sharedmemory import ANYBODY, Sharers, check_posix, read_posix, write_posix
 
 __all__ = ["LookoutService"]
 
@@ -38,8 +39,9 @@ _CODES: Final = {
 class LookoutService:
     """What the clients of one socket ask for."""
 
-    def __init__(self, models: AnomalyModels) -> None:
+    def __init__(self, models: AnomalyModels, sharers: Sharers = ANYBODY) -> None:
         self._models = models
+        self._sharers = sharers
 
     @property
     def interface(self) -> Interface:
@@ -56,13 +58,13 @@ class LookoutService:
     async def detect_anomalies(self, request: Any) -> Any:
         """Judge a picture; the mask goes where the client wants it."""
         name = _name(request)
-        picture = bitmaps.picture(request.bitmap, read_posix)
+        picture = bitmaps.picture(request.bitmap, partial(read_posix, sharers=self._sharers))
         place = bitmaps.mask_place(request.anomaly_mask_params, len(picture.data))
         if place is not None:  # found out before the model is bothered
-            check_posix(place.name, place.offset, len(picture.data))
+            check_posix(place.name, place.offset, len(picture.data), self._sharers)
         answer = await self._models.detect(name, picture)
         if place is not None and answer.painting is not None:
-            write_posix(place.name, place.offset, len(picture.data), answer.painting.data)
+            write_posix(place.name, place.offset, len(picture.data), answer.painting.data, self._sharers)
         return answers.response(answer, place)
 
     async def start_model(self, request: Any) -> Any:
