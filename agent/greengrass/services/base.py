@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, Protocol, TypeAlias
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from agent.errors import VergeError
 
-__all__ = ["Configuration", "Factory", "Service", "Services"]
+__all__ = ["Configuration", "Factory", "Service", "Services", "Serving"]
 
 log = logging.getLogger(__name__)
 
 _READY_S = 10.0
+
+Options = TypeVar("Options")
 
 Configuration: TypeAlias = Mapping[str, Any]
 
@@ -36,6 +38,34 @@ class Service(Protocol):
 
 Factory: TypeAlias = Callable[[], Service]
 OnProblem: TypeAlias = Callable[[str, VergeError | None], None]
+
+
+class Serving(Generic[Options]):
+    """What ``enter`` serves, with one set of options at a time: another one ends it, and begins anew."""
+
+    def __init__(self, enter: Callable[[Options], AbstractAsyncContextManager[Any]]) -> None:
+        self._enter = enter
+        self._stack = AsyncExitStack()
+        self._options: Options | None = None
+
+    async def change(self, options: Options | None) -> None:
+        """Serve so from now on, or not at all; raises what ``enter`` does, and serves as before then."""
+        if options == self._options:
+            return
+        before, self._options = self._options, None
+        await self._stack.aclose()
+        if options is None:
+            return
+        try:
+            await self._begin(options)
+        except BaseException:
+            if before is not None:
+                await self._begin(before)
+            raise
+
+    async def _begin(self, options: Options) -> None:
+        await self._stack.enter_async_context(self._enter(options))
+        self._options = options
 
 
 class Services:

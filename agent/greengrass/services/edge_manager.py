@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from agent.edgeapi.edge_manager.settings import of_component
 from agent.edgeapi.needed import servers
 from agent.files import make_folder, passage
-from agent.greengrass.services.base import Configuration
+from agent.greengrass.services.base import Configuration, Serving
 
 if TYPE_CHECKING:
     from agent.config.edgeapi import EdgeManagerOptions
@@ -35,28 +36,14 @@ class EdgeManager:
         self._here = here
         self._work = work
         self._group = group
-        self._serving = AsyncExitStack()
-        self._options: EdgeManagerOptions | None = None
+        self._serving = Serving(self._enter)
 
     async def apply(self, configuration: Configuration | None) -> None:
         """Serve as the component's parameters say; other ones end what is served, and begin anew.
 
         Raises ``ConfigError``, ``SocketInUseError``, ``FolderInUseError`` and ``SpoolError``.
         """
-        if configuration is None:
-            await self._leave()
-            return
-        options = self._read(configuration)
-        if options == self._options:
-            return
-        before = self._options
-        await self._leave()
-        try:
-            await self._enter(options)
-        except BaseException:
-            if before is not None:
-                await self._enter(before)
-            raise
+        await self._serving.change(None if configuration is None else self._read(configuration))
 
     def _read(self, configuration: Configuration) -> EdgeManagerOptions:
         options = of_component(configuration).options
@@ -68,12 +55,8 @@ class EdgeManager:
         capture.check()
         return replace(options, group=self._group, capture=capture)
 
-    async def _enter(self, options: EdgeManagerOptions) -> None:
+    @asynccontextmanager
+    async def _enter(self, options: EdgeManagerOptions) -> AsyncIterator[None]:
         make_folder(self._work, passage())
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(servers().edge_manager(self._here, options, working=self._work))
-            self._serving, self._options = stack.pop_all(), options
-
-    async def _leave(self) -> None:
-        self._options = None
-        await self._serving.aclose()
+        async with servers().edge_manager(self._here, options, working=self._work):
+            yield
