@@ -16,6 +16,7 @@ from agent.inference.alone import MODEL, loaded
 from agent.inference.manifest import ModelSpec, resolve
 from agent.inference.predictions import Anomaly, Classification, Segmentation
 from tests.support import inspection
+from tests.support.models import onnx_constant
 
 
 def found(folder: Path) -> ModelSpec:
@@ -59,6 +60,38 @@ async def test_a_package_of_one_head_is_that_of_its_task(tmp_path: Path, heads, 
         answer = await plane.infer(MODEL, picture(np.full((64, 64, 3), (0, 255, 0), np.uint8)), paint=True)
     assert isinstance(answer.predictions[0], Anomaly)
     assert answer.predictions[0].anomalous
+
+
+@pytest.mark.parametrize("places", [True, False])
+async def test_the_score_is_that_of_all_classes_but_the_normal_ones_and_the_mask_may_come_first(
+    tmp_path: Path, places: bool
+) -> None:
+    mask = np.zeros((1, 2, 8, 8), np.float32)
+    mask[:, 0] = 0.5
+    mask[:, 1, :, 4:] = 1
+    scores = np.array([[0.75, 0.25]], np.float32)
+    stage = {
+        "type": "mochi", "threshold": 0.7, "image_width": 8, "image_height": 8, "class_normal_ids": [1],
+        "seg_normal_ids": [0], "classification_head_enabled": True, "segmentation_head_enabled": places,
+    }  # fmt: skip
+    graph = {
+        "stages": [stage],
+        "image_level_classes": {"names": ["anomaly", "normal"], "normal_ids": [1]},
+        "pixel_level_classes": {"names": ["background", "crack"] if places else [], "normal_ids": [0]},
+    }
+    (tmp_path / "mochi").mkdir()
+    onnx_constant(
+        tmp_path / "mochi" / "model.onnx", {"output0": mask, "output1": scores} if places else {"output0": scores}
+    )
+    (tmp_path / "manifest.json").write_text(json.dumps({"model_graph": graph}))
+    async with loaded(found(tmp_path)) as (plane, _):
+        answer = await plane.infer(MODEL, picture(inspection.dark(64, 64)), paint=True)
+    (verdict,) = (one for one in answer.predictions if isinstance(one, Anomaly))
+    assert (verdict.anomalous, verdict.score) == (True, pytest.approx(0.75))
+    assert (answer.painting is not None) is places
+    if answer.painting is not None:
+        areas = {one.name: one.area for one in answer.painting.classes}
+        assert areas == {"background": pytest.approx(0.5), "crack": pytest.approx(0.5)}
 
 
 def test_its_picture_is_made_as_the_stage_says(tmp_path: Path) -> None:
