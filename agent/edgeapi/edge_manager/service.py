@@ -121,7 +121,7 @@ class EdgeManagerService:
         """Capture tensors: they are in the spool when this answers."""
         name = _one(request.model_name, request.model_handle)
         facts = self._models.find(name).spec.manifest
-        made = captures.record(request, (facts.name or name, facts.version), self._clock(), self._segment)
+        made = captures.record(request, (facts.name or name, facts.version), name, self._clock(), self._segment)
         await self._capture.take(made)
         return _proto.CaptureDataResponse()
 

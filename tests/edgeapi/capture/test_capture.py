@@ -238,7 +238,9 @@ async def test_captures_go_to_a_bucket_and_wait_while_it_cannot_be_reached(tmp_p
         await capture.flush()
         assert await capture.state("c3") is State.SUCCESS
     found = keys(moto, "sagemaker-one")
-    assert [key.rpartition("/")[2] for key in found] == ["c0.jsonl", "c1-0.tensor", "c2.jsonl"]
+    assert [key.rpartition("/")[2] for key in found] == [
+        "c0.jsonl", "c1-0.tensor", "c1.jsonl", "c2.jsonl", "c3.jsonl",
+    ]  # fmt: skip
     assert ids([File(key, data) for key, data in found.items()]) == ["c0", "c1", "c2", "c3"]
 
 

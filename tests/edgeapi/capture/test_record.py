@@ -62,12 +62,25 @@ def test_data_is_embedded_up_to_the_limit_and_beside_the_record_beyond_it() -> N
     assert (entry["mode"], entry["data-ref"]) == ("Output", f"s3://bucket-sagemaker/{HOUR}/c1-1.jpg")
 
 
-def test_a_batch_is_lines_of_one_file_for_each_hour_by_its_first_capture() -> None:
-    batch = [record("c1"), record("c2"), record("c3", WHEN + 3600), record("c4")]
+def test_each_capture_of_a_batch_has_a_file_in_the_folder_of_its_hour() -> None:
+    batch = [record("c1"), record("c2"), record("c3", WHEN + 3600)]
     assert [(one.path, one.data.count(b"\n")) for one in files(batch, PLACE)] == [
-        (f"{HOUR}/c1.jsonl", 3),
+        (f"{HOUR}/c1.jsonl", 1),
+        (f"{HOUR}/c2.jsonl", 1),
         ("sme-capture/north/shop/2023/11/14/23/c3.jsonl", 1),
     ]
+
+
+def test_a_path_has_the_name_that_the_client_gave_and_the_event_that_of_the_package() -> None:
+    (made,) = files([Record("c1", "packaged", "2.0", WHEN, called="shop")], PLACE)
+    assert made.path == f"{HOUR}/c1.jsonl"
+    assert json.loads(made.data)["eventMetadata"]["modelName"] == "packaged"
+
+
+def test_what_is_beside_a_record_is_never_in_the_place_of_another() -> None:
+    place = CapturePlace("box", "", "file:///out", flat=True, embed_limit=0)
+    made = files([record("x", more_inputs=(Item("i", "jsonl", b"1"),)), record("x-0")], place)
+    assert len({one.path for one in made}) == len(made) == 3
 
 
 def test_a_flat_place_has_every_file_in_one_folder() -> None:

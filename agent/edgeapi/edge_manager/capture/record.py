@@ -1,7 +1,8 @@
-"""A capture, and the files that a batch of them becomes: one JSON object a line, large data in files beside it.
+"""A capture, and the files that it becomes: one JSON object on a line, large data in files beside it.
 
-The layout is that of SageMaker Edge Manager's agent; what is not known of it is settled here: the hour of a path is
-UTC's, a tensor's type has NumPy's name, and a batch has the name of its first capture.
+The layout is that of SageMaker Edge Manager's agent; what is not documented is settled here, by what clients read:
+each capture has a file of its own name, in a folder by the name that the client gave the model.  The hour of a path is
+UTC's, and a tensor's type has NumPy's name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["CapturePlace", "File", "Item", "Record", "files"]
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.=@+-]")
 _VERSION: Final = "0"
+_RECORD: Final = ".jsonl"
 _MOST_LETTERS: Final = 100
 
 
@@ -43,6 +45,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     outputs: tuple[Item, ...] = ()
     more_inputs: tuple[Item, ...] = ()
     more_outputs: tuple[Item, ...] = ()
+    called: str = ""
+    """The client's name of the model, where its package has another."""
 
     @property
     def nbytes(self) -> int:
@@ -69,7 +73,7 @@ class CapturePlace:
         parts = [part for part in self.prefix.split("/") if part not in {"", ".", ".."}]
         if not self.flat:
             hour = f"{_when(record):%Y/%m/%d/%H}"
-            parts += [_safe(self.fleet or "fleet"), _safe(record.model), hour]
+            parts += [_safe(self.fleet or "fleet"), _safe(record.called or record.model), hour]
         return "/".join(parts)
 
 
@@ -82,18 +86,13 @@ class File:
 
 
 def files(records: Sequence[Record], place: CapturePlace) -> list[File]:
-    """A batch's files, each behind those that it refers to; records of one folder are the lines of one."""
-    folders: dict[str, list[Record]] = {}
-    for record in records:
-        folders.setdefault(place.folder(record), []).append(record)
+    """A batch's files: of each record its own, behind those that it refers to."""
     made: list[File] = []
-    for folder, together in folders.items():
-        lines = b""
-        for record in together:
-            beside: list[File] = []
-            lines += msgspec.json.encode(_object(record, place, folder, beside)) + b"\n"
-            made += beside
-        made.append(File(_join(folder, f"{together[0].capture_id}.jsonl"), lines))
+    for record in records:
+        folder = place.folder(record)
+        beside: list[File] = []
+        line = msgspec.json.encode(_object(record, place, folder, beside)) + b"\n"
+        made += [*beside, File(_join(folder, f"{record.capture_id}{_RECORD}"), line)]
     return made
 
 
@@ -135,7 +134,9 @@ def _when(record: Record) -> datetime:
 
 
 def _suffix(kind: str) -> str:
-    return "tensor" if kind.startswith("Tensor[") else _safe(kind)
+    suffix = "tensor" if kind.startswith("Tensor[") else _safe(kind)
+    # What is beside a record is never taken for one.
+    return f"{suffix}.bin" if f".{suffix}".endswith(_RECORD) else suffix
 
 
 def _join(folder: str, name: str) -> str:

@@ -36,8 +36,8 @@ _SUFFIX: Final = re.compile(r"[^.]+\.([A-Za-z0-9.]{1,32})")
 Segment = Callable[[Any, int], bytes]
 
 
-def record(request: Any, model: tuple[str, str], now: float, read: Segment) -> Record:
-    """The record of a ``CaptureDataRequest`` for a model (name, version).
+def record(request: Any, model: tuple[str, str], called: str, now: float, read: Segment) -> Record:
+    """The record of a ``CaptureDataRequest`` for a model (name, version) that the client has ``called`` so.
 
     ``read`` reads what a handle names, of so many bytes where it does not say how many.  Raises ``StatusError``, and
     what ``read`` raises.
@@ -53,6 +53,7 @@ def record(request: Any, model: tuple[str, str], now: float, read: Segment) -> R
         tuple(_tensor(tensor, read) for tensor in request.output_tensors),
         tuple(_more(item, read) for item in request.inputs),
         tuple(_more(item, read) for item in request.outputs),
+        called,
     )  # fmt: skip
 
 
