@@ -4,7 +4,8 @@
 ``edge_manager_…``                   Edge Manager's Predict with it as bytes, ``edge_manager_shm_…`` in System V memory
 ``v2_grpc_…``, ``v2_http_…``         the Open Inference Protocol's infer, its data raw and binary
 ``lookout_…``                        Lookout's DetectAnomalies of 1472 × 828 pixels, beside ``loop_picture_…``: the same
-                                     picture through preprocessing, network and task in a loop
+                                     picture through preprocessing, network and task in a loop; ``lookout_shm_…`` with
+                                     the picture and its mask in POSIX memory
 ``litserve_…``, ``mlserver_…``       the other servers, LitServe over HTTP with base64, MLServer over gRPC with raw data
 ``…_ms_p50``                         of one request after the other
 ``…_ratio_alone``                    their rate to the plain loop's: one client that waits for each answer
@@ -36,9 +37,8 @@ from scripts.benchmarks import mqtt, rig, rivals
 from scripts.benchmarks.figures import table
 
 ROOT = Path(__file__).resolve().parents[2]
-AIMS = {
-    f"{name}_ratio": ("≥", 0.95) for name in ("edge_manager", "edge_manager_shm", "lookout", "v2_grpc", "v2_http")
-}  # fmt: skip
+_INTERFACES = ("edge_manager", "edge_manager_shm", "lookout", "lookout_shm", "v2_grpc", "v2_http")
+AIMS = {f"{name}_ratio": ("≥", 0.95) for name in _INTERFACES}
 PATHS = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 WINDOW = 4
 """Requests on their way where a client does not wait for each."""
@@ -147,8 +147,8 @@ def _ours(places: Mapping[str, str], core: int) -> Iterator[Contestant]:
     where = {"edge_manager": "edge_manager", "edge_manager_shm": "edge_manager", "v2_grpc": "grpc", "v2_http": "http"}
     for name, kind in where.items():
         yield Contestant(name, name, partial(contextlib.nullcontext, places[kind]), core)
-    if "lookout" in places:
-        yield Contestant("lookout", "lookout", partial(contextlib.nullcontext, places["lookout"]), core, "loop_picture")
+    for name in ("lookout", "lookout_shm") if "lookout" in places else ():
+        yield Contestant(name, name, partial(contextlib.nullcontext, places["lookout"]), core, "loop_picture")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import json
+import os
 import sys
 import threading
 import time
@@ -152,7 +153,30 @@ def _edge_manager_shm(address: str) -> Iterator[Callable[[], Once]]:
 
 
 @contextmanager
-def _lookout(address: str) -> Iterator[Callable[[], Once]]:
+def _lookout_bytes(address: str) -> Iterator[Callable[[], Once]]:
+    with _lookout(address, {"byte_data": _pixels()}, None) as calls:
+        yield calls
+
+
+@contextmanager
+def _lookout_shm(address: str) -> Iterator[Callable[[], Once]]:
+    """The picture and its mask in segments that the client shares."""
+    pixels, names = _pixels(), [f"verge-bench-{os.getpid()}-{what}" for what in ("picture", "mask")]
+    files = [Path("/dev/shm", name) for name in names]
+    handles = [{"name": f"/{name}", "size": len(pixels)} for name in names]
+    try:
+        for file in files:
+            file.write_bytes(pixels)
+        params = {"shared_memory_handle": handles[1]}
+        with _lookout(address, {"shared_memory_handle": handles[0]}, params) as calls:
+            yield calls
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lookout(address: str, data: dict[str, Any], mask: dict[str, Any] | None) -> Iterator[Callable[[], Once]]:
     import grpc  # noqa: PLC0415
 
     from agent.edgeapi.protos import messages  # noqa: PLC0415
@@ -166,8 +190,8 @@ def _lookout(address: str) -> Iterator[Callable[[], Once]]:
         describe = channel.unary_unary(f"{service}/DescribeModel")
         while proto.DescribeModelResponse.FromString(describe(named)).model_description.status != _RUNNING:
             time.sleep(0.05)
-    bitmap = proto.Bitmap(width=SIDES[0], height=SIDES[1], byte_data=_pixels())
-    request = proto.DetectAnomaliesRequest(model_component="inspector", bitmap=bitmap)
+    bitmap = proto.Bitmap(width=SIDES[0], height=SIDES[1], **data)
+    request = proto.DetectAnomaliesRequest(model_component="inspector", bitmap=bitmap, anomaly_mask_params=mask)
     with _rpc(address, f"{service}/DetectAnomalies", request.SerializeToString(), 1) as calls:
         yield calls
 
@@ -231,7 +255,8 @@ def _sample() -> str:
 CLIENTS: Final[dict[str, Any]] = {
     "edge_manager": _edge_manager_bytes,
     "edge_manager_shm": _edge_manager_shm,
-    "lookout": _lookout,
+    "lookout": _lookout_bytes,
+    "lookout_shm": _lookout_shm,
     "v2_grpc": _v2_grpc,
     "v2_http": _v2_http,
     "litserve": _litserve,

@@ -52,7 +52,7 @@ async def test_clients_load_the_model_of_a_component_and_their_captures_are_writ
             await until(arrived)
         (written,) = (tmp_path / "data" / "work" / MANAGER / "capture").rglob("*.jsonl")
         assert written.relative_to(tmp_path / "data" / "work" / MANAGER / "capture").parts[:3] == (
-            "sme-capture", "north", "darknet",
+            "sme-capture", "north", "net",
         )  # fmt: skip
         (model,) = agent.peer.wait(agent.topic("edge-manager"), lambda told: told["models"])["models"]
         assert (model["model"], model["version"]) == ("darknet", "3")

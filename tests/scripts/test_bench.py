@@ -161,7 +161,7 @@ API_PARTS = ("ms_p50", "per_s", "ratio", "ratio_alone", "client_cpu_ms", "core_c
 API_FIGURES = {
     *(
         f"{name}_{part}"
-        for name in ("edge_manager", "edge_manager_shm", "lookout", "v2_grpc", "v2_http")
+        for name in ("edge_manager", "edge_manager_shm", "lookout", "lookout_shm", "v2_grpc", "v2_http")
         for part in API_PARTS
     ),
     *(f"{loop}_{part}" for loop in ("loop", "loop_picture") for part in ("ms_p50", "per_s", "cpu_ms")),
