@@ -172,8 +172,11 @@ class _Set(Generic[Token]):
         """The picture as a payload, once the pieces follow each other without a gap in what they count."""
         places = sorted(self.data)
         pieces = len(places) == self.of and places[-1] - places[0] == self.of - 1 and places[0] <= 1
-        characters = self.size == self.of and self._follow(places, len)
-        if pieces or characters or (self.decoded == self.of and self._follow(places, _decoded_length)):
+        # One piece alone is a picture, and was taken for one: it only has as many bytes as there are to be pieces.
+        several = len(places) > 1
+        characters = several and self.size == self.of and self._follow(places, len)
+        octets = several and self.decoded == self.of and self._follow(places, _decoded_length)
+        if pieces or characters or octets:
             return _joined([self.data[at] for at in places])
         return None
 
