@@ -104,7 +104,7 @@ class Interface:
                 return await answer(request)
             except VergeError as error:
                 return _Refusal(self._status(error), str(error)[:_LONGEST])
-            except Exception:
+            except Exception:  # a fault of ours costs this request, and is told
                 log.exception("a request failed")
                 return _Refusal(grpc.StatusCode.INTERNAL, "a fault of the agent's; its log says more")
 

@@ -186,7 +186,7 @@ class HttpServer:
             return replies.refused(error)
         except _RefusedError as error:
             return Reply.of({"error": str(error)}, error.status)
-        except Exception:
+        except Exception:  # a fault of ours costs this request, and is told
             log.exception("a request failed")
             return Reply.of({"error": "a fault of the agent's; its log says more"}, 500)
 

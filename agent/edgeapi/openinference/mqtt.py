@@ -166,7 +166,7 @@ class MqttServer:
             if not message.response_topic:
                 self._drop("no-response-topic")
             return message, replies.refused(error)
-        except Exception:
+        except Exception:  # a fault of ours costs this request, and is told
             log.exception("a request failed")
             return message, Reply.of({"error": "a fault of the agent's; its log says more"}, 500)
 
