@@ -26,7 +26,7 @@ from agent.config.deployments import DeploymentOptions, StoreOptions
 from agent.config.ipc import IpcOptions
 from agent.config.transports import TransportOptions
 from agent.config.vault import SecretOptions
-from agent.edgeapi.needed import servers
+from agent.edgeapi.surroundings import Surroundings
 from agent.errors import ConfigError, VergeError
 from agent.files import under
 from agent.greengrass.artifacts.cache import Cache
@@ -253,13 +253,13 @@ def _services(
 
 def _servers_surroundings(
     here: AgentParts, options: DeploymentOptions, service: DeploymentService, credentials: CredentialsProvider | None
-) -> Any:
-    """What servers for programs work with; raises ``ConfigError`` where what they need is not installed."""
+) -> Surroundings:
+    """What servers for programs work with."""
 
     def retain(topic: str, payload: Any) -> None:
         here.board.retain(f"{here.topics.base}/{topic}", msgspec.json.encode(payload))
 
-    return servers().Surroundings(
+    return Surroundings(
         here.thing, here.data_dir, here.folder, here.plane, {here.transport.name: here.transport},
         here.board.state_fact, service.models, worker_user(options.run_as), retain, aws=here.aws,
         credentials=credentials, forget=here.board.forget,

@@ -17,7 +17,7 @@ from agent.greengrass.services.base import Configuration, Serving
 
 if TYPE_CHECKING:
     from agent.config.edgeapi import EdgeManagerOptions
-    from agent.edgeapi.wiring import Surroundings
+    from agent.edgeapi.surroundings import Surroundings
 
 __all__ = ["EDGE_MANAGER", "EdgeManager"]
 

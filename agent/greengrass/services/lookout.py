@@ -10,7 +10,7 @@ from agent.errors import ConfigError
 from agent.greengrass.services.base import Configuration, Serving
 
 if TYPE_CHECKING:
-    from agent.edgeapi.wiring import Surroundings
+    from agent.edgeapi.surroundings import Surroundings
 
 __all__ = ["LookoutEdgeAgent"]
 
